@@ -1,0 +1,298 @@
+"""The catalogue: what a source table is, and what is to be done with it.
+
+Everything here is frozen and checked when it is constructed: a table file that makes no sense
+cannot be imported, and the error names the table, the field and the way out. No dagster, no I/O
+but the reading of table files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+from pandera.polars import DataFrameModel
+
+from platform_assets.keys import is_name
+from platform_assets.partitions import Grain, Window, window_of, windows_between
+from platform_assets.quality.schema import Column, SchemaError, columns_of
+
+MAX_IDENTIFIER_BYTES = 63
+
+
+class TableError(ValueError):
+    """A table that makes no sense; the text names the table, the field and the way out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParquetFiles:
+    """Parquet files that match a glob, relative to LAKEBED_DATA unless absolute."""
+
+    glob: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CsvFiles:
+    """CSV files that match a glob, relative to LAKEBED_DATA unless absolute; .gz and .zst are read too.
+
+    null_strings: what stands for null, quoted or not.  A header line is expected.
+    """
+
+    glob: str
+    delimiter: str = ","
+    quote: str = '"'
+    null_strings: tuple[str, ...] = ("",)
+
+
+Source = ParquetFiles | CsvFiles
+
+
+@dataclass(frozen=True, kw_only=True)
+class Partitioning:
+    """How the table is cut by time.
+
+    column: a timestamp with time zone.  start: the first moment that can be partitioned; rows
+    before it are rejected.  end: the first moment after the last, for tables that are complete;
+    None where time goes on.
+    """
+
+    column: str
+    grain: Grain
+    start: datetime
+    end: datetime | None = None
+
+    def __post_init__(self) -> None:
+        """Take the grain by its name, such as "month", too."""
+        object.__setattr__(self, "grain", Grain(self.grain))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tiering:
+    """When partitions settle, and how their files are written.
+
+    hot_for: a partition is due when its end is older than this.  sort: column order of the rows
+    in the file; the time column where empty.
+    """
+
+    hot_for: timedelta
+    sort: tuple[str, ...] = ()
+    compression: Literal["zstd", "snappy", "lz4"] = "zstd"
+    row_group_rows: int = 122_880
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceTable:
+    """One table: its contract, its source, its policies.
+
+    name: of the table in Postgres, in the lake and in SQL.  model: the contract, and the single
+    source of types.  cursor: the column that grows with time.  key: the columns that tell one row
+    from another; needed for merge.  write_mode: append adds rows, merge lets the newest row of a
+    key win.  reject_share: the share of bad rows above which a file is refused as a whole.
+    new_columns: what to do with columns the contract does not know: freeze refuses the file,
+    discard leaves them out and reports them.  ignored: source columns that are left out on
+    purpose.  changed_files: what to do with a file that was loaded and has changed since: reload
+    all of it (merge only), read what is beyond its cursor, or refuse it.
+    freshness: how old the newest row may be.  Raises TableError.
+    """
+
+    name: str
+    model: type[DataFrameModel]
+    source: Source | None = None
+    cursor: str | None = None
+    key: tuple[str, ...] = ()
+    write_mode: Literal["append", "merge"] = "append"
+    partitioning: Partitioning | None = None
+    tiering: Tiering | None = None
+    reject_share: float = 0.01
+    new_columns: Literal["freeze", "discard"] = "freeze"
+    ignored: tuple[str, ...] = ()
+    changed_files: Literal["reload", "cursor", "refuse"] | None = None
+    owner: str | None = None
+    freshness: timedelta | None = None
+    columns: tuple[Column, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Derive the columns and refuse nonsense."""
+        if not is_name(self.name):
+            self._refuse("name", "use lower case letters, digits and _, at most 40, a letter first")
+        try:
+            object.__setattr__(self, "columns", columns_of(self.model))
+        except SchemaError as error:
+            self._refuse("model", str(error))
+        if self.changed_files is None:
+            default = "reload" if self.write_mode == "merge" else "cursor" if self.cursor else "refuse"
+            object.__setattr__(self, "changed_files", default)
+        self._check_columns()
+        self._check_source()
+        self._check_writing()
+        self._check_time()
+
+    @property
+    def description(self) -> str:
+        """The docstring of the model, with its indentation taken out."""
+        lines = (self.model.__doc__ or "").strip().splitlines()
+        return "\n".join(line.strip() for line in lines)
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """The names of the columns, in the contract's order."""
+        return tuple(column.name for column in self.columns)
+
+    def column(self, name: str) -> Column:
+        """Return a column of the contract."""
+        return next(column for column in self.columns if column.name == name)
+
+    @property
+    def partitioned(self) -> Partitioning:
+        """The partitioning, of a table that has one. Raises TableError."""
+        if self.partitioning is None:
+            raise TableError(f"table {self.name}: it has no partitioning, so it has no partitions")
+        return self.partitioning
+
+    @property
+    def settles(self) -> Tiering:
+        """The tiering, of a table that has one. Raises TableError."""
+        if self.tiering is None:
+            raise TableError(f"table {self.name}: it has no tiering; give it one to move it")
+        return self.tiering
+
+    def windows(self, now: datetime) -> Iterator[Window]:
+        """Yield the windows from the start to the one that holds now, or to the end."""
+        by = self.partitioned
+        return windows_between(by.grain, by.start, by.end or by.grain.step(by.grain.floor(now)))
+
+    def window(self, moment: datetime) -> Window:
+        """Return the window that holds the moment."""
+        return window_of(self.partitioned.grain, moment)
+
+    def _refuse(self, what: str, why: str) -> None:
+        raise TableError(f"table {self.name!r}: {what}: {why}")
+
+    def _known(self, what: str, names: tuple[str, ...]) -> None:
+        for name in names:
+            if name not in self.column_names:
+                self._refuse(
+                    what, f"{name!r} is no column of the model ({', '.join(self.column_names)})"
+                )
+
+    def _check_columns(self) -> None:
+        if not self.columns:
+            self._refuse("model", "it has no field; declare at least one column")
+        for name in self.column_names:
+            if not name or len(name.encode()) > MAX_IDENTIFIER_BYTES or "\0" in name:
+                self._refuse("model", f"column {name!r}: PostgreSQL takes 1 to 63 bytes")
+        both = set(self.ignored) & set(self.column_names)
+        if both:
+            self._refuse("ignored", f"{sorted(both)[0]!r} is a column of the model; take it out of one")
+
+    def _check_source(self) -> None:
+        if isinstance(self.source, CsvFiles):
+            if len(self.source.delimiter) != 1 or len(self.source.quote) != 1:
+                self._refuse("source", "delimiter and quote are one character each")
+            if self.source.delimiter == self.source.quote:
+                self._refuse("source", "delimiter and quote must differ")
+        if self.source is not None and not self.source.glob:
+            self._refuse("source", "the glob is empty; write one such as events/*.parquet")
+
+    def _check_writing(self) -> None:
+        self._known("key", self.key)
+        if len(set(self.key)) != len(self.key):
+            self._refuse("key", "a column stands in it twice")
+        for name in self.key:
+            if self.column(name).nullable:
+                self._refuse("key", f"{name!r} may be null; a key column may not (nullable=False)")
+        if self.cursor is not None:
+            self._known("cursor", (self.cursor,))
+            if not self.column(self.cursor).orderable:
+                self._refuse("cursor", f"{self.cursor!r} has a type without a useful order")
+            if self.column(self.cursor).nullable:
+                self._refuse("cursor", f"{self.cursor!r} may be null; a cursor may not")
+        if self.write_mode == "merge" and not self.key:
+            self._refuse("write_mode", "merge needs a key; declare key=(...), or use append")
+        if self.changed_files == "reload" and self.write_mode != "merge":
+            self._refuse("changed_files", "reload of an append table doubles rows; use merge or cursor")
+        if self.changed_files == "cursor" and self.cursor is None:
+            self._refuse("changed_files", "'cursor' needs a cursor; declare one, or use 'refuse'")
+        if not 0 <= self.reject_share <= 1:
+            self._refuse("reject_share", f"{self.reject_share} is no share between 0 and 1")
+
+    def _check_time(self) -> None:
+        by = self.partitioning
+        if by is None:
+            if self.tiering is not None:
+                self._refuse("tiering", "it needs a partitioning; a table without time stays hot")
+            return
+        self._known("partitioning.column", (by.column,))
+        column = self.column(by.column)
+        if column.postgres != "timestamp with time zone":
+            self._refuse(
+                "partitioning.column",
+                f"{by.column!r} is {column.postgres}; declare pl.Datetime('us', 'UTC')",
+            )
+        if column.nullable:
+            self._refuse("partitioning.column", f"{by.column!r} may be null; a row needs its time")
+        if self.key and by.column not in self.key:
+            self._refuse("key", f"a partitioned table's key holds its time column: add {by.column!r}")
+        for what, moment in (("start", by.start), ("end", by.end)):
+            if moment is not None and moment.tzinfo is None:
+                self._refuse(f"partitioning.{what}", "it names no time zone; add tzinfo=UTC")
+        if by.grain.floor(by.start) != by.start.astimezone(UTC):
+            self._refuse("partitioning.start", f"it must be the start of a {by.grain}")
+        if by.end is not None and (by.end <= by.start or by.grain.floor(by.end) != by.end):
+            self._refuse("partitioning.end", f"it must be the start of a {by.grain} after the start")
+        if self.tiering is not None:
+            self._known("tiering.sort", self.tiering.sort)
+            if self.tiering.hot_for < timedelta(0):
+                self._refuse("tiering.hot_for", "it is negative")
+            if self.tiering.row_group_rows < 2048:
+                self._refuse("tiering.row_group_rows", "DuckDB's row groups hold at least 2048 rows")
+
+
+def load_tables(folder: Path) -> tuple[SourceTable, ...]:
+    """Import every table file of a folder; return their tables, sorted by name.
+
+    Files that begin with _ are left out. Raises TableError, naming the file.
+    """
+    tables: dict[str, tuple[SourceTable, Path]] = {}
+    for file in sorted(folder.glob("[!_]*.py")):
+        found = [value for value in _import(file).values() if isinstance(value, SourceTable)]
+        if not found:
+            raise TableError(f"{file} holds no SourceTable; a table file ends with one")
+        for table in found:
+            if table.name in tables:
+                raise TableError(f"table {table.name!r} is in {tables[table.name][1]} and in {file}")
+            tables[table.name] = (table, file)
+    return tuple(tables[name][0] for name in sorted(tables))
+
+
+def table_named(tables: tuple[SourceTable, ...], name: str) -> SourceTable:
+    """Return the table of this name. Raises TableError with the names that there are."""
+    for table in tables:
+        if table.name == name:
+            return table
+    known = ", ".join(table.name for table in tables) or "none"
+    raise TableError(f"there is no table {name!r}; there are: {known}")
+
+
+def _import(file: Path) -> dict[str, object]:
+    digest = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]
+    name = f"lakebed_table_{digest}_{file.stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise TableError(f"{file} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        sys.modules.pop(name, None)
+        last = traceback.extract_tb(error.__traceback__)
+        line = next((frame.lineno for frame in reversed(last) if frame.filename == str(file)), None)
+        raise TableError(f"{file}, line {line}: {error}") from error
+    return vars(module)

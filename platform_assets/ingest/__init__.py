@@ -1,0 +1,1 @@
+"""Ingest: from source files, through dlt, into the hot tier, each row exactly once."""

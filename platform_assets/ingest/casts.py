@@ -1,0 +1,160 @@
+"""Checked casts: a value becomes its column's type without loss, or is told apart. All by column.
+
+Text is read strictly: numbers without separators of thousands, times as ISO 8601. A time that names
+no zone is taken as UTC where the contract asks for UTC.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import polars as pl
+
+_TRUE = ("true", "t", "yes", "y", "1")
+_FALSE = ("false", "f", "no", "n", "0")
+_ZONED = ("%Y-%m-%d %H:%M:%S%.f%#z", "%Y-%m-%d %H:%M%#z")
+_PLAIN = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d")
+
+
+@dataclass
+class Cast:
+    """A column after its cast. problems: what is wrong, with a mask of the rows it is wrong in."""
+
+    series: pl.Series
+    problems: list[tuple[str, pl.Series]] = field(default_factory=list)
+
+    def add(self, reason: str, bad: pl.Series) -> None:
+        """Note rows in which something is wrong, if there are any."""
+        if bad.any():
+            self.problems.append((reason, bad))
+
+
+def cast(series: pl.Series, target: pl.DataType) -> Cast:
+    """Turn a column into another type, noting each row whose value would be changed by it.
+
+    Raises polars' errors for a pair of types between which there is no way, such as a list to a
+    number.
+    """
+    source = series
+    result = Cast(series)
+    if series.dtype == pl.Binary and target != pl.Binary:
+        series = _decoded(series)
+        result.add("is no valid UTF-8", source.is_not_null() & series.is_null())
+    if isinstance(series.dtype, pl.Categorical | pl.Enum):
+        series = series.cast(pl.String)
+    if series.dtype == pl.Null:
+        series = series.cast(target)
+    if series.dtype == pl.String and target != pl.String:
+        result.series = _from_text(series, target)
+        bad = series.is_not_null() & result.series.is_null()
+        result.add(f"is no {_word(target)}", bad)
+    elif series.dtype == target:
+        result.series = series
+    else:
+        _between(result, series, target)
+    if target == pl.String:
+        result.add(
+            "holds a NUL byte, which PostgreSQL's text cannot",
+            result.series.str.contains("\0", literal=True).fill_null(False),
+        )
+    return result
+
+
+def _decoded(series: pl.Series) -> pl.Series:
+    try:
+        return series.cast(pl.String)
+    except pl.exceptions.ComputeError:
+        # Some value is no UTF-8, and polars does not say which: look at them one by one, this once.
+        return pl.Series(series.name, [_decode(value) for value in series], dtype=pl.String)
+
+
+def _decode(value: bytes | None) -> str | None:
+    try:
+        return None if value is None else value.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _between(result: Cast, series: pl.Series, target: pl.DataType) -> None:
+    """Cast and cast back: what does not come back the same was changed."""
+    if isinstance(series.dtype, pl.List | pl.Array | pl.Struct):
+        raise pl.exceptions.InvalidOperationError("nested columns have no cast")
+    if isinstance(target, pl.Datetime) and isinstance(series.dtype, pl.Datetime):
+        if target.time_zone and not series.dtype.time_zone:
+            series = series.dt.replace_time_zone(target.time_zone)
+        elif target.time_zone:
+            series = series.dt.convert_time_zone(target.time_zone)
+        elif series.dtype.time_zone:
+            raise pl.exceptions.InvalidOperationError("a time with a zone has no cast to one without")
+    done = series.cast(target, strict=False)
+    result.series = done
+    lost = series.is_not_null() & done.is_null()
+    if target == pl.Float32 and series.dtype == pl.Float64:
+        lost |= (series.is_finite() & ~done.is_finite()).fill_null(False)
+    else:
+        back = done.cast(series.dtype, strict=False)
+        lost |= (series != back).fill_null(False)
+    result.add(f"does not fit {_word(target)} without loss", lost)
+
+
+def _from_text(text: pl.Series, target: pl.DataType) -> pl.Series:
+    if target == pl.Binary:
+        return text.cast(pl.Binary)
+    text = text.str.strip_chars()
+    if target == pl.Boolean:
+        lower = text.str.to_lowercase()
+        answers = dict.fromkeys(_TRUE, True) | dict.fromkeys(_FALSE, False)
+        return lower.replace_strict(answers, default=None, return_dtype=pl.Boolean)
+    if isinstance(target, pl.Decimal):
+        digits = rf"^[+-]?\d*\.?\d{{0,{target.scale}}}0*$"
+        fits = text.str.contains(digits) & text.str.contains(r"\d")
+        return text.set(~fits, None).cast(target, strict=False)
+    if target == pl.Date:
+        return text.str.to_date("%Y-%m-%d", strict=False)
+    if target == pl.Time:
+        return text.set(_too_fine(text), None).str.to_time("%H:%M:%S%.f", strict=False)
+    if isinstance(target, pl.Datetime):
+        return _moments(text, target)
+    return text.cast(target, strict=False)
+
+
+def _moments(text: pl.Series, target: pl.Datetime) -> pl.Series:
+    text = text.set(_too_fine(text), None)
+    text = text.str.replace("T", " ", literal=True).str.replace("[Zz]$", "+00:00")
+    result = pl.Series(text.name, [None], dtype=target).new_from_index(0, len(text))
+    zoned = text.str.contains(r"[+-]\d\d(:?\d\d)?$") & text.str.contains(":", literal=True)
+    if target.time_zone and zoned.any():
+        for form in _ZONED:
+            read = text.str.to_datetime(form, time_unit="us", time_zone="UTC", strict=False)
+            result = result.zip_with(result.is_not_null() | ~zoned.fill_null(False), read)
+    plain = text.set(zoned, None)
+    if plain.null_count() < len(plain):
+        for form in _PLAIN:
+            read = (
+                plain.str.to_date(form, strict=False).cast(pl.Datetime("us"))
+                if form == "%Y-%m-%d"
+                else plain.str.to_datetime(form, time_unit="us", strict=False)
+            )
+            if target.time_zone:
+                read = read.dt.replace_time_zone(target.time_zone)
+            result = result.zip_with(result.is_not_null(), read)
+            if result.null_count() == text.null_count():
+                break
+    return result
+
+
+def _too_fine(text: pl.Series) -> pl.Series:
+    """Where a time has digits beyond the microsecond, which PostgreSQL would round away."""
+    return text.str.contains(r"\.\d{6}\d*[1-9]").fill_null(False)
+
+
+def _word(target: pl.DataType) -> str:
+    if target.is_integer():
+        return f"whole number ({target})"
+    if target.is_numeric():
+        return f"number ({target})"
+    if isinstance(target, pl.Datetime):
+        return "time such as 2024-01-31T12:00:00Z"
+    return {pl.Date: "date such as 2024-01-31", pl.Time: "time of day", pl.Boolean: "truth value"}.get(
+        type(target), str(target)
+    )

@@ -1,0 +1,169 @@
+"""The contract on a batch: checked casts, then pandera on every row; good rows and rejects.
+
+A row is bad when a value cannot become its column's type without loss, when PostgreSQL could not
+hold it, when it lies outside the table's time, or when a pandera rule says so. Bad rows are told
+apart one by one; the others go on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+from pandera.errors import SchemaErrors
+
+from platform_assets.catalog import SourceTable
+from platform_assets.ingest.casts import cast
+from platform_assets.ingest.files import Batch, SourceFile, SourceFileError
+from platform_assets.quality.schema import arrow_schema
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A row that broke the contract. row: as it was read, ready for jsonb."""
+
+    source_file: str
+    row_number: int
+    column: str | None
+    reason: str
+    row: str
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A batch after its check: good rows with the contract's columns and types, and the rejects."""
+
+    good: pl.DataFrame
+    rejects: list[Reject]
+
+
+def columns_to_read(table: SourceTable, file: SourceFile, there: Sequence[str]) -> list[str]:
+    """Return which of a file's columns are read. Raises SourceFileError on a broken contract."""
+    missing = [name for name in table.column_names if name not in there]
+    if missing:
+        raise SourceFileError(
+            file.path,
+            f"column {missing[0]!r} is missing (the file has: {', '.join(there)}); "
+            "deliver the file again, or change the table file",
+        )
+    unknown = [n for n in there if n not in table.column_names and n not in table.ignored]
+    if unknown and table.new_columns == "freeze":
+        raise SourceFileError(
+            file.path,
+            f"column {unknown[0]!r} is not in the contract of {table.name}; add it to the model, "
+            f"to ignored=(...), or set new_columns='discard'",
+        )
+    return list(table.column_names)
+
+
+def check(table: SourceTable, file: SourceFile, batch: Batch) -> Checked:
+    """Cast and validate one batch. Raises SourceFileError for a column that is no column at all."""
+    raw = batch.frame
+    problems: dict[int, list[tuple[str | None, str]]] = {}
+    columns = []
+    for column in table.columns:
+        try:
+            done = cast(raw[column.name], column.polars)
+        except pl.exceptions.PolarsError as error:
+            raise SourceFileError(
+                file.path,
+                f"column {column.name!r} is {raw[column.name].dtype}, which cannot become "
+                f"{column.polars} ({error})",
+            ) from error
+        columns.append(done.series)
+        for reason, bad in done.problems:
+            for index in bad.arg_true():
+                problems.setdefault(index, []).append((column.name, reason))
+    typed = pl.DataFrame(columns)
+    _check_time(table, typed, problems)
+    _check_rules(table, file, typed, problems)
+    rejects = _rejects(file, raw, batch.numbers, problems)
+    rejects += [
+        Reject(file.path, number, None, problem, json.dumps({"line": _storable(text)}))
+        for number, problem, text in batch.malformed
+    ]
+    if problems:
+        keep = pl.Series([True]).new_from_index(0, typed.height).scatter(list(problems), False)
+        typed = typed.filter(keep)
+    return Checked(typed, rejects)
+
+
+def to_arrow(table: SourceTable, good: pl.DataFrame) -> pa.Table:
+    """Return checked rows as Arrow with the types that go over the wire."""
+    return good.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(arrow_schema(table.columns))
+
+
+def _check_time(
+    table: SourceTable, typed: pl.DataFrame, problems: dict[int, list[tuple[str | None, str]]]
+) -> None:
+    by = table.partitioning
+    if by is None:
+        return
+    moments = typed[by.column]
+    outside = {f"before the table's start, {by.start.isoformat()}": moments < by.start}
+    if by.end is not None:
+        outside[f"at or after the table's end, {by.end.isoformat()}"] = moments >= by.end
+    for reason, bad in outside.items():
+        for index in bad.fill_null(False).arg_true():
+            problems.setdefault(index, []).append((by.column, reason))
+
+
+def _check_rules(
+    table: SourceTable,
+    file: SourceFile,
+    typed: pl.DataFrame,
+    problems: dict[int, list[tuple[str | None, str]]],
+) -> None:
+    try:
+        table.model.to_schema().validate(typed, lazy=True)
+    except SchemaErrors as errors:
+        cases = errors.failure_cases
+        for column, rule, index in cases.select("column", "check", "index").iter_rows():
+            if index is None:
+                raise SourceFileError(
+                    file.path, f"the rule {rule} of {table.name} fails for the batch as a whole"
+                ) from errors
+            name = column if column in table.column_names else None
+            found = problems.setdefault(index, [])
+            if not any(known == name for known, _ in found):
+                found.append((name, f"breaks the rule {rule}"))
+
+
+def _rejects(
+    file: SourceFile,
+    raw: pl.DataFrame,
+    numbers: pl.Series,
+    problems: dict[int, list[tuple[str | None, str]]],
+) -> list[Reject]:
+    indexes = sorted(problems)
+    rows = raw[indexes].iter_rows(named=True)
+    rejects = []
+    for index, row in zip(indexes, rows, strict=True):
+        column, _ = problems[index][0]
+        reason = "; ".join(
+            f"{name}: {why} (it is {_shown(row[name])})" if name else why
+            for name, why in problems[index]
+        )
+        text = json.dumps({name: _storable(value) for name, value in row.items()})
+        rejects.append(Reject(file.path, numbers[index], column, reason, text))
+    return rejects
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "null"
+    text = repr(_storable(value))
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _storable(value: Any) -> Any:
+    """Return the value as jsonb can hold it: no NUL, no broken UTF-8, no NaN."""
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    if value is None or isinstance(value, bool | int):
+        return value
+    return str(value).replace("\0", "\N{REPLACEMENT CHARACTER}")

@@ -1,0 +1,403 @@
+"""The load of one table: which files are new, through the contract and dlt, into one transaction.
+
+What was loaded is told by the ledger in PostgreSQL alone: a file at one version is loaded once. A
+file that cannot be loaded is left out and named in the report; the others go on without it.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import psycopg
+import pyarrow as pa
+from psycopg import sql
+
+from platform_assets.catalog import SourceTable, TableError
+from platform_assets.ingest.casts import cast
+from platform_assets.ingest.contract import check, columns_to_read, to_arrow
+from platform_assets.ingest.files import (
+    Batch,
+    SourceFile,
+    SourceFileError,
+    file_columns,
+    find_files,
+    read_batches,
+)
+from platform_assets.ingest.transaction import (
+    Counts,
+    FileRead,
+    Package,
+    Step,
+    commit_package,
+    format_cursor,
+    parse_cursor,
+)
+from platform_assets.partitions import Window
+from platform_assets.quality.ddl import LEAVES_AHEAD, ensure_leaves, ensure_table
+from resources.clock import Clock
+from resources.postgres import Connection, Postgres
+from resources.settings import Settings
+
+WAIT_FOR_OTHER_LOAD = "60s"
+
+
+class LoadBusyError(RuntimeError):
+    """Another load of the same table runs and did not end in time."""
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A file that was left out, and why."""
+
+    path: str
+    problem: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadReport:
+    """What a load did: read = inserted + updated + unchanged + superseded + rejected.
+
+    load_id is None where there was nothing new. bytes: of the source files. seconds: whole time.
+    """
+
+    table: str
+    load_id: str | None = None
+    files: int = 0
+    bytes: int = 0
+    rows_read: int = 0
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    superseded: int = 0
+    rejected: int = 0
+    refused: tuple[Refused, ...] = ()
+    cursor_from: str | None = None
+    cursor_to: str | None = None
+    seconds: float = 0.0
+
+    @property
+    def balanced(self) -> bool:
+        """Whether every row that was read is accounted for."""
+        placed = self.inserted + self.updated + self.unchanged + self.superseded + self.rejected
+        return self.rows_read == placed
+
+
+@dataclass(frozen=True)
+class _Pending:
+    """A file to load. From a changed file only rows from a cursor on are read, if it is set.
+
+    skip: how many rows at exactly that cursor are in the table already.
+    """
+
+    file: SourceFile
+    cursor: str | None = None
+    skip: int = 0
+
+
+def load_table(
+    settings: Settings,
+    postgres: Postgres,
+    clock: Clock,
+    table: SourceTable,
+    *,
+    on_rows: Callable[[int], None] = lambda rows: None,
+    on_step: Step = lambda step: None,
+) -> LoadReport:
+    """Load what is new in a table's source. on_rows is told the rows of each batch.
+
+    Raises LoadBusyError, DriftError, LoadConflictError, TableError, PostgresUnavailableError; a
+    fault of a single file is in the report.
+    """
+    if table.source is None:
+        raise TableError(f"table {table.name}: it has no source; others write it, Lakebed tiers it")
+    started = time.monotonic()
+    with postgres.connect(autocommit=True) as connection, _alone(connection, table):
+        ensure_table(connection, table)
+        _ensure_leaves_ahead(connection, table, clock.now())
+        pending, refused = _pending(connection, table, find_files(table.source, settings.data))
+        pending, more = _readable(table, pending)
+        refused += more
+        cursor = _cursor(connection, table)
+        while pending:
+            load = _Load(settings, postgres, clock, table, cursor, pending, on_rows, on_step)
+            try:
+                package, counts = load.run(connection)
+            except SourceFileError as error:
+                refused.append(Refused(error.path, error.problem))
+                pending = [item for item in pending if item.file.path != error.path]
+                continue
+            _analyze(connection, table)
+            return _report(package, counts, refused, time.monotonic() - started)
+        return LoadReport(
+            table=table.name,
+            refused=tuple(refused),
+            cursor_from=format_cursor(cursor),
+            cursor_to=format_cursor(cursor),
+            seconds=time.monotonic() - started,
+        )
+
+
+class _Load:
+    """One package: read, check, extract through dlt, commit."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        postgres: Postgres,
+        clock: Clock,
+        table: SourceTable,
+        cursor: Any,
+        pending: list[_Pending],
+        on_rows: Callable[[int], None],
+        on_step: Step,
+    ) -> None:
+        self.folder = settings.home / "dlt" / table.name
+        self.postgres = postgres
+        self.table = table
+        self.pending = pending
+        self.on_rows = on_rows
+        self.on_step = on_step
+        self.windows: set[Window] = set()
+        self.package = Package(uuid.uuid4().hex, table, clock.now(), cursor)
+
+    def run(self, connection: Connection) -> tuple[Package, Counts]:
+        # dlt takes more than a second to import; only a load that has work pays for it.
+        from resources.dlt_pipelines import run_package
+
+        counts: list[Counts] = []
+
+        def commit(parquet: Path | None) -> None:
+            self.on_step("extracted")
+            ensure_leaves(connection, self.table, self.windows)
+            counts.append(commit_package(connection, self.package, parquet, on_step=self.on_step))
+
+        run_package(self.table.name, self.folder, self._rows, commit)
+        if not counts:
+            # No row was good, or there was none: the files and the rejects are committed all the same.
+            commit(None)
+        return self.package, counts[0]
+
+    def _rows(self) -> Iterator[pa.Table]:
+        for item in self.pending:
+            start = _Start(self.table, item)
+            read = FileRead(item.file, cursor_max=start.value, cursor_ties=item.skip)
+            rejected = 0
+            for good, rejects in self._batches(item, read, start):
+                rejected += rejects
+                if good.height:
+                    self._note_windows(good)
+                    yield to_arrow(self.table, good)
+            self._judge(read, rejected)
+            self.package.files.append(read)
+
+    def _batches(
+        self, item: _Pending, read: FileRead, start: _Start
+    ) -> Iterator[tuple[pl.DataFrame, int]]:
+        """Yield checked batches of one file with the number of their rejects."""
+        source = self.table.source
+        assert source is not None
+        columns = columns_to_read(self.table, item.file, file_columns(source, item.file))
+        for whole in read_batches(source, item.file, columns=columns, newer=start.newer):
+            batch = start.cut(whole, read)
+            checked = check(self.table, item.file, batch)
+            self.package.rejects += checked.rejects
+            rows = batch.frame.height + len(batch.malformed)
+            if rows and len(checked.rejects) == rows and self.table.reject_share < 1:
+                raise SourceFileError(item.file.path, _all_bad(checked.rejects[0].reason, rows))
+            read.rows_read += rows
+            self.on_rows(rows)
+            yield checked.good, len(checked.rejects)
+
+    def _judge(self, read: FileRead, rejected: int) -> None:
+        if rejected > self.table.reject_share * read.rows_read:
+            first = next(r for r in self.package.rejects if r.source_file == read.file.path)
+            raise SourceFileError(
+                read.file.path,
+                f"{rejected} of {read.rows_read} rows break the contract, more than the "
+                f"{self.table.reject_share:.1%} that {self.table.name} allows; the first, row "
+                f"{first.row_number}: {first.reason}. Mend the file, or raise reject_share",
+            )
+
+    def _note_windows(self, good: pl.DataFrame) -> None:
+        by = self.table.partitioning
+        if by is None:
+            return
+        moments = good[by.column].dt.truncate("1h").unique()
+        self.windows |= {self.table.window(moment) for moment in moments}
+
+
+class _Start:
+    """Where reading begins: at the first row, or beyond the cursor in a file that has grown."""
+
+    def __init__(self, table: SourceTable, item: _Pending) -> None:
+        self.column = table.cursor
+        self.dtype = table.column(table.cursor).polars if table.cursor else None
+        self.value = parse_cursor(table, item.cursor)
+        self.left_to_skip = item.skip
+
+    @property
+    def newer(self) -> tuple[str, Any] | None:
+        return None if self.value is None or self.column is None else (self.column, self.value)
+
+    def cut(self, batch: Batch, read: FileRead) -> Batch:
+        """Return the rows beyond the start, and note their greatest cursor.
+
+        Rows whose cursor cannot be read are kept: the contract will say what is wrong with them.
+        """
+        if self.column is None or self.dtype is None or batch.frame.height == 0:
+            return batch
+        try:
+            cursors = cast(batch.frame[self.column], self.dtype).series
+        except pl.exceptions.PolarsError:
+            return batch  # no column at all: so says the contract, with the file's name
+        if self.value is not None:
+            keep = (cursors >= self.value).fill_null(True)
+            ties = keep & (cursors == self.value).fill_null(False)
+            skip = ties & (ties.cum_sum() <= self.left_to_skip)
+            self.left_to_skip -= int(skip.sum())
+            keep &= ~skip
+            batch = Batch(batch.frame.filter(keep), batch.numbers.filter(keep), batch.malformed)
+            cursors = cursors.filter(keep)
+        _note_cursor(read, cursors, self)
+        return batch
+
+
+def _note_cursor(read: FileRead, cursors: pl.Series, start: _Start) -> None:
+    newest = cursors.max()
+    if newest is None:
+        return
+    ties = int((cursors == newest).sum())
+    if read.cursor_max is None or newest > read.cursor_max:
+        read.cursor_max, read.cursor_ties = newest, ties
+    elif newest == read.cursor_max:
+        read.cursor_ties += ties
+
+
+@contextmanager
+def _alone(connection: Connection, table: SourceTable) -> Iterator[None]:
+    """Hold the table's load lock; wait for another load of it, but not for ever."""
+    connection.execute("select set_config('lock_timeout', %s, false)", [WAIT_FOR_OTHER_LOAD])
+    key = f"lakebed.load:{table.name}"
+    try:
+        connection.execute("select pg_advisory_lock(hashtextextended(%s, 0))", [key])
+    except psycopg.errors.LockNotAvailable as error:
+        raise LoadBusyError(
+            f"another load of {table.name} has been running for {WAIT_FOR_OTHER_LOAD}; "
+            "run this one again when it has ended"
+        ) from error
+    connection.execute("select set_config('lock_timeout', '0', false)")
+    try:
+        yield
+    finally:
+        if not connection.closed:
+            connection.execute("select pg_advisory_unlock(hashtextextended(%s, 0))", [key])
+
+
+def _pending(
+    connection: Connection, table: SourceTable, files: list[SourceFile]
+) -> tuple[list[_Pending], list[Refused]]:
+    """Tell new and changed files from those that are in the ledger."""
+    rows = connection.execute(
+        "select distinct on (f.path) f.path, f.version, f.cursor_max, f.cursor_ties,"
+        " array_agg(f.version) over (partition by f.path) as versions"
+        " from lakebed.loaded_file f join lakebed.load l using (load_id)"
+        " where f.table_name = %s order by f.path, l.committed_at desc",
+        [table.name],
+    ).fetchall()
+    known = {path: (cursor, ties, versions) for path, _, cursor, ties, versions in rows}
+    pending: list[_Pending] = []
+    refused: list[Refused] = []
+    for file in files:
+        if file.path not in known:
+            pending.append(_Pending(file))
+            continue
+        cursor, ties, versions = known[file.path]
+        if file.version in versions:
+            continue
+        if table.changed_files == "refuse":
+            refused.append(
+                Refused(
+                    file.path,
+                    "it was loaded before and has changed since; deliver new rows in a new file, "
+                    "or set changed_files in the table file",
+                )
+            )
+        elif table.changed_files == "cursor":
+            pending.append(_Pending(file, cursor, ties))
+        else:
+            pending.append(_Pending(file))
+    return pending, refused
+
+
+def _readable(
+    table: SourceTable, pending: list[_Pending]
+) -> tuple[list[_Pending], list[Refused]]:
+    """Look at the head of each file, so that a broken one is found before anything is read."""
+    assert table.source is not None
+    readable, refused = [], []
+    for item in pending:
+        try:
+            columns_to_read(table, item.file, file_columns(table.source, item.file))
+        except SourceFileError as error:
+            refused.append(Refused(error.path, error.problem))
+        else:
+            readable.append(item)
+    return readable, refused
+
+
+def _cursor(connection: Connection, table: SourceTable) -> Any:
+    row = connection.execute(
+        "select cursor_to from lakebed.load where table_name = %s and cursor_to is not null"
+        " order by committed_at desc limit 1",
+        [table.name],
+    ).fetchone()
+    return parse_cursor(table, row[0]) if row else None
+
+
+def _ensure_leaves_ahead(connection: Connection, table: SourceTable, now: datetime) -> None:
+    """Make the leaf of now and the next few, so that others can write without a load."""
+    by = table.partitioning
+    if by is None:
+        return
+    windows = [table.window(now)]
+    for _ in range(LEAVES_AHEAD):
+        windows.append(table.window(windows[-1].upper))
+    end = by.end or windows[-1].upper
+    ensure_leaves(connection, table, [w for w in windows if by.start <= w.lower < end])
+
+
+def _analyze(connection: Connection, table: SourceTable) -> None:
+    connection.execute(sql.SQL("analyze {}").format(sql.Identifier("public", table.name)))
+
+
+def _all_bad(reason: str, rows: int) -> str:
+    return f"all {rows} rows of a batch break the contract; the first: {reason}"
+
+
+def _report(
+    package: Package, counts: Counts, refused: list[Refused], seconds: float
+) -> LoadReport:
+    return LoadReport(
+        table=package.table.name,
+        load_id=package.load_id,
+        files=len(package.files),
+        bytes=sum(read.file.bytes for read in package.files),
+        rows_read=sum(read.rows_read for read in package.files),
+        inserted=counts.inserted,
+        updated=counts.updated,
+        unchanged=counts.unchanged,
+        superseded=counts.superseded,
+        rejected=len(package.rejects),
+        refused=tuple(refused),
+        cursor_from=format_cursor(package.cursor_from),
+        cursor_to=format_cursor(package.cursor_to),
+        seconds=seconds,
+    )

@@ -1,0 +1,46 @@
+"""The platform in one object: settings, tables, PostgreSQL, the lake. What commands and assets share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from platform_assets.catalog import SourceTable, load_tables, table_named
+from resources.clock import Clock
+from resources.lake import Lake, LakeTable
+from resources.postgres import Postgres
+from resources.settings import Settings
+
+
+@dataclass(frozen=True)
+class Platform:
+    """Everything that a load, a move or a query needs. Opens nothing until it is used."""
+
+    settings: Settings
+    tables: tuple[SourceTable, ...]
+    postgres: Postgres
+    lake: Lake
+    clock: Clock
+
+    def table(self, name: str) -> SourceTable:
+        """Return a table by name. Raises TableError with the names that there are."""
+        return table_named(self.tables, name)
+
+
+def open_platform(
+    settings: Settings, tables: tuple[SourceTable, ...] | None = None
+) -> Platform:
+    """Put the platform together from its settings; tables default to those of its folder."""
+    tables = load_tables(settings.tables) if tables is None else tables
+    postgres = Postgres(settings)
+    lake = Lake(settings.lake, postgres, [lake_table(table) for table in tables])
+    return Platform(settings, tables, postgres, lake, settings.clock)
+
+
+def lake_table(table: SourceTable) -> LakeTable:
+    """Return what the reading protocol needs to know of a table."""
+    return LakeTable(
+        name=table.name,
+        columns=tuple((column.name, column.duckdb) for column in table.columns),
+        time=table.partitioning.column if table.partitioning else None,
+        key=table.key,
+    )

@@ -1,0 +1,160 @@
+"""The contract as PostgreSQL tables: created where missing, compared where they are there.
+
+Nothing is altered silently: a table that differs from its contract is refused with the difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from psycopg import sql
+
+from platform_assets.catalog import SourceTable
+from platform_assets.keys import leaf_name
+from platform_assets.partitions import Window
+from resources.postgres import Connection, change_schema
+
+LEAVES_AHEAD = 2
+"""How many future leaves are made with those that a load needs."""
+
+
+class DriftError(RuntimeError):
+    """The table in PostgreSQL is not what its contract says; nothing was changed."""
+
+
+def ensure_table(connection: Connection, table: SourceTable) -> None:
+    """Make the table if it is missing; raise DriftError where it is there and differs.
+
+    The connection must be in autocommit mode.
+    """
+    if relation_exists(connection, table.name):
+        check_drift(connection, table)
+    else:
+        change_schema(connection, _create(table))
+
+
+def ensure_leaves(connection: Connection, table: SourceTable, windows: Iterable[Window]) -> int:
+    """Make the leaves that are missing for these windows; return how many.
+
+    Each is built beside the table and attached, with locks that nobody waits for.
+    The connection must be in autocommit mode. Raises LockWaitError.
+    """
+    if not is_partitioned(connection, table.name):
+        return 0
+    made = 0
+    there = _leaves(connection, table.name)
+    for window in sorted(set(windows)):
+        leaf = leaf_name(table.name, window)
+        if leaf in there:
+            continue
+        statement = sql.SQL(
+            "create table if not exists {} partition of {} for values from ({}) to ({})"
+        ).format(
+            sql.Identifier("public", leaf),
+            sql.Identifier("public", table.name),
+            sql.Literal(window.lower.isoformat()),
+            sql.Literal(window.upper.isoformat()),
+        )
+        change_schema(connection, [statement])
+        made += 1
+    return made
+
+
+def relation_exists(connection: Connection, name: str) -> bool:
+    """Whether public.<name> is a table."""
+    row = connection.execute(
+        "select 1 from pg_class where relnamespace = 'public'::regnamespace"
+        " and relname = %s and relkind in ('r', 'p')",
+        [name],
+    ).fetchone()
+    return row is not None
+
+
+def is_partitioned(connection: Connection, name: str) -> bool:
+    """Whether public.<name> is a partitioned table."""
+    row = connection.execute(
+        "select relkind = 'p' from pg_class where relnamespace = 'public'::regnamespace"
+        " and relname = %s",
+        [name],
+    ).fetchone()
+    return row is not None and bool(row[0])
+
+
+def check_drift(connection: Connection, table: SourceTable) -> None:
+    """Compare the table in PostgreSQL with its contract. Raises DriftError."""
+    rows = connection.execute(
+        "select attname, format_type(atttypid, atttypmod), attnotnull from pg_attribute"
+        " where attrelid = to_regclass(quote_ident('public') || '.' || quote_ident(%s))"
+        " and attnum > 0 and not attisdropped order by attnum",
+        [table.name],
+    ).fetchall()
+    there = {name: (kind, not_null) for name, kind, not_null in rows}
+    wrong = []
+    for column in table.columns:
+        if column.name not in there:
+            wrong.append(f"column {column.name} is missing ({column.postgres})")
+            continue
+        kind, not_null = there[column.name]
+        if kind != column.postgres:
+            wrong.append(f"column {column.name} is {kind}, the contract says {column.postgres}")
+        elif not_null and column.nullable:
+            wrong.append(f"column {column.name} is NOT NULL, the contract lets it be null")
+    known = set(table.column_names)
+    wrong += [
+        f"column {name} is NOT NULL and not in the contract"
+        for name, (_, not_null) in there.items()
+        if not_null and name not in known
+    ]
+    if wrong:
+        raise DriftError(
+            f"table public.{table.name} differs from its contract: {'; '.join(wrong)}. "
+            "ALTER the table or change its table file, then run the load again."
+        )
+
+
+def _leaves(connection: Connection, name: str) -> set[str]:
+    rows = connection.execute(
+        "select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid"
+        " where i.inhparent = to_regclass('public.' || quote_ident(%s))",
+        [name],
+    ).fetchall()
+    return {row[0] for row in rows}
+
+
+def _create(table: SourceTable) -> list[sql.Composable]:
+    name = sql.Identifier("public", table.name)
+    parts: list[sql.Composable] = [
+        sql.SQL("{} {}{}").format(
+            sql.Identifier(column.name),
+            sql.SQL(column.postgres),  # type: ignore[arg-type]
+            sql.SQL("" if column.nullable else " not null"),
+        )
+        for column in table.columns
+    ]
+    if table.key:
+        key = sql.SQL(", ").join(sql.Identifier(column) for column in table.key)
+        parts.append(sql.SQL("primary key ({})").format(key))
+    by: sql.Composable = sql.SQL("")
+    if table.partitioning:
+        by = sql.SQL(" partition by range ({})").format(sql.Identifier(table.partitioning.column))
+    statements: list[sql.Composable] = [
+        sql.SQL("create table if not exists {} ({}){}").format(name, sql.SQL(", ").join(parts), by),
+        sql.SQL("comment on table {} is {}").format(name, sql.Literal(table.description)),
+    ]
+    statements += [
+        sql.SQL("comment on column {} is {}").format(
+            sql.Identifier("public", table.name, column.name), sql.Literal(column.description)
+        )
+        for column in table.columns
+        if column.description
+    ]
+    if table.partitioning and not table.key:
+        # What a move and a reader of one window look for.
+        statements.append(
+            sql.SQL("create index if not exists {} on {} using brin ({})").format(
+                sql.Identifier(f"{table.name}_by_time"),
+                name,
+                sql.Identifier(table.partitioning.column),
+            )
+        )
+    return statements

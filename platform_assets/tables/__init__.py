@@ -1,0 +1,1 @@
+"""The demo's tables: one file a table, all that there is to say about it. Yours go to LAKEBED_TABLES."""

@@ -1,0 +1,335 @@
+"""The reading protocol, in one place: hot and cold as one table, each row exactly once.
+
+A session is one DuckDB transaction with PostgreSQL attached read-only, which is one REPEATABLE
+READ transaction there. It reads the manifest first and then scans hot rows and the files that the
+manifest named; both come from one snapshot, so a move that commits in between changes nothing.
+
+    for every table:   hot rows  +  live cold files  -  cold rows whose key has a hot row
+
+The last term is only there for partitions in which hot rows wait to be folded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+
+import duckdb
+from psycopg import sql
+
+from resources.postgres import Postgres
+from resources.pruning import Bounds, pushed_bounds
+
+
+class LakeReadError(RuntimeError):
+    """The lake cannot be read; the text says what is missing and what to do."""
+
+
+@dataclass(frozen=True)
+class LakeTable:
+    """What reading needs to know of a table.
+
+    columns: name and DuckDB type, in order.  time: the column that partitions it, if it is
+    partitioned.  key: the columns by which a hot row overrides a cold one; empty for none.
+    """
+
+    name: str
+    columns: tuple[tuple[str, str], ...]
+    time: str | None = None
+    key: tuple[str, ...] = ()
+    schema: str = "public"
+
+
+@dataclass(frozen=True)
+class ColdFile:
+    """A live file of the cold tier: its partition, its place, the times of its rows (UTC).
+
+    late: hot rows of the same window wait to be folded in.
+    """
+
+    partition_key: str
+    path: str
+    rows: int
+    lower: datetime
+    upper: datetime
+    time_min: datetime
+    time_max: datetime
+    late: bool
+
+
+@dataclass(frozen=True)
+class Touched:
+    """What a query reads of one table's cold tier: files and rows after pruning, of how many."""
+
+    table: str
+    files: tuple[str, ...]
+    of_files: int
+    rows: int
+
+
+@dataclass
+class ReadSession:
+    """One snapshot of everything, as DuckDB views named like the tables and models.
+
+    `connection` is a DuckDB connection for anything that DuckDB can do; `sql` also prunes cold
+    files by the manifest before DuckDB opens them. unreadable: models that do not bind, and why.
+    """
+
+    connection: duckdb.DuckDBPyConnection
+    root: Path
+    tables: Mapping[str, LakeTable]
+    hot: frozenset[str]
+    cold: Mapping[str, tuple[ColdFile, ...]]
+    models: Mapping[str, Path | str]
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Define every view over every live file."""
+        for name, files in self.cold.items():
+            _keep_late_keys(self.connection, self.tables[name], files)
+        self._define_tables({name: self.cold.get(name, ()) for name in self.tables})
+        self._define_models()
+
+    def sql(self, query: str) -> duckdb.DuckDBPyRelation:
+        """Run one query with its cold files pruned. Raises duckdb.Error as DuckDB does."""
+        self.prune(query)
+        return self.connection.sql(query)
+
+    def prune(self, query: str) -> list[Touched]:
+        """Narrow the views to the files that the query can need; say which those are.
+
+        A statement that is no query (CREATE TABLE ... AS, COPY) is pruned all the same.
+        """
+        times = {name: t.time for name, t in self.tables.items() if t.time and name in self.cold}
+        self._define_tables(dict.fromkeys(self.cold, ()))
+        try:
+            bounds = pushed_bounds(self.connection, query, times)
+        finally:
+            self._define_tables(self.cold)
+        kept = {
+            name: tuple(
+                file
+                for file in self.cold[name]
+                if bounds.get(name, Bounds()).touches(file.time_min, file.time_max)
+            )
+            for name in bounds
+        }
+        self._define_tables(kept)
+        return [
+            Touched(
+                name,
+                tuple(file.path for file in files),
+                len(self.cold[name]),
+                sum(file.rows for file in files),
+            )
+            for name, files in kept.items()
+        ]
+
+    def _define_tables(self, cold: Mapping[str, Sequence[ColdFile]]) -> None:
+        for name, files in cold.items():
+            body = _all_rows(self.tables[name], self.root, name in self.hot, files)
+            _define(self.connection, name, body)
+
+    def _define_models(self) -> None:
+        waiting = dict(self.models)
+        while waiting:
+            errors: dict[str, str] = {}
+            for name, target in waiting.items():
+                body = _parquet([target]) if isinstance(target, Path) else sql.SQL(target)  # type: ignore[arg-type]
+                try:
+                    _define(self.connection, name, body)
+                except duckdb.Error as error:
+                    errors[name] = str(error)
+            if len(errors) == len(waiting):
+                # A view over a table that is gone must not keep everybody from all the others.
+                self.unreadable |= errors
+                return
+            waiting = {name: waiting[name] for name in errors}
+
+
+class Lake:
+    """The cold tier's folder and the way to read it together with the hot tier."""
+
+    def __init__(self, root: Path, postgres: Postgres, tables: Sequence[LakeTable]) -> None:
+        """Remember where things are; open nothing."""
+        self.root = root
+        self._postgres = postgres
+        self._tables = {table.name: table for table in tables}
+
+    @contextmanager
+    def session(self) -> Iterator[ReadSession]:
+        """Open one snapshot of all tables and models; see ReadSession."""
+        with self.attached(read_only=True) as connection:
+            connection.execute("begin")
+            hot = self._hot_tables(connection)
+            cold = {
+                name: files
+                for name, table in self._tables.items()
+                if (files := _live_files(connection, table, name in hot))
+            }
+            models = self._models(connection)
+            yield ReadSession(connection, self.root, self._tables, hot, cold, models)
+
+    @contextmanager
+    def attached(self, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Open an in-memory DuckDB with PostgreSQL attached as `pg`; always closed.
+
+        Raises PostgresUnavailableError where the server does not answer.
+        """
+        # A plain connection first: it brings the schema up to date and says clearly what is wrong.
+        self._postgres.connect().close()
+        connection = duckdb.connect(":memory:")
+        try:
+            connection.execute(
+                sql.SQL("load {}").format(sql.Literal(str(_extension("postgres_scanner")))).as_string()
+            )
+            connection.execute("set TimeZone = 'UTC'")
+            # Parallel ctid scans may run on different snapshots when sharing one fails.
+            connection.execute("set pg_use_ctid_scan = false")
+            attach = sql.SQL("attach {} as pg (type postgres{})").format(
+                sql.Literal(self._postgres.url), sql.SQL(", read_only" if read_only else "")
+            )
+            try:
+                connection.execute(attach.as_string())
+            except duckdb.Error as error:
+                raise LakeReadError(self._postgres.redact(str(error))) from None
+            yield connection
+        finally:
+            connection.close()
+
+    def _hot_tables(self, connection: duckdb.DuckDBPyConnection) -> frozenset[str]:
+        found = connection.execute(
+            "from postgres_query('pg', 'select table_schema::text, table_name::text "
+            "from information_schema.tables')"
+        ).fetchall()
+        return frozenset(t.name for t in self._tables.values() if (t.schema, t.name) in found)
+
+    def _models(self, connection: duckdb.DuckDBPyConnection) -> dict[str, Path | str]:
+        rows = connection.execute(
+            "select model, sql, path from pg.lakebed.model_version where superseded_at is null "
+            "order by built_at"
+        ).fetchall()
+        return {name: self.root / path if path else text for name, text, path in rows}
+
+
+def _live_files(
+    connection: duckdb.DuckDBPyConnection, table: LakeTable, hot: bool
+) -> tuple[ColdFile, ...]:
+    """Read one table's part of the manifest, and where hot rows wait to be folded."""
+    late: sql.Composable = sql.SQL("false")
+    if hot and table.time:
+        late = sql.SQL(
+            "exists (select from {table} h where h.{time} >= f.lower_bound"
+            " and h.{time} < f.upper_bound)"
+        ).format(
+            table=sql.Identifier(table.schema, table.name), time=sql.Identifier(table.time)
+        )
+    query = sql.SQL(
+        "select partition_key, path, rows, lower_bound, upper_bound,"
+        " coalesce(time_min, lower_bound) as first, coalesce(time_max, upper_bound) as last,"
+        " {late} as late"
+        " from lakebed.cold_file f where table_name = {name} and superseded_at is null"
+        " order by lower_bound"
+    ).format(late=late, name=sql.Literal(table.name))
+    rows = connection.execute(
+        "from postgres_query('pg', $query)", {"query": query.as_string()}
+    ).fetchall()
+    return tuple(
+        ColdFile(key, path, count, *(t.astimezone(UTC) for t in times), late)
+        for key, path, count, *times, late in rows
+    )
+
+
+def _keep_late_keys(
+    connection: duckdb.DuckDBPyConnection, table: LakeTable, files: Sequence[ColdFile]
+) -> None:
+    """Copy the keys of the hot rows that override cold ones, so that hot is scanned once a query."""
+    late = [file for file in files if file.late]
+    if not (late and table.key and table.time):
+        return
+    windows = sql.SQL(" or ").join(
+        sql.SQL("({time} >= {lower} and {time} < {upper})").format(
+            time=sql.Identifier(table.time), lower=_moment(file.lower), upper=_moment(file.upper)
+        )
+        for file in late
+    )
+    connection.execute(
+        sql.SQL("create temp table {} as select {} from {} where {}")
+        .format(_late_keys(table), _names(table.key), _hot(table), windows)
+        .as_string()
+    )
+
+
+def _all_rows(
+    table: LakeTable, root: Path, hot: bool, files: Sequence[ColdFile]
+) -> sql.Composable:
+    """Return the query that gives each row of a table once: the protocol itself."""
+    columns = sql.SQL(", ").join(
+        sql.SQL("cast({} as {}) as {}").format(name, sql.SQL(kind), name)  # type: ignore[arg-type]
+        for name, kind in ((sql.Identifier(name), kind) for name, kind in table.columns)
+    )
+    parts: list[sql.Composable] = []
+    if hot:
+        parts.append(sql.SQL("select {} from {}").format(columns, _hot(table)))
+    plain = [root / file.path for file in files if not (file.late and table.key)]
+    overridden = [root / file.path for file in files if file.late and table.key]
+    if plain:
+        parts.append(sql.SQL("select {} from ({})").format(columns, _parquet(plain)))
+    if overridden:
+        parts.append(
+            sql.SQL("select {} from ({}) anti join {} using ({})").format(
+                columns, _parquet(overridden), _late_keys(table), _names(table.key)
+            )
+        )
+    if not parts:
+        nothing = sql.SQL(", ").join(
+            sql.SQL("cast(null as {}) as {}").format(sql.SQL(kind), sql.Identifier(name))  # type: ignore[arg-type]
+            for name, kind in table.columns
+        )
+        return sql.SQL("select {} where false").format(nothing)
+    return sql.SQL(" union all ").join(parts)
+
+
+def _parquet(paths: Sequence[Path]) -> sql.Composable:
+    files = sql.SQL(", ").join(sql.Literal(str(path)) for path in paths)
+    return sql.SQL("from read_parquet([{}], hive_partitioning = false)").format(files)
+
+
+def _define(connection: duckdb.DuckDBPyConnection, name: str, body: sql.Composable) -> None:
+    view = sql.SQL("create or replace temp view {} as {}").format(sql.Identifier(name), body)
+    connection.execute(view.as_string())
+
+
+def _hot(table: LakeTable) -> sql.Composable:
+    return sql.Identifier("pg", table.schema, table.name)
+
+
+def _late_keys(table: LakeTable) -> sql.Composable:
+    return sql.Identifier(f"lakebed_late_{table.name}")
+
+
+def _names(columns: Sequence[str]) -> sql.Composable:
+    return sql.SQL(", ").join(sql.Identifier(name) for name in columns)
+
+
+def _moment(moment: datetime) -> sql.Composable:
+    return sql.SQL("{}::timestamptz").format(sql.Literal(moment.isoformat()))
+
+
+def _extension(name: str) -> Path:
+    """Return the path of a DuckDB extension that came as a wheel; loaded from where it lies."""
+    spec = find_spec(f"duckdb_extension_{name}")
+    if spec is None or not spec.submodule_search_locations:
+        raise LakeReadError(f"the wheel duckdb-extension-{name.replace('_', '-')} is not installed")
+    folder = Path(spec.submodule_search_locations[0]) / "extensions" / f"v{duckdb.__version__}"
+    file = folder / f"{name}.duckdb_extension"
+    if not file.exists():
+        raise LakeReadError(
+            f"the wheel of the DuckDB extension {name} is not for DuckDB {duckdb.__version__}; "
+            "install both at one version (see requirements.lock)"
+        )
+    return file

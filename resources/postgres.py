@@ -1,0 +1,195 @@
+"""PostgreSQL, the hot tier: connections, short locks, and the schema `lakebed` with its migrations."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any, LiteralString, cast
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
+
+import psycopg
+from psycopg import sql
+
+from resources import embedded
+from resources.settings import Settings
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+OLDEST_VERSION = 15
+MIGRATION_LOCK = 0x1A_4E_BE_D0
+LOCK_TIMEOUT = "200ms"
+
+
+class PostgresUnavailableError(RuntimeError):
+    """The server does not answer, is too old, or does not let us in."""
+
+
+class LockWaitError(RuntimeError):
+    """A schema change did not get its lock; others hold the table too long."""
+
+
+class Postgres:
+    """One PostgreSQL server and database, embedded or by URL; opened on first use."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Remember where the server is; open nothing."""
+        self._settings = settings
+
+    @cached_property
+    def url(self) -> str:
+        """The URL of the database, with its password; starts the embedded server where needed."""
+        return self._settings.postgres_url or embedded.join(self._settings.home)
+
+    @property
+    def name(self) -> str:
+        """The server in words that hold no secret."""
+        if self._settings.postgres_url is None:
+            return f"the embedded PostgreSQL of {self._settings.home}"
+        parts = urlsplit(self._settings.postgres_url)
+        return f"PostgreSQL at {parts.hostname or 'localhost'}:{_port(parts)}{parts.path}"
+
+    def connect(self, *, autocommit: bool = False) -> Connection:
+        """Open a connection in UTC to the migrated database. Raises PostgresUnavailableError."""
+        self._migrated  # noqa: B018  (once a process)
+        return self._open(autocommit=autocommit)
+
+    def sibling_url(self, suffix: str, driver: str = "postgresql") -> str:
+        """Return the SQLAlchemy URL of the database `<ours>_<suffix>` on the same server.
+
+        Makes the database if it is not there. Raises PostgresUnavailableError where it may not.
+        """
+        with self._open(autocommit=True) as connection:
+            name = f"{connection.info.dbname}_{suffix}"
+            known = connection.execute("select 1 from pg_database where datname = %s", [name])
+            if known.fetchone() is None:
+                try:
+                    connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+                except (psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
+                    pass  # another process made it in between
+                except psycopg.errors.InsufficientPrivilege as error:
+                    raise PostgresUnavailableError(
+                        f"{self.name} lets this user make no database; have {name} made for it"
+                    ) from error
+        return urlunsplit(urlsplit(self.url)._replace(scheme=driver, path=f"/{quote(name)}"))
+
+    @cached_property
+    def _migrated(self) -> bool:
+        with self._open(autocommit=True) as connection:
+            version = connection.info.server_version // 10000
+            if version < OLDEST_VERSION:
+                raise PostgresUnavailableError(
+                    f"{self.name} is version {version}; Lakebed needs {OLDEST_VERSION} or newer"
+                )
+            migrate(connection)
+        return True
+
+    def _open(self, *, autocommit: bool) -> Connection:
+        try:
+            return psycopg.connect(
+                self.url,
+                autocommit=autocommit,
+                connect_timeout=10,
+                application_name="lakebed",
+                options="-c timezone=UTC -c datestyle=ISO -c intervalstyle=postgres",
+            )
+        except psycopg.OperationalError as error:
+            reason = self.redact(str(error)).strip().splitlines()[-1]
+            raise PostgresUnavailableError(
+                f"cannot reach {self.name}: {reason}\n"
+                "Check LAKEBED_POSTGRES_URL, or unset it to use the embedded server."
+            ) from None
+
+    def redact(self, text: str) -> str:
+        """Return the text with the database's password taken out."""
+        given = self._settings.postgres_url
+        password = urlsplit(given).password if given else None
+        if not password:
+            return text
+        return text.replace(password, "***").replace(unquote(password), "***")
+
+
+def _port(parts: Any) -> int:
+    return parts.port or 5432
+
+
+def migrate(connection: Connection, folder: Path = MIGRATIONS) -> list[str]:
+    """Bring the schema `lakebed` up to date; return the names of the migrations that ran.
+
+    Files run in the order of their names, each once, under an advisory lock, each in a transaction
+    of its own. The connection must be in autocommit mode. Raises RuntimeError where a migration
+    that already ran was changed since, or the database is ahead of this version of Lakebed.
+    """
+    files = sorted(folder.glob("*.sql"))
+    ran: list[str] = []
+    with _advisory_lock(connection, MIGRATION_LOCK):
+        connection.execute("create schema if not exists lakebed")
+        connection.execute(
+            "create table if not exists lakebed.migration (name text primary key, "
+            "sha256 text not null, applied_at timestamptz not null default now())"
+        )
+        done = dict(connection.execute("select name, sha256 from lakebed.migration").fetchall())
+        unknown = sorted(set(done) - {file.name for file in files})
+        if unknown:
+            raise RuntimeError(
+                f"the schema lakebed has migrations this version does not know ({unknown[0]}); "
+                "install the version of Lakebed that made them"
+            )
+        for file in files:
+            text = file.read_text()
+            digest = hashlib.sha256(text.encode()).hexdigest()
+            if file.name in done:
+                if done[file.name] != digest:
+                    raise RuntimeError(
+                        f"migration {file.name} was changed after it ran; restore it and add a new"
+                    )
+                continue
+            with connection.transaction():
+                connection.execute(cast("LiteralString", text))
+                connection.execute(
+                    "insert into lakebed.migration (name, sha256) values (%s, %s)",
+                    [file.name, digest],
+                )
+            ran.append(file.name)
+    return ran
+
+
+@contextmanager
+def _advisory_lock(connection: Connection, key: int) -> Iterator[None]:
+    connection.execute("select pg_advisory_lock(%s)", [key])
+    try:
+        yield
+    finally:
+        connection.execute("select pg_advisory_unlock(%s)", [key])
+
+
+def change_schema(
+    connection: Connection, statements: list[sql.Composable], *, attempts: int = 40
+) -> None:
+    """Run DDL in one transaction that waits for no lock longer than LOCK_TIMEOUT, again and again.
+
+    A waiting ACCESS EXCLUSIVE lock blocks everybody who comes after it, so the wait is short and
+    the pause between two attempts is not. The connection must be in autocommit mode.
+    Raises LockWaitError after the last attempt.
+    """
+    for attempt in range(attempts):
+        try:
+            with connection.transaction():
+                connection.execute(
+                    sql.SQL("set local lock_timeout = {}").format(sql.Literal(LOCK_TIMEOUT))
+                )
+                for statement in statements:
+                    connection.execute(statement)
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
+            time.sleep(min(2.0, 0.05 * 2 ** min(attempt, 5)) * (0.5 + random.random()))  # noqa: S311
+        else:
+            return
+    raise LockWaitError(
+        f"no lock in {attempts} attempts for: {statements[0].as_string(connection)[:200]}\n"
+        "Some other session holds the table; see pg_locks and pg_stat_activity, then try again."
+    )

@@ -1,0 +1,86 @@
+"""Which times a query can touch: read off the filters that DuckDB itself pushes down.
+
+EXPLAIN of the query shows, at each scan of a hot table, the filters on its time column that
+the optimizer derived through views, CTEs, joins and date_trunc. They hold for the cold rows of the
+same view too. What cannot be understood bounds nothing, so a file is never left out wrongly.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import duckdb
+
+_COMPARISON = re.compile(
+    r"(?P<column>\w+|\"(?:[^\"]|\"\")+\")(?P<operator>>=|<=|>|<|=)'(?P<moment>[^']+)'::TIMESTAMP WITH TIME ZONE"
+)
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The hull of the times that a query can touch, both ends included; None is unbounded."""
+
+    first: datetime | None = None
+    last: datetime | None = None
+
+    def touches(self, first: datetime, last: datetime) -> bool:
+        """Whether any time of first <= t <= last is inside."""
+        return (self.last is None or first <= self.last) and (
+            self.first is None or last >= self.first
+        )
+
+    def hull(self, other: Bounds) -> Bounds:
+        """Return the smallest bounds that hold both."""
+        firsts, lasts = (self.first, other.first), (self.last, other.last)
+        return Bounds(
+            None if None in firsts else min(t for t in firsts if t),
+            None if None in lasts else max(t for t in lasts if t),
+        )
+
+
+def pushed_bounds(
+    connection: duckdb.DuckDBPyConnection, query: str, time_columns: Mapping[str, str]
+) -> dict[str, Bounds]:
+    """Return the bounds of each table of time_columns (name -> time column) that the query scans.
+
+    The views must be over hot rows alone when this is called. A table that the plan does not scan
+    is not in the result: it may have been optimized away for reasons that hold for hot rows only.
+    Raises duckdb.Error where the query does not bind.
+    """
+    row = connection.execute(f"explain (format json) {query}").fetchone()
+    if row is None:
+        return {}
+    found: dict[str, Bounds] = {}
+    for node in _nodes(json.loads(row[1])):
+        table = node["extra_info"].get("Table")
+        if node["name"].strip() == "POSTGRES_SCAN" and table in time_columns:
+            bounds = _bounds(node["extra_info"].get("Filters", []), time_columns[table])
+            found[table] = found[table].hull(bounds) if table in found else bounds
+    return found
+
+
+def _nodes(plan: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for node in plan:
+        yield node
+        yield from _nodes(node["children"])
+
+
+def _bounds(filters: str | list[str], column: str) -> Bounds:
+    first: datetime | None = None
+    last: datetime | None = None
+    for text in [filters] if isinstance(filters, str) else filters:
+        for part in text.split(" AND "):
+            found = _COMPARISON.fullmatch(part.strip())
+            if found is None or found["column"].strip('"') != column:
+                continue
+            moment = datetime.fromisoformat(found["moment"]).astimezone(UTC)
+            if found["operator"] in (">", ">=", "="):
+                first = moment if first is None else max(first, moment)
+            if found["operator"] in ("<", "<=", "="):
+                last = moment if last is None else min(last, moment)
+    return Bounds(first, last)

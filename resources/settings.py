@@ -1,0 +1,171 @@
+"""Settings: the only reader of the environment.
+
+Three places say a setting, the first one wins: the environment, `.env` in the working folder, and
+`settings.env` in LAKEBED_HOME (how a home remembers, for example, that the demo's clock stands
+still). Every setting has a default that works on a bare machine.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from dotenv import dotenv_values
+
+from resources.clock import Clock, FixedClock, SystemClock
+
+PACKAGE_ROOT = Path(__file__).resolve().parent.parent
+
+NAMES = (
+    "LAKEBED_HOME",
+    "LAKEBED_POSTGRES_URL",
+    "LAKEBED_LAKE",
+    "LAKEBED_TABLES",
+    "LAKEBED_MODELS",
+    "LAKEBED_DATA",
+    "LAKEBED_ALERT_URL",
+    "LAKEBED_CLOCK",
+)
+
+
+class SettingsError(ValueError):
+    """A setting that makes no sense; the text names the variable and the way out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Where everything is.
+
+    home: state, embedded Postgres, Dagster home.  postgres_url: None means the embedded server; kept
+    out of repr because it may hold a password.  lake: folder of the cold tier.  tables: folder of
+    table files.  models: folder of SQL models.  data: where relative source paths start.
+    """
+
+    home: Path
+    lake: Path
+    tables: Path
+    models: Path
+    data: Path
+    postgres_url: str | None = field(default=None, repr=False)
+    alert_url: str | None = field(default=None, repr=False)
+    fixed_time: datetime | None = None
+
+    @property
+    def clock(self) -> Clock:
+        """The system's clock, or the one that LAKEBED_CLOCK makes stand still."""
+        return SystemClock() if self.fixed_time is None else FixedClock(self.fixed_time)
+
+    @property
+    def dagster_home(self) -> Path:
+        """The folder that DAGSTER_HOME names when `lakebed up` starts Dagster."""
+        return self.home / "dagster"
+
+    def environment(self) -> dict[str, str]:
+        """Return these settings as environment variables, for a child process."""
+        pairs = {
+            "LAKEBED_HOME": str(self.home),
+            "LAKEBED_LAKE": str(self.lake),
+            "LAKEBED_TABLES": str(self.tables),
+            "LAKEBED_MODELS": str(self.models),
+            "LAKEBED_DATA": str(self.data),
+            "LAKEBED_POSTGRES_URL": self.postgres_url or "",
+            "LAKEBED_ALERT_URL": self.alert_url or "",
+            "LAKEBED_CLOCK": self.fixed_time.isoformat() if self.fixed_time else "",
+        }
+        return {name: value for name, value in pairs.items() if value}
+
+
+def read_settings(environ: Mapping[str, str] | None = None, folder: Path | None = None) -> Settings:
+    """Read the settings from the environment, `.env` of the folder and the home's settings.env.
+
+    environ and folder default to the process's own. Raises SettingsError.
+    """
+    environ = os.environ if environ is None else environ
+    folder = Path.cwd() if folder is None else folder
+    given = _known(dotenv_values(folder / ".env"), folder / ".env") | _known(environ, None)
+    home = _path("LAKEBED_HOME", given.get("LAKEBED_HOME", ".lakebed"), folder)
+    values = _known(dotenv_values(home / "settings.env"), home / "settings.env") | given
+    return Settings(
+        home=home,
+        lake=_path("LAKEBED_LAKE", values.get("LAKEBED_LAKE", str(home / "lake")), folder),
+        tables=_folder(
+            "LAKEBED_TABLES", values, PACKAGE_ROOT / "platform_assets" / "tables", folder
+        ),
+        models=_folder("LAKEBED_MODELS", values, PACKAGE_ROOT / "dbt_like_sql", folder),
+        data=_path("LAKEBED_DATA", values.get("LAKEBED_DATA", str(home / "data")), folder),
+        postgres_url=_postgres_url(values.get("LAKEBED_POSTGRES_URL")),
+        alert_url=_http_url(values.get("LAKEBED_ALERT_URL")),
+        fixed_time=_moment(values.get("LAKEBED_CLOCK")),
+    )
+
+
+def remember(home: Path, name: str, value: str) -> None:
+    """Write one setting into the home's settings.env, keeping the others."""
+    if name not in NAMES:
+        raise SettingsError(f"{name} is no setting; known are {', '.join(NAMES)}")
+    file = home / "settings.env"
+    kept = _known(dotenv_values(file), file) | {name: value}
+    home.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join(f"{key}={kept[key]}\n" for key in sorted(kept)))
+
+
+def _known(values: Mapping[str, str | None], file: Path | None) -> dict[str, str]:
+    ours = {k: v for k, v in values.items() if k.startswith("LAKEBED_") and v}
+    for name in ours:
+        if name not in NAMES:
+            where = f"in {file}" if file else "in the environment"
+            raise SettingsError(f"{name} {where} is no setting; known are {', '.join(NAMES)}")
+    return {k: v for k, v in ours.items() if v is not None}
+
+
+def _path(name: str, value: str, folder: Path) -> Path:
+    if "://" in value:
+        raise SettingsError(
+            f"{name}: {value!r} is a URL; object storage is not supported yet, name a local folder"
+        )
+    path = (folder / Path(value).expanduser()).resolve()
+    if path.exists() and not path.is_dir():
+        raise SettingsError(f"{name}: {path} is a file; name a folder")
+    return path
+
+
+def _folder(name: str, values: Mapping[str, str], default: Path, folder: Path) -> Path:
+    path = _path(name, values.get(name, str(default)), folder)
+    if not path.is_dir():
+        raise SettingsError(f"{name}: there is no folder {path}; make it, or unset {name}")
+    return path
+
+
+def _postgres_url(value: str | None) -> str | None:
+    if value is None:
+        return None
+    if urlsplit(value).scheme not in ("postgresql", "postgres"):
+        raise SettingsError(
+            "LAKEBED_POSTGRES_URL must look like postgresql://user:password@host:5432/database; "
+            "unset it to use the embedded server"
+        )
+    return value
+
+
+def _http_url(value: str | None) -> str | None:
+    if value is not None and urlsplit(value).scheme not in ("http", "https"):
+        raise SettingsError("LAKEBED_ALERT_URL must be an http or https address")
+    return value
+
+
+def _moment(value: str | None) -> datetime | None:
+    if value is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError as error:
+        raise SettingsError(
+            f"LAKEBED_CLOCK: {value!r} is no ISO 8601 time such as 2013-12-31T00:00:00+00:00"
+        ) from error
+    if moment.tzinfo is None:
+        raise SettingsError(f"LAKEBED_CLOCK: {value!r} names no time zone; write {value}+00:00")
+    return moment.astimezone(UTC)
