@@ -41,7 +41,7 @@ from platform_assets.ingest.transaction import (
     parse_cursor,
 )
 from platform_assets.partitions import Window
-from platform_assets.quality.ddl import LEAVES_AHEAD, ensure_leaves, ensure_table
+from platform_assets.quality.ddl import ensure_leaves, ensure_leaves_ahead, ensure_table
 from resources.clock import Clock
 from resources.postgres import Connection, Postgres
 from resources.settings import Settings
@@ -121,7 +121,7 @@ def load_table(
     started = time.monotonic()
     with postgres.connect(autocommit=True) as connection, _alone(connection, table):
         ensure_table(connection, table)
-        _ensure_leaves_ahead(connection, table, clock.now())
+        ensure_leaves_ahead(connection, table, clock.now())
         pending, refused = _pending(connection, table, find_files(table.source, settings.data))
         pending, more = _readable(table, pending)
         refused += more
@@ -360,18 +360,6 @@ def _cursor(connection: Connection, table: SourceTable) -> Any:
         [table.name],
     ).fetchone()
     return parse_cursor(table, row[0]) if row else None
-
-
-def _ensure_leaves_ahead(connection: Connection, table: SourceTable, now: datetime) -> None:
-    """Make the leaf of now and the next few, so that others can write without a load."""
-    by = table.partitioning
-    if by is None:
-        return
-    windows = [table.window(now)]
-    for _ in range(LEAVES_AHEAD):
-        windows.append(table.window(windows[-1].upper))
-    end = by.end or windows[-1].upper
-    ensure_leaves(connection, table, [w for w in windows if by.start <= w.lower < end])
 
 
 def _analyze(connection: Connection, table: SourceTable) -> None:

@@ -64,7 +64,7 @@ def _origins(step: UpstreamColumn, known: Mapping[str, Lineage]) -> list[Upstrea
 
 def _trace(model: Model, schemas: Columns) -> Lineage:
     query = parse_query(model.sql, model.path, model.line_of)
-    # Types are left out: only names are followed, and an exotic type must not stop that.
+    # Only names are followed, so sqlglot need not know every type of DuckDB.
     schema = MappingSchema(
         {name: dict.fromkeys(columns, "UNKNOWN") for name, columns in schemas.items()},
         dialect=DIALECT,

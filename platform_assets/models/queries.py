@@ -80,9 +80,8 @@ def table_names(query: exp.Expr) -> Iterator[tuple[str, int]]:
     """
     for scope in traverse_scope(query) if isinstance(query, exp.Query) else ():
         for source in scope.sources.values():
-            if not isinstance(source, exp.Table) or source.db:
-                continue
-            if isinstance(source.this, exp.Identifier):
+            # A table function is a table without a name to sqlglot.
+            if isinstance(source, exp.Table) and source.name and not source.db:
                 yield source.name, int(source.this.meta.get("line", 1))
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import duckdb
 
-from platform_assets.models.model import Model, ModelError, ModelSet
+from platform_assets.models.model import Model, ModelError, ModelSet, Query
 from platform_assets.models.queries import quoted
 
 Schemas = dict[str, dict[str, str]]
@@ -35,7 +35,7 @@ def model_schemas(models: ModelSet, tables: Mapping[str, Mapping[str, str]]) -> 
     return schemas
 
 
-def model_error(model: Model, error: duckdb.Error) -> ModelError:
+def model_error(model: Query, error: duckdb.Error) -> ModelError:
     """Return DuckDB's complaint about a model's SQL as an error that names file and line.
 
     The compiled SQL must stand in the statement from its first line on.
@@ -46,7 +46,7 @@ def model_error(model: Model, error: duckdb.Error) -> ModelError:
     return ModelError(
         model.path,
         model.line_of(int(line[1])) if line else None,
-        f"DuckDB refuses the model {model.name!r}: {problem.rstrip('.!')}",
+        f"DuckDB refuses {model.name!r}: {problem.rstrip('.!')}",
         "Mend the query, or what it reads.",
     )
 

@@ -6,6 +6,7 @@ Nothing is altered silently: a table that differs from its contract is refused w
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 
 from psycopg import sql
 
@@ -58,6 +59,21 @@ def ensure_leaves(connection: Connection, table: SourceTable, windows: Iterable[
         change_schema(connection, [statement])
         made += 1
     return made
+
+
+def ensure_leaves_ahead(connection: Connection, table: SourceTable, now: datetime) -> int:
+    """Make the leaf of now and the next few, so that others can write without a load.
+
+    The connection must be in autocommit mode. Raises LockWaitError.
+    """
+    by = table.partitioning
+    if by is None:
+        return 0
+    windows = [table.window(now)]
+    for _ in range(LEAVES_AHEAD):
+        windows.append(table.window(windows[-1].upper))
+    end = by.end or windows[-1].upper
+    return ensure_leaves(connection, table, [w for w in windows if by.start <= w.lower < end])
 
 
 def relation_exists(connection: Connection, name: str) -> bool:

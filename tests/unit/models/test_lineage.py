@@ -189,12 +189,12 @@ class TestSchemas:
             model_schemas(models, TABLES)
         assert caught.value.line == 6
         assert str(caught.value).removeprefix(f"{project.folder}/") == (
-            "marts/a.sql:6: DuckDB refuses the model 'a': Binder Error: Referenced column "
+            "marts/a.sql:6: DuckDB refuses 'a': Binder Error: Referenced column "
             '"dellay" not found in FROM clause! Candidate bindings: "delay". '
             "Mend the query, or what it reads."
         )
 
     def test_a_sum_of_texts_is_an_error(self, project: Project) -> None:
         models = load(project, {"marts/a.sql": "select\n    sum(carrier) as s\nfrom {{ flights }}"})
-        with pytest.raises(ModelError, match=r"a\.sql:2: DuckDB refuses the model 'a': Binder"):
+        with pytest.raises(ModelError, match=r"a\.sql:2: DuckDB refuses 'a': Binder"):
             model_schemas(models, TABLES)

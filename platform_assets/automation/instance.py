@@ -1,0 +1,66 @@
+"""Dagster's own home: its instance file, its storage in a database beside ours, its environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from psycopg import sql
+from sqlalchemy.engine import make_url
+
+from platform_assets.platform import Platform
+
+STORAGE_VARIABLE = "DAGSTER_STORAGE_URL"
+
+INSTANCE = f"""\
+# Written by Lakebed at each start; the storage's address comes from the environment.
+storage:
+  postgres:
+    postgres_url: {{env: {STORAGE_VARIABLE}}}
+telemetry: {{enabled: false}}
+nux: {{enabled: false}}
+run_queue: {{dequeue_interval_seconds: 1}}
+concurrency:
+  # One writer a table: a pool is a table's load, or its moves, or a model.
+  pools: {{default_limit: 1, granularity: op}}
+  runs: {{max_concurrent_runs: 2}}
+sensors: {{use_threads: true, num_workers: 4}}
+schedules: {{use_threads: true, num_workers: 2}}
+backfills: {{use_threads: true, num_workers: 2}}
+run_monitoring: {{enabled: true, start_timeout_seconds: 120, max_resume_run_attempts: 0}}
+"""
+
+WORKSPACE = """\
+# Written by Lakebed at each start.
+load_from:
+  - python_module: {module_name: platform_assets.definitions, location_name: lakebed}
+"""
+
+
+def prepare_instance(platform: Platform) -> Path:
+    """Write the instance file and the workspace file into DAGSTER_HOME; return that folder."""
+    home = platform.settings.dagster_home
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "dagster.yaml").write_text(INSTANCE)
+    (home / "workspace.yaml").write_text(WORKSPACE)
+    return home
+
+
+def instance_environment(platform: Platform) -> dict[str, str]:
+    """Return the environment in which Dagster's processes find the platform and their storage.
+
+    Makes the storage's database where it is not there yet. Raises PostgresUnavailableError.
+    """
+    # psycopg2 by name: SQLAlchemy's default driver cannot send what dagster-postgres sends.
+    url = platform.postgres.sibling_url("dagster", "postgresql+psycopg2")
+    with platform.postgres.connect(autocommit=True) as connection:
+        # Losing the last half second of a run's events in a crash of the server loses no data.
+        connection.execute(
+            sql.SQL("alter database {} set synchronous_commit = off").format(
+                sql.Identifier(make_url(url).database or "")
+            )
+        )
+    return platform.settings.environment() | {
+        "DAGSTER_HOME": str(platform.settings.dagster_home),
+        STORAGE_VARIABLE: url,
+        "DAGSTER_EVENT_BATCH_SIZE": "200",
+    }

@@ -1,0 +1,154 @@
+"""Sensors: new source files start loads, due partitions start moves, failures send alerts."""
+
+import hashlib
+import json
+
+import dagster as dg
+
+from platform_assets.automation.alerts import post_alert
+from platform_assets.catalog import SourceTable
+from platform_assets.ingest.files import SourceFile, find_files
+from platform_assets.keys import cold_key, hot_key, source_key
+from platform_assets.platform import Platform
+from platform_assets.tiering.pending import answer_requests, ranges, waiting
+
+PATIENCE_AFTER_FAILURE = 600
+"""Seconds for which a table whose last move failed is left alone."""
+
+
+def new_files_sensor(platform: Platform, tables: list[SourceTable]) -> dg.SensorDefinition:
+    """Return the sensor that loads a table when its files are other than at the last look.
+
+    The cursor keeps a digest of paths and versions a table, and the run key holds it too: a cursor
+    that is lost asks for the same runs again, which Dagster knows.
+    """
+
+    @dg.sensor(
+        name="new_files",
+        description="Loads a table when its source has new or changed files.",
+        target=[dg.AssetKey(hot_key(table.name)) for table in tables],
+        minimum_interval_seconds=5,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+    )
+    def new_files(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        seen: dict[str, str] = json.loads(context.cursor or "{}")
+        requests, observations = [], []
+        for table in tables:
+            assert table.source is not None
+            files = find_files(table.source, platform.settings.data)
+            digest = _digest(files)
+            if not files or seen.get(table.name) == digest:
+                continue
+            seen[table.name] = digest
+            requests.append(
+                dg.RunRequest(
+                    run_key=f"{table.name}:{digest}",
+                    asset_selection=[dg.AssetKey(hot_key(table.name))],
+                    tags={"lakebed/files": str(len(files))},
+                )
+            )
+            observations.append(_observation(table, files, digest))
+        return dg.SensorResult(
+            run_requests=requests, asset_events=observations, cursor=json.dumps(seen)
+        )
+
+    return new_files
+
+
+def due_partitions_sensor(platform: Platform, tables: list[SourceTable]) -> dg.SensorDefinition:
+    """Return the sensor that moves what is due, by policy or by request, and folds late rows."""
+
+    @dg.sensor(
+        name="due_partitions",
+        description="Moves partitions that are due, folds late rows, answers lakebed.request_move.",
+        target=[dg.AssetKey(cold_key(table.name)) for table in tables],
+        minimum_interval_seconds=30,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+    )
+    def due_partitions(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        requests: list[dg.RunRequest] = []
+        with platform.postgres.connect(autocommit=True) as connection:
+            for table in tables:
+                if _is_busy(context.instance, table, platform):
+                    continue
+                windows = waiting(connection, table, platform.clock.now())
+                requests += [
+                    dg.RunRequest(
+                        asset_selection=[dg.AssetKey(cold_key(table.name))],
+                        tags={
+                            "lakebed/cold": table.name,
+                            "dagster/asset_partition_range_start": first.key,
+                            "dagster/asset_partition_range_end": last.key,
+                        },
+                    )
+                    for first, last in ranges(windows)
+                ]
+                answer_requests(connection, table, f"{len(windows)} partitions to move")
+        return dg.SensorResult(run_requests=requests)
+
+    return due_partitions
+
+
+def failure_sensor(platform: Platform) -> dg.SensorDefinition:
+    """Return the sensor that posts each failed run to LAKEBED_ALERT_URL."""
+
+    @dg.run_failure_sensor(
+        name="alert_on_failure",
+        description="Posts each failed run to LAKEBED_ALERT_URL, where that is set.",
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        minimum_interval_seconds=10,
+    )
+    def alert_on_failure(context: dg.RunFailureSensorContext) -> None:
+        url = platform.settings.alert_url
+        if url is None:
+            return
+        selection = context.dagster_run.asset_selection or frozenset()
+        post_alert(
+            url,
+            run_id=context.dagster_run.run_id,
+            assets=sorted(key.to_user_string() for key in selection),
+            partition=context.partition_key,
+            error=platform.postgres.redact(context.failure_event.message or "no message"),
+        )
+
+    return alert_on_failure
+
+
+def _digest(files: list[SourceFile]) -> str:
+    text = "\n".join(f"{file.path}\t{file.version}" for file in files)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _observation(
+    table: SourceTable, files: list[SourceFile], digest: str
+) -> dg.AssetObservation:
+    return dg.AssetObservation(
+        asset_key=dg.AssetKey(source_key(table.name)),
+        metadata={
+            "files": len(files),
+            "bytes": sum(file.bytes for file in files),
+            "newest": max(files, key=lambda f: f.version.rpartition("-")[2]).path,
+        },
+        tags={"dagster/data_version": digest},
+    )
+
+
+def _is_busy(instance: dg.DagsterInstance, table: SourceTable, platform: Platform) -> bool:
+    """Whether a move of the table runs or waits, or has just failed."""
+    runs = instance.get_run_records(
+        dg.RunsFilter(tags={"lakebed/cold": table.name}), limit=1
+    )
+    if not runs:
+        return False
+    last = runs[0]
+    if not last.dagster_run.is_finished:
+        return True
+    failed_at = last.end_time if last.dagster_run.status == dg.DagsterRunStatus.FAILURE else None
+    return failed_at is not None and _wall_clock() - failed_at < PATIENCE_AFTER_FAILURE
+
+
+def _wall_clock() -> float:
+    """Return the machine's time, which run records are in, whatever the platform's clock says."""
+    from resources.clock import SystemClock
+
+    return SystemClock().now().timestamp()

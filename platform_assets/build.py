@@ -1,0 +1,64 @@
+"""The map of the platform: settings in, Dagster definitions out. Reads from top to bottom."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from platform_assets.automation.jobs import upkeep
+from platform_assets.automation.sensors import (
+    due_partitions_sensor,
+    failure_sensor,
+    new_files_sensor,
+)
+from platform_assets.catalog import SourceTable
+from platform_assets.ingest.assets import hot_asset, source_spec
+from platform_assets.models.assets import model_assets
+from platform_assets.models.model import ModelSet
+from platform_assets.models.runner import models_of
+from platform_assets.platform import open_platform
+from platform_assets.tiering.assets import cold_asset
+from resources.dagster_resources import platform_resources
+from resources.settings import Settings
+
+
+def build_defs(
+    settings: Settings,
+    *,
+    tables: tuple[SourceTable, ...] | None = None,
+    models: ModelSet | None = None,
+) -> dg.Definitions:
+    """Return the whole graph. tables and models default to the folders that the settings name.
+
+    Opens no connection. Raises TableError or ModelError for a folder that makes no sense.
+    """
+    platform = open_platform(settings, tables)
+    models = models_of(platform) if models is None else models
+
+    loaded = [table for table in platform.tables if table.source is not None]
+    tiered = [table for table in platform.tables if table.tiering is not None]
+    upkeep_job, daily_upkeep = upkeep(platform)
+
+    return dg.Definitions(
+        assets=[
+            *(source_spec(platform, table) for table in loaded),
+            *(hot_asset(platform, table) for table in loaded),
+            *(cold_asset(platform, table) for table in tiered),
+            *model_assets(platform, models),
+        ],
+        jobs=[upkeep_job],
+        schedules=[daily_upkeep],
+        sensors=[
+            new_files_sensor(platform, loaded),
+            due_partitions_sensor(platform, tiered),
+            failure_sensor(platform),
+            dg.AutomationConditionSensorDefinition(
+                "models_follow_data",
+                target=dg.AssetSelection.all(),
+                description="Rebuilds a model when what it reads has new rows.",
+                default_status=dg.DefaultSensorStatus.RUNNING,
+            ),
+        ],
+        resources=platform_resources(platform.lake, platform.postgres),
+        # One process a run: a step a process would cost three seconds more each.
+        executor=dg.in_process_executor,
+    )

@@ -1,0 +1,12 @@
+"""The entry point for Dagster: settings from the environment, and the map of the platform."""
+
+import dagster as dg
+
+from platform_assets.build import build_defs
+from resources.settings import read_settings
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """Return the definitions of the platform that the environment describes."""
+    return build_defs(read_settings())

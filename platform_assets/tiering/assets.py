@@ -1,0 +1,119 @@
+"""cold/<table>: the move of each partition, as a partitioned Dagster asset."""
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+
+from platform_assets.catalog import SourceTable
+from platform_assets.keys import cold_key, hot_key
+from platform_assets.partitions import Grain, window_for_key
+from platform_assets.platform import Platform
+from platform_assets.quality.checks import FINGERPRINT, fingerprint_result, table_schema
+from platform_assets.tiering.catalog_file import write_catalog
+from platform_assets.tiering.move import Moved, MoveError, move
+
+_CRON = {
+    Grain.HOUR: "0 * * * *",
+    Grain.DAY: "0 0 * * *",
+    Grain.WEEK: "0 0 * * 1",
+    Grain.MONTH: "0 0 1 * *",
+    Grain.YEAR: "0 0 1 1 *",
+}
+
+
+def partitions_of(table: SourceTable) -> dg.TimeWindowPartitionsDefinition:
+    """Return a table's partitions, with the keys that Lakebed's windows have."""
+    by = table.partitioned
+    return dg.TimeWindowPartitionsDefinition(
+        start=by.start.strftime(by.grain.key_format),
+        end=by.end.strftime(by.grain.key_format) if by.end else None,
+        fmt=by.grain.key_format,
+        cron_schedule=_CRON[by.grain],
+        timezone="UTC",
+    )
+
+
+def cold_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:
+    """Return the asset whose partitions are moved, or folded, when they are materialized.
+
+    A range of partitions is one run; a partition that fails leaves the others green.
+    """
+    with warnings.catch_warnings():
+        # Backfill policies are in beta; that they may change is ours to know, not the user's.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        return _cold_asset(platform, table)
+
+
+def _cold_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:
+    key = dg.AssetKey(cold_key(table.name))
+
+    @dg.asset(
+        key=key,
+        deps=[dg.AssetKey(hot_key(table.name))],
+        description=(
+            f"{table.description}\n\nPartitions of `hot/{table.name}` that ended more than "
+            f"{table.settles.hot_for.days} days ago, as Parquet in the lake."
+        ),
+        group_name="cold",
+        kinds={"duckdb", "parquet"},
+        owners=[table.owner] if table.owner else None,
+        metadata={
+            "dagster/column_schema": table_schema(table),
+            "dagster/uri": (platform.lake.root / table.name).as_uri(),
+        },
+        partitions_def=partitions_of(table),
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        pool=f"cold_{table.name}",
+        output_required=False,
+        check_specs=[
+            dg.AssetCheckSpec(
+                FINGERPRINT,
+                asset=key,
+                description="Each file holds what PostgreSQL held, by count and fingerprint.",
+            )
+        ],
+    )
+    def settle(context: dg.AssetExecutionContext) -> Iterator[Any]:
+        moved: list[Moved] = []
+        failed: list[tuple[str, str]] = []
+        for partition in context.partition_keys:
+            window = window_for_key(table.partitioned.grain, partition)
+            try:
+                done = move(platform.lake, table, window)
+            except MoveError as error:
+                failed.append((partition, str(error)))
+                continue
+            moved.append(done)
+            context.log_event(
+                dg.AssetMaterialization(
+                    asset_key=key, partition=partition, metadata=_metadata(platform, done)
+                )
+            )
+        write_catalog(platform)
+        yield fingerprint_result(moved, failed)
+        if failed:
+            raise dg.Failure(
+                f"{len(failed)} of {len(failed) + len(moved)} partitions failed: "
+                + " | ".join(f"{partition}: {why}" for partition, why in failed[:5]),
+                allow_retries=False,
+            )
+
+    return settle
+
+
+def _metadata(platform: Platform, done: Moved) -> dict[str, Any]:
+    metadata: dict[str, Any] = {
+        "dagster/partition_row_count": done.rows,
+        "rows_moved": done.moved,
+        "rows_overridden": done.overridden,
+        "bytes": done.bytes,
+        "generation": done.generation,
+        "seconds": round(done.seconds, 3),
+        "rows_per_second": round(done.moved / done.seconds) if done.seconds else 0,
+        "fingerprint": "equal" if done.fingerprint else "nothing to move",
+    }
+    if done.path:
+        metadata["file"] = dg.MetadataValue.path(str(platform.lake.root / done.path))
+    return metadata

@@ -1,0 +1,72 @@
+"""What waits to be moved: due partitions with hot rows, late rows, and requests from SQL.
+
+The truth is in PostgreSQL; nothing is remembered between two looks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from psycopg import sql
+
+from platform_assets.catalog import SourceTable
+from platform_assets.partitions import Window
+from platform_assets.quality.ddl import relation_exists
+from platform_assets.tiering.policy import due
+from resources.postgres import Connection
+
+
+def waiting(connection: Connection, table: SourceTable, now: datetime) -> list[Window]:
+    """Return the windows that are due, by policy or by request, and have hot rows; in order.
+
+    A cold partition with late rows is one of them.
+    """
+    if not relation_exists(connection, table.name):
+        return []
+    windows = set(due(table, now))
+    for (older_than,) in connection.execute(
+        "select older_than from lakebed.tier_request where table_name = %s and answered_at is null",
+        [table.name],
+    ):
+        windows |= set(due(table, now, older_than))
+    return with_hot_rows(connection, table, sorted(windows))
+
+
+def with_hot_rows(
+    connection: Connection, table: SourceTable, windows: Sequence[Window]
+) -> list[Window]:
+    """Return those of the windows that hold any hot row; one query, which stops at each first row."""
+    if not windows:
+        return []
+    query = sql.SQL(
+        "select w.lower from unnest(%s::timestamptz[], %s::timestamptz[]) as w (lower, upper)"
+        " where exists (select from {table} h where h.{time} >= w.lower and h.{time} < w.upper)"
+    ).format(
+        table=sql.Identifier("public", table.name), time=sql.Identifier(table.partitioned.column)
+    )
+    lowers = [window.lower for window in windows]
+    uppers = [window.upper for window in windows]
+    found = {row[0] for row in connection.execute(query, [lowers, uppers])}
+    return [window for window in windows if window.lower in found]
+
+
+def answer_requests(connection: Connection, table: SourceTable, answer: str) -> int:
+    """Note that the requests for a table were answered; return how many there were."""
+    done = connection.execute(
+        "update lakebed.tier_request set answered_at = clock_timestamp(), answer = %s"
+        " where table_name = %s and answered_at is null",
+        [answer, table.name],
+    )
+    return done.rowcount
+
+
+def ranges(windows: Sequence[Window]) -> list[tuple[Window, Window]]:
+    """Return windows as (first, last) of each stretch without a gap."""
+    found: list[tuple[Window, Window]] = []
+    for window in windows:
+        if found and found[-1][1].upper == window.lower:
+            found[-1] = (found[-1][0], window)
+        else:
+            found.append((window, window))
+    return found

