@@ -95,13 +95,21 @@ class ReadSession:
         self._define_models()
 
     def sql(self, query: str) -> duckdb.DuckDBPyRelation:
-        """Run one query with its cold files pruned. Raises duckdb.Error as DuckDB does."""
+        """Run one query with its cold files pruned; its result is held. Raises duckdb.Error."""
         self.prune(query)
-        return self.connection.sql(query)
+        try:
+            relation = self.connection.sql(query)
+            if relation is not None:
+                # A relation binds its views when it runs: run it before they change again.
+                relation.execute()
+            return relation
+        finally:
+            self._define_tables(self.cold)
 
     def prune(self, query: str) -> list[Touched]:
         """Narrow the views to the files that the query can need; say which those are.
 
+        The views are good for this query alone, until `sql` or `prune` is called again.
         A statement that is no query (CREATE TABLE ... AS, COPY) is pruned all the same.
         """
         times = {name: t.time for name, t in self.tables.items() if t.time and name in self.cold}

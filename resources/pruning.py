@@ -78,7 +78,10 @@ def _bounds(filters: str | list[str], column: str) -> Bounds:
             found = _COMPARISON.fullmatch(part.strip())
             if found is None or found["column"].strip('"') != column:
                 continue
-            moment = datetime.fromisoformat(found["moment"]).astimezone(UTC)
+            try:
+                moment = datetime.fromisoformat(found["moment"]).astimezone(UTC)
+            except (ValueError, OverflowError):
+                continue  # infinity, or a year that Python has not
             if found["operator"] in (">", ">=", "="):
                 first = moment if first is None else max(first, moment)
             if found["operator"] in ("<", "<=", "="):

@@ -8,6 +8,7 @@ import dagster as dg
 from platform_assets.automation.alerts import post_alert
 from platform_assets.catalog import SourceTable
 from platform_assets.ingest.files import SourceFile, find_files
+from platform_assets.ingest.load import new_files_of
 from platform_assets.keys import cold_key, hot_key, source_key
 from platform_assets.platform import Platform
 from platform_assets.tiering.pending import answer_requests, ranges, waiting
@@ -17,10 +18,10 @@ PATIENCE_AFTER_FAILURE = 600
 
 
 def new_files_sensor(platform: Platform, tables: list[SourceTable]) -> dg.SensorDefinition:
-    """Return the sensor that loads a table when its files are other than at the last look.
+    """Return the sensor that loads a table when its source has files that the ledger does not.
 
-    The cursor keeps a digest of paths and versions a table, and the run key holds it too: a cursor
-    that is lost asks for the same runs again, which Dagster knows.
+    The run key holds the versions of those files: what was asked for is not asked for again, and a
+    file that was refused waits until it changes. The cursor only keeps observations from repeating.
     """
 
     @dg.sensor(
@@ -33,21 +34,22 @@ def new_files_sensor(platform: Platform, tables: list[SourceTable]) -> dg.Sensor
     def new_files(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         seen: dict[str, str] = json.loads(context.cursor or "{}")
         requests, observations = [], []
-        for table in tables:
-            assert table.source is not None
-            files = find_files(table.source, platform.settings.data)
-            digest = _digest(files)
-            if not files or seen.get(table.name) == digest:
-                continue
-            seen[table.name] = digest
-            requests.append(
-                dg.RunRequest(
-                    run_key=f"{table.name}:{digest}",
-                    asset_selection=[dg.AssetKey(hot_key(table.name))],
-                    tags={"lakebed/files": str(len(files))},
-                )
-            )
-            observations.append(_observation(table, files, digest))
+        with platform.postgres.connect(autocommit=True) as connection:
+            for table in tables:
+                assert table.source is not None
+                files = find_files(table.source, platform.settings.data)
+                if files and seen.get(table.name) != _digest(files):
+                    seen[table.name] = _digest(files)
+                    observations.append(_observation(table, files))
+                new = new_files_of(connection, table, files)
+                if new:
+                    requests.append(
+                        dg.RunRequest(
+                            run_key=f"{table.name}:{_digest(new)}",
+                            asset_selection=[dg.AssetKey(hot_key(table.name))],
+                            tags={"lakebed/new_files": str(len(new))},
+                        )
+                    )
         return dg.SensorResult(
             run_requests=requests, asset_events=observations, cursor=json.dumps(seen)
         )
@@ -119,9 +121,7 @@ def _digest(files: list[SourceFile]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _observation(
-    table: SourceTable, files: list[SourceFile], digest: str
-) -> dg.AssetObservation:
+def _observation(table: SourceTable, files: list[SourceFile]) -> dg.AssetObservation:
     return dg.AssetObservation(
         asset_key=dg.AssetKey(source_key(table.name)),
         metadata={
@@ -129,7 +129,7 @@ def _observation(
             "bytes": sum(file.bytes for file in files),
             "newest": max(files, key=lambda f: f.version.rpartition("-")[2]).path,
         },
-        tags={"dagster/data_version": digest},
+        tags={"dagster/data_version": _digest(files)},
     )
 
 

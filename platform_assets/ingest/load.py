@@ -145,6 +145,14 @@ def load_table(
         )
 
 
+def new_files_of(
+    connection: Connection, table: SourceTable, files: list[SourceFile]
+) -> list[SourceFile]:
+    """Return those of the files that a load would read: new ones, and changed ones by policy."""
+    pending, _ = _pending(connection, table, files)
+    return [item.file for item in pending]
+
+
 class _Load:
     """One package: read, check, extract through dlt, commit."""
 

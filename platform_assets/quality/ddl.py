@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
+import psycopg
 from psycopg import sql
 
 from platform_assets.catalog import SourceTable
@@ -38,7 +39,8 @@ def ensure_leaves(connection: Connection, table: SourceTable, windows: Iterable[
     """Make the leaves that are missing for these windows; return how many.
 
     Each is built beside the table and attached, with locks that nobody waits for.
-    The connection must be in autocommit mode. Raises LockWaitError.
+    The connection must be in autocommit mode. Raises LockWaitError, or DriftError
+    where another table has the name of a leaf.
     """
     if not is_partitioned(connection, table.name):
         return 0
@@ -48,16 +50,25 @@ def ensure_leaves(connection: Connection, table: SourceTable, windows: Iterable[
         leaf = leaf_name(table.name, window)
         if leaf in there:
             continue
-        statement = sql.SQL(
-            "create table if not exists {} partition of {} for values from ({}) to ({})"
+        names = {"leaf": sql.Identifier("public", leaf), "table": sql.Identifier("public", table.name)}
+        create = sql.SQL("create table {leaf} (like {table} including all)").format(**names)
+        attach = sql.SQL(
+            "alter table {table} attach partition {leaf} for values from ({lower}) to ({upper})"
         ).format(
-            sql.Identifier("public", leaf),
-            sql.Identifier("public", table.name),
-            sql.Literal(window.lower.isoformat()),
-            sql.Literal(window.upper.isoformat()),
+            lower=sql.Literal(window.lower.isoformat()),
+            upper=sql.Literal(window.upper.isoformat()),
+            **names,
         )
-        change_schema(connection, [statement])
-        made += 1
+        try:
+            change_schema(connection, [create, attach])
+        except (psycopg.errors.DuplicateTable, psycopg.errors.UniqueViolation) as error:
+            if leaf not in _leaves(connection, table.name):
+                raise DriftError(
+                    f"public.{leaf} is there and no leaf of public.{table.name}, which needs the "
+                    "name; rename it, or ATTACH it as that partition"
+                ) from error
+        else:
+            made += 1
     return made
 
 

@@ -22,6 +22,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -140,25 +141,25 @@ class _Mover:
         if hot.rows == 0:
             return Moved(self.table.name, self.window.key)
         expected, overridden = self._expected(hot, old)
-        name = ColdFileName(self.table.name, self.window, last + 1)
-        path = cold_path(name, self.table.column_names)
+        name, path = self._reserve(last + 1)
         file = self.root / path
-        unfinished = file.with_suffix(".parquet.tmp")
-        file.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = _unfinished(file)
         try:
             self._copy(unfinished, old)
             self.on_step("copied")
             found = self._verify(unfinished, expected)
             self.on_step("verified")
             make_durable(unfinished, file, self.root)
+            self.on_step("renamed")
+            self._record(name, path, found, old)
+            self.on_step("recorded")
+            self._delete_hot()
+            self.on_step("deleted")
         except BaseException:
+            # Nobody names the file: the commit was not asked for yet.
             unfinished.unlink(missing_ok=True)
+            file.unlink(missing_ok=True)
             raise
-        self.on_step("renamed")
-        self._record(name, path, found, old)
-        self.on_step("recorded")
-        self._delete_hot()
-        self.on_step("deleted")
         return Moved(
             self.table.name,
             self.window.key,
@@ -199,6 +200,26 @@ class _Mover:
         ]
         return (live[0] if live else None), max((row[0] for row in rows), default=0)
 
+    def _reserve(self, first: int) -> tuple[ColdFileName, PurePosixPath]:
+        """Return the first generation whose file is this mover's alone.
+
+        A file that is there already is that of a mover that died, or that was given up for dead and
+        may still write: its name is never used again.
+        """
+        for generation in count(first):
+            name = ColdFileName(self.table.name, self.window, generation)
+            path = cold_path(name, self.table.column_names)
+            file = self.root / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                _unfinished(file).open("xb").close()
+            except FileExistsError:
+                continue
+            if not file.exists():
+                return name, path
+            _unfinished(file).unlink()
+        raise AssertionError("unreachable")
+
     def _fingerprint_of_hot(self) -> Fingerprint:
         relation = sql.SQL("{} where {}").format(
             sql.Identifier("public", self.table.name), self._in_window()
@@ -234,7 +255,7 @@ class _Mover:
         described = {c.name: c.description for c in self.table.columns if c.description}
         copy = sql.SQL(
             "copy (select * from ({rows}) order by {sort}) to {file} (format parquet,"
-            " compression {compression}, row_group_size {group}, kv_metadata {{"
+            " use_tmp_file false, compression {compression}, row_group_size {group}, kv_metadata {{"
             " lakebed_table: {table}, lakebed_partition: {key}, lakebed_columns: {columns}}})"
         ).format(
             rows=rows,
@@ -362,6 +383,10 @@ class _Mover:
         except duckdb.Error:
             # The transaction died with its connection; the first error is the one to show.
             return
+
+
+def _unfinished(file: Path) -> Path:
+    return file.with_suffix(".parquet.tmp")
 
 
 def make_durable(unfinished: Path, file: Path, root: Path) -> None:
