@@ -1,1 +1,1 @@
-"""The platform: source tables, their loads, their tiers, the models on top, and the Dagster graph of it all."""
+"""The platform: source tables, their loads and tiers, the models on top, and the Dagster graph."""

@@ -11,7 +11,7 @@ from platform_assets.automation.sensors import (
     new_files_sensor,
 )
 from platform_assets.catalog import SourceTable
-from platform_assets.ingest.assets import hot_asset, source_spec
+from platform_assets.ingest.assets import hot_asset, hot_spec, source_spec
 from platform_assets.models.assets import model_assets
 from platform_assets.models.model import ModelSet
 from platform_assets.models.runner import models_of
@@ -42,6 +42,7 @@ def build_defs(
         assets=[
             *(source_spec(platform, table) for table in loaded),
             *(hot_asset(platform, table) for table in loaded),
+            *(hot_spec(table) for table in platform.tables if table.source is None),
             *(cold_asset(platform, table) for table in tiered),
             *model_assets(platform, models),
         ],

@@ -15,15 +15,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from pandera.polars import DataFrameModel
 
 from platform_assets.keys import is_name
-from platform_assets.partitions import Grain, Window, window_of, windows_between
+from platform_assets.partitions import Grain as Grain
+from platform_assets.partitions import Window, window_of, windows_between
 from platform_assets.quality.schema import Column, SchemaError, columns_of
 
 MAX_IDENTIFIER_BYTES = 63
+SYSTEM_COLUMNS = frozenset({"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"})
+
+WriteMode = Literal["append", "merge"]
+NewColumns = Literal["freeze", "discard"]
+ChangedFiles = Literal["reload", "cursor", "refuse"]
+Compression = Literal["zstd", "snappy", "lz4"]
 
 
 class TableError(ValueError):
@@ -39,7 +46,7 @@ class ParquetFiles:
 
 @dataclass(frozen=True, kw_only=True)
 class CsvFiles:
-    """CSV files that match a glob, relative to LAKEBED_DATA unless absolute; .gz and .zst are read too.
+    """CSV files that match a glob, relative to LAKEBED_DATA unless absolute; also .gz and .zst.
 
     null_strings: what stands for null, quoted or not.  A header line is expected.
     """
@@ -82,7 +89,7 @@ class Tiering:
 
     hot_for: timedelta
     sort: tuple[str, ...] = ()
-    compression: Literal["zstd", "snappy", "lz4"] = "zstd"
+    compression: Compression = "zstd"
     row_group_rows: int = 122_880
 
 
@@ -106,13 +113,13 @@ class SourceTable:
     source: Source | None = None
     cursor: str | None = None
     key: tuple[str, ...] = ()
-    write_mode: Literal["append", "merge"] = "append"
+    write_mode: WriteMode = "append"
     partitioning: Partitioning | None = None
     tiering: Tiering | None = None
     reject_share: float = 0.01
-    new_columns: Literal["freeze", "discard"] = "freeze"
+    new_columns: NewColumns = "freeze"
     ignored: tuple[str, ...] = ()
-    changed_files: Literal["reload", "cursor", "refuse"] | None = None
+    changed_files: ChangedFiles | None = None
     owner: str | None = None
     freshness: timedelta | None = None
     columns: tuple[Column, ...] = field(init=False, repr=False, compare=False)
@@ -126,7 +133,9 @@ class SourceTable:
         except SchemaError as error:
             self._refuse("model", str(error))
         if self.changed_files is None:
-            default = "reload" if self.write_mode == "merge" else "cursor" if self.cursor else "refuse"
+            default = (
+                "reload" if self.write_mode == "merge" else "cursor" if self.cursor else "refuse"
+            )
             object.__setattr__(self, "changed_files", default)
         self._check_columns()
         self._check_source()
@@ -147,6 +156,13 @@ class SourceTable:
     def column(self, name: str) -> Column:
         """Return a column of the contract."""
         return next(column for column in self.columns if column.name == name)
+
+    @property
+    def sourced(self) -> Source:
+        """The source, of a table that has one. Raises TableError."""
+        if self.source is None:
+            raise TableError(f"table {self.name}: it has no source; others write it")
+        return self.source
 
     @property
     def partitioned(self) -> Partitioning:
@@ -187,9 +203,24 @@ class SourceTable:
         for name in self.column_names:
             if not name or len(name.encode()) > MAX_IDENTIFIER_BYTES or "\0" in name:
                 self._refuse("model", f"column {name!r}: PostgreSQL takes 1 to 63 bytes")
+            if name in SYSTEM_COLUMNS:
+                self._refuse(
+                    "model", f"column {name!r} is PostgreSQL's own in every table; rename it"
+                )
+        folded: dict[str, str] = {}
+        for name in self.column_names:
+            twin = folded.setdefault(name.lower(), name)
+            if twin != name:
+                self._refuse(
+                    "model",
+                    f"columns {twin!r} and {name!r} differ in upper and lower case only, which "
+                    "DuckDB does not tell apart; rename one",
+                )
         both = set(self.ignored) & set(self.column_names)
         if both:
-            self._refuse("ignored", f"{sorted(both)[0]!r} is a column of the model; take it out of one")
+            self._refuse(
+                "ignored", f"{sorted(both)[0]!r} is a column of the model; take it out of one"
+            )
 
     def _check_source(self) -> None:
         if isinstance(self.source, CsvFiles):
@@ -200,7 +231,14 @@ class SourceTable:
         if self.source is not None and not self.source.glob:
             self._refuse("source", "the glob is empty; write one such as events/*.parquet")
 
+    def _one_of(self, what: str, value: object, known: object) -> None:
+        if value not in get_args(known):
+            self._refuse(what, f"{value!r} is none of {', '.join(map(repr, get_args(known)))}")
+
     def _check_writing(self) -> None:
+        self._one_of("write_mode", self.write_mode, WriteMode)
+        self._one_of("new_columns", self.new_columns, NewColumns)
+        self._one_of("changed_files", self.changed_files, ChangedFiles)
         self._known("key", self.key)
         if len(set(self.key)) != len(self.key):
             self._refuse("key", "a column stands in it twice")
@@ -216,7 +254,9 @@ class SourceTable:
         if self.write_mode == "merge" and not self.key:
             self._refuse("write_mode", "merge needs a key; declare key=(...), or use append")
         if self.changed_files == "reload" and self.write_mode != "merge":
-            self._refuse("changed_files", "reload of an append table doubles rows; use merge or cursor")
+            self._refuse(
+                "changed_files", "reload of an append table doubles rows; use merge or cursor"
+            )
         if self.changed_files == "cursor" and self.cursor is None:
             self._refuse("changed_files", "'cursor' needs a cursor; declare one, or use 'refuse'")
         if not 0 <= self.reject_share <= 1:
@@ -238,20 +278,27 @@ class SourceTable:
         if column.nullable:
             self._refuse("partitioning.column", f"{by.column!r} may be null; a row needs its time")
         if self.key and by.column not in self.key:
-            self._refuse("key", f"a partitioned table's key holds its time column: add {by.column!r}")
+            self._refuse(
+                "key", f"a partitioned table's key holds its time column: add {by.column!r}"
+            )
         for what, moment in (("start", by.start), ("end", by.end)):
             if moment is not None and moment.tzinfo is None:
                 self._refuse(f"partitioning.{what}", "it names no time zone; add tzinfo=UTC")
         if by.grain.floor(by.start) != by.start.astimezone(UTC):
             self._refuse("partitioning.start", f"it must be the start of a {by.grain}")
         if by.end is not None and (by.end <= by.start or by.grain.floor(by.end) != by.end):
-            self._refuse("partitioning.end", f"it must be the start of a {by.grain} after the start")
+            self._refuse(
+                "partitioning.end", f"it must be the start of a {by.grain} after the start"
+            )
         if self.tiering is not None:
             self._known("tiering.sort", self.tiering.sort)
+            self._one_of("tiering.compression", self.tiering.compression, Compression)
             if self.tiering.hot_for < timedelta(0):
                 self._refuse("tiering.hot_for", "it is negative")
             if self.tiering.row_group_rows < 2048:
-                self._refuse("tiering.row_group_rows", "DuckDB's row groups hold at least 2048 rows")
+                self._refuse(
+                    "tiering.row_group_rows", "DuckDB's row groups hold at least 2048 rows"
+                )
 
 
 def load_tables(folder: Path) -> tuple[SourceTable, ...]:
@@ -266,7 +313,9 @@ def load_tables(folder: Path) -> tuple[SourceTable, ...]:
             raise TableError(f"{file} holds no SourceTable; a table file ends with one")
         for table in found:
             if table.name in tables:
-                raise TableError(f"table {table.name!r} is in {tables[table.name][1]} and in {file}")
+                raise TableError(
+                    f"table {table.name!r} is in {tables[table.name][1]} and in {file}"
+                )
             tables[table.name] = (table, file)
     return tuple(tables[name][0] for name in sorted(tables))
 
@@ -294,5 +343,7 @@ def _import(file: Path) -> dict[str, object]:
         sys.modules.pop(name, None)
         last = traceback.extract_tb(error.__traceback__)
         line = next((frame.lineno for frame in reversed(last) if frame.filename == str(file)), None)
+        if line is None and isinstance(error, SyntaxError):
+            line = error.lineno
         raise TableError(f"{file}, line {line}: {error}") from error
     return vars(module)

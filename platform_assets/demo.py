@@ -90,8 +90,7 @@ def run_demo(settings: Settings, console: Console) -> None:
     console.print("Next:")
     console.print(f"   {command} status")
     console.print(
-        f'   {command} sql "select * from delays_by_carrier_month order by mean_dep_delay desc"'
-        " --format csv",
+        f'   {command} sql "from delays_by_carrier_month order by mean_dep_delay desc" --format csv',
         soft_wrap=True,
     )
     console.print(f"   {command} up      [dim]the graph, checks and backfills in the browser[/]")
@@ -131,7 +130,9 @@ class _Runner:
                 self._print(event.step_materialization_data.materialization, shown)
         failed = [e for e in result.get_asset_check_evaluations() if not e.passed]
         for check in failed:
-            self.console.print(f"   [yellow]check {check.check_name} of {check.asset_key} failed[/]")
+            self.console.print(
+                f"   [yellow]check {check.check_name} of {check.asset_key} failed[/]"
+            )
 
     def _print(self, done: dg.AssetMaterialization, shown: Sequence[str]) -> None:
         name = "/".join(done.asset_key.path) + (f" {done.partition}" if done.partition else "")

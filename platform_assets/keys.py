@@ -1,9 +1,9 @@
 """The naming grammar, once: asset keys, Postgres names, lake paths.
 
-    asset keys       source/<table>  hot/<table>  cold/<table>  <group>/<model>
-    Postgres         public.<table>, its leaves public.<table>_<key with _>
-    lake             <table>/year=2024/month=01/day=05/<table>_2024_01_05_g0001.parquet
-                     <group>/<model>/<model>_g0001.parquet
+asset keys       source/<table>  hot/<table>  cold/<table>  <group>/<model>
+Postgres         public.<table>, its leaves public.<table>_<key with _>
+lake             <table>/year=2024/month=01/day=05/<table>_2024_01_05_g0001.parquet
+                 <group>/<model>/<model>_g0001.parquet
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _COLD_FILE = re.compile(r"(?P<table>[a-z][a-z0-9_]*?)_(?P<key>\d{4}(_\d\d){0,3})
 
 
 def is_name(text: str) -> bool:
-    """Whether the text may name a table or a model: it goes unquoted through SQL, paths and keys."""
+    """Whether the text may name a table or a model, in SQL, paths and keys alike."""
     return NAME.fullmatch(text) is not None
 
 

@@ -1,4 +1,4 @@
-"""The platform in one object: settings, tables, PostgreSQL, the lake. What commands and assets share."""
+"""The platform in one object, for commands and assets: settings, tables, PostgreSQL, the lake."""
 
 from __future__ import annotations
 
@@ -26,9 +26,7 @@ class Platform:
         return table_named(self.tables, name)
 
 
-def open_platform(
-    settings: Settings, tables: tuple[SourceTable, ...] | None = None
-) -> Platform:
+def open_platform(settings: Settings, tables: tuple[SourceTable, ...] | None = None) -> Platform:
     """Put the platform together from its settings; tables default to those of its folder."""
     tables = load_tables(settings.tables) if tables is None else tables
     postgres = Postgres(settings)

@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from platform_assets.platform import Platform
 
 READY_TIMEOUT_SECONDS = 120
 STOP_TIMEOUT_SECONDS = 30
+LOCAL = ("127.0.0.1", "localhost", "::1")
 LOCATION_QUERY = """{ workspaceOrError { __typename ... on Workspace { locationEntries { name
     loadStatus locationOrLoadError { __typename ... on PythonError { message } } } } } }"""
 
@@ -51,7 +52,9 @@ class _Process:
             )
 
 
-def run_up(platform: Platform, console: Console, *, host: str = "127.0.0.1", port: int = 3000) -> None:
+def run_up(
+    platform: Platform, console: Console, *, host: str = "127.0.0.1", port: int = 3000
+) -> None:
     """Start everything, print the address, and stay until Ctrl-C or SIGTERM; then stop everything.
 
     Raises UpError.
@@ -69,10 +72,10 @@ def run_up(platform: Platform, console: Console, *, host: str = "127.0.0.1", por
             processes.append(_start("webserver", web, environment, platform.settings.home))
             daemon = ["dagster-daemon", "run", *workspace]
             processes.append(_start("daemon", daemon, environment, platform.settings.home))
-            address = f"http://{'localhost' if host in ('127.0.0.1', '0.0.0.0') else host}:{port}"  # noqa: S104
+            address = f"http://{'localhost' if host in LOCAL else host}:{port}"
             _wait_until_ready(f"http://{_reachable(host)}:{port}", processes)
             console.print(f"Lakebed is up: [bold]{address}[/]   (Ctrl-C stops it)")
-            if host not in ("127.0.0.1", "localhost", "::1"):
+            if host not in LOCAL:
                 console.print(
                     "[yellow]Whoever reaches this address can run anything here: the Dagster UI "
                     "has no log-in. Put a proxy that has one in front.[/]"
@@ -112,10 +115,8 @@ def _stop(processes: list[_Process]) -> None:
             process.popen.send_signal(signal.SIGINT)
     deadline = time.monotonic() + STOP_TIMEOUT_SECONDS
     for process in processes:
-        try:
+        with suppress(subprocess.TimeoutExpired):
             process.popen.wait(max(0.1, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            pass
         # What the process left behind in its session: code servers, runs.
         try:
             os.killpg(process.popen.pid, signal.SIGTERM)
@@ -194,9 +195,9 @@ def _free(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise UpError(
-                f"{host}:{port} is not free ({error.strerror}); name another: lakebed up --port 3001"
+                f"{host}:{port} is not free ({error.strerror}); name another with --port"
             ) from error
 
 
 def _reachable(host: str) -> str:
-    return "127.0.0.1" if host == "0.0.0.0" else host  # noqa: S104
+    return "127.0.0.1" if host == "0.0.0.0" else host  # noqa: S104  (compared, not bound)

@@ -1,1 +1,1 @@
-"""What the platform stands on: settings, the clock, PostgreSQL, the lake, dlt. Knows nothing of assets."""
+"""What the platform stands on: settings, clock, PostgreSQL, the lake, dlt. Knows no assets."""

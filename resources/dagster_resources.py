@@ -1,9 +1,9 @@
-"""The resources that people's own assets take: `lake`, all history as one DuckDB, and `hot`, PostgreSQL.
+"""What people's own assets take: `lake`, all history as one DuckDB, and `hot`, PostgreSQL.
 
-    @dg.asset(deps=[["cold", "flights"]])
-    def busiest_day(lake: LakeResource) -> ...:
-        with lake.get_connection() as connection:
-            connection.sql("select ... from flights")
+@dg.asset(deps=[["cold", "flights"]])
+def busiest_day(lake: LakeResource) -> ...:
+    with lake.get_connection() as connection:
+        connection.sql("select ... from flights")
 """
 
 from __future__ import annotations

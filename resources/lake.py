@@ -147,7 +147,7 @@ class ReadSession:
         while waiting:
             errors: dict[str, str] = {}
             for name, target in waiting.items():
-                body = _parquet([target]) if isinstance(target, Path) else sql.SQL(target)  # type: ignore[arg-type]
+                body = _parquet([target]) if isinstance(target, Path) else sql.SQL(target)
                 try:
                     _define(self.connection, name, body)
                 except duckdb.Error as error:
@@ -193,9 +193,14 @@ class Lake:
         connection = duckdb.connect(":memory:")
         try:
             connection.execute(
-                sql.SQL("load {}").format(sql.Literal(str(_extension("postgres_scanner")))).as_string()
+                sql.SQL("load {}")
+                .format(sql.Literal(str(_extension("postgres_scanner"))))
+                .as_string()
             )
             connection.execute("set TimeZone = 'UTC'")
+            # What does not fit in memory goes beside the lake, not into the working folder.
+            spill = sql.SQL("set temp_directory = {}").format(str(self.root / ".spill"))
+            connection.execute(spill.as_string())
             # Parallel ctid scans may run on different snapshots when sharing one fails.
             connection.execute("set pg_use_ctid_scan = false")
             attach = sql.SQL("attach {} as pg (type postgres{})").format(
@@ -208,6 +213,10 @@ class Lake:
             yield connection
         finally:
             connection.close()
+
+    def redact(self, text: str) -> str:
+        """Return the text with the database's password taken out."""
+        return self._postgres.redact(text)
 
     def _hot_tables(self, connection: duckdb.DuckDBPyConnection) -> frozenset[str]:
         found = connection.execute(
@@ -233,9 +242,7 @@ def _live_files(
         late = sql.SQL(
             "exists (select from {table} h where h.{time} >= f.lower_bound"
             " and h.{time} < f.upper_bound)"
-        ).format(
-            table=sql.Identifier(table.schema, table.name), time=sql.Identifier(table.time)
-        )
+        ).format(table=sql.Identifier(table.schema, table.name), time=sql.Identifier(table.time))
     query = sql.SQL(
         "select partition_key, path, rows, lower_bound, upper_bound,"
         " coalesce(time_min, lower_bound) as first, coalesce(time_max, upper_bound) as last,"
@@ -247,15 +254,24 @@ def _live_files(
         "from postgres_query('pg', $query)", {"query": query.as_string()}
     ).fetchall()
     return tuple(
-        ColdFile(key, path, count, *(t.astimezone(UTC) for t in times), late)
-        for key, path, count, *times, late in rows
+        ColdFile(
+            key,
+            path,
+            count,
+            lower=lower.astimezone(UTC),
+            upper=upper.astimezone(UTC),
+            time_min=first.astimezone(UTC),
+            time_max=last.astimezone(UTC),
+            late=late,
+        )
+        for key, path, count, lower, upper, first, last, late in rows
     )
 
 
 def _keep_late_keys(
     connection: duckdb.DuckDBPyConnection, table: LakeTable, files: Sequence[ColdFile]
 ) -> None:
-    """Copy the keys of the hot rows that override cold ones, so that hot is scanned once a query."""
+    """Copy the keys of hot rows that override cold ones, so that a query scans hot once."""
     late = [file for file in files if file.late]
     if not (late and table.key and table.time):
         return
@@ -272,12 +288,10 @@ def _keep_late_keys(
     )
 
 
-def _all_rows(
-    table: LakeTable, root: Path, hot: bool, files: Sequence[ColdFile]
-) -> sql.Composable:
+def _all_rows(table: LakeTable, root: Path, hot: bool, files: Sequence[ColdFile]) -> sql.Composable:
     """Return the query that gives each row of a table once: the protocol itself."""
     columns = sql.SQL(", ").join(
-        sql.SQL("cast({} as {}) as {}").format(name, sql.SQL(kind), name)  # type: ignore[arg-type]
+        sql.SQL("cast({} as {}) as {}").format(name, sql.SQL(kind), name)
         for name, kind in ((sql.Identifier(name), kind) for name, kind in table.columns)
     )
     parts: list[sql.Composable] = []
@@ -295,7 +309,7 @@ def _all_rows(
         )
     if not parts:
         nothing = sql.SQL(", ").join(
-            sql.SQL("cast(null as {}) as {}").format(sql.SQL(kind), sql.Identifier(name))  # type: ignore[arg-type]
+            sql.SQL("cast(null as {}) as {}").format(sql.SQL(kind), sql.Identifier(name))
             for name, kind in table.columns
         )
         return sql.SQL("select {} where false").format(nothing)

@@ -1,11 +1,11 @@
-"""PostgreSQL, the hot tier: connections, short locks, and the schema `lakebed` with its migrations."""
+"""PostgreSQL, the hot tier: connections, short locks, and the migrations of schema `lakebed`."""
 
 from __future__ import annotations
 
 import hashlib
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -133,7 +133,9 @@ def migrate(connection: Connection, folder: Path = MIGRATIONS) -> list[str]:
             "create table if not exists lakebed.migration (name text primary key, "
             "sha256 text not null, applied_at timestamptz not null default now())"
         )
-        done = dict(connection.execute("select name, sha256 from lakebed.migration").fetchall())
+        done: dict[str, str] = dict(
+            connection.execute("select name, sha256 from lakebed.migration").fetchall()
+        )
         unknown = sorted(set(done) - {file.name for file in files})
         if unknown:
             raise RuntimeError(
@@ -150,7 +152,7 @@ def migrate(connection: Connection, folder: Path = MIGRATIONS) -> list[str]:
                     )
                 continue
             with connection.transaction():
-                connection.execute(cast("LiteralString", text))
+                connection.execute(text)
                 connection.execute(
                     "insert into lakebed.migration (name, sha256) values (%s, %s)",
                     [file.name, digest],
@@ -169,7 +171,7 @@ def _advisory_lock(connection: Connection, key: int) -> Iterator[None]:
 
 
 def change_schema(
-    connection: Connection, statements: list[sql.Composable], *, attempts: int = 40
+    connection: Connection, statements: Sequence[sql.Composed | sql.SQL], *, attempts: int = 40
 ) -> None:
     """Run DDL in one transaction that waits for no lock longer than LOCK_TIMEOUT, again and again.
 
@@ -186,7 +188,7 @@ def change_schema(
                 for statement in statements:
                     connection.execute(statement)
         except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
-            time.sleep(min(2.0, 0.05 * 2 ** min(attempt, 5)) * (0.5 + random.random()))  # noqa: S311
+            time.sleep(min(2.0, 0.05 * 2 ** min(attempt, 5)) * (0.5 + random.random()))
         else:
             return
     raise LockWaitError(

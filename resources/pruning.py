@@ -17,7 +17,8 @@ from typing import Any
 import duckdb
 
 _COMPARISON = re.compile(
-    r"(?P<column>\w+|\"(?:[^\"]|\"\")+\")(?P<operator>>=|<=|>|<|=)'(?P<moment>[^']+)'::TIMESTAMP WITH TIME ZONE"
+    r"(?P<column>\w+|\"(?:[^\"]|\"\")+\")(?P<operator>>=|<=|>|<|=)"
+    r"'(?P<moment>[^']+)'::TIMESTAMP WITH TIME ZONE"
 )
 
 

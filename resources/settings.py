@@ -40,9 +40,9 @@ class SettingsError(ValueError):
 class Settings:
     """Where everything is.
 
-    home: state, embedded Postgres, Dagster home.  postgres_url: None means the embedded server; kept
-    out of repr because it may hold a password.  lake: folder of the cold tier.  tables: folder of
-    table files.  models: folder of SQL models.  data: where relative source paths start.
+    home: state, embedded Postgres, Dagster home.  postgres_url: None means the embedded server;
+    kept out of repr because it may hold a password.  lake: folder of the cold tier.  tables: folder
+    of table files.  models: folder of SQL models.  data: where relative source paths start.
     """
 
     home: Path

@@ -130,9 +130,7 @@ def readers(
     ready, stop = CONTEXT.Semaphore(0), CONTEXT.Event()
     queues = [CONTEXT.Queue() for _ in pauses]
     processes = [
-        CONTEXT.Process(
-            target=read_on, args=(settings, query, ready, stop, queue, pause, sabotage)
-        )
+        CONTEXT.Process(target=read_on, args=(settings, query, ready, stop, queue, pause, sabotage))
         for queue, pause in zip(queues, pauses, strict=True)
     ]
     answers: list[list[Answer]] = []

@@ -22,11 +22,11 @@ def post_alert(
         "error": error,
         "run_id": run_id,
     }
-    request = urllib.request.Request(  # noqa: S310  (settings take http and https alone)
+    request = urllib.request.Request(
         url,
         data=json.dumps(document).encode(),
         headers={"Content-Type": "application/json"},
         method="POST",
     )
-    with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS):  # noqa: S310
+    with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS):
         pass

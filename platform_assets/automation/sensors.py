@@ -36,8 +36,7 @@ def new_files_sensor(platform: Platform, tables: list[SourceTable]) -> dg.Sensor
         requests, observations = [], []
         with platform.postgres.connect(autocommit=True) as connection:
             for table in tables:
-                assert table.source is not None
-                files = find_files(table.source, platform.settings.data)
+                files = find_files(table.sourced, platform.settings.data)
                 if files and seen.get(table.name) != _digest(files):
                     seen[table.name] = _digest(files)
                     observations.append(_observation(table, files))
@@ -109,8 +108,8 @@ def failure_sensor(platform: Platform) -> dg.SensorDefinition:
             url,
             run_id=context.dagster_run.run_id,
             assets=sorted(key.to_user_string() for key in selection),
-            partition=context.partition_key,
-            error=platform.postgres.redact(context.failure_event.message or "no message"),
+            partition=_partitions(context.dagster_run),
+            error=platform.postgres.redact(_reason(context)),
         )
 
     return alert_on_failure
@@ -135,9 +134,7 @@ def _observation(table: SourceTable, files: list[SourceFile]) -> dg.AssetObserva
 
 def _is_busy(instance: dg.DagsterInstance, table: SourceTable, platform: Platform) -> bool:
     """Whether a move of the table runs or waits, or has just failed."""
-    runs = instance.get_run_records(
-        dg.RunsFilter(tags={"lakebed/cold": table.name}), limit=1
-    )
+    runs = instance.get_run_records(dg.RunsFilter(tags={"lakebed/cold": table.name}), limit=1)
     if not runs:
         return False
     last = runs[0]
@@ -145,6 +142,29 @@ def _is_busy(instance: dg.DagsterInstance, table: SourceTable, platform: Platfor
         return True
     failed_at = last.end_time if last.dagster_run.status == dg.DagsterRunStatus.FAILURE else None
     return failed_at is not None and _wall_clock() - failed_at < PATIENCE_AFTER_FAILURE
+
+
+def _partitions(run: dg.DagsterRun) -> str | None:
+    """Return the partition of a run, or the first and the last of its range."""
+    first = run.tags.get("dagster/asset_partition_range_start")
+    last = run.tags.get("dagster/asset_partition_range_end")
+    if first is None or first == last:
+        return first or run.tags.get("dagster/partition")
+    return f"{first}...{last}"
+
+
+def _reason(context: dg.RunFailureSensorContext) -> str:
+    """Return what the first step that failed said; the run itself only names its steps."""
+    for event in context.get_step_failure_events():
+        failure = event.step_failure_data
+        if failure.user_failure_data is not None and failure.user_failure_data.description:
+            return failure.user_failure_data.description
+        error = failure.error
+        while error is not None and error.cause is not None:
+            error = error.cause
+        if error is not None:
+            return error.message.strip()
+    return context.failure_event.message or "no message"
 
 
 def _wall_clock() -> float:

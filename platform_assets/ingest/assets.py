@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from platform_assets.catalog import ParquetFiles, SourceTable
-from platform_assets.ingest.load import LoadReport, load_table
+from platform_assets.ingest.load import LoadReport, last_load_of, load_table
 from platform_assets.keys import hot_key, source_key
 from platform_assets.platform import Platform
 from platform_assets.quality.checks import (
@@ -20,15 +20,29 @@ from platform_assets.quality.checks import (
 
 def source_spec(platform: Platform, table: SourceTable) -> dg.AssetSpec:
     """Return the external asset of a table's source files."""
-    assert table.source is not None
-    kind = "parquet" if isinstance(table.source, ParquetFiles) else "csv"
+    kind = "parquet" if isinstance(table.sourced, ParquetFiles) else "csv"
     return dg.AssetSpec(
         source_key(table.name),
-        description=f"Files `{table.source.glob}` as the source delivers them.",
+        description=f"Files `{table.sourced.glob}` as the source delivers them.",
         group_name="source",
         kinds={kind, "file"},
         owners=_owners(table),
-        metadata={"glob": str(platform.settings.data / table.source.glob)},
+        metadata={"glob": str(platform.settings.data / table.sourced.glob)},
+    )
+
+
+def hot_spec(table: SourceTable) -> dg.AssetSpec:
+    """Return the external asset of a table without a source: others write it, we only tier it."""
+    return dg.AssetSpec(
+        hot_key(table.name),
+        description=table.description,
+        group_name="hot",
+        kinds={"postgres"},
+        owners=_owners(table),
+        metadata={
+            "dagster/column_schema": table_schema(table),
+            "dagster/table_name": f"public.{table.name}",
+        },
     )
 
 
@@ -59,7 +73,10 @@ def hot_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:
         context.log.info(_summary(report))
         with platform.postgres.connect() as connection:
             failures = reject_groups(connection, report)
+            last_load = last_load_of(connection, table)
         yield dg.MaterializeResult(
+            # What depends on the table is out of date after a load, not after a look.
+            data_version=dg.DataVersion(last_load or "empty"),
             metadata=_metadata(report),
             check_results=hot_check_results(table, report, failures, _lag(platform, report)),
         )

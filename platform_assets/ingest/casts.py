@@ -15,6 +15,9 @@ _FALSE = ("false", "f", "no", "n", "0")
 _ZONED = ("%Y-%m-%d %H:%M:%S%.f%#z", "%Y-%m-%d %H:%M%#z")
 _PLAIN = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d")
 
+_DAYS = (-719_162, 2_932_896)
+_MICROSECONDS = (_DAYS[0] * 86_400_000_000, (_DAYS[1] + 1) * 86_400_000_000 - 1)
+
 
 @dataclass
 class Cast:
@@ -52,12 +55,28 @@ def cast(series: pl.Series, target: pl.DataType) -> Cast:
         result.series = series
     else:
         _between(result, series, target)
+    _leave_out_unreachable(result, target)
     if target == pl.String:
         result.add(
             "holds a NUL byte, which PostgreSQL's text cannot",
             result.series.str.contains("\0", literal=True).fill_null(False),
         )
     return result
+
+
+def _leave_out_unreachable(result: Cast, target: pl.DataType) -> None:
+    """Tell apart times that PostgreSQL, Parquet and Python do not all hold."""
+    if isinstance(target, pl.Datetime | pl.Date):
+        first, last = _DAYS if isinstance(target, pl.Date) else _MICROSECONDS
+        count = result.series.to_physical()
+        bad = ((count < first) | (count > last)).fill_null(False)
+        result.add("lies outside the years 1 to 9999", bad)
+    elif isinstance(target, pl.Time):
+        bad = (result.series.to_physical() % 1000 != 0).fill_null(False)
+        result.add("is finer than a microsecond", bad)
+    else:
+        return
+    result.series = result.series.set(bad, None)
 
 
 def _decoded(series: pl.Series) -> pl.Series:
@@ -85,7 +104,9 @@ def _between(result: Cast, series: pl.Series, target: pl.DataType) -> None:
         elif target.time_zone:
             series = series.dt.convert_time_zone(target.time_zone)
         elif series.dtype.time_zone:
-            raise pl.exceptions.InvalidOperationError("a time with a zone has no cast to one without")
+            raise pl.exceptions.InvalidOperationError(
+                "a time with a zone has no cast to one without"
+            )
     done = series.cast(target, strict=False)
     result.series = done
     lost = series.is_not_null() & done.is_null()
@@ -93,7 +114,7 @@ def _between(result: Cast, series: pl.Series, target: pl.DataType) -> None:
         lost |= (series.is_finite() & ~done.is_finite()).fill_null(False)
     else:
         back = done.cast(series.dtype, strict=False)
-        lost |= (series != back).fill_null(False)
+        lost |= (series != back).fill_null(False) | (back.is_null() & done.is_not_null())
     result.add(f"does not fit {_word(target)} without loss", lost)
 
 
@@ -115,7 +136,11 @@ def _from_text(text: pl.Series, target: pl.DataType) -> pl.Series:
         return text.set(_too_fine(text), None).str.to_time("%H:%M:%S%.f", strict=False)
     if isinstance(target, pl.Datetime):
         return _moments(text, target)
-    return text.cast(target, strict=False)
+    number = text.cast(target, strict=False)
+    if target.is_float():
+        endless = number.is_infinite() & text.str.contains(r"\d")
+        return number.set(endless.fill_null(False), None)
+    return number
 
 
 def _moments(text: pl.Series, target: pl.Datetime) -> pl.Series:
@@ -155,6 +180,8 @@ def _word(target: pl.DataType) -> str:
         return f"number ({target})"
     if isinstance(target, pl.Datetime):
         return "time such as 2024-01-31T12:00:00Z"
-    return {pl.Date: "date such as 2024-01-31", pl.Time: "time of day", pl.Boolean: "truth value"}.get(
-        type(target), str(target)
-    )
+    return {
+        pl.Date: "date such as 2024-01-31",
+        pl.Time: "time of day",
+        pl.Boolean: "truth value",
+    }.get(type(target), str(target))

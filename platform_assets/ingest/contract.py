@@ -10,10 +10,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
+from polars import selectors
 from pandera.errors import SchemaErrors
 
 from platform_assets.catalog import SourceTable
@@ -104,7 +106,10 @@ def _check_time(
     if by is None:
         return
     moments = typed[by.column]
-    outside = {f"before the table's start, {by.start.isoformat()}": moments < by.start}
+    outside = {
+        f"before the table's start, {by.start.isoformat()}": moments < by.start,
+        "after the last year that has an end, 9998": moments >= datetime(9999, 1, 1, tzinfo=UTC),
+    }
     if by.end is not None:
         outside[f"at or after the table's end, {by.end.isoformat()}"] = moments >= by.end
     for reason, bad in outside.items():
@@ -140,7 +145,9 @@ def _rejects(
     problems: dict[int, list[tuple[str | None, str]]],
 ) -> list[Reject]:
     indexes = sorted(problems)
-    rows = raw[indexes].iter_rows(named=True)
+    # As text where Python's own times would not reach.
+    times = selectors.temporal() - selectors.duration()
+    rows = raw[indexes].with_columns(times.cast(pl.String)).iter_rows(named=True)
     rejects = []
     for index, row in zip(indexes, rows, strict=True):
         column, _ = problems[index][0]

@@ -10,7 +10,7 @@ import glob
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -56,9 +56,9 @@ class Batch:
 
 def find_files(source: Source, data: Path) -> list[SourceFile]:
     """Return the files of a source, by name. A file that vanishes meanwhile is left out."""
-    pattern = str(data / source.glob)
+    pattern = str(Path(glob.escape(str(data))) / source.glob)
     found = []
-    for name in sorted(glob.glob(pattern, recursive=True)):  # noqa: PTH207  (absolute patterns)
+    for name in sorted(glob.glob(pattern, recursive=True)):  # noqa: PTH207  (may be absolute)
         path = Path(name)
         try:
             stat = path.stat()
@@ -73,7 +73,7 @@ def find_files(source: Source, data: Path) -> list[SourceFile]:
 def file_columns(source: Source, file: SourceFile) -> list[str]:
     """Return the names of a file's columns, reading its head alone. Raises SourceFileError."""
     if isinstance(source, ParquetFiles):
-        return _parquet(file).schema_arrow.names
+        return list(_parquet(file).schema_arrow.names)
     return _csv_header(source, file)
 
 
@@ -139,33 +139,35 @@ def _all_older(parquet: pq.ParquetFile, row_group: int, column: str, value: Any)
         return False
     try:
         return bool(statistics.max < value)
-    except TypeError:
-        return False  # the file has the column in another type
+    except (TypeError, ValueError, OverflowError):
+        return False  # the file has the column in another type, or finer than Python's
 
 
-def _open_csv(file: SourceFile) -> IO[bytes]:
+def _open_csv(file: SourceFile) -> pa.NativeFile:
     compression = {".gz": "gzip", ".zst": "zstd"}.get(Path(file.path).suffix)
     return pa.input_stream(file.path, compression=compression)
 
 
 def _csv_header(source: CsvFiles, file: SourceFile) -> list[str]:
     if file.bytes == 0:
-        raise SourceFileError(file.path, "the file is empty, without even a header; deliver it again")
+        raise SourceFileError(
+            file.path, "the file is empty, without even a header; deliver it again"
+        )
     try:
         with _open_csv(file) as stream:
             head = stream.read(1 << 16)
         if not head.strip():
             raise SourceFileError(file.path, "there is no header line in it; deliver it again")
         options = pacsv.ReadOptions(block_size=max(len(head), 1024))
-        line = head.splitlines(keepends=True)[0]
+        line = head.splitlines()[0] + b"\n"
         table = pacsv.read_csv(
             pa.BufferReader(line), read_options=options, parse_options=_parse_options(source)
         )
+        names: list[str] = table.schema.names
     except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
         raise SourceFileError(
             file.path, f"its header cannot be read ({_first_line(error)})"
         ) from error
-    names: list[str] = table.schema.names
     names[0] = names[0].removeprefix("\ufeff")
     twice = {name for name in names if names.count(name) > 1}
     if twice:
@@ -179,7 +181,7 @@ def _csv_batches(source: CsvFiles, file: SourceFile, columns: list[str]) -> Iter
 
     def put_aside(row: pacsv.InvalidRow) -> str:
         problem = f"{row.actual_columns} values for {row.expected_columns} columns"
-        malformed.append((row.number or 0, problem, row.text))
+        malformed.append((row.number - 1, problem, row.text))  # without the header
         return "skip"
 
     try:
@@ -205,11 +207,16 @@ def _csv_batches(source: CsvFiles, file: SourceFile, columns: list[str]) -> Iter
             ) as reader,
         ):
             row = 1
+            skipped: list[int] = []  # the reader may be a block ahead of the batch that it gives
             for batch in reader:
                 frame = pl.from_arrow(pa.Table.from_batches([batch]))
                 assert isinstance(frame, pl.DataFrame)
-                yield Batch(frame, _numbers(row, frame.height), tuple(malformed))
-                row += batch.num_rows + len(malformed)
+                skipped += [number for number, _, _ in malformed]
+                numbers = _numbers(row, frame.height + len(skipped))
+                numbers = numbers.filter(~numbers.is_in(skipped)).head(frame.height)
+                yield Batch(frame, numbers, tuple(malformed))
+                row = numbers[-1] + 1 if frame.height else row
+                skipped = [number for number in skipped if number >= row]
                 malformed.clear()
             if malformed:
                 empty = pl.DataFrame(schema=dict.fromkeys(columns, pl.Binary))

@@ -11,7 +11,6 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,6 @@ from platform_assets.ingest.transaction import (
     format_cursor,
     parse_cursor,
 )
-from platform_assets.partitions import Window
 from platform_assets.quality.ddl import ensure_leaves, ensure_leaves_ahead, ensure_table
 from resources.clock import Clock
 from resources.postgres import Connection, Postgres
@@ -153,6 +151,15 @@ def new_files_of(
     return [item.file for item in pending]
 
 
+def last_load_of(connection: Connection, table: SourceTable) -> str | None:
+    """Return the id of the load that changed the table last, None where there was none."""
+    row = connection.execute(
+        "select load_id from lakebed.load where table_name = %s order by committed_at desc limit 1",
+        [table.name],
+    ).fetchone()
+    return row[0] if row else None
+
+
 class _Load:
     """One package: read, check, extract through dlt, commit."""
 
@@ -173,7 +180,6 @@ class _Load:
         self.pending = pending
         self.on_rows = on_rows
         self.on_step = on_step
-        self.windows: set[Window] = set()
         self.package = Package(uuid.uuid4().hex, table, clock.now(), cursor)
 
     def run(self, connection: Connection) -> tuple[Package, Counts]:
@@ -184,7 +190,7 @@ class _Load:
 
         def commit(parquet: Path | None) -> None:
             self.on_step("extracted")
-            ensure_leaves(connection, self.table, self.windows)
+            ensure_leaves(connection, self.table, self.package.windows)
             counts.append(commit_package(connection, self.package, parquet, on_step=self.on_step))
 
         run_package(self.table.name, self.folder, self._rows, commit)
@@ -239,7 +245,7 @@ class _Load:
         if by is None:
             return
         moments = good[by.column].dt.truncate("1h").unique()
-        self.windows |= {self.table.window(moment) for moment in moments}
+        self.package.windows |= {self.table.window(moment) for moment in moments}
 
 
 class _Start:
@@ -345,9 +351,7 @@ def _pending(
     return pending, refused
 
 
-def _readable(
-    table: SourceTable, pending: list[_Pending]
-) -> tuple[list[_Pending], list[Refused]]:
+def _readable(table: SourceTable, pending: list[_Pending]) -> tuple[list[_Pending], list[Refused]]:
     """Look at the head of each file, so that a broken one is found before anything is read."""
     assert table.source is not None
     readable, refused = [], []
@@ -378,9 +382,7 @@ def _all_bad(reason: str, rows: int) -> str:
     return f"all {rows} rows of a batch break the contract; the first: {reason}"
 
 
-def _report(
-    package: Package, counts: Counts, refused: list[Refused], seconds: float
-) -> LoadReport:
+def _report(package: Package, counts: Counts, refused: list[Refused], seconds: float) -> LoadReport:
     return LoadReport(
         table=package.table.name,
         load_id=package.load_id,

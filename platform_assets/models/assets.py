@@ -16,7 +16,7 @@ from platform_assets.tiering.catalog_file import write_catalog
 
 
 def model_assets(platform: Platform, models: ModelSet) -> list[dg.AssetsDefinition]:
-    """Return an asset for each model of a folder. Raises ModelError where SQL and tables disagree."""
+    """Return an asset for each model. Raises ModelError where SQL and tables disagree."""
     tables = {t.name: {c.name: c.duckdb for c in t.columns} for t in platform.tables}
     schemas = model_schemas(models, tables)
     lineage = source_lineage(models, schemas)
@@ -49,7 +49,7 @@ def _model_asset(
             "dagster/column_schema": _column_schema(columns, lineage),
             "dagster/column_lineage": _column_lineage(platform, lineage),
         },
-        automation_condition=dg.AutomationCondition.eager().ignore(dg.AssetSelection.groups("cold")),
+        automation_condition=_when_read_data_changed(),
         pool=f"model_{model.name}",
         check_specs=[
             dg.AssetCheckSpec(test.name, asset=key, description=test.description) for test in tests
@@ -73,11 +73,25 @@ def _model_asset(
     return build
 
 
+def _when_read_data_changed() -> dg.AutomationCondition[dg.AssetKey]:
+    """Rebuild after a load that changed a table, once with all that follows from it.
+
+    A move changes no row that a model sees, and a load that found nothing new has changed nothing.
+    """
+    condition = dg.AutomationCondition
+    changed = condition.any_deps_updated().replace(
+        "newly_updated", condition.data_version_changed()
+    )
+    return (
+        condition.eager()
+        .replace("any_deps_updated", changed)
+        .ignore(dg.AssetSelection.groups("cold"))
+    )
+
+
 def _dependencies(platform: Platform, models: ModelSet, model: Model) -> list[dg.AssetKey]:
     keys = [dg.AssetKey(hot_key(name)) for name in model.sources]
-    keys += [
-        dg.AssetKey(cold_key(name)) for name in model.sources if _tiered(platform.table(name))
-    ]
+    keys += [dg.AssetKey(cold_key(name)) for name in model.sources if _tiered(platform.table(name))]
     return keys + [dg.AssetKey(list(models.get(name).key)) for name in model.refs]
 
 
@@ -115,9 +129,7 @@ def _column_lineage(
 
 def _check_result(test: SqlTest, found: Offending) -> dg.AssetCheckResult:
     schema = dg.TableSchema(columns=[dg.TableColumn(name, "string") for name in found.columns])
-    records = [
-        dg.TableRecord(dict(zip(found.columns, row, strict=True))) for row in found.examples
-    ]
+    records = [dg.TableRecord(dict(zip(found.columns, row, strict=True))) for row in found.examples]
     severity = dg.AssetCheckSeverity
     return dg.AssetCheckResult(
         check_name=test.name,

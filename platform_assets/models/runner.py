@@ -1,7 +1,7 @@
 """Building models: the compiled SQL over one snapshot, published in one transaction.
 
-A table is a Parquet generation in the lake that the commit names; a view is its SQL. Readers see the
-old generation until the commit and the new one after it, never a half of either.
+A table is a Parquet generation in the lake that the commit names; a view is its SQL. Readers
+see the old generation until the commit and the new one after it, never a half of either.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Built:
 
 @dataclass(frozen=True)
 class BuildResult:
-    """What became of a model in a build. error: why it failed; skipped: something it reads failed."""
+    """What became of a model. error: why it failed; skipped: something that it reads failed."""
 
     name: str
     materialized: str
@@ -164,7 +164,7 @@ def _run(
     unfinished = file.with_suffix(".parquet.tmp")
     try:
         copy = sql.SQL("copy ({}\n) to {} (format parquet, compression zstd)").format(
-            sql.SQL(model.sql),  # type: ignore[arg-type]
+            sql.SQL(model.sql),
             sql.Literal(str(unfinished)),
         )
         count = connection.execute(copy.as_string()).fetchall()[0][0]

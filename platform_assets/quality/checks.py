@@ -20,7 +20,7 @@ FINGERPRINT = "fingerprint"
 
 
 def table_schema(table: SourceTable) -> dg.TableSchema:
-    """Return the contract's columns as Dagster shows them: PostgreSQL types, rules, descriptions."""
+    """Return the contract's columns as Dagster shows them: types, rules, descriptions."""
     return dg.TableSchema(
         columns=[
             dg.TableColumn(
@@ -42,19 +42,25 @@ def hot_check_specs(table: SourceTable, key: dg.AssetKey) -> list[dg.AssetCheckS
     """Return the checks of a load."""
     specs = [
         dg.AssetCheckSpec(
-            CONTRACT, asset=key, description="Every row kept the contract; the others are in quarantine."
+            CONTRACT,
+            asset=key,
+            description="Every row kept the contract; the others are in quarantine.",
         ),
         dg.AssetCheckSpec(
             RECONCILIATION,
             asset=key,
             description="Rows read = inserted + updated + unchanged + superseded + rejected.",
         ),
-        dg.AssetCheckSpec(SOURCE_FILES, asset=key, description="Every source file could be loaded."),
+        dg.AssetCheckSpec(
+            SOURCE_FILES, asset=key, description="Every source file could be loaded."
+        ),
     ]
     if table.freshness is not None and table.cursor is not None:
         specs.append(
             dg.AssetCheckSpec(
-                FRESHNESS, asset=key, description=f"The newest row is at most {table.freshness} old."
+                FRESHNESS,
+                asset=key,
+                description=f"The newest row is at most {table.freshness} old.",
             )
         )
     return specs

@@ -50,7 +50,10 @@ def ensure_leaves(connection: Connection, table: SourceTable, windows: Iterable[
         leaf = leaf_name(table.name, window)
         if leaf in there:
             continue
-        names = {"leaf": sql.Identifier("public", leaf), "table": sql.Identifier("public", table.name)}
+        names = {
+            "leaf": sql.Identifier("public", leaf),
+            "table": sql.Identifier("public", table.name),
+        }
         create = sql.SQL("create table {leaf} (like {table} including all)").format(**names)
         attach = sql.SQL(
             "alter table {table} attach partition {leaf} for values from ({lower}) to ({upper})"
@@ -148,12 +151,12 @@ def _leaves(connection: Connection, name: str) -> set[str]:
     return {row[0] for row in rows}
 
 
-def _create(table: SourceTable) -> list[sql.Composable]:
+def _create(table: SourceTable) -> list[sql.Composed]:
     name = sql.Identifier("public", table.name)
     parts: list[sql.Composable] = [
         sql.SQL("{} {}{}").format(
             sql.Identifier(column.name),
-            sql.SQL(column.postgres),  # type: ignore[arg-type]
+            sql.SQL(column.postgres),
             sql.SQL("" if column.nullable else " not null"),
         )
         for column in table.columns
@@ -164,7 +167,7 @@ def _create(table: SourceTable) -> list[sql.Composable]:
     by: sql.Composable = sql.SQL("")
     if table.partitioning:
         by = sql.SQL(" partition by range ({})").format(sql.Identifier(table.partitioning.column))
-    statements: list[sql.Composable] = [
+    statements: list[sql.Composed] = [
         sql.SQL("create table if not exists {} ({}){}").format(name, sql.SQL(", ").join(parts), by),
         sql.SQL("comment on table {} is {}").format(name, sql.Literal(table.description)),
     ]

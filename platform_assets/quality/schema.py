@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import polars as pl
 import pyarrow as pa
+from pandera.errors import SchemaInitError
 from pandera.polars import DataFrameModel
 
 
@@ -138,6 +139,10 @@ class Column:
 
 def columns_of(model: type[DataFrameModel]) -> tuple[Column, ...]:
     """Return the columns of a pandera model, in its order. Raises SchemaError."""
+    try:
+        fields = model.to_schema().columns
+    except (TypeError, SchemaInitError) as error:
+        raise SchemaError(f"pandera cannot read {model.__name__}: {error}") from error
     return tuple(
         Column(
             name=name,
@@ -148,7 +153,7 @@ def columns_of(model: type[DataFrameModel]) -> tuple[Column, ...]:
             description=field.description or "",
             checks=tuple(str(check.error or check.name) for check in field.checks),
         )
-        for name, field in model.to_schema().columns.items()
+        for name, field in fields.items()
     )
 
 

@@ -1,1 +1,1 @@
-"""The demo's tables: one file a table, all that there is to say about it. Yours go to LAKEBED_TABLES."""
+"""The demo's tables: one file says all about a table. Yours live where LAKEBED_TABLES says."""

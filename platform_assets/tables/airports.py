@@ -15,7 +15,9 @@ class Airport(pa.DataFrameModel):
     lon: pl.Float64 = pa.Field(in_range={"min_value": -180, "max_value": 180})
     alt: pl.Int32 = pa.Field(description="feet above the sea")
     tz: pl.Int32 = pa.Field(description="hours from UTC")
-    dst: str = pa.Field(nullable=True, description="daylight saving: A standard US, N none, U unknown")
+    dst: str = pa.Field(
+        nullable=True, description="daylight saving: A standard US, N none, U unknown"
+    )
     tzone: str = pa.Field(nullable=True, description="IANA time zone")
 
 

@@ -1,7 +1,7 @@
 """The catalog file: `lake/catalog.duckdb`, a view a table and a model, for any DuckDB client.
 
-It says what had settled when it was written: the cold tier and the models' tables, not the hot rows.
-It is written beside and renamed, never changed in place, so a reader of it locks nobody out and is
+It says what had settled when it was written: the cold tier and the models' tables, no hot rows.
+It is written beside and renamed, never changed in place, so a reader locks nobody out and is
 locked out by nobody. `lakebed sql` and `resources.lake` read hot and cold as one.
 """
 

@@ -54,7 +54,9 @@ class Fingerprint:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Fingerprint:
         """Read the form that the manifest keeps."""
-        columns = {n: (int(count), Decimal(total)) for n, (count, total) in value["columns"].items()}
+        columns = {
+            n: (int(count), Decimal(total)) for n, (count, total) in value["columns"].items()
+        }
         return cls(int(value["rows"]), columns)
 
 
@@ -67,9 +69,13 @@ def fingerprint_query(
         name = sql.Identifier(column.name)
         types = column.types
         number = types.to_integer_postgres if engine == "postgres" else types.to_integer_duckdb
-        value = sql.SQL(number).format(name)  # type: ignore[arg-type]
+        value = sql.SQL(number).format(name)
         parts.append(sql.SQL("count({})").format(name))
-        text = "coalesce(sum({})::text, '0')" if engine == "postgres" else "coalesce(sum({})::varchar, '0')"
+        text = (
+            "coalesce(sum({})::text, '0')"
+            if engine == "postgres"
+            else "coalesce(sum({})::varchar, '0')"
+        )
         parts.append(sql.SQL(text).format(value))
     numbered = [
         sql.SQL("{} as {}").format(part, sql.Identifier(f"f{i}")) for i, part in enumerate(parts)

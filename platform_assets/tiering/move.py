@@ -3,7 +3,7 @@
     begin                      one REPEATABLE READ transaction, one snapshot, DuckDB in front
     lock                       the partition, against a second mover
     count                      fingerprint of the hot rows, by PostgreSQL, in the snapshot
-    copy                       hot rows (and, in a fold, the cold rows they do not override) to a file
+    copy                       hot rows (in a fold also the cold rows they leave standing) to a file
     verify                     fingerprint of the re-read file, by DuckDB, against what was counted
     rename                     the file to its final name, made durable
     record, delete             manifest entry in, older generation superseded, hot rows out
@@ -102,7 +102,7 @@ def move(
         except duckdb.Error as error:
             text = str(error)
             if "could not serialize access" not in text and "deadlock detected" not in text:
-                raise MoveError(f"{table.name} {window.key}: {text}") from error
+                raise MoveError(f"{table.name} {window.key}: {lake.redact(text)}") from None
             time.sleep(0.1 * 2**attempt)
     raise MoveError(
         f"{table.name} {window.key}: rows of the partition were changed during each of {attempts} "
@@ -178,7 +178,9 @@ class _Mover:
         It is bound to the transaction that will commit: a mover that lost it has lost both.
         """
         key = f"lakebed.move:{self.table.name}:{self.window.key}"
-        query = sql.SQL("select pg_try_advisory_xact_lock(hashtextextended({}, 0)) as ok").format(key)
+        query = sql.SQL("select pg_try_advisory_xact_lock(hashtextextended({}, 0)) as ok").format(
+            key
+        )
         if not self._ask(query)[0][0]:
             raise MoveBusyError(
                 f"{self.table.name} {self.window.key}: another mover is at work on it; "
@@ -243,9 +245,7 @@ class _Mover:
 
     def _copy(self, file: Path, old: _Generation | None) -> None:
         columns = sql.SQL(", ").join(sql.Identifier(name) for name in self.table.column_names)
-        rows = sql.SQL("select {} from {} where {}").format(
-            columns, self._hot(), self._in_window()
-        )
+        rows = sql.SQL("select {} from {} where {}").format(columns, self._hot(), self._in_window())
         if old is not None:
             rows = sql.SQL("{} union all select {} from ({})").format(
                 rows, columns, self._kept(old)
@@ -295,7 +295,11 @@ class _Mover:
         }
 
     def _record(
-        self, name: ColdFileName, path: PurePosixPath, found: dict[str, Any], old: _Generation | None
+        self,
+        name: ColdFileName,
+        path: PurePosixPath,
+        found: dict[str, Any],
+        old: _Generation | None,
     ) -> None:
         if old is not None:
             self._do(
@@ -309,7 +313,8 @@ class _Mover:
         self._do(
             sql.SQL(
                 "insert into lakebed.cold_file (table_name, partition_key, generation, path, rows,"
-                " bytes, sha256, lower_bound, upper_bound, time_min, time_max, fingerprint, columns)"
+                " bytes, sha256, lower_bound, upper_bound, time_min, time_max, fingerprint,"
+                " columns)"
                 " values ({}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}::jsonb, {}::jsonb)"
             ).format(
                 name.table,

@@ -36,7 +36,7 @@ def waiting(connection: Connection, table: SourceTable, now: datetime) -> list[W
 def with_hot_rows(
     connection: Connection, table: SourceTable, windows: Sequence[Window]
 ) -> list[Window]:
-    """Return those of the windows that hold any hot row; one query, which stops at each first row."""
+    """Return those of the windows that hold any hot row; one query, no counting."""
     if not windows:
         return []
     query = sql.SQL(

@@ -53,7 +53,9 @@ def seen(platform: Platform, name: str) -> processes.Answer:
         return tuple(session.sql(SUMS[name][0]).fetchall()[0])
 
 
-def load(platform: Platform, name: str, kill: str | None = None, sabotage: str | None = None) -> int:
+def load(
+    platform: Platform, name: str, kill: str | None = None, sabotage: str | None = None
+) -> int:
     return processes.run(processes.load, platform.settings, name, kill, sabotage)
 
 

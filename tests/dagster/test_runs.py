@@ -1,0 +1,187 @@
+"""What a run leaves behind: rows in PostgreSQL and the lake, materializations and checks in Dagster."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from platform_assets.tiering import assets as cold_assets
+from platform_assets.tiering.move import MoveError, Moved
+from tests.dagster.conftest import Project, check_of, metadata_of, table_of
+
+SPRING = ("2024-01", "2024-05")
+MONTHS = {"2024-01", "2024-02", "2024-03", "2024-04", "2024-05"}
+
+
+def test_a_load_loads_every_row_and_tells_how_many(project: Project) -> None:
+    file = project.deliver_readings("1.parquet")
+    result = project.run("hot/readings")
+    told = metadata_of(result, "hot/readings")
+    assert (told["rows_read"], told["rows_inserted"], told["rows_rejected"]) == (300, 300, 0)
+    assert (told["files"], told["bytes"]) == (1, file.stat().st_size)
+    assert told["cursor_to"].startswith("2024-05-29T12:00:00")
+    assert told["load_id"] != "nothing new"
+    assert all(check.passed for check in result.get_asset_check_evaluations())
+    assert project.answer("select count(*), sum(number)::int from readings") == (300, 44850)
+
+
+def test_a_load_of_nothing_new_says_so_and_is_green(project: Project) -> None:
+    project.deliver_readings("1.parquet")
+    project.run("hot/readings")
+    result = project.run("hot/readings")
+    told = metadata_of(result, "hot/readings")
+    assert (told["load_id"], told["rows_read"], told["files"]) == ("nothing new", 0, 0)
+    assert result.success
+    assert all(check.passed for check in result.get_asset_check_evaluations())
+    assert project.answer("select count(*) from readings") == (300,)
+
+
+def test_rejected_rows_turn_the_contract_check_into_a_warning_that_shows_them(
+    project: Project,
+) -> None:
+    file = project.deliver_readings("1.parquet")
+    frame = pl.read_parquet(file).with_columns(
+        value=pl.when(pl.col("number") < 2).then(-2000.0).otherwise("value")
+    )
+    project.deliver_frame(frame, "1.parquet")
+    result = project.run("hot/readings")
+    check = check_of(result, "hot/readings", "contract")
+    assert result.success
+    assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
+    (row,) = table_of(check, "failures")
+    assert (row["column"], row["rows"]) == ("value", 2)
+    assert "-1000" in row["reason"]
+    assert "1.parquet, row " in row["example"]
+    assert check_of(result, "hot/readings", "reconciliation").passed
+    assert project.answer("select count(*), min(value) from readings") == (298, 0.5)
+
+
+def test_a_refused_file_turns_the_run_red_after_the_good_files_were_loaded(
+    project: Project,
+) -> None:
+    project.deliver_readings("1.parquet")
+    whole = project.deliver_readings("2.parquet", first=300).read_bytes()
+    (project.data / "readings" / "2.parquet").write_bytes(whole[:-100])
+    result = project.run("hot/readings", raise_on_error=False)
+    assert not result.success
+    assert metadata_of(result, "hot/readings")["rows_inserted"] == 300
+    check = check_of(result, "hot/readings", "source_files")
+    assert not check.passed
+    (row,) = table_of(check, "refused")
+    assert row["file"].endswith("2.parquet")
+    assert row["problem"]
+    (failure,) = result.get_step_failure_events()
+    assert "1 files were refused" in str(failure.step_failure_data.error_display_string)
+    assert project.answer("select count(*) from readings") == (300,)
+
+
+def test_a_range_of_partitions_moves_in_one_run_and_each_is_materialized(project: Project) -> None:
+    project.deliver_readings("1.parquet")
+    project.run("hot/readings")
+    truth = project.answer("select count(*), sum(number)::int from readings")
+    result = project.run("cold/readings", partitions=SPRING)
+    assert result.success
+    assert project.materialized("cold/readings") == MONTHS
+    rows = {
+        event.partition: event.metadata["dagster/partition_row_count"].value
+        for event in result.asset_materializations_for_node("cold__readings")
+    }
+    assert rows == {
+        "2024-01": 62,
+        "2024-02": 58,
+        "2024-03": 62,
+        "2024-04": 60,
+        "2024-05": 58,
+    }
+    check = check_of(result, "cold/readings", "fingerprint")
+    assert check.passed
+    assert {
+        row["partition"]: (row["rows"], row["result"]) for row in table_of(check, "partitions")
+    } == {month: (count, "equal") for month, count in rows.items()}
+    assert project.execute("select count(*) from readings") == [(0,)]
+    assert project.answer("select count(*), sum(number)::int from readings") == truth
+
+
+def test_a_partition_that_another_mover_holds_fails_alone(project: Project) -> None:
+    project.deliver_readings("1.parquet")
+    project.run("hot/readings")
+    with project.platform.postgres.connect(autocommit=True) as other:
+        other.execute(
+            "select pg_advisory_lock(hashtextextended('lakebed.move:readings:2024-03', 0))"
+        )
+        result = project.run("cold/readings", partitions=SPRING, raise_on_error=False)
+    assert not result.success
+    assert project.materialized("cold/readings") == MONTHS - {"2024-03"}
+    check = check_of(result, "cold/readings", "fingerprint")
+    assert not check.passed
+    outcome = {row["partition"]: row["result"] for row in table_of(check, "partitions")}
+    assert "another mover" in outcome.pop("2024-03")
+    assert set(outcome.values()) == {"equal"}
+    assert project.execute("select min(at)::date::text, max(at)::date::text from readings") == [
+        ("2024-03-01", "2024-03-31")
+    ]
+    assert project.answer("select count(*) from readings") == (300,)
+    again = project.run("cold/readings", partitions=("2024-03", "2024-03"))
+    assert again.success
+    assert project.materialized("cold/readings") == MONTHS
+
+
+def test_the_run_of_a_range_with_a_failed_move_names_the_partition(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.deliver_readings("1.parquet")
+    project.run("hot/readings")
+    move = cold_assets.move
+
+    def no_room_in_february(lake: Any, table: Any, window: Any) -> Moved:
+        if window.key == "2024-02":
+            raise MoveError("no room in February")
+        return move(lake, table, window)
+
+    monkeypatch.setattr(cold_assets, "move", no_room_in_february)
+    result = project.run("cold/readings", partitions=SPRING, raise_on_error=False)
+    (failure,) = result.get_step_failure_events()
+    told = failure.step_failure_data.error_display_string
+    assert "1 of 5 partitions failed: 2024-02: no room in February" in told
+    assert project.materialized("cold/readings") == MONTHS - {"2024-02"}
+
+
+def test_a_late_row_is_folded_in_by_the_next_run_of_its_partition(project: Project) -> None:
+    project.deliver_readings("1.parquet")
+    project.run("hot/readings")
+    project.run("cold/readings", partitions=("2024-01", "2024-01"))
+    project.execute("insert into readings values ('2024-01-09', 'late', 1, 1000)")
+    result = project.run("cold/readings", partitions=("2024-01", "2024-01"))
+    told = metadata_of(result, "cold/readings")
+    assert (told["generation"], told["rows_moved"]) == (2, 1)
+    assert told["dagster/partition_row_count"] == 63
+    assert project.answer("select count(*) from readings") == (301,)
+
+
+def test_models_are_built_over_both_tiers_and_their_tests_are_checks(project: Project) -> None:
+    project.deliver_readings("1.parquet")
+    project.deliver_accounts("1.csv", 1, 2)
+    project.run("hot/readings", "hot/accounts")
+    project.run("cold/readings", partitions=("2024-01", "2024-02"))
+    result = project.run("staging/stg_readings", "marts/by_month", "marts/per_owner")
+    assert metadata_of(result, "marts/by_month")["dagster/row_count"] == 5
+    assert check_of(result, "marts/by_month", "assert_no_negative_number").passed
+    assert project.answer("select readings, accounts from per_owner") == (300, 2)
+
+
+def test_a_failing_test_of_a_model_shows_the_rows_that_should_not_be_there(
+    project: Project,
+) -> None:
+    project.deliver_readings("1.parquet")
+    project.deliver_accounts("1.csv", 1)
+    project.run("hot/readings", "hot/accounts")
+    project.execute("update readings set number = -7 where number = 100")
+    result = project.run("staging/stg_readings", "marts/by_month")
+    check = check_of(result, "marts/by_month", "assert_no_negative_number")
+    assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.ERROR)
+    (row,) = table_of(check, "offending_rows")
+    assert row["month"].startswith("2024-02-01")
+    assert row["least"] == "-7"

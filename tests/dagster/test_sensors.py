@@ -1,0 +1,342 @@
+"""What runs without a hand, over several ticks: sensors of files, of due partitions, of failures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from platform_assets.automation.sensors import PATIENCE_AFTER_FAILURE, failure_sensor
+from platform_assets.build import build_defs
+from platform_assets.platform import open_platform
+from resources.clock import SystemClock
+from tests.dagster.conftest import Project, asset_key
+
+PASSWORD = "hunter2"  # noqa: S105
+
+
+@dataclass
+class Ticks:
+    """One sensor that is asked again and again, its cursor kept and its run keys remembered."""
+
+    project: Project
+    name: str
+    cursor: str | None = None
+    run_keys: set[str] = field(default_factory=set)
+
+    def tick(self) -> list[dg.RunRequest]:
+        """Return the requests that the daemon would start: those with a run key of their own."""
+        return [request for request in self.ask() if self._is_new(request)]
+
+    def ask(self) -> list[dg.RunRequest]:
+        result = self.result()
+        return list(result.run_requests or [])
+
+    def result(self) -> dg.SensorResult:
+        with dg.build_sensor_context(
+            instance=self.project.instance, cursor=self.cursor, definitions=self.project.defs
+        ) as context:
+            result = self.project.defs.resolve_sensor_def(self.name)(context)
+        assert isinstance(result, dg.SensorResult)
+        self.cursor = result.cursor or self.cursor
+        return result
+
+    def _is_new(self, request: dg.RunRequest) -> bool:
+        if request.run_key is None:
+            return True
+        known = request.run_key in self.run_keys
+        self.run_keys.add(request.run_key)
+        return not known
+
+
+def keys_of(requests: list[dg.RunRequest]) -> list[str]:
+    return [key.to_user_string() for request in requests for key in request.asset_selection or ()]
+
+
+def ranges_of(requests: list[dg.RunRequest]) -> list[tuple[str, str, str]]:
+    return [
+        (
+            request.tags["lakebed/cold"],
+            request.tags["dagster/asset_partition_range_start"],
+            request.tags["dagster/asset_partition_range_end"],
+        )
+        for request in requests
+    ]
+
+
+@pytest.fixture
+def files(project: Project) -> Ticks:
+    return Ticks(project, "new_files")
+
+
+@pytest.fixture
+def due(project: Project) -> Ticks:
+    return Ticks(project, "due_partitions")
+
+
+def test_no_file_asks_for_no_load(files: Ticks) -> None:
+    assert files.ask() == []
+
+
+def test_a_new_file_is_asked_for_once_and_not_after_its_load(
+    project: Project, files: Ticks
+) -> None:
+    project.deliver_readings("1.parquet")
+    assert keys_of(files.tick()) == ["hot/readings"]
+    assert files.tick() == []
+    project.run("hot/readings")
+    assert files.ask() == []
+
+
+def test_a_new_file_is_observed_once(project: Project, files: Ticks) -> None:
+    file = project.deliver_readings("1.parquet")
+    (observed,) = files.result().asset_events
+    assert isinstance(observed, dg.AssetObservation)
+    assert observed.asset_key == asset_key("source/readings")
+    assert observed.metadata["files"].value == 1
+    assert observed.metadata["bytes"].value == file.stat().st_size
+    assert not files.result().asset_events
+
+
+def test_files_of_two_tables_are_two_requests(project: Project, files: Ticks) -> None:
+    project.deliver_readings("1.parquet")
+    project.deliver_accounts("1.csv", 1)
+    assert sorted(keys_of(files.tick())) == ["hot/accounts", "hot/readings"]
+
+
+def test_a_changed_file_is_asked_for_again(project: Project, files: Ticks) -> None:
+    project.deliver_accounts("1.csv", 1)
+    files.tick()
+    project.run("hot/accounts")
+    assert files.ask() == []
+    project.deliver_accounts("1.csv", 1, balance="12.34")
+    assert keys_of(files.tick()) == ["hot/accounts"]
+    project.run("hot/accounts")
+    assert files.ask() == []
+    assert project.answer("select count(*), sum(balance)::text from accounts") == (1, "12.34")
+
+
+def test_a_refused_file_waits_until_it_is_mended(project: Project, files: Ticks) -> None:
+    project.deliver_accounts("1.csv", 1)
+    bad = project.data / "accounts" / "2.csv"
+    bad.write_text("opened,id\n2024-01-05T00:00:00Z,2\n")
+    assert keys_of(files.tick()) == ["hot/accounts"]
+    assert not project.run("hot/accounts", raise_on_error=False).success
+    # With the good file loaded the request is for the bad one alone: one more try, then no more.
+    files.tick()
+    assert not project.run("hot/accounts", raise_on_error=False).success
+    assert [files.tick() for _ in range(3)] == [[], [], []]
+    project.deliver_accounts("2.csv", 2)
+    assert keys_of(files.tick()) == ["hot/accounts"]
+    assert project.run("hot/accounts").success
+    assert files.ask() == []
+    assert project.answer("select count(*) from accounts") == (2,)
+
+
+@pytest.mark.parametrize("loaded", [True, False], ids=["after its load", "before its load"])
+def test_a_cursor_that_was_reset_asks_for_nothing_twice(
+    project: Project, files: Ticks, loaded: bool
+) -> None:
+    project.deliver_readings("1.parquet")
+    assert len(files.tick()) == 1
+    if loaded:
+        project.run("hot/readings")
+    files.cursor = None
+    assert files.tick() == []
+
+
+def test_due_partitions_are_asked_for_as_ranges_and_only_while_they_have_hot_rows(
+    project: Project, due: Ticks
+) -> None:
+    assert due.ask() == []
+    project.deliver_readings("1.parquet")
+    project.deliver_accounts("1.csv", 1)
+    project.run("hot/readings", "hot/accounts")
+    project.execute("delete from readings where at >= '2024-03-01' and at < '2024-04-01'")
+    requests = due.ask()
+    assert ranges_of(requests) == [
+        ("accounts", "2024-01", "2024-01"),
+        ("readings", "2024-01", "2024-02"),
+        ("readings", "2024-04", "2024-05"),
+    ]
+    assert keys_of(requests) == ["cold/accounts", "cold/readings", "cold/readings"]
+    for name, first, last in ranges_of(requests):
+        project.run(f"cold/{name}", partitions=(first, last), tags={"lakebed/cold": name})
+    assert due.ask() == []
+    project.execute("insert into readings values ('2024-02-09', 'late', 1, 1000)")
+    assert ranges_of(due.ask()) == [("readings", "2024-02", "2024-02")]
+
+
+def test_a_table_is_left_alone_while_a_move_of_it_runs_or_waits(
+    project: Project, due: Ticks
+) -> None:
+    project.deliver_readings("1.parquet")
+    project.deliver_accounts("1.csv", 1)
+    project.run("hot/readings", "hot/accounts")
+    run = project.instance.create_run_for_job(
+        project.defs.resolve_implicit_global_asset_job_def(),
+        tags={"lakebed/cold": "readings"},
+        status=dg.DagsterRunStatus.STARTED,
+    )
+    assert ranges_of(due.ask()) == [("accounts", "2024-01", "2024-01")]
+    project.instance.report_run_canceled(run)
+    assert ("readings", "2024-01", "2024-05") in ranges_of(due.ask())
+
+
+def test_a_table_whose_move_failed_is_left_alone_for_a_while(
+    project: Project, due: Ticks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.deliver_readings("1.parquet")
+    project.run("hot/readings")
+    ((name, first, last),) = ranges_of(due.ask())
+    with project.platform.postgres.connect(autocommit=True) as other:
+        other.execute(
+            "select pg_advisory_lock(hashtextextended('lakebed.move:readings:2024-03', 0))"
+        )
+        project.run(
+            "cold/readings",
+            partitions=(first, last),
+            tags={"lakebed/cold": name},
+            raise_on_error=False,
+        )
+    assert due.ask() == []
+    now = SystemClock().now()
+    later = now + timedelta(seconds=PATIENCE_AFTER_FAILURE)
+    monkeypatch.setattr(SystemClock, "now", lambda self: later)
+    assert ranges_of(due.ask()) == [("readings", "2024-03", "2024-03")]
+
+
+def test_a_request_from_sql_is_moved_and_answered(project: Project, due: Ticks) -> None:
+    project.deliver_readings("1.parquet", rows=360)
+    project.run("hot/readings")
+    project.run("cold/readings", partitions=("2024-01", "2024-05"))
+    assert due.ask() == []
+    project.execute("select lakebed.request_move('readings', '0 days')")
+    assert ranges_of(due.ask()) == [("readings", "2024-06", "2024-06")]
+    answered = "select answered_at is not null, answer from lakebed.tier_request"
+    assert project.execute(answered) == [(True, "1 partitions to move")]
+    assert due.ask() == []
+
+
+def test_a_request_waits_for_its_answer_while_the_table_is_busy(
+    project: Project, due: Ticks
+) -> None:
+    project.deliver_readings("1.parquet", first=330, rows=30)
+    project.run("hot/readings")
+    project.execute("select lakebed.request_move('readings', '0 days')")
+    run = project.instance.create_run_for_job(
+        project.defs.resolve_implicit_global_asset_job_def(),
+        tags={"lakebed/cold": "readings"},
+        status=dg.DagsterRunStatus.STARTED,
+    )
+    assert due.ask() == []
+    assert project.execute("select answered_at from lakebed.tier_request") == [(None,)]
+    project.instance.report_run_canceled(run)
+    assert ranges_of(due.ask()) == [("readings", "2024-06", "2024-06")]
+
+
+class Webhook(ThreadingHTTPServer):
+    """A webhook on this machine that remembers what was posted to it."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.posted: list[dict[str, Any]] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/alerts"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Webhook
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.posted.append(json.loads(body))
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def webhook() -> Iterator[Webhook]:
+    with Webhook() as server:
+        thread = Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def alert(project: Project, result: dg.ExecuteInProcessResult) -> None:
+    """Call the failure sensor as the daemon does after a failed run."""
+    with dg.build_run_status_sensor_context(
+        sensor_name="alert_on_failure",
+        dagster_event=result.get_run_failure_event(),
+        dagster_instance=project.instance,
+        dagster_run=result.dagster_run,
+    ) as context:
+        failure_sensor(project.platform)(context.for_run_failure())
+
+
+def test_a_failed_run_is_posted_with_its_reason_and_without_the_password(
+    project: Project, webhook: Webhook
+) -> None:
+    url = project.platform.settings.postgres_url
+    assert url is not None
+    settings = replace(
+        project.platform.settings,
+        postgres_url=url.replace("postgres:@", f"postgres:{PASSWORD}@"),
+        alert_url=webhook.url,
+    )
+    project.platform, project.defs = open_platform(settings), build_defs(settings)
+    bad = project.data / "readings" / f"{PASSWORD}.parquet"
+    bad.parent.mkdir()
+    bad.write_bytes(b"no Parquet at all")
+    result = project.run("hot/readings", raise_on_error=False)
+    alert(project, result)
+    (posted,) = webhook.posted
+    assert posted["run_id"] == result.run_id
+    assert posted["assets"] == ["hot/readings"]
+    assert posted["partition"] is None
+    assert posted["error"].startswith("1 files were refused, the others are loaded. ")
+    assert "/readings/***.parquet: " in posted["error"]
+    assert posted["text"] == f"Lakebed: hot/readings failed: {posted['error']}"
+    assert PASSWORD not in str(posted)
+
+
+def test_a_failed_move_is_posted_with_the_range_of_its_partitions(
+    project: Project, webhook: Webhook
+) -> None:
+    settings = replace(project.platform.settings, alert_url=webhook.url)
+    project.platform, project.defs = open_platform(settings), build_defs(settings)
+    project.deliver_readings("1.parquet")
+    project.run("hot/readings")
+    with project.platform.postgres.connect(autocommit=True) as other:
+        other.execute(
+            "select pg_advisory_lock(hashtextextended('lakebed.move:readings:2024-03', 0))"
+        )
+        result = project.run(
+            "cold/readings", partitions=("2024-01", "2024-05"), raise_on_error=False
+        )
+    alert(project, result)
+    (posted,) = webhook.posted
+    assert (posted["assets"], posted["partition"]) == (["cold/readings"], "2024-01...2024-05")
+    assert "1 of 5 partitions failed: 2024-03: " in posted["error"]
+
+
+def test_without_a_webhook_a_failed_run_posts_nothing(project: Project) -> None:
+    (project.data / "readings").mkdir()
+    (project.data / "readings" / "1.parquet").write_bytes(b"no Parquet at all")
+    result = project.run("hot/readings", raise_on_error=False)
+    assert not result.success
+    alert(project, result)

@@ -1,0 +1,246 @@
+"""A table that makes no sense cannot be constructed, and the error says why and what to do."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import FrozenInstanceError
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandera.polars as pa
+import polars as pl
+import pytest
+
+from platform_assets.catalog import (
+    CsvFiles,
+    Grain,
+    ParquetFiles,
+    Partitioning,
+    SourceTable,
+    TableError,
+    Tiering,
+    load_tables,
+    table_named,
+)
+from resources.settings import PACKAGE_ROOT
+
+
+class Event(pa.DataFrameModel):
+    """What happened.
+
+    More about it.
+    """
+
+    at: Annotated[pl.Datetime, "us", "UTC"]
+    id: pl.Int64
+    note: str = pa.Field(nullable=True)
+    naive: Annotated[pl.Datetime, "us", None] = pa.Field(nullable=True)
+    when: Annotated[pl.Datetime, "us", "UTC"] = pa.Field(nullable=True)
+    flag: bool
+
+
+class Empty(pa.DataFrameModel):
+    """No field."""
+
+
+class Twins(pa.DataFrameModel):
+    name: str
+    other: str = pa.Field(alias="Name")
+
+
+class System(pa.DataFrameModel):
+    xmin: str
+
+
+class TooLong(pa.DataFrameModel):
+    a: str = pa.Field(alias="ä" * 32)
+
+
+class Unfinished(pa.DataFrameModel):
+    a: Annotated[pl.Datetime, "us"]
+
+
+class Unsigned(pa.DataFrameModel):
+    a: pl.UInt64
+
+
+START = datetime(2024, 1, 1, tzinfo=UTC)
+BY_MONTH = Partitioning(column="at", grain=Grain.MONTH, start=START)
+WEEK = timedelta(days=7)
+
+
+def table(**fields: Any) -> SourceTable:
+    return SourceTable(**{"name": "events", "model": Event} | fields)
+
+
+def by(**fields: Any) -> Partitioning:
+    return Partitioning(**{"column": "at", "grain": Grain.MONTH, "start": START} | fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "way_out"),
+    [
+        ({"name": "Events"}, "name", "lower case"),
+        ({"name": "a" * 41}, "name", "at most 40"),
+        ({"model": Empty}, "model", "at least one column"),
+        ({"model": Twins}, "model", "upper and lower case"),
+        ({"model": System}, "model", "PostgreSQL"),
+        ({"model": TooLong}, "model", "63 bytes"),
+        ({"model": Unfinished}, "model", "time_zone"),
+        ({"model": Unsigned}, "model", r"Decimal\(20, 0\)"),
+        ({"source": ParquetFiles(glob="")}, "source", "glob"),
+        ({"source": CsvFiles(glob="x", delimiter="||")}, "source", "one character"),
+        ({"source": CsvFiles(glob="x", delimiter='"')}, "source", "must differ"),
+        ({"cursor": "stamp"}, "cursor", "no column of the model"),
+        ({"cursor": "flag"}, "cursor", "order"),
+        ({"cursor": "when"}, "cursor", "may be null"),
+        ({"key": ("id", "no")}, "key", "no column of the model"),
+        ({"key": ("id", "id")}, "key", "twice"),
+        ({"key": ("note",)}, "key", "nullable=False"),
+        ({"write_mode": "merge"}, "write_mode", r"key=\(\.\.\.\)"),
+        ({"write_mode": "upsert", "key": ("id",)}, "write_mode", "append"),
+        ({"changed_files": "reload"}, "changed_files", "merge"),
+        ({"changed_files": "cursor"}, "changed_files", "cursor"),
+        ({"changed_files": "guess"}, "changed_files", "refuse"),
+        ({"new_columns": "evolve"}, "new_columns", "freeze"),
+        ({"reject_share": 1.5}, "reject_share", "between 0 and 1"),
+        ({"reject_share": -0.1}, "reject_share", "between 0 and 1"),
+        ({"ignored": ("note",)}, "ignored", "take it out"),
+        ({"tiering": Tiering(hot_for=WEEK)}, "tiering", "partitioning"),
+        ({"partitioning": by(column="no")}, "partitioning.column", "no column"),
+        ({"partitioning": by(column="naive")}, "partitioning.column", "Datetime"),
+        ({"partitioning": by(column="when")}, "partitioning.column", "may be null"),
+        ({"partitioning": by(start=datetime(2024, 1, 1))}, "partitioning.start", "UTC"),  # noqa: DTZ001
+        ({"partitioning": by(start=START + WEEK)}, "partitioning.start", "start of a month"),
+        ({"partitioning": by(end=START)}, "partitioning.end", "after the start"),
+        ({"partitioning": by(end=START + 9 * WEEK)}, "partitioning.end", "start of a month"),
+        ({"partitioning": BY_MONTH, "key": ("id",)}, "key", "add 'at'"),
+        (
+            {"partitioning": BY_MONTH, "tiering": Tiering(hot_for=WEEK, sort=("no",))},
+            "tiering.sort",
+            "no column",
+        ),
+        ({"partitioning": BY_MONTH, "tiering": Tiering(hot_for=-WEEK)}, "hot_for", "negative"),
+        (
+            {"partitioning": BY_MONTH, "tiering": Tiering(hot_for=WEEK, row_group_rows=10)},
+            "row_group_rows",
+            "2048",
+        ),
+        (
+            {"partitioning": BY_MONTH, "tiering": Tiering(hot_for=WEEK, compression="gz")},  # type: ignore[arg-type]
+            "tiering.compression",
+            "zstd",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_a_spec_that_makes_no_sense_is_refused_with_field_and_way_out(
+    fields: dict[str, Any], field: str, way_out: str
+) -> None:
+    with pytest.raises(TableError) as caught:
+        table(**fields)
+    text = str(caught.value)
+    assert text.startswith(f"table {fields.get('name', 'events')!r}: ")
+    assert field in text
+    assert re.search(way_out, text), text
+
+
+def test_a_spec_that_makes_sense_is_frozen() -> None:
+    good = table(partitioning=BY_MONTH, key=("at", "id"), cursor="at", write_mode="merge")
+    with pytest.raises(FrozenInstanceError):
+        good.name = "other"  # type: ignore[misc]
+
+
+def test_what_happens_to_changed_files_follows_from_the_write_mode() -> None:
+    assert table().changed_files == "refuse"
+    assert table(cursor="at").changed_files == "cursor"
+    assert table(key=("id",), write_mode="merge").changed_files == "reload"
+
+
+def test_the_docstring_of_the_model_describes_the_table() -> None:
+    assert table().description == "What happened.\n\nMore about it."
+
+
+def test_windows_end_with_the_one_that_holds_now_or_with_the_tables_end() -> None:
+    now = datetime(2024, 3, 15, tzinfo=UTC)
+    assert [w.key for w in table(partitioning=BY_MONTH).windows(now)] == [
+        "2024-01",
+        "2024-02",
+        "2024-03",
+    ]
+    ends = table(partitioning=by(end=datetime(2024, 2, 1, tzinfo=UTC)))
+    assert [w.key for w in ends.windows(now)] == ["2024-01"]
+
+
+TABLE_FILE = """
+import pandera.polars as pa
+from platform_assets.catalog import SourceTable
+
+class Model(pa.DataFrameModel):
+    a: int
+
+{name} = SourceTable(name="{name}", model=Model{more})
+"""
+
+
+def write(folder: Path, file: str, name: str, more: str = "") -> Path:
+    path = folder / file
+    path.write_text(TABLE_FILE.format(name=name, more=more))
+    return path
+
+
+def test_every_file_of_a_folder_is_a_table(tmp_path: Path) -> None:
+    write(tmp_path, "b.py", "zebra")
+    write(tmp_path, "c.py", "ant")
+    (tmp_path / "_shared.py").write_text("raise RuntimeError")
+    (tmp_path / "notes.txt").touch()
+    tables = load_tables(tmp_path)
+    assert [t.name for t in tables] == ["ant", "zebra"]
+    assert table_named(tables, "ant").name == "ant"
+    with pytest.raises(TableError, match=r"no table 'bee'; there are: ant, zebra"):
+        table_named(tables, "bee")
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "problem"),
+    [
+        ("x = 1\ny = (\n", 2, "never closed"),
+        ("x = 1\n\nraise RuntimeError('no luck')\n", 3, "no luck"),
+        ("import not_there_at_all\n", 1, "not_there_at_all"),
+    ],
+)
+def test_a_file_that_cannot_be_imported_is_named_with_its_line(
+    tmp_path: Path, text: str, line: int, problem: str
+) -> None:
+    file = tmp_path / "broken.py"
+    file.write_text(text)
+    with pytest.raises(TableError, match=problem) as caught:
+        load_tables(tmp_path)
+    assert str(caught.value).startswith(f"{file}, line {line}: ")
+
+
+def test_a_nonsense_table_is_named_with_its_file_and_line(tmp_path: Path) -> None:
+    file = write(tmp_path, "t.py", "t", ', cursor="b"')
+    with pytest.raises(TableError, match=r"t\.py, line 8: table 't': cursor: 'b' is no column"):
+        load_tables(tmp_path)
+    write(tmp_path, file.name, "t")
+    assert len(load_tables(tmp_path)) == 1
+
+
+def test_a_file_without_a_table_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty.py").touch()
+    with pytest.raises(TableError, match=r"empty\.py holds no SourceTable"):
+        load_tables(tmp_path)
+
+
+def test_two_tables_of_one_name_are_refused_with_both_files(tmp_path: Path) -> None:
+    write(tmp_path, "one.py", "twice")
+    write(tmp_path, "two.py", "twice")
+    with pytest.raises(TableError, match=r"'twice' is in .*one\.py and in .*two\.py"):
+        load_tables(tmp_path)
+
+
+def test_the_shipped_tables_load() -> None:
+    names = [t.name for t in load_tables(PACKAGE_ROOT / "platform_assets" / "tables")]
+    assert names == ["airlines", "airports", "flights", "planes", "weather"]

@@ -1,0 +1,83 @@
+"""Importing anything opens no connection, reads no clock and no secret, and starts nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from resources.settings import PACKAGE_ROOT
+
+PROBE = """
+import importlib, os, pkgutil, socket, sys
+
+# What other people's packages do when they are imported is not ours.
+import dagster, dlt, duckdb, pandera.polars, polars, psycopg, pyarrow.parquet, sqlglot
+for name in ("dagster_duckdb", "click", "rich.console", "jinja2"):
+    importlib.import_module(name)
+
+def refuse(*_, **__):
+    raise AssertionError("an import opened a connection or read the settings")
+
+psycopg.connect = psycopg.Connection.connect = duckdb.connect = refuse
+socket.socket.connect = socket.create_connection = refuse
+
+import resources.settings
+resources.settings.read_settings = refuse
+
+OURS = (os.path.join(ROOT, "platform_assets"), os.path.join(ROOT, "resources"))
+read = []
+
+def watch(frame, event, called):
+    name = getattr(called, "__qualname__", "")
+    if event == "c_call" and name in CLOCKS and frame.f_code.co_filename.startswith(OURS):
+        read.append(f"{frame.f_code.co_filename}:{frame.f_lineno} {name}")
+
+CLOCKS = {"datetime.now", "datetime.utcnow", "datetime.today", "date.today", "time"}
+sys.setprofile(watch)
+modules = []
+for package in ("platform_assets", "resources"):
+    for found in pkgutil.walk_packages([os.path.join(ROOT, package)], package + "."):
+        importlib.import_module(found.name)
+        modules.append(found.name)
+sys.setprofile(None)
+assert not read, read
+assert len(modules) > 20, modules
+print("imported", len(modules))
+"""
+
+
+def test_importing_every_module_opens_nothing_and_reads_neither_clock_nor_secret(
+    tmp_path: Path,
+) -> None:
+    environ = {name: value for name, value in os.environ.items() if "LAKEBED" not in name}
+    environ |= {"LAKEBED_POSTGRES_URL": "postgresql://secret@nowhere/x", "HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE.replace("ROOT", repr(str(PACKAGE_ROOT)))],
+        cwd=tmp_path,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("imported")
+    assert not (tmp_path / ".lakebed").exists()
+
+
+def test_resources_know_nothing_of_assets() -> None:
+    for file in (PACKAGE_ROOT / "resources").glob("*.py"):
+        assert not re.search(r"(from|import) platform_assets", file.read_text()), file
+
+
+def test_only_the_settings_read_the_environment() -> None:
+    readers = {
+        file.name
+        for package in ("platform_assets", "resources")
+        for file in (PACKAGE_ROOT / package).rglob("*.py")
+        if re.search(r"os\.(environ\b(?!\.setdefault)|getenv)", file.read_text())
+    }
+    assert readers == {"settings.py"}

@@ -1,0 +1,55 @@
+"""What a filter bounds is believed only where it is understood."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from resources.pruning import Bounds, _bounds
+
+JAN, FEB, MAR = (datetime(2024, month, 1, tzinfo=UTC) for month in (1, 2, 3))
+TZ = "::TIMESTAMP WITH TIME ZONE"
+moments = st.none() | st.sampled_from([JAN, FEB, MAR])
+
+
+@pytest.mark.parametrize(
+    ("filters", "first", "last"),
+    [
+        (f"at>='2024-01-01 00:00:00+00'{TZ} AND at<'2024-02-01 00:00:00+00'{TZ}", JAN, FEB),
+        ([f"at>'2024-01-01 00:00:00+00'{TZ}", f"at<='2024-02-01 00:00:00+00'{TZ}"], JAN, FEB),
+        (f"at='2024-02-01 00:00:00+00'{TZ}", FEB, FEB),
+        (f"\"at\"='2024-02-01 01:00:00+01'{TZ}", FEB, FEB),
+        (f"other='2024-02-01 00:00:00+00'{TZ}", None, None),
+        (f"at!='2024-02-01 00:00:00+00'{TZ}", None, None),
+        (f"at IN ('2024-02-01 00:00:00+00'{TZ})", None, None),
+        (f"(at<'2024-01-01 00:00:00+00'{TZ} OR at>'2024-02-01 00:00:00+00'{TZ})", None, None),
+        (f"at<'infinity'{TZ}", None, None),
+        (f"at<'20000-01-01 00:00:00+00'{TZ}", None, None),
+        (f"at>='0044-03-15 (BC) 00:00:00+00'{TZ}", None, None),
+        ("at IS NOT NULL", None, None),
+        ([], None, None),
+    ],
+)
+def test_a_filter_bounds_the_times_or_nothing(filters: Any, first: Any, last: Any) -> None:
+    assert _bounds(filters, "at") == Bounds(first, last)
+
+
+@given(moments, moments, moments, moments)
+def test_the_hull_touches_whatever_one_of_its_parts_touches(*ends: Any) -> None:
+    one, other = Bounds(ends[0], ends[1]), Bounds(ends[2], ends[3])
+    hull = one.hull(other)
+    for first, last in ((JAN, JAN), (JAN, FEB), (FEB, MAR), (MAR, MAR)):
+        if one.touches(first, last) or other.touches(first, last):
+            assert hull.touches(first, last)
+
+
+def test_a_file_on_the_edge_is_touched() -> None:
+    assert Bounds(FEB, FEB).touches(JAN, FEB)
+    assert Bounds(FEB, FEB).touches(FEB, MAR)
+    assert not Bounds(FEB, FEB).touches(JAN, JAN)
+    assert not Bounds(FEB, FEB).touches(MAR, MAR)
+    assert Bounds().touches(JAN, MAR)
