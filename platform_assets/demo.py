@@ -90,7 +90,7 @@ def run_demo(settings: Settings, console: Console) -> None:
     console.print("Next:")
     console.print(f"   {command} status")
     console.print(
-        f'   {command} sql "from delays_by_carrier_month order by mean_dep_delay desc" --format csv',
+        f'   {command} sql "from delays_by_carrier_month order by late_percent desc" --format csv',
         soft_wrap=True,
     )
     console.print(f"   {command} up      [dim]the graph, checks and backfills in the browser[/]")
@@ -102,7 +102,9 @@ class _Runner:
     def __init__(
         self, defs: dg.Definitions, instance: dg.DagsterInstance, console: Console
     ) -> None:
-        self.assets = list(defs.assets or ())
+        self.assets = [
+            a for a in defs.assets or () if isinstance(a, dg.AssetsDefinition | dg.AssetSpec)
+        ]
         self.resources = defs.resources
         self.instance = instance
         self.console = console

@@ -12,7 +12,7 @@ The last term is only there for partitions in which hot rows wait to be folded.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -96,13 +96,27 @@ class ReadSession:
 
     def sql(self, query: str) -> duckdb.DuckDBPyRelation:
         """Run one query with its cold files pruned; its result is held. Raises duckdb.Error."""
-        self.prune(query)
         try:
+            with suppress(duckdb.Error):
+                self.prune(query)  # what EXPLAIN refuses reads every file, or is refused below
             relation = self.connection.sql(query)
             if relation is not None:
                 # A relation binds its views when it runs: run it before they change again.
                 relation.execute()
             return relation
+        finally:
+            self._define_tables(self.cold)
+
+    @contextmanager
+    def stream(self, query: str) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Run one query with its cold files pruned, for a result that need not fit in memory.
+
+        Yields what has fetchmany() and description. Raises duckdb.Error.
+        """
+        try:
+            with suppress(duckdb.Error):
+                self.prune(query)  # what EXPLAIN refuses reads every file, or is refused below
+            yield self.connection.execute(query)
         finally:
             self._define_tables(self.cold)
 

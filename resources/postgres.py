@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, LiteralString, cast
+from typing import Any
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 import psycopg
@@ -99,7 +99,7 @@ class Postgres:
                 options="-c timezone=UTC -c datestyle=ISO -c intervalstyle=postgres",
             )
         except psycopg.OperationalError as error:
-            reason = self.redact(str(error)).strip().splitlines()[-1]
+            reason = self.redact(str(error)).strip().splitlines()[0]
             raise PostgresUnavailableError(
                 f"cannot reach {self.name}: {reason}\n"
                 "Check LAKEBED_POSTGRES_URL, or unset it to use the embedded server."

@@ -11,11 +11,12 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import duckdb
 
+_TICK = timedelta(microseconds=1)
 _COMPARISON = re.compile(
     r"(?P<column>\w+|\"(?:[^\"]|\"\")+\")(?P<operator>>=|<=|>|<|=)"
     r"'(?P<moment>[^']+)'::TIMESTAMP WITH TIME ZONE"
@@ -81,6 +82,8 @@ def _bounds(filters: str | list[str], column: str) -> Bounds:
                 continue
             try:
                 moment = datetime.fromisoformat(found["moment"]).astimezone(UTC)
+                # Microseconds are the finest there is: an open end is the closed one beside it.
+                moment += {">": _TICK, "<": -_TICK}.get(found["operator"], timedelta(0))
             except (ValueError, OverflowError):
                 continue  # infinity, or a year that Python has not
             if found["operator"] in (">", ">=", "="):

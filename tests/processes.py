@@ -67,6 +67,16 @@ def move_all(
         move(platform.lake, table, window, on_step=kill_at(kill))
 
 
+def move_and_stop(settings: Settings, name: str, key: str, step: str) -> None:
+    """Move one partition, but stop at a step until somebody sends SIGCONT."""
+
+    def on_step(label: str) -> None:
+        if label == step:
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    move_key(open_platform(settings), name, key, on_step=on_step)
+
+
 def load(settings: Settings, name: str, kill: str | None, sabotage: str | None) -> None:
     """Load one table."""
     platform = open_platform(settings)

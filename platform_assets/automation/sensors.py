@@ -8,7 +8,7 @@ import dagster as dg
 from platform_assets.automation.alerts import post_alert
 from platform_assets.catalog import SourceTable
 from platform_assets.ingest.files import SourceFile, find_files
-from platform_assets.ingest.load import new_files_of
+from platform_assets.ingest.incremental import new_files_of
 from platform_assets.keys import cold_key, hot_key, source_key
 from platform_assets.platform import Platform
 from platform_assets.tiering.pending import answer_requests, ranges, waiting

@@ -98,12 +98,13 @@ def _between(result: Cast, series: pl.Series, target: pl.DataType) -> None:
     """Cast and cast back: what does not come back the same was changed."""
     if isinstance(series.dtype, pl.List | pl.Array | pl.Struct):
         raise pl.exceptions.InvalidOperationError("nested columns have no cast")
-    if isinstance(target, pl.Datetime) and isinstance(series.dtype, pl.Datetime):
-        if target.time_zone and not series.dtype.time_zone:
+    dtype = series.dtype
+    if isinstance(target, pl.Datetime) and isinstance(dtype, pl.Datetime):
+        if target.time_zone and not dtype.time_zone:
             series = series.dt.replace_time_zone(target.time_zone)
         elif target.time_zone:
             series = series.dt.convert_time_zone(target.time_zone)
-        elif series.dtype.time_zone:
+        elif dtype.time_zone:
             raise pl.exceptions.InvalidOperationError(
                 "a time with a zone has no cast to one without"
             )

@@ -15,8 +15,8 @@ from typing import Any
 
 import polars as pl
 import pyarrow as pa
-from polars import selectors
 from pandera.errors import SchemaErrors
+from polars import selectors
 
 from platform_assets.catalog import SourceTable
 from platform_assets.ingest.casts import cast

@@ -46,12 +46,14 @@ class SourceFile:
 class Batch:
     """Some rows of a file. numbers: of each row, from 1, without a CSV's header.
 
-    malformed: lines that are no rows at all, as (row number, what is wrong, text).
+    malformed: lines that are no rows at all, as (row number, what is wrong, text).  left_out: how
+    many rows before these were not read, being older than asked for.
     """
 
     frame: pl.DataFrame
     numbers: pl.Series
     malformed: tuple[tuple[int, str, str], ...] = ()
+    left_out: int = 0
 
 
 def find_files(source: Source, data: Path) -> list[SourceFile]:
@@ -111,19 +113,26 @@ def _parquet_batches(
             rows = parquet.metadata.row_group(index).num_rows
             if newer is not None and _all_older(parquet, index, *newer):
                 row += rows
+                nothing = parquet.schema_arrow.empty_table().select(columns)
+                yield Batch(_frame(nothing), _numbers(row, 0), left_out=rows)
                 continue
             try:
                 for batch in parquet.iter_batches(
                     BATCH_ROWS, row_groups=[index], columns=columns, use_threads=True
                 ):
-                    frame = pl.from_arrow(pa.Table.from_batches([batch]))
-                    assert isinstance(frame, pl.DataFrame)
+                    frame = _frame(pa.Table.from_batches([batch]))
                     yield Batch(frame.select(columns), _numbers(row, frame.height))
                     row += batch.num_rows
             except (pa.ArrowInvalid, OSError) as error:
                 raise SourceFileError(
                     file.path, f"it is damaged after row {row - 1} ({_first_line(error)})"
                 ) from error
+
+
+def _frame(table: pa.Table) -> pl.DataFrame:
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)
+    return frame
 
 
 def _numbers(first: int, count: int) -> pl.Series:
@@ -177,6 +186,9 @@ def _csv_header(source: CsvFiles, file: SourceFile) -> list[str]:
 
 def _csv_batches(source: CsvFiles, file: SourceFile, columns: list[str]) -> Iterator[Batch]:
     header = _csv_header(source, file)
+    with _open_csv(file) as stream:
+        if not stream.readline() or not stream.read(1):
+            return  # pyarrow wants a line break after a header, even where nothing follows
     malformed: list[tuple[int, str, str]] = []
 
     def put_aside(row: pacsv.InvalidRow) -> str:
@@ -209,8 +221,7 @@ def _csv_batches(source: CsvFiles, file: SourceFile, columns: list[str]) -> Iter
             row = 1
             skipped: list[int] = []  # the reader may be a block ahead of the batch that it gives
             for batch in reader:
-                frame = pl.from_arrow(pa.Table.from_batches([batch]))
-                assert isinstance(frame, pl.DataFrame)
+                frame = _frame(pa.Table.from_batches([batch]))
                 skipped += [number for number, _, _ in malformed]
                 numbers = _numbers(row, frame.height + len(skipped))
                 numbers = numbers.filter(~numbers.is_in(skipped)).head(frame.height)

@@ -20,15 +20,19 @@ import pyarrow as pa
 from psycopg import sql
 
 from platform_assets.catalog import SourceTable, TableError
-from platform_assets.ingest.casts import cast
 from platform_assets.ingest.contract import check, columns_to_read, to_arrow
 from platform_assets.ingest.files import (
-    Batch,
-    SourceFile,
     SourceFileError,
     file_columns,
     find_files,
     read_batches,
+)
+from platform_assets.ingest.incremental import (
+    Pending,
+    Refused,
+    Start,
+    last_cursor,
+    pending_files,
 )
 from platform_assets.ingest.transaction import (
     Counts,
@@ -37,7 +41,6 @@ from platform_assets.ingest.transaction import (
     Step,
     commit_package,
     format_cursor,
-    parse_cursor,
 )
 from platform_assets.quality.ddl import ensure_leaves, ensure_leaves_ahead, ensure_table
 from resources.clock import Clock
@@ -49,14 +52,6 @@ WAIT_FOR_OTHER_LOAD = "60s"
 
 class LoadBusyError(RuntimeError):
     """Another load of the same table runs and did not end in time."""
-
-
-@dataclass(frozen=True)
-class Refused:
-    """A file that was left out, and why."""
-
-    path: str
-    problem: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,18 +83,6 @@ class LoadReport:
         return self.rows_read == placed
 
 
-@dataclass(frozen=True)
-class _Pending:
-    """A file to load. From a changed file only rows from a cursor on are read, if it is set.
-
-    skip: how many rows at exactly that cursor are in the table already.
-    """
-
-    file: SourceFile
-    cursor: str | None = None
-    skip: int = 0
-
-
 def load_table(
     settings: Settings,
     postgres: Postgres,
@@ -120,10 +103,10 @@ def load_table(
     with postgres.connect(autocommit=True) as connection, _alone(connection, table):
         ensure_table(connection, table)
         ensure_leaves_ahead(connection, table, clock.now())
-        pending, refused = _pending(connection, table, find_files(table.source, settings.data))
+        pending, refused = pending_files(connection, table, find_files(table.source, settings.data))
         pending, more = _readable(table, pending)
         refused += more
-        cursor = _cursor(connection, table)
+        cursor = last_cursor(connection, table)
         while pending:
             load = _Load(settings, postgres, clock, table, cursor, pending, on_rows, on_step)
             try:
@@ -143,23 +126,6 @@ def load_table(
         )
 
 
-def new_files_of(
-    connection: Connection, table: SourceTable, files: list[SourceFile]
-) -> list[SourceFile]:
-    """Return those of the files that a load would read: new ones, and changed ones by policy."""
-    pending, _ = _pending(connection, table, files)
-    return [item.file for item in pending]
-
-
-def last_load_of(connection: Connection, table: SourceTable) -> str | None:
-    """Return the id of the load that changed the table last, None where there was none."""
-    row = connection.execute(
-        "select load_id from lakebed.load where table_name = %s order by committed_at desc limit 1",
-        [table.name],
-    ).fetchone()
-    return row[0] if row else None
-
-
 class _Load:
     """One package: read, check, extract through dlt, commit."""
 
@@ -170,7 +136,7 @@ class _Load:
         clock: Clock,
         table: SourceTable,
         cursor: Any,
-        pending: list[_Pending],
+        pending: list[Pending],
         on_rows: Callable[[int], None],
         on_step: Step,
     ) -> None:
@@ -195,25 +161,26 @@ class _Load:
 
         run_package(self.table.name, self.folder, self._rows, commit)
         if not counts:
-            # No row was good, or there was none: the files and the rejects are committed all the same.
+            # There was no good row: the files and the rejects are committed all the same.
             commit(None)
         return self.package, counts[0]
 
     def _rows(self) -> Iterator[pa.Table]:
         for item in self.pending:
-            start = _Start(self.table, item)
-            read = FileRead(item.file, cursor_max=start.value, cursor_ties=item.skip)
+            start = Start(self.table, item)
+            read = FileRead(item.file, cursor_max=start.value, cursor_ties=item.ties)
             rejected = 0
             for good, rejects in self._batches(item, read, start):
                 rejected += rejects
                 if good.height:
                     self._note_windows(good)
                     yield to_arrow(self.table, good)
+            start.check_the_past()
             self._judge(read, rejected)
             self.package.files.append(read)
 
     def _batches(
-        self, item: _Pending, read: FileRead, start: _Start
+        self, item: Pending, read: FileRead, start: Start
     ) -> Iterator[tuple[pl.DataFrame, int]]:
         """Yield checked batches of one file with the number of their rejects."""
         source = self.table.source
@@ -248,53 +215,6 @@ class _Load:
         self.package.windows |= {self.table.window(moment) for moment in moments}
 
 
-class _Start:
-    """Where reading begins: at the first row, or beyond the cursor in a file that has grown."""
-
-    def __init__(self, table: SourceTable, item: _Pending) -> None:
-        self.column = table.cursor
-        self.dtype = table.column(table.cursor).polars if table.cursor else None
-        self.value = parse_cursor(table, item.cursor)
-        self.left_to_skip = item.skip
-
-    @property
-    def newer(self) -> tuple[str, Any] | None:
-        return None if self.value is None or self.column is None else (self.column, self.value)
-
-    def cut(self, batch: Batch, read: FileRead) -> Batch:
-        """Return the rows beyond the start, and note their greatest cursor.
-
-        Rows whose cursor cannot be read are kept: the contract will say what is wrong with them.
-        """
-        if self.column is None or self.dtype is None or batch.frame.height == 0:
-            return batch
-        try:
-            cursors = cast(batch.frame[self.column], self.dtype).series
-        except pl.exceptions.PolarsError:
-            return batch  # no column at all: so says the contract, with the file's name
-        if self.value is not None:
-            keep = (cursors >= self.value).fill_null(True)
-            ties = keep & (cursors == self.value).fill_null(False)
-            skip = ties & (ties.cum_sum() <= self.left_to_skip)
-            self.left_to_skip -= int(skip.sum())
-            keep &= ~skip
-            batch = Batch(batch.frame.filter(keep), batch.numbers.filter(keep), batch.malformed)
-            cursors = cursors.filter(keep)
-        _note_cursor(read, cursors, self)
-        return batch
-
-
-def _note_cursor(read: FileRead, cursors: pl.Series, start: _Start) -> None:
-    newest = cursors.max()
-    if newest is None:
-        return
-    ties = int((cursors == newest).sum())
-    if read.cursor_max is None or newest > read.cursor_max:
-        read.cursor_max, read.cursor_ties = newest, ties
-    elif newest == read.cursor_max:
-        read.cursor_ties += ties
-
-
 @contextmanager
 def _alone(connection: Connection, table: SourceTable) -> Iterator[None]:
     """Hold the table's load lock; wait for another load of it, but not for ever."""
@@ -315,43 +235,7 @@ def _alone(connection: Connection, table: SourceTable) -> Iterator[None]:
             connection.execute("select pg_advisory_unlock(hashtextextended(%s, 0))", [key])
 
 
-def _pending(
-    connection: Connection, table: SourceTable, files: list[SourceFile]
-) -> tuple[list[_Pending], list[Refused]]:
-    """Tell new and changed files from those that are in the ledger."""
-    rows = connection.execute(
-        "select distinct on (f.path) f.path, f.version, f.cursor_max, f.cursor_ties,"
-        " array_agg(f.version) over (partition by f.path) as versions"
-        " from lakebed.loaded_file f join lakebed.load l using (load_id)"
-        " where f.table_name = %s order by f.path, l.committed_at desc",
-        [table.name],
-    ).fetchall()
-    known = {path: (cursor, ties, versions) for path, _, cursor, ties, versions in rows}
-    pending: list[_Pending] = []
-    refused: list[Refused] = []
-    for file in files:
-        if file.path not in known:
-            pending.append(_Pending(file))
-            continue
-        cursor, ties, versions = known[file.path]
-        if file.version in versions:
-            continue
-        if table.changed_files == "refuse":
-            refused.append(
-                Refused(
-                    file.path,
-                    "it was loaded before and has changed since; deliver new rows in a new file, "
-                    "or set changed_files in the table file",
-                )
-            )
-        elif table.changed_files == "cursor":
-            pending.append(_Pending(file, cursor, ties))
-        else:
-            pending.append(_Pending(file))
-    return pending, refused
-
-
-def _readable(table: SourceTable, pending: list[_Pending]) -> tuple[list[_Pending], list[Refused]]:
+def _readable(table: SourceTable, pending: list[Pending]) -> tuple[list[Pending], list[Refused]]:
     """Look at the head of each file, so that a broken one is found before anything is read."""
     assert table.source is not None
     readable, refused = [], []
@@ -363,15 +247,6 @@ def _readable(table: SourceTable, pending: list[_Pending]) -> tuple[list[_Pendin
         else:
             readable.append(item)
     return readable, refused
-
-
-def _cursor(connection: Connection, table: SourceTable) -> Any:
-    row = connection.execute(
-        "select cursor_to from lakebed.load where table_name = %s and cursor_to is not null"
-        " order by committed_at desc limit 1",
-        [table.name],
-    ).fetchone()
-    return parse_cursor(table, row[0]) if row else None
 
 
 def _analyze(connection: Connection, table: SourceTable) -> None:

@@ -73,20 +73,18 @@ def _model_asset(
     return build
 
 
-def _when_read_data_changed() -> dg.AutomationCondition[dg.AssetKey]:
+def _when_read_data_changed() -> dg.AutomationCondition[Any]:
     """Rebuild after a load that changed a table, once with all that follows from it.
 
     A move changes no row that a model sees, and a load that found nothing new has changed nothing.
     """
-    condition = dg.AutomationCondition
-    changed = condition.any_deps_updated().replace(
-        "newly_updated", condition.data_version_changed()
+    condition, cold = dg.AutomationCondition, dg.AssetSelection.groups("cold")
+    changed = (
+        condition.any_deps_updated()
+        .ignore(cold)
+        .replace("newly_updated", condition.data_version_changed())
     )
-    return (
-        condition.eager()
-        .replace("any_deps_updated", changed)
-        .ignore(dg.AssetSelection.groups("cold"))
-    )
+    return condition.eager().ignore(cold).replace("any_deps_updated", changed)
 
 
 def _dependencies(platform: Platform, models: ModelSet, model: Model) -> list[dg.AssetKey]:

@@ -135,11 +135,26 @@ def check_drift(connection: Connection, table: SourceTable) -> None:
         for name, (_, not_null) in there.items()
         if not_null and name not in known
     ]
+    if table.write_mode == "merge" and not _has_unique_key(connection, table):
+        key = ", ".join(table.key)
+        wrong.append(f"it has no primary key or unique index on ({key}), which a merge needs")
     if wrong:
         raise DriftError(
             f"table public.{table.name} differs from its contract: {'; '.join(wrong)}. "
             "ALTER the table or change its table file, then run the load again."
         )
+
+
+def _has_unique_key(connection: Connection, table: SourceTable) -> bool:
+    row = connection.execute(
+        "select 1 from pg_index i where i.indrelid = to_regclass('public.' || quote_ident(%s))"
+        " and i.indisunique and i.indisvalid and i.indpred is null and i.indexprs is null"
+        " and %s::text[] = (select array_agg(a.attname::text order by a.attname::text collate"
+        ' "C") from pg_attribute a where a.attrelid = i.indrelid'
+        " and a.attnum = any ((i.indkey::int2[])[0:i.indnkeyatts - 1]))",
+        [table.name, sorted(table.key)],
+    ).fetchone()
+    return row is not None
 
 
 def _leaves(connection: Connection, name: str) -> set[str]:

@@ -1,4 +1,4 @@
-"""When models are rebuilt: the automation condition, tick after tick, as the daemon evaluates it."""
+"""When models are rebuilt: their automation condition, tick after tick, as the daemon asks it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run leaves behind: rows in PostgreSQL and the lake, materializations and checks in Dagster."""
+"""What a run leaves behind: rows in both tiers, materializations and checks in Dagster."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from platform_assets.tiering import assets as cold_assets
-from platform_assets.tiering.move import MoveError, Moved
+from platform_assets.tiering.move import Moved, MoveError
 from tests.dagster.conftest import Project, check_of, metadata_of, table_of
 
 SPRING = ("2024-01", "2024-05")

@@ -1,4 +1,4 @@
-"""What runs without a hand, over several ticks: sensors of files, of due partitions, of failures."""
+"""What runs without a hand, over several ticks: sensors of files, due partitions, failures."""
 
 from __future__ import annotations
 

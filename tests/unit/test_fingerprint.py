@@ -28,7 +28,7 @@ def of(values: list[tuple[str, float | None, int]]) -> Fingerprint:
     with duckdb.connect(":memory:") as connection:
         connection.execute("set TimeZone = 'UTC'")
         connection.execute(
-            "create table r (at timestamptz, sensor varchar, value double, number bigint)"
+            'create table r ("at" timestamptz, sensor varchar, value double, number bigint)'
         )
         for row in values:
             connection.execute("insert into r values ('2024-01-01', ?, ?, ?)", row)

@@ -1,0 +1,1 @@
+"""The command `lakebed`: thin, over the same functions that the assets call."""

@@ -1,0 +1,291 @@
+"""Where the rows are: each table and partition, the last load, what waits. Changes nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from psycopg import sql
+from rich.table import Table
+from rich.text import Text
+
+from platform_assets.catalog import SourceTable
+from platform_assets.keys import leaf_name
+from platform_assets.platform import Platform
+from platform_assets.quality.ddl import is_partitioned, relation_exists
+from platform_assets.tiering.policy import due
+from resources.postgres import Connection
+
+State = Literal["hot", "due", "cold", "late", "empty"]
+"""hot; due: hot and past its policy; cold; late: cold, with hot rows to be folded in; empty."""
+
+COUNT_UP_TO = 1_000_000
+"""Leaves with more rows than this by PostgreSQL's statistics are not counted, but estimated."""
+
+_SHOWN: Mapping[State, tuple[str, str]] = {
+    "hot": ("H", "black on bright_red"),
+    "due": ("D", "black on yellow"),
+    "cold": ("c", "black on bright_cyan"),
+    "late": ("L", "white on magenta"),
+    "empty": ("·", "dim"),
+}
+
+
+@dataclass(frozen=True)
+class PartitionStatus:
+    """One partition. bytes: of its cold file."""
+
+    key: str
+    state: State
+    hot_rows: int
+    cold_rows: int
+    bytes: int
+    generation: int
+
+
+@dataclass(frozen=True)
+class TableStatus:
+    """One table. hot_rows is estimated where some leaf is too large to count.
+
+    lag_seconds: between the newest row's cursor and now; None where that cannot be told.
+    """
+
+    name: str
+    exists: bool
+    hot_rows: int
+    estimated: bool
+    hot_bytes: int
+    cold_rows: int
+    cold_bytes: int
+    partitions: tuple[PartitionStatus, ...]
+    loaded_at: str | None
+    last_rows: int
+    last_rejected: int
+    cursor: str | None
+    lag_seconds: float | None
+    fresh: bool | None
+    quarantined: int
+    requests: int
+
+
+@dataclass(frozen=True)
+class PlatformStatus:
+    """The whole platform, at one moment of its clock."""
+
+    now: str
+    postgres: str
+    lake: str
+    tables: tuple[TableStatus, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the status as plain lists, numbers and texts."""
+        return asdict(self)
+
+
+def read_status(platform: Platform) -> PlatformStatus:
+    """Read everything in one transaction. Raises PostgresUnavailableError."""
+    now = platform.clock.now()
+    with platform.postgres.connect() as connection:
+        connection.execute("set transaction isolation level repeatable read read only")
+        tables = tuple(_table(connection, table, now) for table in platform.tables)
+    return PlatformStatus(now.isoformat(), platform.postgres.name, str(platform.lake.root), tables)
+
+
+def heat_map(status: PlatformStatus) -> Table:
+    """Return a grid: a row a table, a cell a partition, readable without colours too."""
+    letters = "  ".join(f"{letter} {state}" for state, (letter, _) in _SHOWN.items())
+    grid = Table(title=f"{status.now[:10]}   {letters}", title_justify="left", box=None)
+    grid.add_column("table")
+    grid.add_column("hot rows", justify="right")
+    grid.add_column("cold rows", justify="right")
+    grid.add_column("cold MB", justify="right")
+    grid.add_column("partitions")
+    for table in status.tables:
+        about = "~" if table.estimated else ""
+        grid.add_row(
+            table.name,
+            f"{about}{table.hot_rows:,}",
+            f"{table.cold_rows:,}" if table.cold_rows else "",
+            f"{table.cold_bytes / 1e6:,.1f}" if table.cold_rows else "",
+            _cells(table),
+        )
+    return grid
+
+
+def _cells(table: TableStatus) -> Text:
+    if not table.partitions:
+        return Text("not partitioned" if table.exists else "not loaded yet", style="dim")
+    text = Text()
+    for partition in table.partitions:
+        letter, style = _SHOWN[partition.state]
+        text.append(f"{letter}", style)
+    found = Counter(p.state for p in table.partitions)
+    words = ", ".join(f"{n} {state}" for state, n in found.items())
+    first, last = table.partitions[0].key, table.partitions[-1].key
+    return text.append(f"  {first} to {last}: {words}", "dim")
+
+
+def _table(connection: Connection, table: SourceTable, now: datetime) -> TableStatus:
+    exists = relation_exists(connection, table.name)
+    counts, estimated = _hot_rows(connection, table, now) if exists else ({}, False)
+    partitions = _partitions(connection, table, now, counts) if table.partitioning else ()
+    load = connection.execute(
+        "select committed_at, rows_read, rejected, cursor_to from lakebed.load"
+        " where table_name = %s order by committed_at desc limit 1",
+        [table.name],
+    ).fetchone() or (None, 0, 0, None)
+    lag = _lag(load[3], now)
+    return TableStatus(
+        name=table.name,
+        exists=exists,
+        hot_rows=sum(counts.values()),
+        estimated=estimated,
+        hot_bytes=_hot_bytes(connection, table) if exists else 0,
+        cold_rows=sum(p.cold_rows for p in partitions),
+        cold_bytes=sum(p.bytes for p in partitions),
+        partitions=partitions,
+        loaded_at=load[0].isoformat() if load[0] else None,
+        last_rows=load[1],
+        last_rejected=load[2],
+        cursor=load[3],
+        lag_seconds=lag,
+        fresh=None
+        if lag is None or not table.freshness
+        else lag <= table.freshness.total_seconds(),
+        quarantined=_count(connection, "rejected_row", table.name),
+        requests=_count(connection, "tier_request", table.name, "answered_at is null"),
+    )
+
+
+def _partitions(
+    connection: Connection, table: SourceTable, now: datetime, counts: Mapping[str, int]
+) -> tuple[PartitionStatus, ...]:
+    cold = {
+        key: (rows, size, generation)
+        for key, rows, size, generation in connection.execute(
+            "select partition_key, rows, bytes, generation from lakebed.cold_file"
+            " where table_name = %s and superseded_at is null",
+            [table.name],
+        )
+    }
+    past = {window.key for window in due(table, now)} if table.tiering else set()
+    keys = sorted({w.key for w in table.windows(now)} | cold.keys() | counts.keys())
+    return tuple(
+        PartitionStatus(
+            key,
+            _state(counts.get(key, 0), key in cold, key in past),
+            counts.get(key, 0),
+            *cold.get(key, (0, 0, 0)),
+        )
+        for key in keys
+    )
+
+
+def _state(hot_rows: int, cold: bool, past: bool) -> State:
+    if cold:
+        return "late" if hot_rows else "cold"
+    if hot_rows:
+        return "due" if past else "hot"
+    return "empty"
+
+
+def _hot_rows(
+    connection: Connection, table: SourceTable, now: datetime
+) -> tuple[dict[str, int], bool]:
+    """Count hot rows by partition key ("" without partitions); say if any is a guess."""
+    name = sql.Identifier("public", table.name)
+    by = table.partitioning
+    if by is None:
+        count, guessed = _count_or_guess(connection, table.name)
+        return {"": count}, guessed
+    if not is_partitioned(connection, table.name):
+        query = sql.SQL("select date_trunc({}, {}, 'UTC') as lower, count(*) from {} group by 1")
+        rows = connection.execute(query.format(by.grain.value, sql.Identifier(by.column), name))
+        return {table.window(lower).key: count for lower, count in rows}, False
+    counts: dict[str, int] = {}
+    guesses = False
+    leaves = {
+        row[0]
+        for row in connection.execute(
+            "select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid"
+            " where i.inhparent = to_regclass('public.' || quote_ident(%s))",
+            [table.name],
+        )
+    }
+    for window in table.windows(now):
+        leaf = leaf_name(table.name, window)
+        if leaf in leaves:
+            leaves.remove(leaf)
+            counts[window.key], guessed = _count_or_guess(connection, leaf)
+            guesses |= guessed
+    for leaf in leaves:
+        # Rows of a time beyond now, or of leaves that others made: told by their own times.
+        query = sql.SQL("select date_trunc({}, {}, 'UTC') as lower, count(*) from {} group by 1")
+        rows = connection.execute(
+            query.format(by.grain.value, sql.Identifier(by.column), sql.Identifier("public", leaf))
+        )
+        for lower, count in rows:
+            key = table.window(lower).key
+            counts[key] = counts.get(key, 0) + count
+    return counts, guesses
+
+
+def _count_or_guess(connection: Connection, relation: str) -> tuple[int, bool]:
+    row = connection.execute(
+        "select n_live_tup from pg_stat_user_tables where schemaname = 'public' and relname = %s",
+        [relation],
+    ).fetchone()
+    if row is not None and row[0] > COUNT_UP_TO:
+        return int(row[0]), True
+    query = sql.SQL("select count(*) from {}").format(sql.Identifier("public", relation))
+    return int(connection.execute(query).fetchall()[0][0]), False
+
+
+def _hot_bytes(connection: Connection, table: SourceTable) -> int:
+    row = connection.execute(
+        "select coalesce((select sum(pg_total_relation_size(relid)) from pg_partition_tree(t)),"
+        " pg_total_relation_size(t))::bigint"
+        " from (select to_regclass('public.' || quote_ident(%s)) as t) x",
+        [table.name],
+    ).fetchall()[0]
+    return int(row[0])
+
+
+def _count(connection: Connection, relation: str, table: str, where: str = "true") -> int:
+    query = sql.SQL("select count(*) from {} where table_name = %s and {}").format(
+        sql.Identifier("lakebed", relation),
+        sql.SQL(where),
+    )
+    return int(connection.execute(query, [table]).fetchall()[0][0])
+
+
+def _lag(cursor: str | None, now: datetime) -> float | None:
+    try:
+        newest = datetime.fromisoformat(cursor) if cursor else None
+    except ValueError:
+        return None  # a cursor that is no time
+    if newest is None or newest.tzinfo is None:
+        return None
+    return max(0.0, (now - newest).total_seconds())
+
+
+def details(status: PlatformStatus) -> Table:
+    """Return a table of what else there is to know: loads, freshness, quarantine, requests."""
+    table = Table(box=None)
+    for name in ("table", "last load", "rows", "newest row", "lag", "quarantine", "requests"):
+        table.add_column(name, justify="right" if name in ("rows", "quarantine") else "left")
+    for found in status.tables:
+        lag = "" if found.lag_seconds is None else str(timedelta(seconds=round(found.lag_seconds)))
+        table.add_row(
+            found.name,
+            (found.loaded_at or "never")[:19],
+            f"{found.last_rows:,}",
+            (found.cursor or "")[:19],
+            Text(lag, "red" if found.fresh is False else ""),
+            f"{found.quarantined:,}" if found.quarantined else "",
+            str(found.requests or ""),
+        )
+    return table

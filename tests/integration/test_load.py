@@ -1,0 +1,246 @@
+"""A load takes what is new, once, and says what became of every row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from platform_assets.catalog import ParquetFiles, SourceTable
+from platform_assets.ingest.load import LoadReport, load_table
+from platform_assets.platform import Platform
+from tests.processes import move_key
+
+START = datetime(2024, 2, 1, tzinfo=UTC)
+Row = tuple[int, str, float | None, int]
+
+
+def readings(rows: list[Row]) -> pl.DataFrame:
+    """Rows as (hours after the start, sensor, value, number)."""
+    return pl.DataFrame(
+        [(START + timedelta(hours=hours), *rest) for hours, *rest in rows],
+        schema={
+            "at": pl.Datetime("us", "UTC"),
+            "sensor": pl.String,
+            "value": pl.Float64,
+            "number": pl.Int64,
+        },
+        orient="row",
+    )
+
+
+def deliver(platform: Platform, name: str, frame: pl.DataFrame, **options: Any) -> Path:
+    path = platform.settings.data / name
+    path.parent.mkdir(exist_ok=True)
+    frame.write_csv(path) if path.suffix == ".csv" else frame.write_parquet(path, **options)
+    return path
+
+
+def load(platform: Platform, name: str) -> LoadReport:
+    report = load_table(platform.settings, platform.postgres, platform.clock, platform.table(name))
+    assert report.balanced, report
+    return report
+
+
+def ask(platform: Platform, query: str) -> list[Any]:
+    with platform.postgres.connect() as connection:
+        return connection.execute(query).fetchall()
+
+
+def numbers(platform: Platform) -> list[int]:
+    return [row[0] for row in ask(platform, "select number from readings order by number")]
+
+
+def accounts(*rows: tuple[int, str, str, int]) -> pl.DataFrame:
+    """Rows as (id, owner, balance, day of change)."""
+    return pl.DataFrame(
+        [
+            ("2024-02-01", id, owner, balance, f"2024-03-{day:02d}")
+            for id, owner, balance, day in rows
+        ],
+        schema=["opened", "id", "owner", "balance", "changed"],
+        orient="row",
+    )
+
+
+def balances(platform: Platform) -> dict[int, str]:
+    return {id: str(b) for id, b in ask(platform, "select id, balance from accounts order by id")}
+
+
+def test_a_second_load_finds_nothing_new_and_a_new_file_is_found(platform: Platform) -> None:
+    deliver(platform, "readings/1.parquet", readings([(0, "a", 1.0, 1), (1, "a", None, 2)]))
+    first = load(platform, "readings")
+    assert (first.files, first.rows_read, first.inserted) == (1, 2, 2)
+    assert first.cursor_to == "2024-02-01T01:00:00+00:00"
+    second = load(platform, "readings")
+    assert (second.load_id, second.files, second.rows_read) == (None, 0, 0)
+    deliver(platform, "readings/2.parquet", readings([(0, "b", 1.0, 3)]))
+    third = load(platform, "readings")
+    assert (third.files, third.inserted, third.cursor_from) == (1, 1, first.cursor_to)
+    assert numbers(platform) == [1, 2, 3]
+
+
+def test_the_ledger_says_what_the_report_says(platform: Platform) -> None:
+    deliver(platform, "readings/1.parquet", readings([(0, "a", 1.0, 1)]))
+    report = load(platform, "readings")
+    assert ask(
+        platform, "select load_id, files, bytes, rows_read, inserted, rejected from lakebed.load"
+    ) == [(report.load_id, 1, report.bytes, 1, 1, 0)]
+
+
+@pytest.mark.parametrize("row_group_size", [2, 100])
+def test_of_a_grown_file_only_the_rows_beyond_the_cursor_are_loaded(
+    platform: Platform, row_group_size: int
+) -> None:
+    rows: list[Row] = [(0, "a", 1.0, 1), (1, "a", 1.0, 2), (1, "b", 1.0, 3)]
+    deliver(platform, "readings/1.parquet", readings(rows), row_group_size=row_group_size)
+    load(platform, "readings")
+    more: list[Row] = [(1, "c", 1.0, 4), (1, "d", None, 5), (2, "a", 1.0, 6)]
+    deliver(platform, "readings/1.parquet", readings(rows + more), row_group_size=row_group_size)
+    assert load(platform, "readings").inserted == 3
+    assert numbers(platform) == [1, 2, 3, 4, 5, 6]
+    even_more: list[Row] = [(2, "b", 1.0, 7), (3, "a", 1.0, 8)]
+    deliver(platform, "readings/1.parquet", readings(rows + more + even_more))
+    assert load(platform, "readings").inserted == 2
+    assert numbers(platform) == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+def test_a_grown_file_with_nanoseconds_is_read_beyond_the_cursor(platform: Platform) -> None:
+    rows: list[Row] = [(0, "a", 1.0, 1), (1, "a", 1.0, 2)]
+    for grown in (rows, [*rows, (2, "a", 1.0, 3)]):
+        table = readings(grown).to_arrow().cast(
+            pa.schema(
+                [
+                    ("at", pa.timestamp("ns", "UTC")),
+                    ("sensor", pa.string()),
+                    ("value", pa.float64()),
+                    ("number", pa.int64()),
+                ]
+            )
+        )
+        (platform.settings.data / "readings").mkdir(exist_ok=True)
+        pq.write_table(table, platform.settings.data / "readings" / "1.parquet", row_group_size=1)
+        load(platform, "readings")
+    assert numbers(platform) == [1, 2, 3]
+
+
+def test_a_file_that_is_touched_or_replaced_by_its_like_loads_nothing(platform: Platform) -> None:
+    rows: list[Row] = [(0, "a", 1.0, 1), (0, "a", 1.0, 1)]
+    path = deliver(platform, "readings/1.parquet", readings(rows))
+    load(platform, "readings")
+    path.touch()
+    report = load(platform, "readings")
+    assert (report.inserted, report.rows_read) == (0, 0)
+    assert numbers(platform) == [1, 1]
+
+
+def test_a_grown_csv_is_read_beyond_its_cursor(platform_of: Callable[..., Platform]) -> None:
+    from platform_assets.catalog import CsvFiles
+    from tests.tables.readings import readings as declared
+
+    platform = platform_of(replace(declared, source=CsvFiles(glob="readings/*.csv")))
+    rows: list[Row] = [(0, "a", 1.0, 1), (1, "b", 1.0, 2), (1, "b", 1.0, 2)]
+    deliver(platform, "readings/1.csv", readings(rows))
+    load(platform, "readings")
+    deliver(platform, "readings/1.csv", readings([*rows, (1, "b", 1.0, 2), (2, "a", 1.0, 4)]))
+    assert load(platform, "readings").inserted == 2
+    assert numbers(platform) == [1, 2, 2, 2, 4]
+
+
+def test_a_changed_file_is_refused_where_the_table_says_so(
+    platform_of: Callable[..., Platform],
+) -> None:
+    from tests.tables.readings import readings as declared
+
+    platform = platform_of(replace(declared, changed_files="refuse"))
+    deliver(platform, "readings/1.parquet", readings([(0, "a", 1.0, 1)]))
+    load(platform, "readings")
+    deliver(platform, "readings/1.parquet", readings([(0, "a", 1.0, 1), (1, "a", 1.0, 2)]))
+    deliver(platform, "readings/2.parquet", readings([(0, "b", 1.0, 3)]))
+    report = load(platform, "readings")
+    assert [Path(refused.path).name for refused in report.refused] == ["1.parquet"]
+    assert "has changed since" in report.refused[0].problem
+    assert numbers(platform) == [1, 3]
+
+
+def test_the_newest_row_of_a_key_wins_in_a_load_and_against_the_table(platform: Platform) -> None:
+    deliver(platform, "accounts/1.csv", accounts((1, "a", "1.00", 2), (1, "a", "2.00", 3)))
+    deliver(platform, "accounts/2.csv", accounts((1, "a", "3.00", 1), (2, "b", "5.00", 1)))
+    report = load(platform, "accounts")
+    assert (report.rows_read, report.inserted, report.superseded) == (4, 2, 2)
+    assert balances(platform) == {1: "2.00", 2: "5.00"}
+    deliver(platform, "accounts/3.csv", accounts((1, "a", "9.00", 2), (2, "b", "6.00", 1)))
+    report = load(platform, "accounts")
+    assert (report.updated, report.unchanged) == (1, 1)
+    assert balances(platform) == {1: "2.00", 2: "6.00"}
+
+
+def test_a_reloaded_file_counts_what_is_unchanged(platform: Platform) -> None:
+    deliver(platform, "accounts/1.csv", accounts((1, "a", "1.00", 1), (2, "b", "2.00", 1)))
+    load(platform, "accounts")
+    changed = accounts((1, "a", "1.00", 1), (2, "b", "2.50", 2), (3, "c", "3.00", 1))
+    deliver(platform, "accounts/1.csv", changed)
+    report = load(platform, "accounts")
+    assert (report.unchanged, report.updated, report.inserted) == (1, 1, 1)
+    assert balances(platform) == {1: "1.00", 2: "2.50", 3: "3.00"}
+
+
+def test_the_version_before_last_of_a_file_is_not_loaded_again(platform: Platform) -> None:
+    one = deliver(platform, "accounts/1.csv", accounts((1, "a", "1.00", 1)))
+    text, stat = one.read_text(), one.stat()
+    load(platform, "accounts")
+    deliver(platform, "accounts/1.csv", accounts((1, "a", "7.00", 2)))
+    load(platform, "accounts")
+    one.write_text(text)
+    import os
+
+    os.utime(one, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert load(platform, "accounts").load_id is None
+    assert balances(platform) == {1: "7.00"}
+
+
+def test_a_row_of_a_settled_partition_stays_visible_once_when_it_is_merged_again(
+    platform: Platform,
+) -> None:
+    deliver(platform, "accounts/1.csv", accounts((1, "a", "1.00", 1), (2, "b", "2.00", 1)))
+    load(platform, "accounts")
+    move_key(platform, "accounts", "2024-02")
+    deliver(platform, "accounts/2.csv", accounts((2, "b", "8.00", 2)))
+    load(platform, "accounts")
+    with platform.lake.session() as session:
+        found = session.sql("select id, balance::varchar from accounts order by id").fetchall()
+    assert found == [(1, "1.00"), (2, "8.00")]
+
+
+def test_a_load_writes_no_file_that_stays(platform: Platform) -> None:
+    deliver(platform, "readings/1.parquet", readings([(0, "a", 1.0, 1)]))
+    load(platform, "readings")
+    left = [p for p in (platform.settings.home / "dlt").rglob("*") if p.is_file()]
+    assert left == []
+
+
+def test_a_data_folder_with_an_odd_name_is_searched(platform: Platform, tmp_path: Path) -> None:
+    data = tmp_path / "data [2024] *"
+    odd = replace(platform, settings=replace(platform.settings, data=data))
+    data.mkdir()
+    deliver(odd, "readings/1.parquet", readings([(0, "a", 1.0, 1)]))
+    assert load(odd, "readings").inserted == 1
+
+
+def test_an_absolute_glob_is_searched_where_it_points(
+    platform_of: Callable[..., Platform], tmp_path: Path
+) -> None:
+    from tests.tables.readings import readings as declared
+
+    table: SourceTable = replace(declared, source=ParquetFiles(glob=str(tmp_path / "x/*.parquet")))
+    platform = platform_of(table)
+    (tmp_path / "x").mkdir()
+    readings([(0, "a", 1.0, 1)]).write_parquet(tmp_path / "x" / "1.parquet")
+    assert load(platform, "readings").inserted == 1
