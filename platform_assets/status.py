@@ -26,10 +26,10 @@ COUNT_UP_TO = 1_000_000
 """Leaves with more rows than this by PostgreSQL's statistics are not counted, but estimated."""
 
 _SHOWN: Mapping[State, tuple[str, str]] = {
-    "hot": ("H", "black on bright_red"),
-    "due": ("D", "black on yellow"),
-    "cold": ("c", "black on bright_cyan"),
-    "late": ("L", "white on magenta"),
+    "hot": ("H", "bold white on red3"),
+    "due": ("D", "bold black on yellow3"),
+    "cold": ("c", "bold white on deep_sky_blue4"),
+    "late": ("L", "bold white on magenta3"),
     "empty": ("·", "dim"),
 }
 

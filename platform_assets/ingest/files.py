@@ -21,6 +21,7 @@ from platform_assets.catalog import CsvFiles, ParquetFiles, Source
 
 BATCH_ROWS = 131_072
 CSV_BLOCK_BYTES = 8 * 2**20
+HEAD_BYTES = 1 << 16
 
 
 class SourceFileError(RuntimeError):
@@ -164,7 +165,7 @@ def _csv_header(source: CsvFiles, file: SourceFile) -> list[str]:
         )
     try:
         with _open_csv(file) as stream:
-            head = stream.read(1 << 16)
+            head = stream.read(HEAD_BYTES)
         if not head.strip():
             raise SourceFileError(file.path, "there is no header line in it; deliver it again")
         options = pacsv.ReadOptions(block_size=max(len(head), 1024))
@@ -187,8 +188,10 @@ def _csv_header(source: CsvFiles, file: SourceFile) -> list[str]:
 def _csv_batches(source: CsvFiles, file: SourceFile, columns: list[str]) -> Iterator[Batch]:
     header = _csv_header(source, file)
     with _open_csv(file) as stream:
-        if not stream.readline() or not stream.read(1):
-            return  # pyarrow wants a line break after a header, even where nothing follows
+        head = stream.read(HEAD_BYTES)
+        _, _, rest = head.replace(b"\r", b"\n").partition(b"\n")
+        if len(head) < HEAD_BYTES and not rest.strip():
+            return  # pyarrow wants a row after the lines that it skips
     malformed: list[tuple[int, str, str]] = []
 
     def put_aside(row: pacsv.InvalidRow) -> str:

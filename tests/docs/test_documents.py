@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from platform_assets import cli
 from platform_assets.catalog import SourceTable, load_tables
 from platform_assets.quality.schema import TYPES, columns_of
 from resources.settings import NAMES
@@ -60,3 +61,16 @@ def test_every_make_target_that_the_readme_names_exists():
     named = set(re.findall(r"`?make ([a-z]+)", README))
     assert named
     assert named <= targets
+
+
+def test_the_commands_document_lists_every_command_and_exit_code():
+    document = (ROOT / "docs/commands.md").read_text()
+    assert table_names(document) == [f"lakebed {name}" for name in cli.group.commands]
+    codes = re.findall(r"^\| (\d+) \|", document, re.M)
+    assert all(re.search(rf"\b{code}\b", cli.HELP) for code in codes)
+
+
+def test_every_command_that_the_readme_names_exists():
+    named = set(re.findall(r"(?:bin/|\$ |`)lakebed ([a-z]+)", README))
+    assert named
+    assert named <= cli.group.commands.keys()

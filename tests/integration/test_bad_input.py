@@ -13,7 +13,14 @@ import pandera.polars as pa
 import polars as pl
 import pytest
 
-from platform_assets.catalog import CsvFiles, Grain, ParquetFiles, Partitioning, SourceTable, Tiering
+from platform_assets.catalog import (
+    CsvFiles,
+    Grain,
+    ParquetFiles,
+    Partitioning,
+    SourceTable,
+    Tiering,
+)
 from platform_assets.ingest.load import LoadReport, load_table
 from platform_assets.platform import Platform
 from tests.processes import all_rows, move_key

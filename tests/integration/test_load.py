@@ -115,14 +115,18 @@ def test_of_a_grown_file_only_the_rows_beyond_the_cursor_are_loaded(
 def test_a_grown_file_with_nanoseconds_is_read_beyond_the_cursor(platform: Platform) -> None:
     rows: list[Row] = [(0, "a", 1.0, 1), (1, "a", 1.0, 2)]
     for grown in (rows, [*rows, (2, "a", 1.0, 3)]):
-        table = readings(grown).to_arrow().cast(
-            pa.schema(
-                [
-                    ("at", pa.timestamp("ns", "UTC")),
-                    ("sensor", pa.string()),
-                    ("value", pa.float64()),
-                    ("number", pa.int64()),
-                ]
+        table = (
+            readings(grown)
+            .to_arrow()
+            .cast(
+                pa.schema(
+                    [
+                        ("at", pa.timestamp("ns", "UTC")),
+                        ("sensor", pa.string()),
+                        ("value", pa.float64()),
+                        ("number", pa.int64()),
+                    ]
+                )
             )
         )
         (platform.settings.data / "readings").mkdir(exist_ok=True)

@@ -137,7 +137,7 @@ def test_a_table_is_made_as_its_contract_says_with_comments(connection: psycopg.
         ("amount", "numeric(12,2)", False, None),
     ]
     comment = connection.execute("select obj_description('things'::regclass)").fetchone()
-    assert comment == ("It's a table; with \"quotes\".",)
+    assert comment == ('It\'s a table; with "quotes".',)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,9 @@ def test_a_table_that_differs_from_its_contract_is_refused_with_the_difference(
     connection: psycopg.Connection, change: str, difference: str
 ) -> None:
     ensure_table(connection, table())
-    connection.execute(f'alter table things {change.replace("select", chr(34) + "select" + chr(34))}')
+    connection.execute(
+        f"alter table things {change.replace('select', chr(34) + 'select' + chr(34))}"
+    )
     with pytest.raises(DriftError) as caught:
         ensure_table(connection, table())
     assert difference in str(caught.value)

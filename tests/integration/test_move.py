@@ -287,9 +287,7 @@ def test_rows_inserted_during_the_move_stay_hot(keyless: Platform) -> None:
 @pytest.mark.parametrize(
     "change", ["update events set note = 'new' where id = 3", "delete from events where id = 3"]
 )
-def test_a_row_changed_during_the_move_makes_it_start_again(
-    keyless: Platform, change: str
-) -> None:
+def test_a_row_changed_during_the_move_makes_it_start_again(keyless: Platform, change: str) -> None:
     steps: list[str] = []
 
     def write(step: str) -> None:
@@ -375,7 +373,9 @@ def test_values_that_parquet_cannot_carry_are_not_moved(keyless: Platform) -> No
 
 def test_a_table_that_is_not_partitioned_settles_too(platform_of: Callable[..., Platform]) -> None:
     platform = platform_of(events())
-    run(platform, "create table events (at timestamptz, id bigint, note text, amount numeric(12,2))")
+    run(
+        platform, "create table events (at timestamptz, id bigint, note text, amount numeric(12,2))"
+    )
     insert(platform, *range(10))
     assert move_key(platform, "events", "2024-02").moved == 10
     assert len(seen(platform)) == 10
@@ -408,7 +408,9 @@ def test_a_mover_that_wakes_up_after_another_finished_changes_nothing(platform: 
     assert sleeper.exitcode == 1
     assert all_rows(platform, "readings") == before
     with platform.postgres.connect() as connection:
-        path, digest = connection.execute("select path, sha256 from lakebed.cold_file").fetchall()[0]
+        path, digest = connection.execute("select path, sha256 from lakebed.cold_file").fetchall()[
+            0
+        ]
     file = platform.lake.root / path
     assert hashlib.sha256(file.read_bytes()).hexdigest() == digest
 

@@ -1,0 +1,143 @@
+"""What people see and click in the Dagster UI of a running `lakebed up`. The tests build on each other.
+
+SCREENSHOTS=1 writes the pictures of the README anew.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from resources.settings import PACKAGE_ROOT
+from tests.browser.conftest import Up, wait_until
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+IMAGES = PACKAGE_ROOT / "docs" / "images"
+FLIGHTS = 336_776
+GROUPS = ("source", "hot", "cold", "staging", "marts")
+ASSETS = ("airlines", "airports", "planes", "weather", "flights", "stg_flights", "daily_traffic")
+
+
+def open_graph(page: Any, up: Up) -> None:
+    """Open the asset graph with all of its groups expanded and in sight."""
+    groups = "%2C".join(f"global%40global%3A{name}" for name in GROUPS)
+    page.goto(up.page(f"/asset-groups?expanded={groups}"))
+    page.get_by_text("stg_flights").first.wait_for()
+
+
+def picture(page: Any, name: str, clip: dict[str, float]) -> None:
+    if os.environ.get("SCREENSHOTS"):
+        IMAGES.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=IMAGES / name, clip=clip)
+
+
+def cells(page: Any) -> list[list[str]]:
+    """Return the rows of the table that a check shows."""
+    rows = page.locator("table table tbody tr")
+    rows.first.wait_for()
+    return [row.locator("td").all_inner_texts() for row in rows.all()]
+
+
+def test_the_graph_shows_every_group_and_its_assets(page: Any, up: Up) -> None:
+    page.goto(up.page("/asset-groups"))
+    page.get_by_text("staging", exact=True).last.wait_for()
+    for group in GROUPS:
+        assert page.get_by_text(group, exact=True).count() == 2, group  # in the list, in the graph
+    assert page.get_by_text("daily_traffic").count() == 0
+    page.mouse.click(1000, 800, button="right")
+    page.get_by_role("menuitem", name="Expand all groups").click()
+    page.get_by_text("daily_traffic").first.wait_for()
+    open_graph(page, up)
+    for asset in ASSETS:
+        assert page.get_by_text(asset, exact=True).count() >= 1, asset
+
+
+def test_a_backfill_of_nine_months_is_started_by_clicks_and_gets_green(page: Any, up: Up) -> None:
+    page.goto(up.page("/assets/cold/flights?view=partitions"))
+    page.get_by_text("Missing (13)").wait_for()
+    page.get_by_role("button", name="Materialize…").click()
+    field = page.get_by_placeholder("ex: 2013-01")
+    field.fill("[2013-01...2013-09]")
+    field.blur()
+    page.get_by_text("9 partitions").first.wait_for()
+    page.get_by_role("button", name="Launch backfill").click()
+    page.get_by_text("Created backfill").wait_for()
+    page.get_by_text("Materialized (9)").wait_for(timeout=90_000)
+    page.get_by_text("Failed (0)").wait_for()
+    page.get_by_text("Missing (4)").wait_for()
+    page.get_by_text("2013-07", exact=True).click()
+    page.get_by_text("dagster/partition_row_count").wait_for()
+    page.get_by_text("29428").first.wait_for()
+    picture(page, "cold_partitions.png", {"x": 240, "y": 0, "width": 1360, "height": 760})
+    assert up.ask("select count(*) from flights") == FLIGHTS
+
+
+def test_a_new_file_is_loaded_without_a_hand(up: Up) -> None:
+    december = pl.read_parquet(up.data / "flights" / "flights_2013_12.parquet")
+    rows = december.head(200).with_columns(
+        flight=pl.int_range(9001, 9201, dtype=december.schema["flight"]),
+        origin=pl.when(pl.int_range(200) == 7).then(pl.lit("XXX")).otherwise("origin"),
+    )
+    unfinished = up.data / "flights" / "more.part"
+    rows.write_parquet(unfinished)
+    unfinished.rename(Path(unfinished).with_suffix(".parquet"))
+    wait_until(
+        lambda: up.ask("select count(*) from flights") == FLIGHTS + 199, 60, "the rows of the file"
+    )
+
+
+def test_the_checks_of_the_hot_table_show_the_rejected_row(page: Any, up: Up) -> None:
+    page.goto(up.page("/assets/hot/flights?view=checks"))
+    page.get_by_text("1 of 200 rows went to quarantine.").wait_for()
+    for name in ("contract", "freshness", "reconciliation", "source_files"):
+        assert page.get_by_text(name, exact=True).count() >= 1, name
+    ((column, reason, rows, example),) = cells(page)
+    assert (column, rows) == ("origin", "1")
+    assert "EWR" in reason
+    assert "more.parquet, row 8" in example
+
+
+def test_the_check_of_the_cold_table_shows_each_partition(page: Any, up: Up) -> None:
+    page.goto(up.page("/assets/cold/flights?view=checks"))
+    page.get_by_text("9 partitions verified").wait_for()
+    found = cells(page)
+    assert [row[0] for row in found] == [f"2013-{month:02d}" for month in range(1, 10)]
+    assert found[6] == ["2013-07", "1", "29428", "14", "equal"]
+    assert {row[4] for row in found} == {"equal"}
+
+
+def test_the_automation_page_shows_everything_switched_on(page: Any, up: Up) -> None:
+    page.goto(up.page("/automation"))
+    for name in (
+        "alert_on_failure",
+        "daily_upkeep",
+        "due_partitions",
+        "models_follow_data",
+        "new_files",
+    ):
+        page.get_by_text(name, exact=True).wait_for()
+    switches = page.locator("input[type=checkbox][role=switch], [data-testid$=switch] input")
+    print(page.content()[:0], switches.count())
+
+
+def test_the_models_follow_the_new_file(page: Any, up: Up) -> None:
+    wait_until(
+        lambda: up.ask("select sum(flights)::bigint from delays_by_carrier_month") == FLIGHTS + 199,
+        90,
+        "the model with the rows of the file",
+    )
+    open_graph(page, up)
+    picture(page, "graph.png", {"x": 0, "y": 0, "width": 1600, "height": 1000})
+
+
+def test_ctrl_c_stops_every_process(up: Up) -> None:
+    commands = [" ".join(process.cmdline()) for process in up.processes()]
+    for name in ("dagster-webserver", "dagster-daemon", "postgres"):
+        assert any(name in command for command in commands), name
+    assert up.stop() == 0
+    wait_until(lambda: not up.processes(), 15, f"the end of {up.processes()}")
