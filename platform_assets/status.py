@@ -13,9 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from platform_assets.catalog import SourceTable
-from platform_assets.keys import leaf_name
 from platform_assets.platform import Platform
-from platform_assets.quality.ddl import is_partitioned, relation_exists
+from platform_assets.quality.ddl import relation_exists
 from platform_assets.tiering.policy import due
 from resources.postgres import Connection
 
@@ -24,6 +23,14 @@ State = Literal["hot", "due", "cold", "late", "empty"]
 
 COUNT_UP_TO = 1_000_000
 """Leaves with more rows than this by PostgreSQL's statistics are not counted, but estimated."""
+
+SAMPLED_ROWS = 20_000
+"""Of such a leaf, or of a large table without leaves, so many rows say in which windows they are."""
+
+LEAVES_AT_ONCE = 200
+
+CELLS = 90
+"""Of a table with more partitions the heat map shows the last ones, and counts all of them."""
 
 _SHOWN: Mapping[State, tuple[str, str]] = {
     "hot": ("H", "bold white on red3"),
@@ -118,8 +125,8 @@ def heat_map(status: PlatformStatus) -> Table:
 def _cells(table: TableStatus) -> Text:
     if not table.partitions:
         return Text("not partitioned" if table.exists else "not loaded yet", style="dim")
-    text = Text()
-    for partition in table.partitions:
+    text = Text("… " if len(table.partitions) > CELLS else "")
+    for partition in table.partitions[-CELLS:]:
         letter, style = _SHOWN[partition.state]
         text.append(f"{letter}", style)
     found = Counter(p.state for p in table.partitions)
@@ -130,7 +137,7 @@ def _cells(table: TableStatus) -> Text:
 
 def _table(connection: Connection, table: SourceTable, now: datetime) -> TableStatus:
     exists = relation_exists(connection, table.name)
-    counts, estimated = _hot_rows(connection, table, now) if exists else ({}, False)
+    counts, estimated = _hot_rows(connection, table) if exists else ({}, False)
     partitions = _partitions(connection, table, now, counts) if table.partitioning else ()
     load = connection.execute(
         "select committed_at, rows_read, rejected, cursor_to from lakebed.load"
@@ -192,56 +199,48 @@ def _state(hot_rows: int, cold: bool, past: bool) -> State:
     return "empty"
 
 
-def _hot_rows(
-    connection: Connection, table: SourceTable, now: datetime
-) -> tuple[dict[str, int], bool]:
-    """Count hot rows by partition key ("" without partitions); say if any is a guess."""
-    name = sql.Identifier("public", table.name)
-    by = table.partitioning
-    if by is None:
-        count, guessed = _count_or_guess(connection, table.name)
-        return {"": count}, guessed
-    if not is_partitioned(connection, table.name):
-        query = sql.SQL("select date_trunc({}, {}, 'UTC') as lower, count(*) from {} group by 1")
-        rows = connection.execute(query.format(by.grain.value, sql.Identifier(by.column), name))
-        return {table.window(lower).key: count for lower, count in rows}, False
-    counts: dict[str, int] = {}
-    guesses = False
-    leaves = {
-        row[0]
-        for row in connection.execute(
-            "select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid"
-            " where i.inhparent = to_regclass('public.' || quote_ident(%s))",
-            [table.name],
+def _hot_rows(connection: Connection, table: SourceTable) -> tuple[dict[str, int], bool]:
+    """Count hot rows by partition key ("" without partitions); say if any is an estimate."""
+    leaves = connection.execute(
+        "select n.nspname, c.relname, coalesce(pg_stat_get_live_tuples(c.oid), 0)"
+        " from to_regclass('public.' || quote_ident(%s)) as t, pg_class c"
+        " join pg_namespace n on n.oid = c.relnamespace"
+        " where (c.oid = t or c.oid in (select relid from pg_partition_tree(t)))"
+        " and c.relkind = 'r' and pg_relation_size(c.oid) > 0",
+        [table.name],
+    ).fetchall()
+    counts: Counter[str] = Counter()
+    exact = [sql.Identifier(*leaf) for *leaf, rows in leaves if rows <= COUNT_UP_TO]
+    for start in range(0, len(exact), LEAVES_AT_ONCE):
+        relation = sql.SQL(" union all ").join(
+            sql.SQL("select {} as moment from {}").format(_moment(table), leaf)
+            for leaf in exact[start : start + LEAVES_AT_ONCE]
         )
-    }
-    for window in table.windows(now):
-        leaf = leaf_name(table.name, window)
-        if leaf in leaves:
-            leaves.remove(leaf)
-            counts[window.key], guessed = _count_or_guess(connection, leaf)
-            guesses |= guessed
-    for leaf in leaves:
-        # Rows of a time beyond now, or of leaves that others made: told by their own times.
-        query = sql.SQL("select date_trunc({}, {}, 'UTC') as lower, count(*) from {} group by 1")
-        rows = connection.execute(
-            query.format(by.grain.value, sql.Identifier(by.column), sql.Identifier("public", leaf))
+        counts.update(_by_key(connection, table, relation))
+    estimated = [(sql.Identifier(*leaf), rows) for *leaf, rows in leaves if rows > COUNT_UP_TO]
+    for leaf, rows in estimated:
+        percent = 100 * SAMPLED_ROWS / rows
+        relation = sql.SQL("select {} as moment from {} tablesample system ({})").format(
+            _moment(table), leaf, sql.Literal(percent)
         )
-        for lower, count in rows:
-            key = table.window(lower).key
-            counts[key] = counts.get(key, 0) + count
-    return counts, guesses
+        sample = _by_key(connection, table, relation)
+        for key, sampled in sample.items():
+            counts[key] += round(rows * sampled / sum(sample.values()))
+    return counts, bool(estimated)
 
 
-def _count_or_guess(connection: Connection, relation: str) -> tuple[int, bool]:
-    row = connection.execute(
-        "select n_live_tup from pg_stat_user_tables where schemaname = 'public' and relname = %s",
-        [relation],
-    ).fetchone()
-    if row is not None and row[0] > COUNT_UP_TO:
-        return int(row[0]), True
-    query = sql.SQL("select count(*) from {}").format(sql.Identifier("public", relation))
-    return int(connection.execute(query).fetchall()[0][0]), False
+def _moment(table: SourceTable) -> sql.Composable:
+    return sql.Identifier(table.partitioning.column) if table.partitioning else sql.SQL("null")
+
+
+def _by_key(connection: Connection, table: SourceTable, relation: sql.Composable) -> dict[str, int]:
+    """Count rows of a query with the column moment by partition key."""
+    if table.partitioning is None:
+        count = sql.SQL("select count(*) from ({}) r").format(relation)
+        return {"": int(connection.execute(count).fetchall()[0][0])}
+    by_window = sql.SQL("select date_trunc({}, moment, 'UTC'), count(*) from ({}) r group by 1")
+    rows = connection.execute(by_window.format(table.partitioning.grain.value, relation))
+    return {table.window(lower).key: count for lower, count in rows}
 
 
 def _hot_bytes(connection: Connection, table: SourceTable) -> int:

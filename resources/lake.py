@@ -20,6 +20,7 @@ from pathlib import Path
 
 import duckdb
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from resources.postgres import Postgres
 from resources.pruning import Bounds, pushed_bounds
@@ -217,8 +218,15 @@ class Lake:
             connection.execute(spill.as_string())
             # Parallel ctid scans may run on different snapshots when sharing one fails.
             connection.execute("set pg_use_ctid_scan = false")
-            attach = sql.SQL("attach {} as pg (type postgres{})").format(
-                sql.Literal(self._postgres.url), sql.SQL(", read_only" if read_only else "")
+            # The password as a secret: the rest of the URL is there for every query to see.
+            server = {k: str(v) for k, v in conninfo_to_dict(self._postgres.url).items()}
+            secret = sql.SQL("create temporary secret lakebed (type postgres, password {})").format(
+                sql.Literal(server.pop("password", ""))
+            )
+            connection.execute(secret.as_string())
+            attach = sql.SQL("attach {} as pg (type postgres, secret lakebed{})").format(
+                sql.Literal(make_conninfo("", **server)),
+                sql.SQL(", read_only" if read_only else ""),
             )
             try:
                 connection.execute(attach.as_string())
@@ -226,6 +234,8 @@ class Lake:
                 raise LakeReadError(self._postgres.redact(str(error))) from None
             yield connection
         finally:
+            # Closing waits for a query that still runs, for one that was stopped with Ctrl-C too.
+            connection.interrupt()
             connection.close()
 
     def redact(self, text: str) -> str:

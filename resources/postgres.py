@@ -34,6 +34,10 @@ class LockWaitError(RuntimeError):
     """A schema change did not get its lock; others hold the table too long."""
 
 
+class MigrationError(RuntimeError):
+    """The schema `lakebed` in the database and this version of Lakebed do not fit."""
+
+
 class Postgres:
     """One PostgreSQL server and database, embedded or by URL; opened on first use."""
 
@@ -122,7 +126,7 @@ def migrate(connection: Connection, folder: Path = MIGRATIONS) -> list[str]:
     """Bring the schema `lakebed` up to date; return the names of the migrations that ran.
 
     Files run in the order of their names, each once, under an advisory lock, each in a transaction
-    of its own. The connection must be in autocommit mode. Raises RuntimeError where a migration
+    of its own. The connection must be in autocommit mode. Raises MigrationError where a migration
     that already ran was changed since, or the database is ahead of this version of Lakebed.
     """
     files = sorted(folder.glob("*.sql"))
@@ -138,7 +142,7 @@ def migrate(connection: Connection, folder: Path = MIGRATIONS) -> list[str]:
         )
         unknown = sorted(set(done) - {file.name for file in files})
         if unknown:
-            raise RuntimeError(
+            raise MigrationError(
                 f"the schema lakebed has migrations this version does not know ({unknown[0]}); "
                 "install the version of Lakebed that made them"
             )
@@ -147,7 +151,7 @@ def migrate(connection: Connection, folder: Path = MIGRATIONS) -> list[str]:
             digest = hashlib.sha256(text.encode()).hexdigest()
             if file.name in done:
                 if done[file.name] != digest:
-                    raise RuntimeError(
+                    raise MigrationError(
                         f"migration {file.name} was changed after it ran; restore it and add a new"
                     )
                 continue

@@ -1,41 +1,74 @@
 """Which errors a person is told in a line, and what the command exits with.
 
-By name: most of them live in modules that take a second to import.
+By name: the modules that most of them live in take seconds to import, and an error can only be
+raised by a module that was.
 """
 
 from __future__ import annotations
 
-import duckdb
+from contextlib import suppress
 
-from platform_assets.catalog import TableError
-from platform_assets.models.model import ModelError
-from platform_assets.tiering.move import MoveError
-from resources.lake import LakeReadError
-from resources.postgres import LockWaitError, PostgresUnavailableError
-from resources.settings import SettingsError
+FAILED = 1
+WRONG_USAGE = 2
+UNREACHABLE = 3
+STOPPED = 130
+
+EXIT_CODES = {
+    "platform_assets.commands.errors.PartlyFailedError": FAILED,
+    "platform_assets.commands.errors.QueryError": FAILED,
+    "platform_assets.demo_files.DemoDataError": FAILED,
+    "platform_assets.ingest.load.LoadBusyError": FAILED,
+    "platform_assets.ingest.transaction.LoadConflictError": FAILED,
+    "platform_assets.quality.ddl.DriftError": FAILED,
+    "platform_assets.tiering.move.MoveError": FAILED,
+    "platform_assets.up.UpError": FAILED,
+    "resources.lake.LakeReadError": FAILED,
+    "resources.postgres.LockWaitError": FAILED,
+    "resources.postgres.MigrationError": FAILED,
+    "_duckdb.Error": FAILED,
+    "psycopg.Error": FAILED,
+    "builtins.PermissionError": FAILED,
+    "platform_assets.catalog.TableError": WRONG_USAGE,
+    "platform_assets.models.model.ModelError": WRONG_USAGE,
+    "resources.settings.SettingsError": WRONG_USAGE,
+    "resources.postgres.PostgresUnavailableError": UNREACHABLE,
+}
 
 
 class PartlyFailedError(RuntimeError):
     """Some of the work failed; the rest is done. The text says which."""
 
 
-EXPECTED = (
-    TableError,
-    ModelError,
-    MoveError,
-    LakeReadError,
-    LockWaitError,
-    PostgresUnavailableError,
-    SettingsError,
-    PartlyFailedError,
-    duckdb.Error,
-)
-
-WRONG_USAGE = (TableError, ModelError, SettingsError)
+class QueryError(RuntimeError):
+    """A query that DuckDB refuses; the text is DuckDB's, and says what can be done about it."""
 
 
-def exit_code(error: BaseException) -> int:
-    """Return what the command exits with for an expected error."""
-    if isinstance(error, PostgresUnavailableError):
-        return 3
-    return 2 if isinstance(error, WRONG_USAGE) else 1
+def exit_code(error: BaseException) -> int | None:
+    """Return what the command exits with for an expected error, None for any other."""
+    if _connection_lost(error):
+        return UNREACHABLE
+    for kind in type(error).__mro__:
+        code = EXIT_CODES.get(f"{kind.__module__}.{kind.__qualname__}")
+        if code is not None:
+            return code
+    return None
+
+
+def words(error: BaseException) -> str:
+    """Return the error's text without the database's password."""
+    from resources.postgres import Postgres
+    from resources.settings import SettingsError, read_settings
+
+    text = str(error).strip() or type(error).__name__
+    with suppress(SettingsError):
+        text = Postgres(read_settings()).redact(text)
+    return text
+
+
+def _connection_lost(error: BaseException) -> bool:
+    """Whether PostgreSQL went away while it was at work: no SQLSTATE, class 08, or 57P0x."""
+    names = {f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__}
+    state = getattr(error, "sqlstate", None)
+    return "psycopg.OperationalError" in names and (
+        state is None or state.startswith(("08", "57P"))
+    )

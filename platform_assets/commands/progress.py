@@ -1,12 +1,13 @@
-"""Progress: a bar with rows and rows a second on a terminal, plain lines elsewhere; on stderr."""
+"""Progress: a bar with rows and rows a second on a terminal, nothing elsewhere; on stderr."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import (
+    BarColumn,
     Progress,
     ProgressColumn,
     SpinnerColumn,
@@ -17,22 +18,50 @@ from rich.progress import (
 from rich.text import Text
 
 
+class Work:
+    """Something long of which rows are counted and, where the number is known, parts."""
+
+    def __init__(self, progress: Progress, what: str, parts: int | None) -> None:
+        """Begin at nothing."""
+        self._progress = progress
+        self._task = progress.add_task(what, total=parts, rows=0)
+        self._rows = 0
+
+    def now(self, what: str) -> None:
+        """Say what is being done."""
+        self._progress.update(self._task, description=what)
+
+    def rows(self, rows: int) -> None:
+        """Count rows that are done."""
+        self._rows += rows
+        self._progress.update(self._task, rows=self._rows)
+
+    def part(self) -> None:
+        """Count a part that is done."""
+        self._progress.advance(self._task)
+
+
 class _Rows(ProgressColumn):
     """How many rows are done, and how many a second."""
 
     def render(self, task: Task) -> Text:
         """Return the text of one line."""
-        speed = task.finished_speed or task.speed or 0
-        return Text(f"{int(task.completed):>12,} rows {int(speed):>11,} rows/s")
+        rows = task.fields["rows"]
+        speed = rows / task.elapsed if task.elapsed else 0
+        return Text(f"{rows:>12,} rows {speed:>11,.0f} rows/s")
 
 
 @contextmanager
-def counting(console: Console, what: str) -> Iterator[Callable[[int], None]]:
-    """Yield a function that is told the rows of each batch, and show how many there were."""
-    if not console.is_terminal:
-        yield lambda rows: None
-        return
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), _Rows(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(what, total=None)
-        yield lambda rows: progress.advance(task, rows)
+def working(what: str, parts: int | None = None) -> Iterator[Work]:
+    """Show the progress of a work for as long as the block runs."""
+    console = Console(stderr=True)
+    first = SpinnerColumn() if parts is None else BarColumn()
+    columns = (first, TextColumn("{task.description}"), _Rows(), TimeElapsedColumn())
+    with Progress(
+        *columns,
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+        redirect_stdout=False,
+    ) as progress:
+        yield Work(progress, what, parts)

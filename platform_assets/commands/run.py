@@ -6,20 +6,25 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
-from platform_assets.catalog import SourceTable, TableError
-from platform_assets.commands.errors import PartlyFailedError
-from platform_assets.commands.progress import counting
-from platform_assets.partitions import Window, window_for_key
-from platform_assets.platform import Platform, open_platform
-from resources.settings import read_settings
+from platform_assets.commands.errors import FAILED, PartlyFailedError, exit_code, words
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from platform_assets.catalog import SourceTable
+    from platform_assets.ingest.load import LoadReport
+    from platform_assets.models.runner import BuildResult
+    from platform_assets.partitions import Window
+    from platform_assets.platform import Platform
+    from platform_assets.tiering.move import Moved
 
 as_json = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+
+_LOAD_STEPS = {"extracted": "copying", "copied": "merging", "committed": "committed"}
 
 
 @click.command()
@@ -31,35 +36,26 @@ def load(names: Sequence[str], everything: bool, as_json: bool) -> None:
 
     A file that cannot be loaded is left out and named, the others are loaded; the exit code is 1.
     """
-    platform = open_platform(read_settings())
-    tables = _tables(platform, names, everything)
-    # dlt takes a second to import; only this command pays for it.
-    from platform_assets.ingest.load import LoadBusyError, LoadReport, load_table
-    from platform_assets.ingest.transaction import LoadConflictError
-    from platform_assets.quality.ddl import DriftError
-
-    console = Console(stderr=True)
+    platform = _platform()
     reports: list[LoadReport] = []
-    failures: list[str] = []
-    for table in tables:
+    failed: list[dict[str, Any]] = []
+    for table in _tables(platform, names, everything):
         try:
-            with counting(console, f"loading {table.name}") as on_rows:
-                report = load_table(
-                    platform.settings, platform.postgres, platform.clock, table, on_rows=on_rows
-                )
-        except (LoadBusyError, LoadConflictError, DriftError) as error:
-            failures.append(f"{table.name}: {error}")
+            report = _load(platform, table)
+        except Exception as error:
+            if exit_code(error) != FAILED:
+                raise
+            failed.append({"table": table.name, "error": words(error)})
             continue
         reports.append(report)
-        if not as_json:
-            done = f"{report.rows_read:,} rows read" if report.load_id else "nothing new"
-            click.echo(f"{table.name}: {done}", err=True)
-        failures += [f"{table.name}: {r.path}: {r.problem}" for r in report.refused]
+        done = f"{report.rows_read:,} rows read" if report.load_id else "nothing new"
+        click.echo(f"{table.name}: {done}", err=True)
     if as_json:
-        click.echo(json.dumps([asdict(report) for report in reports], indent=2, default=str))
+        click.echo(json.dumps([*map(asdict, reports), *failed], indent=2))
     elif any(report.load_id for report in reports):
-        Console(width=None if console.is_terminal else 140).print(_summary(reports))
-    _fail(failures, "not loaded")
+        _show(_loads(reports))
+    refused = [f"{r.table}: {f.path}: {f.problem}" for r in reports for f in r.refused]
+    _fail([f"{f['table']}: {f['error']}" for f in failed] + refused, "not loaded")
 
 
 @click.command()
@@ -68,39 +64,30 @@ def load(names: Sequence[str], everything: bool, as_json: bool) -> None:
 @click.option(
     "--due", "all_due", is_flag=True, help="Every partition that is due and has hot rows."
 )
-@click.option("--as-of", help="Take this ISO 8601 time for now.")
+@click.option("--as-of", metavar="TIME", help="With --due: take this ISO 8601 time for now.")
 @as_json
 def move(name: str, keys: Sequence[str], all_due: bool, as_of: str | None, as_json: bool) -> None:
-    """Move partitions of a table to the lake, or fold late rows into them."""
-    from platform_assets.tiering.catalog_file import write_catalog
-    from platform_assets.tiering.move import Moved, MoveError
-    from platform_assets.tiering.move import move as move_window
+    """Move partitions of a table to the lake, or fold late rows into them.
 
+    Partitions are moved in order, each in a transaction of its own. One that fails leaves the
+    others moved; the exit code is 1.
+    """
     if bool(keys) == all_due:
         raise click.UsageError("say which: --partition KEY (repeatable), or --due")
-    platform = open_platform(read_settings())
+    if as_of is not None and not all_due:
+        raise click.UsageError("--as-of goes with --due")
+    now = None if as_of is None else _moment(as_of)
+    platform = _platform()
     table = platform.table(name)
-    windows = _due(platform, table, as_of) if all_due else _windows(table, keys)
-    console = Console(stderr=True)
-    done: list[Moved] = []
-    failures: list[str] = []
-    for window in windows:
-        try:
-            with counting(console, f"moving {name} {window.key}"):
-                moved = move_window(platform.lake, table, window)
-        except MoveError as error:
-            failures.append(str(error))
-            continue
-        done.append(moved)
-        if not as_json:
-            click.echo(_line(moved))
-    if done:
-        write_catalog(platform)
+    windows = _due(platform, table, now) if all_due else _windows(table, keys)
+    done, failed = _move(platform, table, windows)
     if as_json:
-        click.echo(json.dumps([_moved(moved) for moved in done], indent=2))
-    elif not windows:
-        click.echo(f"{name}: nothing is due")
-    _fail(failures, "not moved")
+        click.echo(json.dumps([*map(_moved, done), *failed], indent=2))
+    elif any(moved.path for moved in done):
+        _show(_moves([moved for moved in done if moved.path]))
+    if not windows:
+        click.echo(f"{name}: nothing is due", err=as_json)
+    _fail([f["error"] for f in failed], "not moved")
 
 
 @click.command()
@@ -108,10 +95,12 @@ def move(name: str, keys: Sequence[str], all_due: bool, as_of: str | None, as_js
 @as_json
 def build(names: Sequence[str], as_json: bool) -> None:
     """Build SQL models, all or the named ones, in their order, and run their tests."""
+    from rich.console import Console
+
     from platform_assets.models.runner import build as build_models
     from platform_assets.tiering.catalog_file import write_catalog
 
-    platform = open_platform(read_settings())
+    platform = _platform()
     console = Console(stderr=True)
     with console.status("building") as state:
         results = build_models(
@@ -121,20 +110,7 @@ def build(names: Sequence[str], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([asdict(result) for result in results], indent=2))
     else:
-        table = Table("model", "is a", "rows", "bytes", "seconds", "result", box=None)
-        for result in results:
-            outcome = result.error or (
-                "skipped: it reads a model that failed" if result.skipped else "ok"
-            )
-            table.add_row(
-                result.name,
-                result.materialized,
-                "" if result.rows is None else f"{result.rows:,}",
-                "" if result.bytes is None else f"{result.bytes:,}",
-                f"{result.seconds:.2f}",
-                outcome,
-            )
-        Console().print(table)
+        _show(_builds(results))
     _fail([f"{r.name}: {r.error}" for r in results if r.error], "failed")
 
 
@@ -142,7 +118,10 @@ def build(names: Sequence[str], as_json: bool) -> None:
 @click.option("--prepare", is_flag=True, help="Only write the source files and set the clock.")
 def demo(prepare: bool) -> None:
     """Take 336,776 real flights through the whole platform."""
+    from rich.console import Console
+
     from platform_assets import demo as the_demo
+    from resources.settings import read_settings
 
     settings = read_settings()
     if prepare:
@@ -154,15 +133,21 @@ def demo(prepare: bool) -> None:
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", default=3000, show_default=True)
+@click.option("--port", default=3000, show_default=True, type=click.IntRange(1, 65535))
 def up(host: str, port: int) -> None:
     """Start PostgreSQL, the Dagster UI and its daemon, with every sensor on; Ctrl-C stops them."""
-    from platform_assets.up import UpError, run_up
+    from rich.console import Console
 
-    try:
-        run_up(open_platform(read_settings()), Console(), host=host, port=port)
-    except UpError as error:
-        raise PartlyFailedError(str(error)) from error
+    from platform_assets.up import run_up
+
+    run_up(_platform(), Console(), host=host, port=port)
+
+
+def _platform() -> Platform:
+    from platform_assets.platform import open_platform
+    from resources.settings import read_settings
+
+    return open_platform(read_settings())
 
 
 def _tables(platform: Platform, names: Sequence[str], everything: bool) -> list[SourceTable]:
@@ -177,23 +162,65 @@ def _tables(platform: Platform, names: Sequence[str], everything: bool) -> list[
     return tables
 
 
-def _due(platform: Platform, table: SourceTable, as_of: str | None) -> list[Window]:
+def _load(platform: Platform, table: SourceTable) -> LoadReport:
+    from platform_assets.commands.progress import working
+    from platform_assets.ingest.load import load_table
+
+    with working(f"{table.name}: reading") as work:
+        return load_table(
+            platform.settings,
+            platform.postgres,
+            platform.clock,
+            table,
+            on_rows=work.rows,
+            on_step=lambda step: (
+                work.now(f"{table.name}: {_LOAD_STEPS[step]}") if step in _LOAD_STEPS else None
+            ),
+        )
+
+
+def _move(
+    platform: Platform, table: SourceTable, windows: Sequence[Window]
+) -> tuple[list[Moved], list[dict[str, Any]]]:
+    """Move windows in order; return what was moved, and what failed and why."""
+    from platform_assets.commands.progress import working
+    from platform_assets.tiering.catalog_file import write_catalog
+    from platform_assets.tiering.move import move as move_window
+
+    done: list[Moved] = []
+    failed: list[dict[str, Any]] = []
+    with working(f"moving {table.name}", parts=len(windows)) as work:
+        for window in windows:
+            work.now(f"moving {table.name} {window.key}")
+            try:
+                moved = move_window(platform.lake, table, window)
+            except Exception as error:
+                if exit_code(error) != FAILED:
+                    raise
+                why = words(error)
+                failed.append({"table": table.name, "partition_key": window.key, "error": why})
+                continue
+            done.append(moved)
+            work.rows(moved.moved)
+            work.part()
+            click.echo(_line(moved), err=True)
+    if done:
+        write_catalog(platform)
+    return done, failed
+
+
+def _due(platform: Platform, table: SourceTable, now: datetime | None) -> list[Window]:
     from platform_assets.tiering.pending import waiting
 
-    now = platform.clock.now()
-    if as_of is not None:
-        try:
-            now = datetime.fromisoformat(as_of)
-        except ValueError as error:
-            raise click.UsageError(f"--as-of: {as_of!r} is no ISO 8601 time") from error
-        if now.tzinfo is None:
-            raise click.UsageError(f"--as-of: {as_of!r} names no time zone; write {as_of}+00:00")
     _ = table.settles
     with platform.postgres.connect(autocommit=True) as connection:
-        return waiting(connection, table, now)
+        return waiting(connection, table, now or platform.clock.now())
 
 
 def _windows(table: SourceTable, keys: Sequence[str]) -> list[Window]:
+    from platform_assets.catalog import TableError
+    from platform_assets.partitions import window_for_key
+
     _ = table.settles
     try:
         return sorted({window_for_key(table.partitioned.grain, key) for key in keys})
@@ -201,36 +228,99 @@ def _windows(table: SourceTable, keys: Sequence[str]) -> list[Window]:
         raise TableError(f"table {table.name}: {error}") from error
 
 
-def _summary(reports: Sequence[Any]) -> Table:
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is no ISO 8601 time", param_hint="--as-of") from error
+    if moment.tzinfo is None:
+        raise click.BadParameter(
+            f"{text!r} names no time zone; write it like 2024-05-01T00:00:00+00:00",
+            param_hint="--as-of",
+        )
+    return moment
+
+
+def _loads(reports: Sequence[LoadReport]) -> Table:
     columns = ("files", "read", "inserted", "updated", "unchanged", "superseded", "rejected")
-    table = Table("table", box=None)
-    for name in (*columns, "seconds", "rows/s", "bytes"):
-        table.add_column(name, justify="right")
+    table = _numbers("table", *columns, "seconds", "rows/s", "bytes")
     for report in reports:
-        speed = report.rows_read / report.seconds if report.seconds else 0
         values = [report.files, report.rows_read, report.inserted, report.updated]
         values += [report.unchanged, report.superseded, report.rejected]
         table.add_row(
             report.table,
             *(f"{value:,}" for value in values),
-            f"{report.seconds:.2f}",
-            f"{speed:,.0f}",
+            *_speed(report.rows_read, report.seconds),
             f"{report.bytes:,}",
         )
     return table
 
 
-def _line(moved: Any) -> str:
+def _moves(done: Sequence[Moved]) -> Table:
+    table = _numbers(
+        "partition", "generation", "moved", "overridden", "rows", "seconds", "rows/s", "bytes"
+    )
+    for moved in done:
+        table.add_row(
+            f"{moved.table} {moved.partition_key}",
+            str(moved.generation),
+            f"{moved.moved:,}",
+            f"{moved.overridden:,}",
+            f"{moved.rows:,}",
+            *_speed(moved.moved, moved.seconds),
+            f"{moved.bytes:,}",
+        )
+    return table
+
+
+def _builds(results: Sequence[BuildResult]) -> Table:
+    table = _numbers("model", "rows", "bytes", "seconds")
+    table.add_column("is a")
+    table.add_column("result")
+    for result in results:
+        skipped = "skipped: it reads a model that failed" if result.skipped else "ok"
+        table.add_row(
+            result.name,
+            "" if result.rows is None else f"{result.rows:,}",
+            "" if result.bytes is None else f"{result.bytes:,}",
+            f"{result.seconds:.2f}",
+            result.materialized,
+            "failed" if result.error else skipped,
+        )
+    return table
+
+
+def _numbers(first: str, *others: str) -> Table:
+    from rich.table import Table
+
+    table = Table(first, box=None)
+    for name in others:
+        table.add_column(name, justify="right")
+    return table
+
+
+def _speed(rows: int, seconds: float) -> tuple[str, str]:
+    return f"{seconds:.2f}", f"{rows / seconds:,.0f}" if seconds else ""
+
+
+def _show(table: Table) -> None:
+    """Print a table to stdout, as wide as it is where no terminal folds it."""
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:
+        console.width = 160
+    console.print(table)
+
+
+def _line(moved: Moved) -> str:
     where = f"{moved.table} {moved.partition_key}"
     if moved.path is None:
         return f"{where}: no hot rows, nothing to move"
-    return (
-        f"{where}: {moved.moved:,} rows moved, {moved.rows:,} in generation {moved.generation}, "
-        f"{moved.bytes:,} bytes, verified, {moved.seconds:.2f} s"
-    )
+    return f"{where}: {moved.moved:,} rows moved and verified in {moved.seconds:.2f} s"
 
 
-def _moved(moved: Any) -> dict[str, Any]:
+def _moved(moved: Moved) -> dict[str, Any]:
     values = asdict(moved)
     del values["fingerprint"]
     return values

@@ -37,6 +37,8 @@ class TypeMap:
 
 _TEXT_PG = "('x' || left(md5({}), 15))::bit(60)::bigint"
 _TEXT_DUCK = "('0x' || left(md5({}), 15))::bigint"
+SUMMABLE_DIGITS = 28
+"""Of a decimal; the sum of more than ten thousand million longer ones overflows DuckDB's 38."""
 _EPOCH_PG = "trunc(extract(epoch from {}) * 1000000)::numeric(30, 0)"
 
 TYPES: dict[pl.DataType | type[pl.DataType], TypeMap] = {
@@ -183,11 +185,12 @@ def _decimal(name: str, dtype: pl.Decimal) -> TypeMap:
             f"column {name!r} is {dtype}: DuckDB turns it into a double; "
             "declare a precision of at most 38, such as pl.Decimal(18, 2)"
         )
-    return TypeMap(
-        pa.decimal128(precision, scale),
-        f"numeric({precision},{scale})",
-        f"DECIMAL({precision},{scale})",
-    )
+    arrow = pa.decimal128(precision, scale)
+    names = f"numeric({precision},{scale})", f"DECIMAL({precision},{scale})"
+    if precision > SUMMABLE_DIGITS:
+        text_pg, text_duck = (_text.replace("{}", "{}::text") for _text in (_TEXT_PG, _TEXT_DUCK))
+        return TypeMap(arrow, *names, text_pg, text_duck)
+    return TypeMap(arrow, *names)
 
 
 def _instance(dtype: pl.DataType | type[pl.DataType]) -> pl.DataType:

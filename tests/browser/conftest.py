@@ -120,7 +120,7 @@ def up(chromium: str) -> Iterator[Up]:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         process = subprocess.Popen(
-            [sys.executable, "-m", "platform_assets.cli", "up", "--port", str(port)],
+            [str(Path(sys.executable).with_name("lakebed")), "up", "--port", str(port)],
             env=environment,
             cwd=home,
             stdout=subprocess.PIPE,

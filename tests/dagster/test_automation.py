@@ -12,6 +12,9 @@ import pytest
 
 from tests.dagster.conftest import Project
 
+# Dagster's own tester calls something that is in beta.
+pytestmark = pytest.mark.filterwarnings("ignore:Parameter `include_sources`")
+
 MODELS = ["marts/by_month", "marts/per_owner", "staging/stg_readings"]
 ONCE = dict.fromkeys(MODELS, 1)
 

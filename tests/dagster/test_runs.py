@@ -6,10 +6,13 @@ from typing import Any
 
 import dagster as dg
 import polars as pl
+import psycopg
 import pytest
 
+from platform_assets.automation.instance import instance_environment, prepare_instance
 from platform_assets.tiering import assets as cold_assets
 from platform_assets.tiering.move import Moved, MoveError
+from tests.conftest import Server
 from tests.dagster.conftest import Project, check_of, metadata_of, table_of
 
 SPRING = ("2024-01", "2024-05")
@@ -185,3 +188,25 @@ def test_a_failing_test_of_a_model_shows_the_rows_that_should_not_be_there(
     (row,) = table_of(check, "offending_rows")
     assert row["month"].startswith("2024-02-01")
     assert row["least"] == "-7"
+
+
+def test_runs_of_a_home_are_kept_in_a_database_beside_its_rows(
+    project: Project, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = prepare_instance(project.platform)
+    for name, value in instance_environment(project.platform).items():
+        monkeypatch.setenv(name, value)
+    ours = project.execute("select current_database()")[0][0]
+    try:
+        with dg.DagsterInstance.from_config(str(folder)) as project.instance:
+            project.deliver_readings("1.parquet")
+            project.run("hot/readings")
+            project.run("cold/readings", partitions=SPRING)
+        with psycopg.connect(server.url_of(f"{ours}_dagster")) as connection:
+            found = connection.execute("select status, count(*) from runs group by 1").fetchall()
+        assert found == [("SUCCESS", 2)]
+        with dg.DagsterInstance.from_config(str(folder)) as project.instance:
+            assert project.materialized("cold/readings") == MONTHS
+        assert project.execute("select to_regclass('runs')") == [(None,)]
+    finally:
+        server.drop(f"{ours}_dagster")

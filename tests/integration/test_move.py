@@ -325,7 +325,7 @@ def test_a_copy_that_is_not_what_was_counted_moves_nothing(
     def damaged(self: _Mover, file: Path, old: Any) -> None:
         copy(self, file, old)
         duckdb.sql(
-            f"copy (select at, id, note, amount from ({damage} from read_parquet('{file}')))"  # noqa: S608
+            f"copy (select \"at\", id, note, amount from ({damage} from read_parquet('{file}')))"  # noqa: S608
             f" to '{file}' (format parquet)"
         )
 
