@@ -6,7 +6,7 @@ import dagster as dg
 
 from platform_assets.automation.jobs import upkeep
 from platform_assets.automation.sensors import (
-    due_partitions_sensor,
+    due_sensor,
     failure_sensor,
     new_files_sensor,
 )
@@ -50,7 +50,7 @@ def build_defs(
         schedules=[daily_upkeep],
         sensors=[
             new_files_sensor(platform, loaded),
-            due_partitions_sensor(platform, tiered),
+            *(due_sensor(platform, table) for table in tiered),
             failure_sensor(platform),
             dg.AutomationConditionSensorDefinition(
                 "models_follow_data",

@@ -25,7 +25,7 @@ COUNT_UP_TO = 1_000_000
 """Leaves with more rows than this by PostgreSQL's statistics are not counted, but estimated."""
 
 SAMPLED_ROWS = 20_000
-"""Of such a leaf, or of a large table without leaves, so many rows say in which windows they are."""
+"""So many rows of such a leaf, or of a large table without leaves, tell its windows."""
 
 LEAVES_AT_ONCE = 200
 
@@ -203,10 +203,10 @@ def _hot_rows(connection: Connection, table: SourceTable) -> tuple[dict[str, int
     """Count hot rows by partition key ("" without partitions); say if any is an estimate."""
     leaves = connection.execute(
         "select n.nspname, c.relname, coalesce(pg_stat_get_live_tuples(c.oid), 0)"
-        " from to_regclass('public.' || quote_ident(%s)) as t, pg_class c"
-        " join pg_namespace n on n.oid = c.relnamespace"
-        " where (c.oid = t or c.oid in (select relid from pg_partition_tree(t)))"
-        " and c.relkind = 'r' and pg_relation_size(c.oid) > 0",
+        " from (select to_regclass('public.' || quote_ident(%s)) as oid) t,"
+        " lateral (select t.oid union select relid from pg_partition_tree(t.oid)) part (oid)"
+        " join pg_class c on c.oid = part.oid join pg_namespace n on n.oid = c.relnamespace"
+        " where c.relkind = 'r' and pg_relation_size(c.oid) > 0",
         [table.name],
     ).fetchall()
     counts: Counter[str] = Counter()

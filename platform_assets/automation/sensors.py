@@ -56,35 +56,36 @@ def new_files_sensor(platform: Platform, tables: list[SourceTable]) -> dg.Sensor
     return new_files
 
 
-def due_partitions_sensor(platform: Platform, tables: list[SourceTable]) -> dg.SensorDefinition:
-    """Return the sensor that moves what is due, by policy or by request, and folds late rows."""
+def due_sensor(platform: Platform, table: SourceTable) -> dg.SensorDefinition:
+    """Return the sensor that moves what is due, by policy or by request, and folds late rows.
+
+    One a table: Dagster lets a sensor start partitions of one definition alone.
+    """
 
     @dg.sensor(
-        name="due_partitions",
-        description="Moves partitions that are due, folds late rows, answers lakebed.request_move.",
-        target=[dg.AssetKey(cold_key(table.name)) for table in tables],
+        name=f"due_{table.name}",
+        description="Moves due partitions, folds late rows, answers lakebed.request_move.",
+        target=[dg.AssetKey(cold_key(table.name))],
         minimum_interval_seconds=30,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
     def due_partitions(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        requests: list[dg.RunRequest] = []
+        if _is_busy(context.instance, table):
+            return dg.SensorResult(skip_reason=f"a move of {table.name} runs, or has just failed")
         with platform.postgres.connect(autocommit=True) as connection:
-            for table in tables:
-                if _is_busy(context.instance, table, platform):
-                    continue
-                windows = waiting(connection, table, platform.clock.now())
-                requests += [
-                    dg.RunRequest(
-                        asset_selection=[dg.AssetKey(cold_key(table.name))],
-                        tags={
-                            "lakebed/cold": table.name,
-                            "dagster/asset_partition_range_start": first.key,
-                            "dagster/asset_partition_range_end": last.key,
-                        },
-                    )
-                    for first, last in ranges(windows)
-                ]
-                answer_requests(connection, table, f"{len(windows)} partitions to move")
+            windows = waiting(connection, table, platform.clock.now())
+            answer_requests(connection, table, f"{len(windows)} partitions to move")
+        requests = [
+            dg.RunRequest(
+                asset_selection=[dg.AssetKey(cold_key(table.name))],
+                tags={
+                    "lakebed/cold": table.name,
+                    "dagster/asset_partition_range_start": first.key,
+                    "dagster/asset_partition_range_end": last.key,
+                },
+            )
+            for first, last in ranges(windows)
+        ]
         return dg.SensorResult(run_requests=requests)
 
     return due_partitions
@@ -132,7 +133,7 @@ def _observation(table: SourceTable, files: list[SourceFile]) -> dg.AssetObserva
     )
 
 
-def _is_busy(instance: dg.DagsterInstance, table: SourceTable, platform: Platform) -> bool:
+def _is_busy(instance: dg.DagsterInstance, table: SourceTable) -> bool:
     """Whether a move of the table runs or waits, or has just failed."""
     runs = instance.get_run_records(dg.RunsFilter(tags={"lakebed/cold": table.name}), limit=1)
     if not runs:

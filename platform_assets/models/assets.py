@@ -77,6 +77,7 @@ def _when_read_data_changed() -> dg.AutomationCondition[Any]:
     """Rebuild after a load that changed a table, once with all that follows from it.
 
     A move changes no row that a model sees, and a load that found nothing new has changed nothing.
+    A table that was loaded by command is no missing one, though Dagster has seen no run of it.
     """
     condition, cold = dg.AutomationCondition, dg.AssetSelection.groups("cold")
     changed = (
@@ -84,7 +85,9 @@ def _when_read_data_changed() -> dg.AutomationCondition[Any]:
         .ignore(cold)
         .replace("newly_updated", condition.data_version_changed())
     )
-    return condition.eager().ignore(cold).replace("any_deps_updated", changed)
+    missing = condition.any_deps_missing().ignore(dg.AssetSelection.groups("hot", "cold"))
+    when = condition.eager().ignore(cold).replace("any_deps_updated", changed)
+    return when.replace("any_deps_missing", missing)
 
 
 def _dependencies(platform: Platform, models: ModelSet, model: Model) -> list[dg.AssetKey]:

@@ -134,14 +134,15 @@ def test_the_automation_page_shows_everything_switched_on(page: Any, up: Up) -> 
     for name in (
         "alert_on_failure",
         "daily_upkeep",
-        "due_partitions",
+        "due_flights",
+        "due_weather",
         "models_follow_data",
         "new_files",
     ):
         page.get_by_text(name, exact=True).wait_for()
-    page.locator("input[type=checkbox]:checked").nth(4).wait_for(state="attached")
+    page.locator("input[type=checkbox]:checked").nth(5).wait_for(state="attached")
     switches = page.locator("input[type=checkbox]")  # one to select all, two of each
-    assert [switch.is_checked() for switch in switches.all()] == [False] + [False, True] * 5
+    assert [switch.is_checked() for switch in switches.all()] == [False] + [False, True] * 6
 
 
 def test_the_models_follow_the_new_file(up: Up) -> None:

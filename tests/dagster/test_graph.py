@@ -145,7 +145,18 @@ def test_a_table_without_a_source_is_written_by_others_and_still_moved(
     assert not hot.is_materializable
     assert (hot.group_name, hot.description) == ("hot", "What a sensor said.")
     assert graph.get(asset_key("cold/readings")).parent_keys == {asset_key("hot/readings")}
-    assert defs.resolve_sensor_def("due_partitions").targets
+    assert defs.resolve_sensor_def("due_readings").targets
+
+
+def test_tables_of_different_grains_and_starts_stand_in_one_graph(
+    nowhere: Settings, readings: SourceTable
+) -> None:
+    by = readings.partitioned
+    later = replace(by, grain=Grain.YEAR, start=datetime(2020, 1, 1, tzinfo=UTC), end=None)
+    other = replace(readings, name="doors", partitioning=later)
+    defs = built(nowhere, readings, other)
+    dg.Definitions.validate_loadable(defs)
+    assert {s.name for s in defs.sensors or ()} >= {"due_readings", "due_doors"}
 
 
 def test_a_table_without_tiering_has_no_cold_asset(

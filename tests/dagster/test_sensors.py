@@ -78,7 +78,7 @@ def files(project: Project) -> Ticks:
 
 @pytest.fixture
 def due(project: Project) -> Ticks:
-    return Ticks(project, "due_partitions")
+    return Ticks(project, "due_readings")
 
 
 def test_no_file_asks_for_no_load(files: Ticks) -> None:
