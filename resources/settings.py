@@ -15,6 +15,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
 
 from resources.clock import Clock, FixedClock, SystemClock
 
@@ -141,13 +143,22 @@ def _folder(name: str, values: Mapping[str, str], default: Path, folder: Path) -
 
 
 def _postgres_url(value: str | None) -> str | None:
+    """Check the form of the URL; no part of it is shown, any may be of the password."""
     if value is None:
         return None
-    if urlsplit(value).scheme not in ("postgresql", "postgres"):
+    hint = "postgresql://user:password@host:5432/database"
+    try:
+        parts = urlsplit(value)
+        fits = parts.scheme in ("postgresql", "postgres") and parts.netloc.count("@") <= 1
+        _ = parts.port
+        conninfo_to_dict(value)
+    except (ValueError, ProgrammingError):
+        fits = False
+    if not fits:
         raise SettingsError(
-            "LAKEBED_POSTGRES_URL must look like postgresql://user:password@host:5432/database; "
-            "unset it to use the embedded server"
-        )
+            f"LAKEBED_POSTGRES_URL must look like {hint}, one host, with special characters in the "
+            "password percent-encoded (@ is %40, / is %2F); unset it to use the embedded server"
+        ) from None
     return value
 
 

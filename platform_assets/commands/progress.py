@@ -48,14 +48,14 @@ class _Rows(ProgressColumn):
         """Return the text of one line."""
         rows = task.fields["rows"]
         speed = rows / task.elapsed if task.elapsed else 0
-        return Text(f"{rows:>12,} rows {speed:>11,.0f} rows/s")
+        return Text(f"{rows:>11,} rows {speed:>9,.0f} rows/s")
 
 
 @contextmanager
 def working(what: str, parts: int | None = None) -> Iterator[Work]:
     """Show the progress of a work for as long as the block runs."""
     console = Console(stderr=True)
-    first = SpinnerColumn() if parts is None else BarColumn()
+    first = SpinnerColumn() if parts is None else BarColumn(bar_width=14)
     columns = (first, TextColumn("{task.description}"), _Rows(), TimeElapsedColumn())
     with Progress(
         *columns,

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Literal, TextIO
+from typing import Any, Literal, TextIO
 
 import duckdb
 from psycopg import sql
@@ -42,9 +42,19 @@ class Rows:
     types: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Lines:
+    """A query with one text a row, and what is written before, between and after the texts."""
+
+    query: str
+    first: str
+    between: str
+    last: str
+
+
 def statements_of(session: ReadSession, text: str) -> list[str]:
     """Split a text into statements. Raises duckdb.Error, or QueryError where there is none."""
-    found = [s.query.strip().rstrip(";") for s in session.connection.extract_statements(text)]
+    found = [_bare(s.query) for s in session.connection.extract_statements(text)]
     if not found:
         raise QueryError("there is no statement in the query")
     # A PIVOT comes back as several statements without text; it has to run as it was written.
@@ -67,7 +77,7 @@ def run(session: ReadSession, text: str) -> Iterator[Rows | None]:
             session.prune(last)  # what EXPLAIN refuses reads every file
         yield _rows(f"({last}\n)", relation.columns, relation.types)
         return
-    with session.stream(last) as result:
+    with _stream(session, last) as result:
         held = result.to_arrow_table() if result.description else None
     if held is None or _is_silent(session, last):
         yield None
@@ -89,12 +99,30 @@ def write(
     if form == "table":
         return _write_table(session, rows, stream)
     if form == "csv":
-        stream.write(",".join(_csv_name(name) for name in rows.names) + "\n")
-        return _write_lines(session, _csv_query(rows), stream, "", "\n", "", on_rows)
-    stream.write("[")
-    written = _write_lines(session, _json_query(rows), stream, "\n", ",\n", "\n", on_rows)
-    stream.write("]\n")
-    return written
+        head = ",".join(_csv_name(name) for name in rows.names)
+        lines = Lines(_csv_query(rows), f"{head}\n", "\n", "\n")
+    else:
+        lines = Lines(_json_query(rows), "[\n", ",\n", "\n]\n")
+    return _write_lines(session, lines, stream, on_rows)
+
+
+@contextmanager
+def _stream(session: ReadSession, statement: str) -> Iterator[duckdb.DuckDBPyConnection]:
+    if len(session.connection.extract_statements(statement)) > 1:
+        yield session.connection.execute(statement)  # a PIVOT; it reads every cold file
+    else:
+        with session.stream(statement) as result:
+            yield result
+
+
+def _bare(statement: str) -> str:
+    """Cut off the semicolon, and the comments behind it, so that brackets can go around."""
+    written = statement.encode()
+    for position, kind in reversed(duckdb.tokenize(statement)):
+        if kind != duckdb.token_type.operator or written[position : position + 1] != b";":
+            break
+        written = written[:position]
+    return written.decode().strip()
 
 
 def _is_query(session: ReadSession, statement: str) -> bool:
@@ -160,30 +188,28 @@ def _json_query(rows: Rows) -> str:
 
 
 def _write_lines(
-    session: ReadSession,
-    query: str,
-    stream: TextIO,
-    first: str,
-    between: str,
-    last: str,
-    on_rows: Callable[[int], None],
+    session: ReadSession, lines: Lines, stream: TextIO, on_rows: Callable[[int], None]
 ) -> int:
+    """Write one line a row; nothing at all where the first rows cannot be had."""
     written = 0
-    for batch in _execute(session, query).to_arrow_reader(BATCH_ROWS):
-        lines = batch.column(0).to_pylist()
-        if not lines:
-            continue
-        stream.write(between if written else first)
-        stream.write(between.join(lines))
-        written += len(lines)
-        on_rows(len(lines))
-    stream.write((last or between) if written else "")
+    for batch in _batches(session, lines.query):
+        stream.write(lines.between if written else lines.first)
+        stream.write(lines.between.join(text for (text,) in batch))
+        written += len(batch)
+        on_rows(len(batch))
+    stream.write(lines.last if written else f"{lines.first.strip()}{lines.last.strip()}\n")
     return written
 
 
-def _execute(session: ReadSession, query: str) -> duckdb.DuckDBPyConnection:
+def _batches(
+    session: ReadSession, query: str, first: int = BATCH_ROWS
+) -> Iterator[list[tuple[Any, ...]]]:
     try:
-        return session.connection.execute(query)
+        result = session.connection.execute(query)
+        batch = result.fetchmany(first)
+        while batch:
+            yield batch
+            batch = result.fetchmany(BATCH_ROWS)
     except duckdb.Error as error:
         # The place that DuckDB points at is one in our text around the query.
         raise QueryError(str(error).partition("\n\nLINE ")[0]) from error
@@ -191,11 +217,9 @@ def _execute(session: ReadSession, query: str) -> duckdb.DuckDBPyConnection:
 
 def _write_table(session: ReadSession, rows: Rows, stream: TextIO) -> int:
     columns = ", ".join(f"c{i}::varchar" for i in range(len(rows.types)))
-    result = _execute(session, f"select {columns} {rows.query}")
-    shown = result.fetchmany(TABLE_ROWS)
-    count = len(shown)
-    while more := result.fetchmany(BATCH_ROWS):
-        count += len(more)
+    batches = _batches(session, f"select {columns} {rows.query}", TABLE_ROWS)
+    shown = next(batches, [])
+    count = len(shown) + sum(len(batch) for batch in batches)
     terminal = Console(file=stream)
     table = Table(box=box.SIMPLE_HEAD, show_edge=False)
     for name, kind in zip(rows.names, rows.types, strict=True):

@@ -87,7 +87,10 @@ def move(name: str, keys: Sequence[str], all_due: bool, as_of: str | None, as_js
         _show(_moves([moved for moved in done if moved.path]))
     if not windows:
         click.echo(f"{name}: nothing is due", err=as_json)
-    _fail([f["error"] for f in failed], "not moved")
+    failures = [f["error"] for f in failed]
+    if done:
+        failures += _write_catalog(platform)
+    _fail(failures, "not done")
 
 
 @click.command()
@@ -98,7 +101,6 @@ def build(names: Sequence[str], as_json: bool) -> None:
     from rich.console import Console
 
     from platform_assets.models.runner import build as build_models
-    from platform_assets.tiering.catalog_file import write_catalog
 
     platform = _platform()
     console = Console(stderr=True)
@@ -106,12 +108,12 @@ def build(names: Sequence[str], as_json: bool) -> None:
         results = build_models(
             platform, names, on_model=lambda model: state.update(f"building {model}")
         )
-    write_catalog(platform)
     if as_json:
         click.echo(json.dumps([asdict(result) for result in results], indent=2))
     else:
         _show(_builds(results))
-    _fail([f"{r.name}: {r.error}" for r in results if r.error], "failed")
+    failures = [f"{r.name}: {r.error}" for r in results if r.error]
+    _fail(failures + _write_catalog(platform), "failed")
 
 
 @click.command()
@@ -184,7 +186,6 @@ def _move(
 ) -> tuple[list[Moved], list[dict[str, Any]]]:
     """Move windows in order; return what was moved, and what failed and why."""
     from platform_assets.commands.progress import working
-    from platform_assets.tiering.catalog_file import write_catalog
     from platform_assets.tiering.move import move as move_window
 
     done: list[Moved] = []
@@ -204,9 +205,20 @@ def _move(
             work.rows(moved.moved)
             work.part()
             click.echo(_line(moved), err=True)
-    if done:
-        write_catalog(platform)
     return done, failed
+
+
+def _write_catalog(platform: Platform) -> list[str]:
+    """Write the catalog file; return why it could not be written, if it could not."""
+    from platform_assets.tiering.catalog_file import write_catalog
+
+    try:
+        write_catalog(platform)
+    except Exception as error:
+        if exit_code(error) != FAILED:
+            raise
+        return [f"the catalog file could not be written: {words(error)}"]
+    return []
 
 
 def _due(platform: Platform, table: SourceTable, now: datetime | None) -> list[Window]:
@@ -304,12 +316,12 @@ def _speed(rows: int, seconds: float) -> tuple[str, str]:
 
 
 def _show(table: Table) -> None:
-    """Print a table to stdout, as wide as it is where no terminal folds it."""
+    """Print a table to stdout as wide as it is: a narrow terminal folds it, nothing is cut off."""
     from rich.console import Console
 
     console = Console()
-    if not console.is_terminal:
-        console.width = 160
+    natural = console.measure(table, options=console.options.update(width=1000)).maximum
+    console.width = max(console.width, natural)
     console.print(table)
 
 

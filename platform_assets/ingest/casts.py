@@ -170,8 +170,8 @@ def _moments(text: pl.Series, target: pl.Datetime) -> pl.Series:
 
 
 def _too_fine(text: pl.Series) -> pl.Series:
-    """Where a time has digits beyond the microsecond, which PostgreSQL would round away."""
-    return text.str.contains(r"\.\d{6}\d*[1-9]").fill_null(False)
+    """Where a time has digits beyond the microsecond, or is a leap second: it would be moved."""
+    return text.str.contains(r"\.\d{6}\d*[1-9]|:60(\D|$)").fill_null(False)
 
 
 def _word(target: pl.DataType) -> str:

@@ -7,6 +7,8 @@ of its first row. Nothing is cast or judged here.
 from __future__ import annotations
 
 import glob
+import io
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,7 @@ from platform_assets.catalog import CsvFiles, ParquetFiles, Source
 BATCH_ROWS = 131_072
 CSV_BLOCK_BYTES = 8 * 2**20
 HEAD_BYTES = 1 << 16
+COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
 
 
 class SourceFileError(RuntimeError):
@@ -36,11 +39,16 @@ class SourceFileError(RuntimeError):
 
 @dataclass(frozen=True, order=True)
 class SourceFile:
-    """A file at one version. version is size-mtime_ns, so that a changed file is another."""
+    """A file at one version. version is size-mtime_ns, so that a changed file is another.
+
+    name: as the ledger knows it, relative to LAKEBED_DATA where it lies there, so that the data can
+    be moved or mounted elsewhere.
+    """
 
     path: str
     version: str
     bytes: int
+    name: str
 
 
 @dataclass(frozen=True)
@@ -68,15 +76,32 @@ def find_files(source: Source, data: Path) -> list[SourceFile]:
         except FileNotFoundError:
             continue
         if path.is_file():
-            version = f"{stat.st_size}-{stat.st_mtime_ns}"
-            found.append(SourceFile(str(path), version, stat.st_size))
+            inside = path.is_relative_to(data)
+            label = path.relative_to(data).as_posix() if inside else str(path)
+            found.append(SourceFile(str(path), _version(stat), stat.st_size, label))
     return found
+
+
+def check_unchanged(file: SourceFile) -> None:
+    """Make sure that a file is still at the version that was found. Raises SourceFileError."""
+    try:
+        version = _version(Path(file.path).stat())
+    except FileNotFoundError:
+        version = "gone"
+    if version != file.version:
+        raise SourceFileError(
+            file.path, "it changed while it was read; deliver files beside and rename them"
+        )
+
+
+def _version(stat: os.stat_result) -> str:
+    return f"{stat.st_size}-{stat.st_mtime_ns}"
 
 
 def file_columns(source: Source, file: SourceFile) -> list[str]:
     """Return the names of a file's columns, reading its head alone. Raises SourceFileError."""
     if isinstance(source, ParquetFiles):
-        return list(_parquet(file).schema_arrow.names)
+        return _without_doubles(file, list(_parquet(file).schema_arrow.names))
     return _csv_header(source, file)
 
 
@@ -131,7 +156,11 @@ def _parquet_batches(
 
 
 def _frame(table: pa.Table) -> pl.DataFrame:
-    frame = pl.from_arrow(table)
+    """Raises pa.ArrowInvalid for a type that polars does not have."""
+    try:
+        frame = pl.from_arrow(table)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        raise pa.ArrowInvalid(_first_line(error)) from error
     assert isinstance(frame, pl.DataFrame)
     return frame
 
@@ -154,7 +183,7 @@ def _all_older(parquet: pq.ParquetFile, row_group: int, column: str, value: Any)
 
 
 def _open_csv(file: SourceFile) -> pa.NativeFile:
-    compression = {".gz": "gzip", ".zst": "zstd"}.get(Path(file.path).suffix)
+    compression = COMPRESSED.get(Path(file.path).suffix)
     return pa.input_stream(file.path, compression=compression)
 
 
@@ -179,10 +208,31 @@ def _csv_header(source: CsvFiles, file: SourceFile) -> list[str]:
             file.path, f"its header cannot be read ({_first_line(error)})"
         ) from error
     names[0] = names[0].removeprefix("\ufeff")
-    twice = {name for name in names if names.count(name) > 1}
-    if twice:
-        raise SourceFileError(file.path, f"column {sorted(twice)[0]!r} stands in its header twice")
+    return _without_doubles(file, names)
+
+
+def _without_doubles(file: SourceFile, names: list[str]) -> list[str]:
+    for name in names:
+        if names.count(name) > 1:
+            raise SourceFileError(file.path, f"column {name!r} stands in it twice")
     return names
+
+
+class _QuoteCounter(io.RawIOBase):
+    """Passes bytes on and counts the quotes: an odd number leaves one open to the end."""
+
+    def __init__(self, stream: pa.NativeFile, quote: str) -> None:
+        self.stream = stream
+        self.quote = quote.encode()
+        self.count = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        data: bytes = self.stream.read(None if size < 0 else size)
+        self.count += data.count(self.quote)
+        return data
 
 
 def _csv_batches(source: CsvFiles, file: SourceFile, columns: list[str]) -> Iterator[Batch]:
@@ -203,7 +253,7 @@ def _csv_batches(source: CsvFiles, file: SourceFile, columns: list[str]) -> Iter
         with (
             _open_csv(file) as stream,
             pacsv.open_csv(
-                stream,
+                counter := _QuoteCounter(stream, source.quote),
                 # Row numbers of malformed lines are only known when one thread reads.
                 read_options=pacsv.ReadOptions(
                     use_threads=False,
@@ -232,6 +282,10 @@ def _csv_batches(source: CsvFiles, file: SourceFile, columns: list[str]) -> Iter
                 row = numbers[-1] + 1 if frame.height else row
                 skipped = [number for number in skipped if number >= row]
                 malformed.clear()
+            if counter.count % 2:
+                raise SourceFileError(
+                    file.path, "a quote in it is opened and never closed, and hides what follows"
+                )
             if malformed:
                 empty = pl.DataFrame(schema=dict.fromkeys(columns, pl.Binary))
                 yield Batch(empty, _numbers(row, 0), tuple(malformed))

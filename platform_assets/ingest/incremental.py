@@ -6,14 +6,16 @@ changed is read again by its table's policy.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from platform_assets.catalog import SourceTable
+from platform_assets.catalog import ParquetFiles, SourceTable
 from platform_assets.ingest.casts import cast
-from platform_assets.ingest.files import Batch, SourceFile, SourceFileError
+from platform_assets.ingest.files import COMPRESSED, Batch, SourceFile, SourceFileError
 from platform_assets.ingest.transaction import FileRead, parse_cursor
 from resources.postgres import Connection
 
@@ -27,16 +29,26 @@ class Refused:
 
 
 @dataclass(frozen=True)
-class Pending:
-    """A file to load. From a file that has grown only rows from a cursor on are read, if it is set.
+class Loaded:
+    """What the ledger says of a file that has changed since.
 
-    ties: how many rows at exactly that cursor are loaded already.  loaded: how many rows at all.
+    rows: how many were read of it.  cursor, ties: its greatest cursor, and how many rows had it.
+    bytes, sha256: of the file as it was.
     """
 
+    rows: int
+    cursor: str | None
+    ties: int
+    bytes: int
+    sha256: str | None
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A file to load; of one that has grown, `before` is what is loaded already."""
+
     file: SourceFile
-    cursor: str | None = None
-    ties: int = 0
-    loaded: int = 0
+    before: Loaded | None = None
 
 
 def new_files_of(
@@ -61,24 +73,30 @@ def pending_files(
 ) -> tuple[list[Pending], list[Refused]]:
     """Tell new and changed files from those that are in the ledger."""
     rows = connection.execute(
-        "select distinct on (f.path) f.path, f.cursor_max, f.cursor_ties,"
-        " array_agg(f.version) over same_path, (sum(f.rows_read) over same_path)::bigint"
+        "select distinct on (f.path) f.path, array_agg(f.version) over same_path,"
+        " (sum(f.rows_read) over same_path)::bigint, f.cursor_max, f.cursor_ties,"
+        " split_part(f.version, '-', 1)::bigint, f.sha256"
         " from lakebed.loaded_file f join lakebed.load l using (load_id)"
         " where f.table_name = %s window same_path as (partition by f.path)"
         " order by f.path, l.committed_at desc",
         [table.name],
     ).fetchall()
-    known = {path: found for path, *found in rows}
+    known = {path: (versions, Loaded(*before)) for path, versions, *before in rows}
     pending: list[Pending] = []
     refused: list[Refused] = []
     for file in files:
-        if file.path not in known:
-            pending.append(Pending(file))
+        if not _is_text(file.path):
+            shown = file.path.encode(errors="surrogateescape").decode(errors="replace")
+            refused.append(Refused(shown, "its name is no UTF-8; rename it"))
             continue
-        cursor, ties, versions, loaded = known[file.path]
+        versions, before = known.get(file.name, ([], None))
         if file.version in versions:
             continue
-        if table.changed_files == "refuse":
+        if before is None or table.changed_files == "reload":
+            pending.append(Pending(file))
+        elif table.changed_files == "grown":
+            pending.append(Pending(file, before))
+        else:
             refused.append(
                 Refused(
                     file.path,
@@ -86,11 +104,15 @@ def pending_files(
                     "or set changed_files in the table file",
                 )
             )
-        elif table.changed_files == "cursor":
-            pending.append(Pending(file, cursor, ties, loaded))
-        else:
-            pending.append(Pending(file))
     return pending, refused
+
+
+def _is_text(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def last_cursor(connection: Connection, table: SourceTable) -> Any:
@@ -104,21 +126,31 @@ def last_cursor(connection: Connection, table: SourceTable) -> Any:
 
 
 class Start:
-    """Where reading begins: at the first row, or beyond the cursor in a file that has grown."""
+    """Where reading begins: at the first row, or beyond what is loaded of a file that has grown.
+
+    A CSV file must begin with the very bytes that were loaded; its rows go on after theirs. A
+    Parquet file is written anew when it grows: its rows go on beyond the cursor, and there must be
+    as many before that as were loaded.
+    """
 
     def __init__(self, table: SourceTable, item: Pending) -> None:
-        self.column = table.cursor
-        self.dtype = table.column(table.cursor).polars if table.cursor else None
-        self.value = parse_cursor(table, item.cursor)
-        self.ties_left = item.ties
+        self.table = table
         self.item = item
+        self.before = item.before
+        self.by_cursor = isinstance(table.source, ParquetFiles) and item.before is not None
+        self.value = parse_cursor(table, item.before.cursor) if item.before else None
+        self.ties_left = item.before.ties if item.before else 0
         self.passed_over = 0
         self.unreadable = 0
+        if item.before is not None and not self.by_cursor:
+            _check_beginning(item.file, item.before)
 
     @property
     def newer(self) -> tuple[str, Any] | None:
         """The column and the value below which row groups need not be read."""
-        return None if self.value is None or self.column is None else (self.column, self.value)
+        if not self.by_cursor or self.table.cursor is None or self.value is None:
+            return None
+        return self.table.cursor, self.value
 
     def cut(self, batch: Batch, read: FileRead) -> Batch:
         """Return the rows beyond the start, and note their greatest cursor.
@@ -126,38 +158,82 @@ class Start:
         Rows whose cursor cannot be read are kept: the contract will say what is wrong with them.
         """
         self.passed_over += batch.left_out
-        if self.column is None or self.dtype is None or batch.frame.height == 0:
+        if self.before is not None and not self.by_cursor:
+            batch = _after(batch, self.before.rows)
+        column = self.table.cursor
+        if column is None or batch.frame.height == 0:
             return batch
         try:
-            cursors = cast(batch.frame[self.column], self.dtype).series
+            cursors = cast(batch.frame[column], self.table.column(column).polars).series
         except pl.exceptions.PolarsError:
             return batch  # no column at all: so says the contract, with the file's name
-        if self.value is not None:
-            keep = (cursors >= self.value).fill_null(True)
-            ties = keep & (cursors == self.value).fill_null(False)
-            skip = ties & (ties.cum_sum() <= self.ties_left)
-            self.ties_left -= int(skip.sum())
-            keep &= ~skip
-            self.passed_over += int((~keep).sum())
-            self.unreadable += cursors.null_count()
-            batch = Batch(batch.frame.filter(keep), batch.numbers.filter(keep), batch.malformed)
-            cursors = cursors.filter(keep)
+        if self.newer is not None:
+            batch, cursors = self._beyond_cursor(batch, cursors)
         _note_cursor(read, cursors)
         return batch
+
+    def _beyond_cursor(self, batch: Batch, cursors: pl.Series) -> tuple[Batch, pl.Series]:
+        keep = (cursors >= self.value).fill_null(True)
+        ties = keep & (cursors == self.value).fill_null(False)
+        skip = ties & (ties.cum_sum() <= self.ties_left)
+        self.ties_left -= int(skip.sum())
+        keep &= ~skip
+        self.passed_over += int((~keep).sum())
+        self.unreadable += cursors.null_count()
+        rest = Batch(batch.frame.filter(keep), batch.numbers.filter(keep), batch.malformed)
+        return rest, cursors.filter(keep)
 
     def check_the_past(self) -> None:
         """Make sure that what was passed over is what was loaded. Raises SourceFileError.
 
         A file that was not only added to would lose rows without a word.
         """
-        loaded = self.item.loaded
-        if self.value is None or loaded - self.unreadable <= self.passed_over <= loaded:
+        if self.newer is None or self.before is None:
             return
-        raise SourceFileError(
-            self.item.file.path,
-            f"up to the cursor {self.item.cursor} it has {self.passed_over} rows where {loaded} "
-            "were loaded: it was not only added to. Deliver new rows in a new file, or use merge",
+        loaded = self.before.rows
+        if not loaded - self.unreadable <= self.passed_over <= loaded:
+            raise _not_only_added_to(
+                self.item.file,
+                f"up to the cursor {self.before.cursor} it has {self.passed_over} rows where "
+                f"{loaded} were loaded",
+            )
+
+
+def digest(file: SourceFile, count: int) -> str:
+    """Return the SHA-256 of the first bytes of a file, in hex."""
+    found = hashlib.sha256()
+    with Path(file.path).open("rb") as stream:
+        while count > 0 and (block := stream.read(min(count, 1 << 20))):
+            found.update(block)
+            count -= len(block)
+    return found.hexdigest()
+
+
+def _check_beginning(file: SourceFile, before: Loaded) -> None:
+    if file.bytes < before.bytes or digest(file, before.bytes) != before.sha256:
+        raise _not_only_added_to(file, "it does not begin as it did when it was loaded")
+    if before.bytes == 0 or Path(file.path).suffix in COMPRESSED:
+        return
+    with Path(file.path).open("rb") as stream:
+        stream.seek(before.bytes - 1)
+        around = stream.read(2)
+    if around[:1] not in b"\r\n" and around[1:2] not in b"\r\n":
+        raise _not_only_added_to(
+            file, f"row {before.rows} was loaded when its line was not yet finished"
         )
+
+
+def _not_only_added_to(file: SourceFile, what: str) -> SourceFileError:
+    return SourceFileError(
+        file.path,
+        f"{what}: it was not only added to. Deliver new rows in a new file, or use merge",
+    )
+
+
+def _after(batch: Batch, rows: int) -> Batch:
+    keep = batch.numbers > rows
+    malformed = tuple(line for line in batch.malformed if line[0] > rows)
+    return Batch(batch.frame.filter(keep), batch.numbers.filter(keep), malformed)
 
 
 def _note_cursor(read: FileRead, cursors: pl.Series) -> None:

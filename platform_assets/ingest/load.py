@@ -23,6 +23,7 @@ from platform_assets.catalog import SourceTable, TableError
 from platform_assets.ingest.contract import check, columns_to_read, to_arrow
 from platform_assets.ingest.files import (
     SourceFileError,
+    check_unchanged,
     file_columns,
     find_files,
     read_batches,
@@ -31,6 +32,7 @@ from platform_assets.ingest.incremental import (
     Pending,
     Refused,
     Start,
+    digest,
     last_cursor,
     pending_files,
 )
@@ -168,13 +170,22 @@ class _Load:
     def _rows(self) -> Iterator[pa.Table]:
         for item in self.pending:
             start = Start(self.table, item)
-            read = FileRead(item.file, cursor_max=start.value, cursor_ties=item.ties)
+            before = item.before
+            read = FileRead(
+                item.file,
+                cursor_max=start.value,
+                cursor_ties=before.ties if before else 0,
+                sha256=digest(item.file, item.file.bytes)
+                if self.table.changed_files == "grown"
+                else None,
+            )
             rejected = 0
             for good, rejects in self._batches(item, read, start):
                 rejected += rejects
                 if good.height:
                     self._note_windows(good)
                     yield to_arrow(self.table, good)
+            check_unchanged(item.file)
             start.check_the_past()
             self._judge(read, rejected)
             self.package.files.append(read)

@@ -43,12 +43,16 @@ class LoadConflictError(RuntimeError):
 
 @dataclass
 class FileRead:
-    """What was read of one file. cursor_ties: how many of its rows have cursor_max."""
+    """What was read of one file. cursor_ties: how many of its rows have cursor_max.
+
+    sha256: of the whole file, kept where the file may grow.
+    """
 
     file: SourceFile
     rows_read: int = 0
     cursor_max: Any = None
     cursor_ties: int = 0
+    sha256: str | None = None
 
 
 @dataclass
@@ -153,16 +157,17 @@ def _enter_files(connection: Connection, package: Package) -> None:
     try:
         connection.cursor().executemany(
             "insert into lakebed.loaded_file (table_name, path, version, load_id, rows_read,"
-            " cursor_max, cursor_ties) values (%s, %s, %s, %s, %s, %s, %s)",
+            " cursor_max, cursor_ties, sha256) values (%s, %s, %s, %s, %s, %s, %s, %s)",
             [
                 (
                     package.table.name,
-                    read.file.path,
+                    read.file.name,
                     read.file.version,
                     package.load_id,
                     read.rows_read,
                     format_cursor(read.cursor_max),
                     read.cursor_ties,
+                    read.sha256,
                 )
                 for read in package.files
             ],
@@ -180,7 +185,14 @@ def _write(connection: Connection, package: Package, parquet: Path | None, on_st
     target = sql.Identifier("public", package.table.name)
     rows = 0
     if package.table.write_mode == "append":
-        rows = _copy(connection, package.table, target, parquet)
+        try:
+            rows = _copy(connection, package.table, target, parquet)
+        except psycopg.errors.UniqueViolation as error:
+            raise LoadConflictError(
+                f"{package.table.name}: a key is delivered that the table has already "
+                f"({error.diag.message_detail}); nothing was loaded. An appended table takes a key "
+                "once: use write_mode='merge', or leave the key out"
+            ) from error
     elif _is_empty(connection, package):
         rows = _copy_unless_doubled(connection, package.table, target, parquet)
     if rows:

@@ -21,7 +21,7 @@ from platform_assets.models.model import Model, ModelError, ModelSet, SqlTest
 from platform_assets.models.parser import load_models
 from platform_assets.models.schemas import model_error
 from platform_assets.platform import Platform
-from platform_assets.tiering.move import make_durable
+from resources.durable import make_durable, reserve, unfinished
 from resources.postgres import Connection
 
 
@@ -58,6 +58,16 @@ class Offending:
     rows: int
     columns: tuple[str, ...]
     examples: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class _Output:
+    """What a model's SQL came to; rows and file are None for a view."""
+
+    generation: int
+    columns: tuple[tuple[str, str], ...]
+    rows: int | None = None
+    file: Path | None = None
 
 
 def models_of(platform: Platform) -> ModelSet:
@@ -100,18 +110,18 @@ def build_model(platform: Platform, model: Model) -> Built:
         try:
             with platform.lake.session() as session:
                 session.prune(model.sql)
-                rows, columns, file = _run(session.connection, platform, model, generation)
+                out = _run(session.connection, platform, model, generation)
         except duckdb.Error as error:
             raise model_error(model, error) from error
-        size = file.stat().st_size if file else None
-        path = str(file.relative_to(platform.lake.root)) if file else None
-        _publish(connection, model, generation, path, rows, size)
+        size = out.file.stat().st_size if out.file else None
+        path = str(out.file.relative_to(platform.lake.root)) if out.file else None
+        _publish(connection, model, out.generation, path, out.rows, size)
     return Built(
         model.name,
         model.materialized,
-        generation,
-        columns,
-        rows,
+        out.generation,
+        out.columns,
+        out.rows,
         size,
         time.monotonic() - started,
     )
@@ -154,25 +164,26 @@ def _build_and_test(platform: Platform, models: ModelSet, model: Model) -> Build
 
 def _run(
     connection: duckdb.DuckDBPyConnection, platform: Platform, model: Model, generation: int
-) -> tuple[int | None, tuple[tuple[str, str], ...], Path | None]:
+) -> _Output:
     described = connection.execute(f"describe {model.sql}").fetchall()
     columns = tuple((name, kind) for name, kind, *_ in described)
     if model.materialized == "view":
-        return None, columns, None
-    file = platform.lake.root / model_path(model.group, model.name, generation)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_suffix(".parquet.tmp")
+        return _Output(generation, columns)
+    root = platform.lake.root
+    generation, file = reserve(
+        lambda number: root / model_path(model.group, model.name, number), generation
+    )
     try:
         copy = sql.SQL("copy ({}\n) to {} (format parquet, compression zstd)").format(
             sql.SQL(model.sql),
-            sql.Literal(str(unfinished)),
+            sql.Literal(str(unfinished(file))),
         )
         count = connection.execute(copy.as_string()).fetchall()[0][0]
-        make_durable(unfinished, file, platform.lake.root)
+        make_durable(unfinished(file), file, root)
     except BaseException:
-        unfinished.unlink(missing_ok=True)
+        unfinished(file).unlink(missing_ok=True)
         raise
-    return int(count), columns, file
+    return _Output(generation, columns, int(count), file)
 
 
 def _next_generation(connection: Connection, name: str) -> int:

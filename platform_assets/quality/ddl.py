@@ -5,8 +5,9 @@ Nothing is altered silently: a table that differs from its contract is refused w
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -110,14 +111,38 @@ def is_partitioned(connection: Connection, name: str) -> bool:
     return row is not None and bool(row[0])
 
 
+COLUMNS_QUERY = """\
+select attname::text as name, format_type(atttypid, atttypmod) as kind, attnotnull
+from pg_attribute
+where attrelid = to_regclass('public.' || quote_ident({}))
+  and attnum > 0 and not attisdropped
+order by attnum"""
+"""Name, type and NOT NULL of each column of a table; its name goes into the braces."""
+
+
 def check_drift(connection: Connection, table: SourceTable) -> None:
     """Compare the table in PostgreSQL with its contract. Raises DriftError."""
-    rows = connection.execute(
-        "select attname, format_type(atttypid, atttypmod), attnotnull from pg_attribute"
-        " where attrelid = to_regclass(quote_ident('public') || '.' || quote_ident(%s))"
-        " and attnum > 0 and not attisdropped order by attnum",
-        [table.name],
-    ).fetchall()
+    query = sql.SQL(COLUMNS_QUERY).format(sql.Literal(table.name))
+    rows = connection.execute(query).fetchall()
+    wrong = differences(table, rows)
+    known = set(table.column_names)
+    wrong += [
+        f"column {name} is NOT NULL and not in the contract"
+        for name, _, not_null in rows
+        if not_null and name not in known
+    ]
+    if table.write_mode == "merge" and not _has_unique_key(connection, table):
+        key = ", ".join(table.key)
+        wrong.append(f"it has no primary key or unique index on ({key}), which a merge needs")
+    if wrong:
+        raise DriftError(
+            f"table public.{table.name} differs from its contract: {'; '.join(wrong)}. "
+            "ALTER the table or change its table file, then run the load again."
+        )
+
+
+def differences(table: SourceTable, rows: Sequence[Sequence[Any]]) -> list[str]:
+    """Say in words where the contract's columns are not as the rows of COLUMNS_QUERY tell."""
     there = {name: (kind, not_null) for name, kind, not_null in rows}
     wrong = []
     for column in table.columns:
@@ -129,20 +154,7 @@ def check_drift(connection: Connection, table: SourceTable) -> None:
             wrong.append(f"column {column.name} is {kind}, the contract says {column.postgres}")
         elif not_null and column.nullable:
             wrong.append(f"column {column.name} is NOT NULL, the contract lets it be null")
-    known = set(table.column_names)
-    wrong += [
-        f"column {name} is NOT NULL and not in the contract"
-        for name, (_, not_null) in there.items()
-        if not_null and name not in known
-    ]
-    if table.write_mode == "merge" and not _has_unique_key(connection, table):
-        key = ", ".join(table.key)
-        wrong.append(f"it has no primary key or unique index on ({key}), which a merge needs")
-    if wrong:
-        raise DriftError(
-            f"table public.{table.name} differs from its contract: {'; '.join(wrong)}. "
-            "ALTER the table or change its table file, then run the load again."
-        )
+    return wrong
 
 
 def _has_unique_key(connection: Connection, table: SourceTable) -> bool:

@@ -14,7 +14,7 @@ import duckdb
 from psycopg import sql
 
 from platform_assets.platform import Platform
-from platform_assets.tiering.move import make_durable
+from resources.durable import make_durable
 
 LOCK = "lakebed.catalog"
 

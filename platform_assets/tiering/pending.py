@@ -40,14 +40,16 @@ def with_hot_rows(
     if not windows:
         return []
     query = sql.SQL(
-        "select w.lower from unnest(%s::timestamptz[], %s::timestamptz[]) as w (lower, upper)"
+        "select w.lower from unnest({lowers}::timestamptz[], {uppers}::timestamptz[])"
+        " as w (lower, upper)"
         " where exists (select from {table} h where h.{time} >= w.lower and h.{time} < w.upper)"
     ).format(
-        table=sql.Identifier("public", table.name), time=sql.Identifier(table.partitioned.column)
+        table=sql.Identifier("public", table.name),
+        time=sql.Identifier(table.partitioned.column),
+        lowers=[window.lower.isoformat() for window in windows],
+        uppers=[window.upper.isoformat() for window in windows],
     )
-    lowers = [window.lower for window in windows]
-    uppers = [window.upper for window in windows]
-    found = {row[0] for row in connection.execute(query, [lowers, uppers])}
+    found = {row[0] for row in connection.execute(query)}
     return [window for window in windows if window.lower in found]
 
 

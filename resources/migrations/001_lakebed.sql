@@ -31,8 +31,11 @@ create table lakebed.loaded_file (
     rows_read   bigint not null,
     cursor_max  text,
     cursor_ties bigint not null default 0,
+    sha256      text,
     primary key (table_name, path, version)
 );
+comment on column lakebed.loaded_file.path is 'relative to LAKEBED_DATA where it lies there';
+comment on column lakebed.loaded_file.sha256 is 'of the whole file, where it may grow';
 comment on column lakebed.loaded_file.version is 'size in bytes and modification time in ns, as size-mtime';
 comment on column lakebed.loaded_file.cursor_ties is 'how many rows of the file had cursor_max';
 

@@ -153,7 +153,7 @@ def test_a_load_reports_each_table_and_a_second_one_says_nothing_new(empty: Lake
     assert first.code == 0
     lines = {line.split()[0]: line.split()[1:] for line in first.out.splitlines()}
     assert lines["table"][:7] == (
-        "files read inserted updated unchanged superseded rejected".split()
+        ["files", "read", "inserted", "updated", "unchanged", "superseded", "rejected"]
     )
     assert lines["flights"][:7] == ["12", "336,776", "336,776", "0", "0", "0", "0"]
     assert lines["weather"][:7] == ["12", "26,115", "26,115", "0", "0", "0", "0"]
@@ -175,7 +175,7 @@ def test_a_refused_file_is_named_exits_with_1_and_leaves_stdout_to_the_json(
     weather, airlines = json.loads(said.out)
     assert (weather["files"], airlines["inserted"]) == (11, 16)
     assert [refused["path"] for refused in weather["refused"]] == [str(bad)]
-    assert f"error: 1 not loaded:\n  weather: {bad}: it cannot be read" in said.err
+    assert f"error: 1 not loaded:\n  weather: {bad}: its header cannot be read" in said.err
 
 
 def test_one_table_that_cannot_be_loaded_keeps_no_other_from_it(empty: Lakebed) -> None:
@@ -229,17 +229,9 @@ def test_flights_are_counted_alike_before_and_after_they_move(lakebed: Lakebed) 
 def test_named_partitions_move_in_order_and_an_empty_one_says_so(lakebed: Lakebed) -> None:
     said = lakebed("move", "flights", "--partition", "2013-12", "--partition", "2013-02", "--json")
     assert said.code == 0
-    assert [(m["partition_key"], m["generation"], m["moved"]) for m in json.loads(said.out)] == [
-        ("2013-02", 1, 24_936),
-        (
-            "2013-12",
-            1,
-            lakebed.rows(
-                "from read_parquet('%s/*/*/month=12/*')" % (lakebed.home / "lake")
-                + " select count(*) n"
-            )[0]["n"],
-        ),
-    ]
+    february, december = json.loads(said.out)
+    assert [m["partition_key"] for m in (february, december)] == ["2013-02", "2013-12"]
+    assert [m["rows"] for m in (february, december)] == [24_936, 28_191]
     again = lakebed("move", "flights", "--partition", "2013-02")
     assert (again.code, again.out) == (0, "")
     assert again.err == "flights 2013-02: no hot rows, nothing to move\n"
@@ -255,11 +247,12 @@ def test_a_partition_that_cannot_move_leaves_the_others_moved(lakebed: Lakebed) 
             " sched_arr_time, distance) values ('2013-01-05', 'UA', 9999, 'JFK', 'SFO', 1, 2, 3)"
         )
     said = lakebed("move", "flights", "--partition", "2013-01", "--partition", "2013-02", "--json")
-    assert said.code == 1
+    assert said.code == 1, said.err
     good, bad = json.loads(said.out)
     assert (good["partition_key"], good["moved"]) == ("2013-02", 24_936)
     assert bad["partition_key"] == "2013-01"
-    assert "error: 1 not moved:\n  flights 2013-01:" in said.err
+    assert "\n  flights 2013-01: " in said.err
+    assert "\n  the catalog file could not be written: " in said.err
 
 
 def test_models_are_built_and_named_ones_alone(lakebed: Lakebed) -> None:
@@ -279,10 +272,7 @@ def test_the_three_formats_tell_the_same_rows(lakebed: Lakebed) -> None:
     assert len(as_json) == 16
     assert as_csv[0] == ["carrier", "name"]
     assert [tuple(row) for row in as_csv[1:]] == as_json
-    assert [tuple(line.split(maxsplit=1)) for line in table[2:]] == [
-        (carrier, f"{name} ".rstrip().ljust(len(table[2].split(maxsplit=1)[1])))
-        for carrier, name in as_json
-    ]
+    assert [tuple(line.strip().split(maxsplit=1)) for line in table[2:]] == as_json
 
 
 def test_json_holds_times_as_iso_and_loses_no_column_and_no_value(lakebed: Lakebed) -> None:
