@@ -14,15 +14,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from psycopg import sql
+
+import resources.lake
 from platform_assets.ingest import transaction
 from platform_assets.ingest.load import load_table
 from platform_assets.partitions import window_for_key
 from platform_assets.platform import Platform, open_platform
 from platform_assets.tiering.fingerprint import fingerprint_query, read_fingerprint
 from platform_assets.tiering.move import Moved, _Mover, move
-from psycopg import sql
-
-import resources.lake
 from resources.lake import Lake
 from resources.settings import Settings
 

@@ -256,7 +256,8 @@ class _Mover:
         copy = sql.SQL(
             "copy (select * from ({rows}) order by {sort}) to {file} (format parquet,"
             " use_tmp_file false, compression {compression}, row_group_size {group}{encoding},"
-            " kv_metadata {{ lakebed_table: {table}, lakebed_partition: {key}, lakebed_columns: {columns}}})"
+            " kv_metadata {{ lakebed_table: {table}, lakebed_partition: {key},"
+            " lakebed_columns: {columns}}})"
         ).format(
             rows=rows,
             sort=sql.SQL(", ").join(sql.Identifier(name) for name in sort),

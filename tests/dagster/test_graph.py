@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,7 +18,7 @@ import psycopg
 import pytest
 
 from platform_assets.build import build_defs
-from platform_assets.catalog import SourceTable, load_tables
+from platform_assets.catalog import Grain, SourceTable, load_tables
 from platform_assets.models.model import ModelSet
 from resources import embedded
 from resources.settings import PACKAGE_ROOT, Settings

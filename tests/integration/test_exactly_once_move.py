@@ -29,7 +29,7 @@ PAUSES = [(0.0, 0.0), (0.15, 0.15)]
 def loaded(
     server: Server, migrated: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """The name of a database into which the demo's flights and weather were loaded, nothing moved."""
+    """The name of a database with the demo's flights and weather loaded, nothing moved."""
     name = server.create(migrated)
     settings = demo_settings(tmp_path_factory.mktemp("demo"), server.url_of(name))
     write_demo_files(settings.data)

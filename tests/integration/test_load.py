@@ -15,7 +15,7 @@ import pytest
 
 from platform_assets.catalog import ParquetFiles, SourceTable
 from platform_assets.ingest.load import LoadReport, load_table
-from platform_assets.platform import Platform
+from platform_assets.platform import Platform, open_platform
 from tests.processes import move_key
 
 START = datetime(2024, 2, 1, tzinfo=UTC)
@@ -248,3 +248,44 @@ def test_an_absolute_glob_is_searched_where_it_points(
     (tmp_path / "x").mkdir()
     readings([(0, "a", 1.0, 1)]).write_parquet(tmp_path / "x" / "1.parquet")
     assert load(platform, "readings").inserted == 1
+
+
+GROWN = "at,sensor,value,number\n2024-01-01T00:00:00Z,a,1.0,1\n2024-01-01T01:00:00Z,b,1.0,2\n"
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "problem"),
+    [
+        (GROWN, GROWN.replace(",1\n", ",9\n"), "does not begin as it did"),
+        (GROWN, GROWN[:-10], "does not begin as it did"),
+        (GROWN + "2024-01-01T02:00:00Z,a,1.0,12", "34\n", "not yet finished"),
+    ],
+    ids=["corrected", "cut", "a torn last line"],
+)
+def test_a_csv_that_was_not_only_added_to_is_refused(
+    platform_of: Callable[..., Platform], first: str, then: str, problem: str
+) -> None:
+    from platform_assets.catalog import CsvFiles
+    from tests.tables.readings import readings as declared
+
+    platform = platform_of(replace(declared, source=CsvFiles(glob="*.csv")))
+    file = platform.settings.data / "1.csv"
+    file.write_text(first)
+    load(platform, "readings")
+    before = numbers(platform)
+    file.write_text(first + then if problem == "not yet finished" else then)
+    report = load(platform, "readings")
+    assert [problem in refused.problem for refused in report.refused] == [True]
+    assert numbers(platform) == before
+
+
+def test_data_that_are_mounted_elsewhere_are_not_loaded_again(
+    platform: Platform,
+) -> None:
+    deliver(platform, "readings/1.parquet", readings([(0, "a", 1.0, 1)]))
+    assert load(platform, "readings").inserted == 1
+    elsewhere = platform.settings.data.with_name("elsewhere")
+    platform.settings.data.rename(elsewhere)
+    moved = open_platform(replace(platform.settings, data=elsewhere), platform.tables)
+    assert load(moved, "readings").load_id is None
+    assert numbers(platform) == [1]

@@ -166,7 +166,8 @@ def prepared(platform: Platform) -> Platform:
 def insert(platform: Platform, *ids: int, note: str = "first") -> None:
     with platform.postgres.connect() as connection:
         connection.cursor().executemany(
-            "insert into events values ('2024-02-01Z'::timestamptz + %s * interval '1 hour', %s, %s)",
+            "insert into events"
+            " values ('2024-02-01Z'::timestamptz + %s * interval '1 hour', %s, %s)",
             [(id, id, note) for id in ids],
         )
 
@@ -357,7 +358,7 @@ def test_a_damaged_cold_file_stops_the_fold_and_keeps_the_late_rows(keyless: Pla
     file = keyless.lake.root / str(moved.path)
     pl.read_parquet(file, hive_partitioning=False).head(9).write_parquet(file)
     insert(keyless, 50)
-    with pytest.raises(VerificationError, match="not what the manifest says.*9 rows against 10"):
+    with pytest.raises(VerificationError, match=r"not what the manifest says.*9 rows against 10"):
         move_key(keyless, "events", "2024-02")
     assert manifest(keyless) == [(1, 10, True)]
     assert hot_rows(keyless) == 1
@@ -445,3 +446,19 @@ def test_a_server_that_goes_away_in_the_middle_moves_nothing(keyless: Platform) 
         move_key(keyless, "events", "2024-02", on_step=cut)
     assert manifest(keyless) == []
     assert len(seen(keyless)) == 10
+
+
+def test_rows_that_a_trigger_keeps_stop_the_move(keyless: Platform) -> None:
+    body = "begin return null; end"
+    run(keyless, f"create function keep() returns trigger language plpgsql as '{body}'")
+    run(keyless, "create trigger keep before delete on events for each row execute function keep()")
+    with pytest.raises(MoveError, match="10 rows were not deleted"):
+        move_key(keyless, "events", "2024-02")
+    assert (manifest(keyless), hot_rows(keyless)) == ([], 10)
+
+
+def test_a_column_that_the_contract_does_not_know_stops_the_move(keyless: Platform) -> None:
+    run(keyless, "alter table events add column extra text")
+    with pytest.raises(MoveError, match="extra is not in the contract"):
+        move_key(keyless, "events", "2024-02")
+    assert (manifest(keyless), hot_rows(keyless)) == ([], 10)

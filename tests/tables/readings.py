@@ -23,6 +23,7 @@ readings = SourceTable(
     model=Reading,
     source=ParquetFiles(glob="readings/*.parquet"),
     cursor="at",
+    changed_files="grown",
     partitioning=Partitioning(
         column="at", grain=Grain.MONTH, start=datetime(2024, 1, 1, tzinfo=UTC)
     ),

@@ -101,7 +101,11 @@ def by(**fields: Any) -> Partitioning:
         ({"write_mode": "merge"}, "write_mode", r"key=\(\.\.\.\)"),
         ({"write_mode": "upsert", "key": ("id",)}, "write_mode", "append"),
         ({"changed_files": "reload"}, "changed_files", "merge"),
-        ({"changed_files": "cursor"}, "changed_files", "cursor"),
+        (
+            {"changed_files": "grown", "source": ParquetFiles(glob="*.parquet")},
+            "changed_files",
+            "cursor",
+        ),
         ({"changed_files": "guess"}, "changed_files", "refuse"),
         ({"new_columns": "evolve"}, "new_columns", "freeze"),
         ({"reject_share": 1.5}, "reject_share", "between 0 and 1"),
@@ -154,7 +158,8 @@ def test_a_spec_that_makes_sense_is_frozen() -> None:
 
 def test_what_happens_to_changed_files_follows_from_the_write_mode() -> None:
     assert table().changed_files == "refuse"
-    assert table(cursor="at").changed_files == "cursor"
+    assert table(cursor="at", source=ParquetFiles(glob="*.parquet")).changed_files == "refuse"
+    assert table(source=CsvFiles(glob="*.csv")).changed_files == "grown"
     assert table(key=("id",), write_mode="merge").changed_files == "reload"
 
 

@@ -16,7 +16,7 @@ from platform_assets.ingest.contract import Checked, check, columns_to_read, to_
 from platform_assets.ingest.files import Batch, SourceFile, SourceFileError
 from platform_assets.ingest.transaction import format_cursor, parse_cursor
 
-FILE = SourceFile("f.csv", "1-1", 1)
+FILE = SourceFile("f.csv", "1-1", 1, "f.csv")
 START = datetime(2024, 1, 1, tzinfo=UTC)
 
 
@@ -171,7 +171,7 @@ def test_a_nested_column_refuses_the_file() -> None:
 
 
 def test_a_missing_column_refuses_the_file() -> None:
-    with pytest.raises(SourceFileError, match="'kind' is missing.*at, id, value"):
+    with pytest.raises(SourceFileError, match=r"'kind' is missing.*at, id, value"):
         columns_to_read(table(), FILE, ["at", "id", "value"])
 
 

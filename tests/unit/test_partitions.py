@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -53,7 +54,7 @@ def test_windows_between_leave_no_gap_and_no_overlap(
         return
     assert windows[0].lower <= lower
     assert windows[-1].upper >= upper
-    assert all(a.upper == b.lower for a, b in zip(windows, windows[1:], strict=False))
+    assert all(a.upper == b.lower for a, b in pairwise(windows))
 
 
 @pytest.mark.parametrize(
