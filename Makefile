@@ -42,7 +42,7 @@ $(READY): pyproject.toml requirements.lock
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit( \
 		"Lakebed needs Python 3.11 or newer, $(PYTHON) is %d.%d: make PYTHON=/path/to/python3.11 ..." % v[:2])'
-	@echo "Setting up .venv"
+	@echo "Setting up .venv (about a minute)"
 	@$(PYTHON) -m venv .venv >/dev/null 2>&1 || { $(PYTHON) -m venv --clear --without-pip .venv \
 		&& $(PYTHON) -m pip -qq --python $(BIN)/python install pip; }
 	@$(PIP) install -r requirements.lock

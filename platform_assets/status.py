@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, Literal
 
 from psycopg import sql
@@ -13,6 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from platform_assets.catalog import SourceTable
+from platform_assets.ingest.files import find_files
+from platform_assets.ingest.incremental import pending_files
 from platform_assets.platform import Platform
 from platform_assets.quality.ddl import relation_exists
 from platform_assets.tiering.policy import due
@@ -57,6 +60,7 @@ class PartitionStatus:
 class TableStatus:
     """One table. hot_rows is estimated where some leaf is too large to count.
 
+    waiting_files: those of the source that are in no load: new, or refused by the last one.
     lag_seconds: between the newest row's cursor and now; None where that cannot be told.
     """
 
@@ -75,6 +79,7 @@ class TableStatus:
     lag_seconds: float | None
     fresh: bool | None
     quarantined: int
+    waiting_files: tuple[str, ...]
     requests: int
 
 
@@ -97,7 +102,9 @@ def read_status(platform: Platform) -> PlatformStatus:
     now = platform.clock.now()
     with platform.postgres.connect() as connection:
         connection.execute("set transaction isolation level repeatable read read only")
-        tables = tuple(_table(connection, table, now) for table in platform.tables)
+        tables = tuple(
+            _table(connection, table, platform.settings.data, now) for table in platform.tables
+        )
     return PlatformStatus(now.isoformat(), platform.postgres.name, str(platform.lake.root), tables)
 
 
@@ -135,7 +142,7 @@ def _cells(table: TableStatus) -> Text:
     return text.append(f"  {first} to {last}: {words}", "dim")
 
 
-def _table(connection: Connection, table: SourceTable, now: datetime) -> TableStatus:
+def _table(connection: Connection, table: SourceTable, data: Path, now: datetime) -> TableStatus:
     exists = relation_exists(connection, table.name)
     counts, estimated = _hot_rows(connection, table) if exists else ({}, False)
     partitions = _partitions(connection, table, now, counts) if table.partitioning else ()
@@ -163,8 +170,16 @@ def _table(connection: Connection, table: SourceTable, now: datetime) -> TableSt
         if lag is None or not table.freshness
         else lag <= table.freshness.total_seconds(),
         quarantined=_count(connection, "rejected_row", table.name),
+        waiting_files=_waiting_files(connection, table, data),
         requests=_count(connection, "tier_request", table.name, "answered_at is null"),
     )
+
+
+def _waiting_files(connection: Connection, table: SourceTable, data: Path) -> tuple[str, ...]:
+    if table.source is None:
+        return ()
+    pending, refused = pending_files(connection, table, find_files(table.source, data))
+    return tuple(sorted([*(p.file.path for p in pending), *(r.path for r in refused)]))
 
 
 def _partitions(
@@ -274,8 +289,20 @@ def _lag(cursor: str | None, now: datetime) -> float | None:
 def details(status: PlatformStatus) -> Table:
     """Return a table of what else there is to know: loads, freshness, quarantine, requests."""
     table = Table(box=None)
-    for name in ("table", "last load", "rows", "newest row", "lag", "quarantine", "requests"):
-        table.add_column(name, justify="right" if name in ("rows", "quarantine") else "left")
+    for name in (
+        "table",
+        "last load (UTC)",
+        "rows read",
+        "newest row",
+        "lag",
+        "quarantine",
+        "files waiting",
+        "requests",
+    ):
+        table.add_column(
+            name,
+            justify="right" if name in ("rows read", "quarantine", "files waiting") else "left",
+        )
     for found in status.tables:
         lag = "" if found.lag_seconds is None else str(timedelta(seconds=round(found.lag_seconds)))
         table.add_row(
@@ -285,6 +312,7 @@ def details(status: PlatformStatus) -> Table:
             (found.cursor or "")[:19],
             Text(lag, "red" if found.fresh is False else ""),
             f"{found.quarantined:,}" if found.quarantined else "",
+            str(len(found.waiting_files) or ""),
             str(found.requests or ""),
         )
     return table

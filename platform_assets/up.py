@@ -74,7 +74,7 @@ def run_up(
             processes.append(_start("daemon", daemon, environment, platform.settings.home))
             address = f"http://{'localhost' if host in LOCAL else host}:{port}"
             _wait_until_ready(f"http://{_reachable(host)}:{port}", processes)
-            console.print(f"Lakebed is up: [bold]{address}[/]   (Ctrl-C stops it)")
+            console.print(f"Lakebed is up: [bold]{address}/asset-groups[/]   (Ctrl-C stops it)")
             if host not in LOCAL:
                 console.print(
                     "[yellow]Whoever reaches this address can run anything here: the Dagster UI "

@@ -200,6 +200,7 @@ def _delete_before_the_commit(platform: Platform) -> None:
         time.sleep(0.3)
 
     _Mover._delete_hot = delete_elsewhere  # type: ignore[method-assign]
+    _Mover._check_gone = lambda self: None  # type: ignore[method-assign]
 
 
 def _truncate_the_leaf(platform: Platform) -> None:

@@ -15,6 +15,7 @@ from platform_assets.commands.errors import QueryError
 
 if TYPE_CHECKING:
     from platform_assets.commands.results import Format
+    from platform_assets.platform import Platform
     from resources.lake import ReadSession
 
 
@@ -42,10 +43,7 @@ def sql(query: str, form: Format | None, output: Path | None, explain: bool) -> 
             f"there is no folder {output.absolute().parent}", param_hint="--output"
         )
 
-    from platform_assets.platform import open_platform
-    from resources.settings import read_settings
-
-    platform = open_platform(read_settings())
+    platform = _opened()
     with platform.lake.session() as session, _clear_errors(session):
         if explain:
             _explain(session, text)
@@ -59,11 +57,9 @@ def status(as_json: bool) -> None:
     """Show where the rows are: each table and partition, hot, due, cold or late."""
     from rich.console import Console
 
-    from platform_assets.platform import open_platform
     from platform_assets.status import details, heat_map, read_status
-    from resources.settings import read_settings
 
-    platform = open_platform(read_settings())
+    platform = _opened()
     found = read_status(platform)
     if as_json:
         click.echo(json.dumps(found.to_json(), indent=2))
@@ -86,10 +82,7 @@ def status(as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def rejects(name: str, limit: int, as_json: bool) -> None:
     """Show the quarantine of a table: bad rows with file, row number and reason."""
-    from platform_assets.platform import open_platform
-    from resources.settings import read_settings
-
-    platform = open_platform(read_settings())
+    platform = _opened()
     table = platform.table(name)
     with platform.postgres.connect() as connection:
         cursor = connection.execute(
@@ -114,6 +107,20 @@ def rejects(name: str, limit: int, as_json: bool) -> None:
         click.echo(f"    {json.dumps(row['source_row'], ensure_ascii=False)}")
     if of_rows > len(rows):
         click.echo(f"{of_rows - len(rows):,} more; see --limit", err=True)
+
+
+def _opened() -> Platform:
+    """Open the platform for reading: a home that is not there is a mistake, not a new one."""
+    from platform_assets.platform import open_platform
+    from resources.settings import SettingsError, read_settings
+
+    settings = read_settings()
+    if settings.postgres_url is None and not settings.home.is_dir():
+        raise SettingsError(
+            f"there is no home {settings.home}; set LAKEBED_HOME, go to its folder, "
+            "or make one with `lakebed demo` or `lakebed load`"
+        )
+    return open_platform(settings)
 
 
 def _format_of(output: Path | None) -> Format:

@@ -149,7 +149,10 @@ def _build_and_test(platform: Platform, models: ModelSet, model: Model) -> Build
         for test in models.tests_of(model.name):
             offending = run_test(platform, test)
             if offending.rows and test.severity == "error":
-                problems.append(f"test {test.name}: {offending.rows} rows that should not be there")
+                rows = "; ".join(", ".join(row) for row in offending.examples[:3])
+                problems.append(
+                    f"test {test.name}: {offending.rows} rows that should not be there: {rows}"
+                )
     except ModelError as error:
         return BuildResult(model.name, model.materialized, error=str(error))
     return BuildResult(

@@ -216,4 +216,4 @@ def test_dg_checks_and_lists_the_definitions(
     listed = json.loads(run(["dg", "list", "defs", "--json"], PACKAGE_ROOT, quiet_environment))
     keys = {key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys()}
     assert {asset["asset_key"] for asset in listed["assets"]} == keys
-    assert len(listed["sensors"]) == 4
+    assert len(listed["sensors"]) == 5

@@ -56,6 +56,16 @@ class Ticks:
         return not known
 
 
+@dataclass
+class DueTicks:
+    """The sensors of all tables with due partitions, asked one after the other."""
+
+    sensors: tuple[Ticks, ...]
+
+    def ask(self) -> list[dg.RunRequest]:
+        return [request for sensor in self.sensors for request in sensor.ask()]
+
+
 def keys_of(requests: list[dg.RunRequest]) -> list[str]:
     return [key.to_user_string() for request in requests for key in request.asset_selection or ()]
 
@@ -77,8 +87,8 @@ def files(project: Project) -> Ticks:
 
 
 @pytest.fixture
-def due(project: Project) -> Ticks:
-    return Ticks(project, "due_readings")
+def due(project: Project) -> DueTicks:
+    return DueTicks((Ticks(project, "due_accounts"), Ticks(project, "due_readings")))
 
 
 def test_no_file_asks_for_no_load(files: Ticks) -> None:
@@ -153,7 +163,7 @@ def test_a_cursor_that_was_reset_asks_for_nothing_twice(
 
 
 def test_due_partitions_are_asked_for_as_ranges_and_only_while_they_have_hot_rows(
-    project: Project, due: Ticks
+    project: Project, due: DueTicks
 ) -> None:
     assert due.ask() == []
     project.deliver_readings("1.parquet")
@@ -175,7 +185,7 @@ def test_due_partitions_are_asked_for_as_ranges_and_only_while_they_have_hot_row
 
 
 def test_a_table_is_left_alone_while_a_move_of_it_runs_or_waits(
-    project: Project, due: Ticks
+    project: Project, due: DueTicks
 ) -> None:
     project.deliver_readings("1.parquet")
     project.deliver_accounts("1.csv", 1)
@@ -191,7 +201,7 @@ def test_a_table_is_left_alone_while_a_move_of_it_runs_or_waits(
 
 
 def test_a_table_whose_move_failed_is_left_alone_for_a_while(
-    project: Project, due: Ticks, monkeypatch: pytest.MonkeyPatch
+    project: Project, due: DueTicks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project.deliver_readings("1.parquet")
     project.run("hot/readings")
@@ -213,7 +223,7 @@ def test_a_table_whose_move_failed_is_left_alone_for_a_while(
     assert ranges_of(due.ask()) == [("readings", "2024-03", "2024-03")]
 
 
-def test_a_request_from_sql_is_moved_and_answered(project: Project, due: Ticks) -> None:
+def test_a_request_from_sql_is_moved_and_answered(project: Project, due: DueTicks) -> None:
     project.deliver_readings("1.parquet", rows=360)
     project.run("hot/readings")
     project.run("cold/readings", partitions=("2024-01", "2024-05"))
@@ -226,7 +236,7 @@ def test_a_request_from_sql_is_moved_and_answered(project: Project, due: Ticks) 
 
 
 def test_a_request_waits_for_its_answer_while_the_table_is_busy(
-    project: Project, due: Ticks
+    project: Project, due: DueTicks
 ) -> None:
     project.deliver_readings("1.parquet", first=330, rows=30)
     project.run("hot/readings")
