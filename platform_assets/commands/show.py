@@ -188,7 +188,15 @@ def _clear_errors(session: ReadSession) -> Iterator[None]:
 
 @contextmanager
 def _beside(output: Path) -> Iterator[TextIO]:
-    """Yield a file beside the output that is renamed when all is written."""
+    """Yield a file beside the output that is renamed when all is written.
+
+    What is no plain file, a pipe or a device, is written as it is; a link to one keeps its place.
+    """
+    output = output.resolve()
+    if output.exists() and not output.is_file():
+        with output.open("w", newline="", encoding="utf-8") as stream:
+            yield stream
+        return
     unfinished = output.with_name(f".{output.name}.part")
     try:
         with unfinished.open("w", newline="", encoding="utf-8") as stream:

@@ -405,6 +405,19 @@ def test_an_output_is_whole_or_not_there(lakebed: Lakebed) -> None:
     ] == ["out.csv"]
 
 
+def test_an_output_that_is_a_device_or_a_link_stays_one(lakebed: Lakebed) -> None:
+    target, link = lakebed.home / "target.csv", lakebed.home / "link.csv"
+    link.symlink_to(target)
+    assert lakebed("sql", "select 1 as n", "--output", str(link)).code == 0
+    assert (link.is_symlink(), target.read_text()) == (True, "n\n1\n")
+    pipe = lakebed.home / "pipe.csv"
+    os.mkfifo(pipe)
+    with subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE) as reader:
+        assert lakebed("sql", "select 2 as n", "--output", str(pipe)).code == 0
+        assert reader.communicate(timeout=10)[0] == b"n\n2\n"
+    assert pipe.is_fifo()
+
+
 def test_explain_says_how_many_cold_files_and_rows_are_read(lakebed: Lakebed) -> None:
     assert "no table with cold files is read" in lakebed("sql", COUNT, "--explain").out
     lakebed("move", "flights", "--due")
