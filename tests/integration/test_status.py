@@ -142,8 +142,8 @@ def test_what_is_large_is_estimated_and_said_to_be(
     found = of(platform)
     counts = {p.key: p.hot_rows for p in found.partitions if p.hot_rows}
     assert found.estimated
-    assert counts["2024-03"] == pytest.approx(60_000, rel=0.15)
-    assert counts["2024-06"] == pytest.approx(30_000, rel=0.15)
+    assert counts["2024-03"] == pytest.approx(60_000, rel=0.3)
+    assert counts["2024-06"] == pytest.approx(30_000, rel=0.3)
     if leaves:
         assert counts["2024-05"] == 70, "a small leaf is counted"
     assert any("~" in line and "readings" in line for line in shown(read_status(platform)))
