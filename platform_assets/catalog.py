@@ -1,96 +1,40 @@
 """The catalogue: what a source table is, and what is to be done with it.
 
 Everything here is frozen and checked when it is constructed: a table file that makes no sense
-cannot be imported, and the error names the table, the field and the way out. No dagster, no I/O
-but the reading of table files.
+cannot be imported, and the error names the table, the field and the way out. No dagster, no I/O.
 """
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
-import sys
-import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 from pandera.polars import DataFrameModel
 
 from platform_assets.keys import is_name
 from platform_assets.partitions import Grain as Grain
 from platform_assets.partitions import Window, window_of, windows_between
+from platform_assets.policies import (
+    ChangedFiles,
+    Compression,
+    NewColumns,
+    WriteMode,
+)
+from platform_assets.policies import Partitioning as Partitioning
+from platform_assets.policies import Tiering as Tiering
 from platform_assets.quality.schema import Column, SchemaError, columns_of
+from platform_assets.sources import CsvFiles as CsvFiles
+from platform_assets.sources import ParquetFiles as ParquetFiles
+from platform_assets.sources import Source
 
 MAX_IDENTIFIER_BYTES = 63
 SYSTEM_COLUMNS = frozenset({"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"})
 
-WriteMode = Literal["append", "merge"]
-NewColumns = Literal["freeze", "discard"]
-ChangedFiles = Literal["reload", "grown", "refuse"]
-Compression = Literal["zstd", "snappy", "lz4"]
-
 
 class TableError(ValueError):
     """A table that makes no sense; the text names the table, the field and the way out."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ParquetFiles:
-    """Parquet files that match a glob, relative to LAKEBED_DATA unless absolute."""
-
-    glob: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class CsvFiles:
-    """CSV files that match a glob, relative to LAKEBED_DATA unless absolute; also .gz and .zst.
-
-    null_strings: what stands for null, quoted or not.  A header line is expected.
-    """
-
-    glob: str
-    delimiter: str = ","
-    quote: str = '"'
-    null_strings: tuple[str, ...] = ("",)
-
-
-Source = ParquetFiles | CsvFiles
-
-
-@dataclass(frozen=True, kw_only=True)
-class Partitioning:
-    """How the table is cut by time.
-
-    column: a timestamp with time zone.  start: the first moment that can be partitioned; rows
-    before it are rejected.  end: the first moment after the last, for tables that are complete;
-    None where time goes on.
-    """
-
-    column: str
-    grain: Grain
-    start: datetime
-    end: datetime | None = None
-
-    def __post_init__(self) -> None:
-        """Take the grain by its name, such as "month", too."""
-        object.__setattr__(self, "grain", Grain(self.grain))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tiering:
-    """When partitions settle, and how their files are written.
-
-    hot_for: a partition is due when its end is older than this.  sort: column order of the rows
-    in the file; the time column where empty.
-    """
-
-    hot_for: timedelta
-    sort: tuple[str, ...] = ()
-    compression: Compression = "zstd"
-    row_group_rows: int = 122_880
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +81,7 @@ class SourceTable:
                 "reload"
                 if self.write_mode == "merge"
                 else "grown"
-                if isinstance(self.source, CsvFiles)
+                if self.source is not None and self.source.resumes == "bytes"
                 else "refuse"
             )
             object.__setattr__(self, "changed_files", default)
@@ -227,13 +171,9 @@ class SourceTable:
             )
 
     def _check_source(self) -> None:
-        if isinstance(self.source, CsvFiles):
-            if len(self.source.delimiter) != 1 or len(self.source.quote) != 1:
-                self._refuse("source", "delimiter and quote are one character each")
-            if self.source.delimiter == self.source.quote:
-                self._refuse("source", "delimiter and quote must differ")
-        if self.source is not None and not self.source.glob:
-            self._refuse("source", "the glob is empty; write one such as events/*.parquet")
+        problem = self.source.problem() if self.source is not None else None
+        if problem is not None:
+            self._refuse("source", problem)
 
     def _one_of(self, what: str, value: object, known: object) -> None:
         if value not in get_args(known):
@@ -261,8 +201,8 @@ class SourceTable:
             self._refuse(
                 "changed_files", "reload of an append table doubles rows; use merge or grown"
             )
-        parquet = isinstance(self.source, ParquetFiles)
-        if self.changed_files == "grown" and parquet and self.cursor is None:
+        by_bytes = self.source is None or self.source.resumes == "bytes"
+        if self.changed_files == "grown" and not by_bytes and self.cursor is None:
             self._refuse("changed_files", "'grown' needs a cursor; declare one, or use 'refuse'")
         if not 0 <= self.reject_share <= 1:
             self._refuse("reject_share", f"{self.reject_share} is no share between 0 and 1")
@@ -304,51 +244,3 @@ class SourceTable:
                 self._refuse(
                     "tiering.row_group_rows", "DuckDB's row groups hold at least 2048 rows"
                 )
-
-
-def load_tables(folder: Path) -> tuple[SourceTable, ...]:
-    """Import every table file of a folder; return their tables, sorted by name.
-
-    Files that begin with _ are left out. Raises TableError, naming the file.
-    """
-    tables: dict[str, tuple[SourceTable, Path]] = {}
-    for file in sorted(folder.glob("[!_]*.py")):
-        found = [value for value in _import(file).values() if isinstance(value, SourceTable)]
-        if not found:
-            raise TableError(f"{file} holds no SourceTable; a table file ends with one")
-        for table in found:
-            if table.name in tables:
-                raise TableError(
-                    f"table {table.name!r} is in {tables[table.name][1]} and in {file}"
-                )
-            tables[table.name] = (table, file)
-    return tuple(tables[name][0] for name in sorted(tables))
-
-
-def table_named(tables: tuple[SourceTable, ...], name: str) -> SourceTable:
-    """Return the table of this name. Raises TableError with the names that there are."""
-    for table in tables:
-        if table.name == name:
-            return table
-    known = ", ".join(table.name for table in tables) or "none"
-    raise TableError(f"there is no table {name!r}; there are: {known}")
-
-
-def _import(file: Path) -> dict[str, object]:
-    digest = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]
-    name = f"lakebed_table_{digest}_{file.stem}"
-    spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None:
-        raise TableError(f"{file} cannot be imported")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        sys.modules.pop(name, None)
-        last = traceback.extract_tb(error.__traceback__)
-        line = next((frame.lineno for frame in reversed(last) if frame.filename == str(file)), None)
-        if line is None and isinstance(error, SyntaxError):
-            line = error.lineno
-        raise TableError(f"{file}, line {line}: {error}") from error
-    return vars(module)

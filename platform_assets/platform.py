@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from platform_assets.catalog import SourceTable, load_tables, table_named
+from platform_assets.catalog import SourceTable
+from platform_assets.table_files import load_tables, table_named
 from resources.clock import Clock
 from resources.lake import Lake, LakeTable
 from resources.postgres import Postgres

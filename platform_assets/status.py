@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any, Literal
 
 from psycopg import sql
@@ -14,12 +13,13 @@ from rich.table import Table
 from rich.text import Text
 
 from platform_assets.catalog import SourceTable
-from platform_assets.ingest.files import find_files
 from platform_assets.ingest.incremental import pending_files
+from platform_assets.ingest.sources.readers import reader_of
 from platform_assets.platform import Platform
 from platform_assets.quality.ddl import relation_exists
 from platform_assets.tiering.policy import due
 from resources.postgres import Connection
+from resources.settings import Settings
 
 State = Literal["hot", "due", "cold", "late", "empty"]
 """hot; due: hot and past its policy; cold; late: cold, with hot rows to be folded in; empty."""
@@ -103,7 +103,7 @@ def read_status(platform: Platform) -> PlatformStatus:
     with platform.postgres.connect() as connection:
         connection.execute("set transaction isolation level repeatable read read only")
         tables = tuple(
-            _table(connection, table, platform.settings.data, now) for table in platform.tables
+            _table(connection, table, platform.settings, now) for table in platform.tables
         )
     return PlatformStatus(now.isoformat(), platform.postgres.name, str(platform.lake.root), tables)
 
@@ -142,7 +142,9 @@ def _cells(table: TableStatus) -> Text:
     return text.append(f"  {first} to {last}: {words}", "dim")
 
 
-def _table(connection: Connection, table: SourceTable, data: Path, now: datetime) -> TableStatus:
+def _table(
+    connection: Connection, table: SourceTable, settings: Settings, now: datetime
+) -> TableStatus:
     exists = relation_exists(connection, table.name)
     counts, estimated = _hot_rows(connection, table) if exists else ({}, False)
     partitions = _partitions(connection, table, now, counts) if table.partitioning else ()
@@ -170,15 +172,17 @@ def _table(connection: Connection, table: SourceTable, data: Path, now: datetime
         if lag is None or not table.freshness
         else lag <= table.freshness.total_seconds(),
         quarantined=_count(connection, "rejected_row", table.name),
-        waiting_files=_waiting_files(connection, table, data),
+        waiting_files=_waiting_files(connection, table, settings),
         requests=_count(connection, "tier_request", table.name, "answered_at is null"),
     )
 
 
-def _waiting_files(connection: Connection, table: SourceTable, data: Path) -> tuple[str, ...]:
+def _waiting_files(
+    connection: Connection, table: SourceTable, settings: Settings
+) -> tuple[str, ...]:
     if table.source is None:
         return ()
-    pending, refused = pending_files(connection, table, find_files(table.source, data))
+    pending, refused = pending_files(connection, table, reader_of(table.source, settings).find())
     return tuple(sorted([*(p.file.path for p in pending), *(r.path for r in refused)]))
 
 

@@ -7,8 +7,9 @@ import dagster as dg
 
 from platform_assets.automation.alerts import post_alert
 from platform_assets.catalog import SourceTable
-from platform_assets.ingest.files import SourceFile, find_files
 from platform_assets.ingest.incremental import new_files_of
+from platform_assets.ingest.sources.reader import SourceItem
+from platform_assets.ingest.sources.readers import reader_of
 from platform_assets.keys import cold_key, hot_key, source_key
 from platform_assets.platform import Platform
 from platform_assets.tiering.pending import answer_requests, ranges, waiting
@@ -36,7 +37,7 @@ def new_files_sensor(platform: Platform, tables: list[SourceTable]) -> dg.Sensor
         requests, observations = [], []
         with platform.postgres.connect(autocommit=True) as connection:
             for table in tables:
-                files = find_files(table.sourced, platform.settings.data)
+                files = reader_of(table.sourced, platform.settings).find()
                 if files and seen.get(table.name) != _digest(files):
                     seen[table.name] = _digest(files)
                     observations.append(_observation(table, files))
@@ -116,12 +117,12 @@ def failure_sensor(platform: Platform) -> dg.SensorDefinition:
     return alert_on_failure
 
 
-def _digest(files: list[SourceFile]) -> str:
+def _digest(files: list[SourceItem]) -> str:
     text = "\n".join(f"{file.path}\t{file.version}" for file in files)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _observation(table: SourceTable, files: list[SourceFile]) -> dg.AssetObservation:
+def _observation(table: SourceTable, files: list[SourceItem]) -> dg.AssetObservation:
     return dg.AssetObservation(
         asset_key=dg.AssetKey(source_key(table.name)),
         metadata={

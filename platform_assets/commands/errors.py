@@ -18,7 +18,7 @@ EXIT_CODES = {
     "platform_assets.commands.errors.QueryError": FAILED,
     "platform_assets.demo_files.DemoDataError": FAILED,
     "platform_assets.ingest.load.LoadBusyError": FAILED,
-    "platform_assets.ingest.transaction.LoadConflictError": FAILED,
+    "platform_assets.ingest.writers.LoadConflictError": FAILED,
     "platform_assets.quality.ddl.DriftError": FAILED,
     "platform_assets.tiering.move.MoveError": FAILED,
     "platform_assets.up.UpError": FAILED,

@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from platform_assets.catalog import ParquetFiles, SourceTable
+from platform_assets.catalog import SourceTable
 from platform_assets.ingest.incremental import last_load_of
 from platform_assets.ingest.load import LoadReport, load_table
 from platform_assets.keys import hot_key, source_key
@@ -21,12 +21,11 @@ from platform_assets.quality.checks import (
 
 def source_spec(platform: Platform, table: SourceTable) -> dg.AssetSpec:
     """Return the external asset of a table's source files."""
-    kind = "parquet" if isinstance(table.sourced, ParquetFiles) else "csv"
     return dg.AssetSpec(
         source_key(table.name),
-        description=f"Files `{table.sourced.glob}` as the source delivers them.",
+        description=f"{table.sourced.title}, as the source delivers them.".capitalize(),
         group_name="source",
-        kinds={kind, "file"},
+        kinds={table.sourced.kind, "file"},
         owners=_owners(table),
         metadata={"glob": str(platform.settings.data / table.sourced.glob)},
     )

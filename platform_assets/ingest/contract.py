@@ -20,7 +20,7 @@ from polars import selectors
 
 from platform_assets.catalog import SourceTable
 from platform_assets.ingest.casts import cast
-from platform_assets.ingest.files import Batch, SourceFile, SourceFileError
+from platform_assets.ingest.sources.reader import Batch, SourceError, SourceItem
 from platform_assets.quality.schema import arrow_schema
 
 
@@ -43,18 +43,18 @@ class Checked:
     rejects: list[Reject]
 
 
-def columns_to_read(table: SourceTable, file: SourceFile, there: Sequence[str]) -> list[str]:
-    """Return which of a file's columns are read. Raises SourceFileError on a broken contract."""
+def columns_to_read(table: SourceTable, file: SourceItem, there: Sequence[str]) -> list[str]:
+    """Return which of a file's columns are read. Raises SourceError on a broken contract."""
     missing = [name for name in table.column_names if name not in there]
     if missing:
-        raise SourceFileError(
+        raise SourceError(
             file.path,
             f"column {missing[0]!r} is missing (the file has: {', '.join(there)}); "
             "deliver the file again, or change the table file",
         )
     unknown = [n for n in there if n not in table.column_names and n not in table.ignored]
     if unknown and table.new_columns == "freeze":
-        raise SourceFileError(
+        raise SourceError(
             file.path,
             f"column {unknown[0]!r} is not in the contract of {table.name}; add it to the model, "
             f"to ignored=(...), or set new_columns='discard'",
@@ -62,8 +62,8 @@ def columns_to_read(table: SourceTable, file: SourceFile, there: Sequence[str]) 
     return list(table.column_names)
 
 
-def check(table: SourceTable, file: SourceFile, batch: Batch) -> Checked:
-    """Cast and validate one batch. Raises SourceFileError for a column that is no column at all."""
+def check(table: SourceTable, file: SourceItem, batch: Batch) -> Checked:
+    """Cast and validate one batch. Raises SourceError for a column that is no column at all."""
     raw = batch.frame
     problems: dict[int, list[tuple[str | None, str]]] = {}
     columns = []
@@ -71,7 +71,7 @@ def check(table: SourceTable, file: SourceFile, batch: Batch) -> Checked:
         try:
             done = cast(raw[column.name], column.polars)
         except pl.exceptions.PolarsError as error:
-            raise SourceFileError(
+            raise SourceError(
                 file.path,
                 f"column {column.name!r} is {raw[column.name].dtype}, which cannot become "
                 f"{column.polars} ({error})",
@@ -119,7 +119,7 @@ def _check_time(
 
 def _check_rules(
     table: SourceTable,
-    file: SourceFile,
+    file: SourceItem,
     typed: pl.DataFrame,
     problems: dict[int, list[tuple[str | None, str]]],
 ) -> None:
@@ -129,7 +129,7 @@ def _check_rules(
         cases = errors.failure_cases
         for column, rule, index in cases.select("column", "check", "index").iter_rows():
             if index is None:
-                raise SourceFileError(
+                raise SourceError(
                     file.path, f"the rule {rule} of {table.name} fails for the batch as a whole"
                 ) from errors
             name = column if column in table.column_names else None
@@ -139,7 +139,7 @@ def _check_rules(
 
 
 def _rejects(
-    file: SourceFile,
+    file: SourceItem,
     raw: pl.DataFrame,
     numbers: pl.Series,
     problems: dict[int, list[tuple[str | None, str]]],

@@ -6,16 +6,16 @@ changed is read again by its table's policy.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from platform_assets.catalog import ParquetFiles, SourceTable
+from platform_assets.catalog import SourceTable
 from platform_assets.ingest.casts import cast
-from platform_assets.ingest.files import COMPRESSED, Batch, SourceFile, SourceFileError
+from platform_assets.ingest.sources.delimited import COMPRESSED
+from platform_assets.ingest.sources.reader import Batch, Reader, SourceError, SourceItem
 from platform_assets.ingest.transaction import FileRead, parse_cursor
 from resources.postgres import Connection
 
@@ -47,13 +47,13 @@ class Loaded:
 class Pending:
     """A file to load; of one that has grown, `before` is what is loaded already."""
 
-    file: SourceFile
+    file: SourceItem
     before: Loaded | None = None
 
 
 def new_files_of(
-    connection: Connection, table: SourceTable, files: list[SourceFile]
-) -> list[SourceFile]:
+    connection: Connection, table: SourceTable, files: list[SourceItem]
+) -> list[SourceItem]:
     """Return those of the files that a load would read: new ones, and changed ones by policy."""
     pending, _ = pending_files(connection, table, files)
     return [item.file for item in pending]
@@ -69,7 +69,7 @@ def last_load_of(connection: Connection, table: SourceTable) -> str | None:
 
 
 def pending_files(
-    connection: Connection, table: SourceTable, files: list[SourceFile]
+    connection: Connection, table: SourceTable, files: list[SourceItem]
 ) -> tuple[list[Pending], list[Refused]]:
     """Tell new and changed files from those that are in the ledger."""
     rows = connection.execute(
@@ -133,17 +133,17 @@ class Start:
     as many before that as were loaded.
     """
 
-    def __init__(self, table: SourceTable, item: Pending) -> None:
+    def __init__(self, table: SourceTable, reader: Reader, item: Pending) -> None:
         self.table = table
         self.item = item
         self.before = item.before
-        self.by_cursor = isinstance(table.source, ParquetFiles) and item.before is not None
+        self.by_cursor = table.sourced.resumes != "bytes" and item.before is not None
         self.value = parse_cursor(table, item.before.cursor) if item.before else None
         self.ties_left = item.before.ties if item.before else 0
         self.passed_over = 0
         self.unreadable = 0
         if item.before is not None and not self.by_cursor:
-            _check_beginning(item.file, item.before)
+            _check_beginning(reader, item.file, item.before)
 
     @property
     def newer(self) -> tuple[str, Any] | None:
@@ -184,11 +184,11 @@ class Start:
         return rest, cursors.filter(keep)
 
     def check_the_past(self) -> None:
-        """Make sure that what was passed over is what was loaded. Raises SourceFileError.
+        """Make sure that what was passed over is what was loaded. Raises SourceError.
 
         A file that was not only added to would lose rows without a word.
         """
-        if self.newer is None or self.before is None:
+        if self.newer is None or self.before is None or self.table.sourced.resumes == "query":
             return
         loaded = self.before.rows
         if not loaded - self.unreadable <= self.passed_over <= loaded:
@@ -199,32 +199,20 @@ class Start:
             )
 
 
-def digest(file: SourceFile, count: int) -> str:
-    """Return the SHA-256 of the first bytes of a file, in hex."""
-    found = hashlib.sha256()
-    with Path(file.path).open("rb") as stream:
-        while count > 0 and (block := stream.read(min(count, 1 << 20))):
-            found.update(block)
-            count -= len(block)
-    return found.hexdigest()
-
-
-def _check_beginning(file: SourceFile, before: Loaded) -> None:
-    if file.bytes < before.bytes or digest(file, before.bytes) != before.sha256:
-        raise _not_only_added_to(file, "it does not begin as it did when it was loaded")
-    if before.bytes == 0 or Path(file.path).suffix in COMPRESSED:
+def _check_beginning(reader: Reader, item: SourceItem, before: Loaded) -> None:
+    if item.bytes < before.bytes or reader.digest(item, before.bytes) != before.sha256:
+        raise _not_only_added_to(item, "it does not begin as it did when it was loaded")
+    if before.bytes == 0 or Path(item.path).suffix in COMPRESSED:
         return
-    with Path(file.path).open("rb") as stream:
-        stream.seek(before.bytes - 1)
-        around = stream.read(2)
+    around = reader.read_at(item, before.bytes - 1, 2)
     if around[:1] not in b"\r\n" and around[1:2] not in b"\r\n":
         raise _not_only_added_to(
-            file, f"row {before.rows} was loaded when its line was not yet finished"
+            item, f"row {before.rows} was loaded when its line was not yet finished"
         )
 
 
-def _not_only_added_to(file: SourceFile, what: str) -> SourceFileError:
-    return SourceFileError(
+def _not_only_added_to(file: SourceItem, what: str) -> SourceError:
+    return SourceError(
         file.path,
         f"{what}: it was not only added to. Deliver new rows in a new file, or use merge",
     )

@@ -21,29 +21,23 @@ from psycopg import sql
 
 from platform_assets.catalog import SourceTable, TableError
 from platform_assets.ingest.contract import check, columns_to_read, to_arrow
-from platform_assets.ingest.files import (
-    SourceFileError,
-    check_unchanged,
-    file_columns,
-    find_files,
-    read_batches,
-)
 from platform_assets.ingest.incremental import (
     Pending,
     Refused,
     Start,
-    digest,
     last_cursor,
     pending_files,
 )
+from platform_assets.ingest.sources.reader import Reader, SourceError
+from platform_assets.ingest.sources.readers import reader_of
 from platform_assets.ingest.transaction import (
-    Counts,
     FileRead,
     Package,
     Step,
     commit_package,
     format_cursor,
 )
+from platform_assets.ingest.writers import Counts
 from platform_assets.quality.ddl import ensure_leaves, ensure_leaves_ahead, ensure_table
 from resources.clock import Clock
 from resources.postgres import Connection, Postgres
@@ -105,15 +99,18 @@ def load_table(
     with postgres.connect(autocommit=True) as connection, _alone(connection, table):
         ensure_table(connection, table)
         ensure_leaves_ahead(connection, table, clock.now())
-        pending, refused = pending_files(connection, table, find_files(table.source, settings.data))
-        pending, more = _readable(table, pending)
+        reader = reader_of(table.source, settings)
+        pending, refused = pending_files(connection, table, reader.find())
+        pending, more = _readable(table, reader, pending)
         refused += more
         cursor = last_cursor(connection, table)
         while pending:
-            load = _Load(settings, postgres, clock, table, cursor, pending, on_rows, on_step)
+            load = _Load(
+                settings, postgres, clock, table, reader, cursor, pending, on_rows, on_step
+            )
             try:
                 package, counts = load.run(connection)
-            except SourceFileError as error:
+            except SourceError as error:
                 refused.append(Refused(error.path, error.problem))
                 pending = [item for item in pending if item.file.path != error.path]
                 continue
@@ -137,6 +134,7 @@ class _Load:
         postgres: Postgres,
         clock: Clock,
         table: SourceTable,
+        reader: Reader,
         cursor: Any,
         pending: list[Pending],
         on_rows: Callable[[int], None],
@@ -145,6 +143,7 @@ class _Load:
         self.folder = settings.home / "dlt" / table.name
         self.postgres = postgres
         self.table = table
+        self.reader = reader
         self.pending = pending
         self.on_rows = on_rows
         self.on_step = on_step
@@ -169,14 +168,14 @@ class _Load:
 
     def _rows(self) -> Iterator[pa.Table]:
         for item in self.pending:
-            start = Start(self.table, item)
+            start = Start(self.table, self.reader, item)
             before = item.before
             read = FileRead(
                 item.file,
                 cursor_max=start.value,
                 cursor_ties=before.ties if before else 0,
-                sha256=digest(item.file, item.file.bytes)
-                if self.table.changed_files == "grown"
+                sha256=self.reader.digest(item.file, item.file.bytes)
+                if self.table.changed_files == "grown" and self.table.sourced.resumes == "bytes"
                 else None,
             )
             rejected = 0
@@ -185,7 +184,7 @@ class _Load:
                 if good.height:
                     self._note_windows(good)
                     yield to_arrow(self.table, good)
-            check_unchanged(item.file)
+            self.reader.check_unchanged(item.file)
             start.check_the_past()
             self._judge(read, rejected)
             self.package.files.append(read)
@@ -194,16 +193,14 @@ class _Load:
         self, item: Pending, read: FileRead, start: Start
     ) -> Iterator[tuple[pl.DataFrame, int]]:
         """Yield checked batches of one file with the number of their rejects."""
-        source = self.table.source
-        assert source is not None
-        columns = columns_to_read(self.table, item.file, file_columns(source, item.file))
-        for whole in read_batches(source, item.file, columns=columns, newer=start.newer):
+        columns = columns_to_read(self.table, item.file, self.reader.columns(item.file))
+        for whole in self.reader.batches(item.file, columns=columns, newer=start.newer):
             batch = start.cut(whole, read)
             checked = check(self.table, item.file, batch)
             self.package.rejects += checked.rejects
             rows = batch.frame.height + len(batch.malformed)
             if rows and len(checked.rejects) == rows and self.table.reject_share < 1:
-                raise SourceFileError(item.file.path, _all_bad(checked.rejects[0].reason, rows))
+                raise SourceError(item.file.path, _all_bad(checked.rejects[0].reason, rows))
             read.rows_read += rows
             self.on_rows(rows)
             yield checked.good, len(checked.rejects)
@@ -211,7 +208,7 @@ class _Load:
     def _judge(self, read: FileRead, rejected: int) -> None:
         if rejected > self.table.reject_share * read.rows_read:
             first = next(r for r in self.package.rejects if r.source_file == read.file.path)
-            raise SourceFileError(
+            raise SourceError(
                 read.file.path,
                 f"{rejected} of {read.rows_read} rows break the contract, more than the "
                 f"{self.table.reject_share:.1%} that {self.table.name} allows; the first, row "
@@ -246,14 +243,15 @@ def _alone(connection: Connection, table: SourceTable) -> Iterator[None]:
             connection.execute("select pg_advisory_unlock(hashtextextended(%s, 0))", [key])
 
 
-def _readable(table: SourceTable, pending: list[Pending]) -> tuple[list[Pending], list[Refused]]:
+def _readable(
+    table: SourceTable, reader: Reader, pending: list[Pending]
+) -> tuple[list[Pending], list[Refused]]:
     """Look at the head of each file, so that a broken one is found before anything is read."""
-    assert table.source is not None
     readable, refused = [], []
     for item in pending:
         try:
-            columns_to_read(table, item.file, file_columns(table.source, item.file))
-        except SourceFileError as error:
+            columns_to_read(table, item.file, reader.columns(item.file))
+        except SourceError as error:
             refused.append(Refused(error.path, error.problem))
         else:
             readable.append(item)

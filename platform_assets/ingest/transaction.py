@@ -2,43 +2,32 @@
 
 insert into lakebed.load ... on conflict do nothing     (there already: it was committed before)
 insert into lakebed.loaded_file                         (the fence: a version is loaded once)
-append:  copy into the table
-merge:   copy into a temporary table, then insert ... on conflict do update ... where different
+the rows, as the table's write mode has it              (writers.py)
 insert into lakebed.rejected_row
 commit
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any
 
-import pgpq
 import polars as pl
 import psycopg
-import pyarrow.parquet as pq
-from psycopg import sql
-from psycopg.copy import LibpqWriter, QueuedLibpqWriter
 
 from platform_assets.catalog import SourceTable
 from platform_assets.ingest.contract import Reject
-from platform_assets.ingest.files import SourceFile
+from platform_assets.ingest.sources.reader import SourceItem
+from platform_assets.ingest.writers import Counts, LoadConflictError, writer_of
 from platform_assets.partitions import Window
-from platform_assets.quality.schema import arrow_schema
 from resources.postgres import Connection
-
-BATCH_ROWS = 131_072
 
 Step = Callable[[str], None]
 """Told the name of each step when it is done: extracted, began, copied, written, recorded,
 committed."""
-
-
-class LoadConflictError(RuntimeError):
-    """Another load committed one of these files in between; nothing was changed."""
 
 
 @dataclass
@@ -48,7 +37,7 @@ class FileRead:
     sha256: of the whole file, kept where the file may grow.
     """
 
-    file: SourceFile
+    file: SourceItem
     rows_read: int = 0
     cursor_max: Any = None
     cursor_ties: int = 0
@@ -75,19 +64,6 @@ class Package:
         """The greatest cursor that was read, or the one from before."""
         found = [self.cursor_from, *(read.cursor_max for read in self.files)]
         return max((value for value in found if value is not None), default=None)
-
-
-@dataclass(frozen=True)
-class Counts:
-    """What became of the rows that were good.
-
-    superseded: rows that a newer row of the same key in the same load replaced.
-    """
-
-    inserted: int = 0
-    updated: int = 0
-    unchanged: int = 0
-    superseded: int = 0
 
 
 def commit_package(
@@ -182,118 +158,11 @@ def _enter_files(connection: Connection, package: Package) -> None:
 def _write(connection: Connection, package: Package, parquet: Path | None, on_step: Step) -> Counts:
     if parquet is None:
         return Counts()
-    target = sql.Identifier("public", package.table.name)
-    rows = 0
-    if package.table.write_mode == "append":
-        try:
-            rows = _copy(connection, package.table, target, parquet)
-        except psycopg.errors.UniqueViolation as error:
-            raise LoadConflictError(
-                f"{package.table.name}: a key is delivered that the table has already "
-                f"({error.diag.message_detail}); nothing was loaded. An appended table takes a key "
-                "once: use write_mode='merge', or leave the key out"
-            ) from error
-    elif _is_empty(connection, package):
-        rows = _copy_unless_doubled(connection, package.table, target, parquet)
-    if rows:
-        on_step("copied")
-        return Counts(inserted=rows)
-    stage = sql.Identifier("lakebed_stage")
-    connection.execute(
-        sql.SQL("create temporary table {} on commit drop as select {} from {} limit 0").format(
-            stage, _names(package.table.column_names), target
-        )
-    )
-    rows = _copy(connection, package.table, stage, parquet)
+    writer = writer_of(connection, package.table, package.windows)
+    writer.begin()
+    writer.copy(parquet)
     on_step("copied")
-    return _merge(connection, package.table, stage, rows)
-
-
-def _copy(connection: Connection, table: SourceTable, target: sql.Composable, parquet: Path) -> int:
-    """Stream the file's batches as COPY BINARY; encoding runs beside the sending."""
-    encoder = pgpq.ArrowToPostgresBinaryEncoder(arrow_schema(table.columns))
-    statement = sql.SQL("copy {} ({}) from stdin (format binary)").format(
-        target, _names(table.column_names)
-    )
-    rows = 0
-    with pq.ParquetFile(parquet) as file, connection.cursor() as cursor:
-        small = file.metadata.num_rows <= BATCH_ROWS
-        writer = LibpqWriter(cursor) if small else QueuedLibpqWriter(cursor)
-        with cursor.copy(statement, writer=writer) as copy:
-            copy.write(encoder.write_header())
-            for batch in file.iter_batches(BATCH_ROWS):
-                copy.write(encoder.write_batch(batch))
-                rows += batch.num_rows
-            copy.write(encoder.finish())
-    return rows
-
-
-def _is_empty(connection: Connection, package: Package) -> bool:
-    """Whether the table has no row that the package could meet."""
-    table = sql.Identifier("public", package.table.name)
-    where: sql.Composable = sql.SQL("true")
-    if package.windows:
-        where = sql.SQL("{time} >= {lower}::timestamptz and {time} < {upper}::timestamptz").format(
-            time=sql.Identifier(package.table.partitioned.column),
-            lower=min(window.lower for window in package.windows).isoformat(),
-            upper=max(window.upper for window in package.windows).isoformat(),
-        )
-    query = sql.SQL("select not exists (select from {} where {})").format(table, where)
-    return bool(connection.execute(query).fetchall()[0][0])
-
-
-def _copy_unless_doubled(
-    connection: Connection, table: SourceTable, target: sql.Composable, parquet: Path
-) -> int:
-    """Copy straight into the table, at the speed of an append; 0 where a key stands twice."""
-    try:
-        with connection.transaction():
-            return _copy(connection, table, target, parquet)
-    except psycopg.errors.UniqueViolation:
-        return 0
-
-
-def _merge(connection: Connection, table: SourceTable, stage: sql.Composable, rows: int) -> Counts:
-    """Let the newest row of each key win, in the batch and against the table.
-
-    Rows that would not change are not written. Among equals the later in the files is the newer.
-    """
-    others = [name for name in table.column_names if name not in table.key]
-    order: list[sql.Composable] = [sql.Identifier(name) for name in table.key]
-    guard: sql.Composable = sql.SQL("")
-    if table.cursor is not None and table.cursor not in table.key:
-        cursor = sql.Identifier(table.cursor)
-        order.append(sql.SQL("{} desc").format(cursor))
-        guard = sql.SQL(" and excluded.{0} >= hot.{0}").format(cursor)
-    order.append(sql.SQL("ctid desc"))
-    action: sql.Composable = sql.SQL("nothing")
-    if others:
-        action = sql.SQL("update set {} where ({}) is distinct from ({}){}").format(
-            sql.SQL(", ").join(
-                sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in others
-            ),
-            sql.SQL(", ").join(sql.Identifier("hot", name) for name in others),
-            sql.SQL(", ").join(sql.Identifier("excluded", name) for name in others),
-            guard,
-        )
-    statement = sql.SQL(
-        "with latest as (select distinct on ({key}) {columns} from {stage} order by {order}),"
-        " known as (select count(*) as rows from latest join {table} using ({key})),"
-        " written as (insert into {table} as hot ({columns}) select {columns} from latest"
-        " on conflict ({key}) do {action} returning 1)"
-        " select (select count(*) from latest), (select rows from known), count(*) from written"
-    ).format(
-        key=_names(table.key),
-        columns=_names(table.column_names),
-        stage=stage,
-        order=sql.SQL(", ").join(order),
-        table=sql.Identifier("public", table.name),
-        action=action,
-    )
-    connection.execute(sql.SQL("analyze {}").format(stage))
-    latest, known, written = connection.execute(statement).fetchall()[0]
-    inserted = latest - known
-    return Counts(inserted, written - inserted, latest - written, rows - latest)
+    return writer.finish()
 
 
 def _quarantine(connection: Connection, package: Package) -> None:
@@ -337,7 +206,3 @@ def _counts_of(connection: Connection, load_id: str) -> Counts:
         [load_id],
     ).fetchall()[0]
     return Counts(*row)
-
-
-def _names(columns: Sequence[str]) -> sql.Composable:
-    return sql.SQL(", ").join(sql.Identifier(name) for name in columns)

@@ -18,8 +18,9 @@ import psycopg
 import pytest
 
 from platform_assets.build import build_defs
-from platform_assets.catalog import Grain, SourceTable, load_tables
+from platform_assets.catalog import Grain, SourceTable
 from platform_assets.models.model import ModelSet
+from platform_assets.table_files import load_tables
 from resources import embedded
 from resources.settings import PACKAGE_ROOT, Settings
 from tests.conftest import TABLES, settings_for

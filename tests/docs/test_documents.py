@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from platform_assets import cli
-from platform_assets.catalog import SourceTable, load_tables
+from platform_assets.catalog import SourceTable
 from platform_assets.quality.schema import TYPES, columns_of
+from platform_assets.table_files import load_tables
 from resources.settings import NAMES
 
 ROOT = Path(__file__).parents[2]

@@ -239,7 +239,7 @@ def test_a_table_may_take_any_share_of_bad_rows(
 def test_row_numbers_are_right_across_blocks_and_between_malformed_lines(
     load: Load, ask: Callable[[str], list[Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("platform_assets.ingest.files.CSV_BLOCK_BYTES", 1000)
+    monkeypatch.setattr("platform_assets.ingest.sources.delimited.CSV_BLOCK_BYTES", 1000)
     rows = good(500)
     for i in range(0, 500, 10):
         rows[i] = "too,few" if i % 20 else f"2024-02-01,x,word{i}"

@@ -20,9 +20,8 @@ from platform_assets.catalog import (
     SourceTable,
     TableError,
     Tiering,
-    load_tables,
-    table_named,
 )
+from platform_assets.table_files import load_tables, table_named
 from resources.settings import PACKAGE_ROOT
 
 

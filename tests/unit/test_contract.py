@@ -13,10 +13,10 @@ import pytest
 
 from platform_assets.catalog import Grain, Partitioning, SourceTable
 from platform_assets.ingest.contract import Checked, check, columns_to_read, to_arrow
-from platform_assets.ingest.files import Batch, SourceFile, SourceFileError
+from platform_assets.ingest.sources.reader import Batch, SourceError, SourceItem
 from platform_assets.ingest.transaction import format_cursor, parse_cursor
 
-FILE = SourceFile("f.csv", "1-1", 1, "f.csv")
+FILE = SourceItem("f.csv", "1-1", 1, "f.csv")
 START = datetime(2024, 1, 1, tzinfo=UTC)
 
 
@@ -166,18 +166,18 @@ def test_any_bad_row_can_be_stored_as_json(frame: pl.DataFrame) -> None:
 
 def test_a_nested_column_refuses_the_file() -> None:
     frame = pl.DataFrame({"at": ["2024-02-01"], "id": [[1]], "kind": ["a"], "value": ["1"]})
-    with pytest.raises(SourceFileError, match=r"f\.csv: column 'id' is List"):
+    with pytest.raises(SourceError, match=r"f\.csv: column 'id' is List"):
         check(table(), FILE, Batch(frame, pl.Series([1])))
 
 
 def test_a_missing_column_refuses_the_file() -> None:
-    with pytest.raises(SourceFileError, match=r"'kind' is missing.*at, id, value"):
+    with pytest.raises(SourceError, match=r"'kind' is missing.*at, id, value"):
         columns_to_read(table(), FILE, ["at", "id", "value"])
 
 
 def test_a_new_column_is_refused_left_out_or_ignored_as_the_table_says() -> None:
     there = ["extra", "at", "id", "kind", "value"]
-    with pytest.raises(SourceFileError, match=r"'extra' is not in the contract.*ignored"):
+    with pytest.raises(SourceError, match=r"'extra' is not in the contract.*ignored"):
         columns_to_read(table(), FILE, there)
     expected = ["at", "id", "kind", "value"]
     assert columns_to_read(table(new_columns="discard"), FILE, there) == expected

@@ -1,0 +1,119 @@
+"""What every reader does: find the items of a source, tell their versions, give their rows.
+
+An item is a file, an object or a table of a database, at one version. A batch is a polars DataFrame
+with the columns as the item has them (CSV: all bytes), with the number of each row. Nothing is cast
+or judged here.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+BATCH_ROWS = 131_072
+
+
+class SourceError(RuntimeError):
+    """An item that cannot be loaded as it is; the text names it, the fault and the way out."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        """Keep the path, so that a load can leave this item out and go on with the others."""
+        super().__init__(f"{path}: {problem}")
+        self.path = path
+        self.problem = problem
+
+
+@dataclass(frozen=True, order=True)
+class SourceItem:
+    """An item at one version.
+
+    path: what opens it.  version: another one when it changed; of a file its size and modification
+    time, as size-mtime_ns.  bytes: its size, 0 where that is not known.  name: as the ledger knows
+    it, for a file relative to LAKEBED_DATA where it lies there, so that the data can be moved.
+    """
+
+    path: str
+    version: str
+    bytes: int
+    name: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some rows of an item. numbers: of each row, from 1, without a CSV's header.
+
+    malformed: lines that are no rows at all, as (row number, what is wrong, text).  left_out: how
+    many rows before these were not read, being older than asked for.
+    """
+
+    frame: pl.DataFrame
+    numbers: pl.Series
+    malformed: tuple[tuple[int, str, str], ...] = ()
+    left_out: int = 0
+
+
+class Reader(ABC):
+    """Reads one source of one table."""
+
+    @abstractmethod
+    def find(self) -> list[SourceItem]:
+        """Return the items that there are, by name, each at its version."""
+
+    @abstractmethod
+    def columns(self, item: SourceItem) -> list[str]:
+        """Return the names of an item's columns without reading its rows. Raises SourceError."""
+
+    @abstractmethod
+    def batches(
+        self, item: SourceItem, *, columns: list[str], newer: tuple[str, Any] | None = None
+    ) -> Iterator[Batch]:
+        """Yield the rows of an item.
+
+        columns: those to read, each in the item.  newer: (column, value) lets the reader leave out
+        rows below this value where it can do so cheaply; it need not. Raises SourceError.
+        """
+
+    @abstractmethod
+    def check_unchanged(self, item: SourceItem) -> None:
+        """Make sure that an item is still at the version that was found. Raises SourceError."""
+
+    def digest(self, item: SourceItem, count: int) -> str:
+        """Return the SHA-256 of an item's first bytes, in hex; of sources that resume by bytes."""
+        raise NotImplementedError(f"{type(self).__name__} has no bytes to compare")
+
+    def read_at(self, item: SourceItem, offset: int, count: int) -> bytes:
+        """Return some bytes of an item; of sources that resume by bytes."""
+        raise NotImplementedError(f"{type(self).__name__} has no bytes to compare")
+
+
+def frame_of(table: pa.Table) -> pl.DataFrame:
+    """Return an Arrow table as polars. Raises pa.ArrowInvalid for a type polars does not have."""
+    try:
+        frame = pl.from_arrow(table)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        raise pa.ArrowInvalid(first_line(error)) from error
+    assert isinstance(frame, pl.DataFrame)
+    return frame
+
+
+def row_numbers(first: int, count: int) -> pl.Series:
+    """Return the numbers of the next rows."""
+    return pl.int_range(first, first + count, eager=True)
+
+
+def without_doubles(item: SourceItem, names: list[str]) -> list[str]:
+    """Return the names as they are. Raises SourceError where one stands twice."""
+    for name in names:
+        if names.count(name) > 1:
+            raise SourceError(item.path, f"column {name!r} stands in it twice")
+    return names
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text, or its kind where it has none."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

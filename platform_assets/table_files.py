@@ -1,0 +1,59 @@
+"""The folder of table files: imported, one module a file, and searched for their tables."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+import traceback
+from pathlib import Path
+
+from platform_assets.catalog import SourceTable, TableError
+
+
+def load_tables(folder: Path) -> tuple[SourceTable, ...]:
+    """Import every table file of a folder; return their tables, sorted by name.
+
+    Files that begin with _ are left out. Raises TableError, naming the file.
+    """
+    tables: dict[str, tuple[SourceTable, Path]] = {}
+    for file in sorted(folder.glob("[!_]*.py")):
+        found = [value for value in _import(file).values() if isinstance(value, SourceTable)]
+        if not found:
+            raise TableError(f"{file} holds no SourceTable; a table file ends with one")
+        for table in found:
+            if table.name in tables:
+                raise TableError(
+                    f"table {table.name!r} is in {tables[table.name][1]} and in {file}"
+                )
+            tables[table.name] = (table, file)
+    return tuple(tables[name][0] for name in sorted(tables))
+
+
+def table_named(tables: tuple[SourceTable, ...], name: str) -> SourceTable:
+    """Return the table of this name. Raises TableError with the names that there are."""
+    for table in tables:
+        if table.name == name:
+            return table
+    known = ", ".join(table.name for table in tables) or "none"
+    raise TableError(f"there is no table {name!r}; there are: {known}")
+
+
+def _import(file: Path) -> dict[str, object]:
+    digest = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]
+    name = f"lakebed_table_{digest}_{file.stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise TableError(f"{file} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        sys.modules.pop(name, None)
+        last = traceback.extract_tb(error.__traceback__)
+        line = next((frame.lineno for frame in reversed(last) if frame.filename == str(file)), None)
+        if line is None and isinstance(error, SyntaxError):
+            line = error.lineno
+        raise TableError(f"{file}, line {line}: {error}") from error
+    return vars(module)
