@@ -1,8 +1,8 @@
-"""dlt: one private pipeline a load, whose package goes to a function of ours as one Parquet file.
+"""dlt: one private pipeline a load, which extracts rows into Parquet packages, one file each.
 
-dlt extracts the resource into Parquet and hands over the file; what commits it is ours. Nothing of
-dlt's state is kept: the truth about what was loaded is the ledger in PostgreSQL, so a pipeline's
-folder can be deleted at any time.
+dlt extracts the resource, package by package, and hands over the files; what commits them is ours,
+all of them in one transaction. Nothing of dlt's state is kept: the truth about what was loaded is
+the ledger in PostgreSQL, so a pipeline's folder can be deleted at any time.
 """
 
 from __future__ import annotations
@@ -13,48 +13,44 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 # dlt reads these when it is imported. It must not phone home, and what goes wrong is raised: dlt
-# would print it a second and a third time.
+# would print it a second and a third time. A package that was handed over is not kept.
 os.environ.setdefault("RUNTIME__DLTHUB_TELEMETRY", "false")
 os.environ.setdefault("RUNTIME__LOG_LEVEL", "CRITICAL")
+os.environ.setdefault("LOAD__DELETE_COMPLETED_JOBS", "true")
 
 import dlt
-from dlt.common.destination.exceptions import DestinationTerminalException
 from dlt.common.schema.typing import TTableSchema
+from dlt.common.storages import FileStorage
 from dlt.pipeline.exceptions import PipelineStepFailed
 
-Commit = Callable[[Path], None]
-"""Commits one Parquet file of rows; raises psycopg.OperationalError where trying again can help."""
 
+def extract_packages(
+    name: str, folder: Path, rows: Iterator[pa.Table], full: Callable[[int, int], bool]
+) -> Iterator[Path]:
+    """Extract rows (tables of one schema) into Parquet files, each a dlt package; yield them.
 
-def run_package(name: str, folder: Path, rows: Callable[[], Iterator[Any]], commit: Commit) -> None:
-    """Extract rows (Arrow tables of one schema) into one Parquet file and commit it.
-
-    folder: the pipeline's own, emptied first; the caller makes sure that nobody else uses it.
-    commit is not called when there is no row. Raises what rows or commit raised.
+    folder: the pipeline's own, emptied first; the caller makes sure that nobody else uses it, and
+    removes it when the files are no longer needed.  full: is told how many rows and bytes are in a
+    package, and says whether it is large enough. Raises what rows raised.
     """
     shutil.rmtree(folder, ignore_errors=True)
-    raised: list[BaseException] = []
+    files = folder / "files"
+    files.mkdir(parents=True)
+    delivered: list[Path] = []
 
-    def load(path: Any, table: TTableSchema) -> None:
-        try:
-            commit(Path(path))
-        except Exception as error:
-            raised.append(error)
-            raise DestinationTerminalException(str(error)) from error
-
-    def extract() -> Iterator[Any]:
-        try:
-            yield from rows()
-        except Exception as error:
-            raised.append(error)
-            raise
+    def deliver(path: Any, table: TTableSchema) -> None:
+        target = files / f"{len(delivered):06}.parquet"
+        FileStorage.link_hard_with_fallback(str(path), str(target))
+        delivered.append(target)
 
     pipeline = dlt.pipeline(
         pipeline_name=f"lakebed_{name}",
         pipelines_dir=str(folder),
         destination=dlt.destination(
-            load,
+            deliver,
             batch_size=0,
             loader_file_format="parquet",
             name="lakebed",
@@ -66,27 +62,50 @@ def run_package(name: str, folder: Path, rows: Callable[[], Iterator[Any]], comm
     )
     # The ledger is the truth: dlt's state is neither restored nor sent along (a second job a load).
     pipeline.config.restore_from_destination = False
-    resource = dlt.resource(extract, name=name, max_table_nesting=0)
+    for first in rows:
+        before = len(delivered)
+        _run_package(pipeline, name, _Package(first, rows, full))
+        if len(delivered) != before + 1:
+            raise RuntimeError(
+                f"dlt made {len(delivered) - before} files of one package of {name}; unset "
+                "DATA_WRITER__FILE_MAX_ITEMS and DATA_WRITER__FILE_MAX_BYTES"
+            )
+        yield delivered[-1]
+
+
+class _Package:
+    """The rows of one package; keeps what went wrong, which dlt would wrap."""
+
+    def __init__(
+        self, first: pa.Table, rows: Iterator[pa.Table], full: Callable[[int, int], bool]
+    ) -> None:
+        self.first = first
+        self.rows = rows
+        self.full = full
+        self.error: Exception | None = None
+
+    def tables(self) -> Iterator[pa.Table]:
+        count, size = self.first.num_rows, self.first.nbytes
+        yield self.first
+        try:
+            while not self.full(count, size) and (table := next(self.rows, None)) is not None:
+                count += table.num_rows
+                size += table.nbytes
+                yield table
+        except Exception as error:
+            self.error = error
+            raise
+
+
+def _run_package(pipeline: dlt.Pipeline, name: str, package: _Package) -> None:
+    resource = dlt.resource(package.tables(), name=name, max_table_nesting=0)
     try:
-        pipeline.extract(resource(), loader_file_format="parquet")
+        pipeline.extract(resource, loader_file_format="parquet")
         pipeline.normalize()
-        _refuse_split(pipeline, name)
         pipeline.load()
     except PipelineStepFailed:
-        if raised:
-            raise raised[0] from None
+        if package.error is not None:
+            raise package.error from None
         raise
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    if raised:
-        raise raised[0]
-
-
-def _refuse_split(pipeline: dlt.Pipeline, name: str) -> None:
-    """A package of several files would be committed by several transactions."""
-    for load_id in pipeline.list_normalized_load_packages():
-        if len(pipeline.get_load_package_info(load_id).jobs["new_jobs"]) > 1:
-            raise RuntimeError(
-                f"dlt split the package of {name} in several files, so it is no single transaction;"
-                " unset DATA_WRITER__FILE_MAX_ITEMS and DATA_WRITER__FILE_MAX_BYTES"
-            )
+    if package.error is not None:
+        raise package.error

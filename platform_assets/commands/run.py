@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from platform_assets.catalog import SourceTable
-    from platform_assets.ingest.load import LoadReport
+    from platform_assets.ingest.report import LoadReport
     from platform_assets.models.runner import BuildResult
     from platform_assets.partitions import Window
     from platform_assets.platform import Platform

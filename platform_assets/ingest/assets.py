@@ -8,7 +8,8 @@ import dagster as dg
 
 from platform_assets.catalog import SourceTable
 from platform_assets.ingest.incremental import last_load_of
-from platform_assets.ingest.load import LoadReport, load_table
+from platform_assets.ingest.load import load_table
+from platform_assets.ingest.report import LoadReport
 from platform_assets.keys import hot_key, source_key
 from platform_assets.platform import Platform
 from platform_assets.quality.checks import (

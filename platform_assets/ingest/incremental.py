@@ -14,9 +14,9 @@ import polars as pl
 
 from platform_assets.catalog import SourceTable
 from platform_assets.ingest.casts import cast
+from platform_assets.ingest.package import FileRead, parse_cursor
 from platform_assets.ingest.sources.delimited import COMPRESSED
 from platform_assets.ingest.sources.reader import Batch, Reader, SourceError, SourceItem
-from platform_assets.ingest.transaction import FileRead, parse_cursor
 from resources.postgres import Connection
 
 

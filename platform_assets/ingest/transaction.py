@@ -1,132 +1,95 @@
-"""The load transaction: ledger, rows, rejects, files and cursor, committed together or not at all.
+"""The load transaction: ledger, rows, rejects, items and cursor, committed together or not at all.
 
-insert into lakebed.load ... on conflict do nothing     (there already: it was committed before)
-insert into lakebed.loaded_file                         (the fence: a version is loaded once)
+insert into lakebed.load
 the rows, as the table's write mode has it              (writers.py)
 insert into lakebed.rejected_row
+insert into lakebed.loaded_file                         (the fence: a version is loaded once)
 commit
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import date, datetime, time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-import polars as pl
 import psycopg
 
-from platform_assets.catalog import SourceTable
 from platform_assets.ingest.contract import Reject
-from platform_assets.ingest.sources.reader import SourceItem
+from platform_assets.ingest.package import Package, format_cursor
 from platform_assets.ingest.writers import Counts, LoadConflictError, writer_of
-from platform_assets.partitions import Window
 from resources.postgres import Connection
 
 Step = Callable[[str], None]
 """Told the name of each step when it is done: extracted, began, copied, written, recorded,
-committed."""
+committed. There is one `copied` for each file of rows."""
 
 
-@dataclass
-class FileRead:
-    """What was read of one file. cursor_ties: how many of its rows have cursor_max.
+class LoadTransaction:
+    """Everything that one load writes. The caller holds the transaction open, and commits it.
 
-    sha256: of the whole file, kept where the file may grow.
+    Only one thread at a time may call it.
     """
 
-    file: SourceItem
-    rows_read: int = 0
-    cursor_max: Any = None
-    cursor_ties: int = 0
-    sha256: str | None = None
+    def __init__(self, connection: Connection, package: Package, on_step: Step) -> None:
+        """Write what package says on connection, which is in a transaction."""
+        self._connection = connection
+        self._package = package
+        self._on_step = on_step
+        self._writer = writer_of(connection, package.table, package.windows)
 
+    def begin(self) -> None:
+        """Enter the load into the ledger; the rest refers to it."""
+        self._connection.execute(
+            "insert into lakebed.load (load_id, table_name, started_at, cursor_from)"
+            " values (%s, %s, %s, %s)",
+            [
+                self._package.load_id,
+                self._package.table.name,
+                self._package.started_at,
+                format_cursor(self._package.cursor_from),
+            ],
+        )
+        self._writer.begin()
+        self._on_step("began")
 
-@dataclass
-class Package:
-    """Everything that one transaction commits, but for the rows themselves.
+    def copy(self, parquet: Path) -> None:
+        """Send the rows of one file. Raises LoadConflictError, or psycopg's errors."""
+        self._writer.copy(parquet)
+        if not self._writer.needs_files:
+            parquet.unlink()
+        self._on_step("copied")
 
-    windows: the partitions that the rows belong to; empty for a table without time.
-    """
+    def quarantine(self, rejects: Sequence[Reject]) -> None:
+        """Keep rows that broke the contract."""
+        statement = (
+            "copy lakebed.rejected_row (table_name, load_id, source_file, row_number, column_name,"
+            " reason, source_row) from stdin"
+        )
+        with self._connection.cursor() as cursor, cursor.copy(statement) as copy:
+            for reject in rejects:
+                copy.write_row(
+                    (
+                        self._package.table.name,
+                        self._package.load_id,
+                        reject.source_file,
+                        reject.row_number,
+                        reject.column,
+                        reject.reason,
+                        reject.row,
+                    )
+                )
 
-    load_id: str
-    table: SourceTable
-    started_at: datetime
-    cursor_from: Any
-    files: list[FileRead] = field(default_factory=list)
-    rejects: list[Reject] = field(default_factory=list)
-    windows: set[Window] = field(default_factory=set)
+    def finish(self) -> Counts:
+        """Bring the rows into the table, enter the items, complete the ledger; return the counts.
 
-    @property
-    def cursor_to(self) -> Any:
-        """The greatest cursor that was read, or the one from before."""
-        found = [self.cursor_from, *(read.cursor_max for read in self.files)]
-        return max((value for value in found if value is not None), default=None)
-
-
-def commit_package(
-    connection: Connection, package: Package, parquet: Path | None, *, on_step: Step
-) -> Counts:
-    """Commit a package: parquet holds its good rows, or is None where there are none.
-
-    The connection must be in autocommit mode. Returns the ledger's counts where the package was
-    committed before. Raises LoadConflictError, or psycopg's errors.
-    """
-    with connection.transaction():
-        if not _enter_ledger(connection, package):
-            return _counts_of(connection, package.load_id)
-        _enter_files(connection, package)
-        on_step("began")
-        counts = _write(connection, package, parquet, on_step)
-        on_step("written")
-        _quarantine(connection, package)
-        _complete_ledger(connection, package, counts)
-        on_step("recorded")
-    on_step("committed")
-    return counts
-
-
-def format_cursor(value: Any) -> str | None:
-    """Return the text that the ledger keeps of a cursor's value."""
-    if value is None:
-        return None
-    return value.isoformat() if hasattr(value, "isoformat") else str(value)
-
-
-def parse_cursor(table: SourceTable, text: str | None) -> Any:
-    """Return the value that `format_cursor` wrote, in the type of the table's cursor column."""
-    if text is None or table.cursor is None:
-        return None
-    dtype = table.column(table.cursor).polars
-    if isinstance(dtype, pl.Datetime):
-        return datetime.fromisoformat(text)
-    if dtype == pl.Date:
-        return date.fromisoformat(text)
-    if dtype == pl.Time:
-        return time.fromisoformat(text)
-    return pl.Series([text]).cast(dtype)[0]
-
-
-def _enter_ledger(connection: Connection, package: Package) -> bool:
-    entered = connection.execute(
-        "insert into lakebed.load (load_id, table_name, started_at, cursor_from, cursor_to,"
-        " files, bytes, rows_read, rejected) values (%s, %s, %s, %s, %s, %s, %s, %s, %s)"
-        " on conflict do nothing",
-        [
-            package.load_id,
-            package.table.name,
-            package.started_at,
-            format_cursor(package.cursor_from),
-            format_cursor(package.cursor_to),
-            len(package.files),
-            sum(read.file.bytes for read in package.files),
-            sum(read.rows_read for read in package.files),
-            len(package.rejects),
-        ],
-    )
-    return entered.rowcount == 1
+        Raises LoadConflictError where another load committed one of the items in between.
+        """
+        counts = self._writer.finish()
+        self._on_step("written")
+        _enter_files(self._connection, self._package)
+        _complete_ledger(self._connection, self._package, counts)
+        self._on_step("recorded")
+        return counts
 
 
 def _enter_files(connection: Connection, package: Package) -> None:
@@ -155,42 +118,17 @@ def _enter_files(connection: Connection, package: Package) -> None:
         ) from error
 
 
-def _write(connection: Connection, package: Package, parquet: Path | None, on_step: Step) -> Counts:
-    if parquet is None:
-        return Counts()
-    writer = writer_of(connection, package.table, package.windows)
-    writer.begin()
-    writer.copy(parquet)
-    on_step("copied")
-    return writer.finish()
-
-
-def _quarantine(connection: Connection, package: Package) -> None:
-    if not package.rejects:
-        return
-    connection.cursor().executemany(
-        "insert into lakebed.rejected_row (table_name, load_id, source_file, row_number,"
-        " column_name, reason, source_row) values (%s, %s, %s, %s, %s, %s, %s::jsonb)",
-        [
-            (
-                package.table.name,
-                package.load_id,
-                reject.source_file,
-                reject.row_number,
-                reject.column,
-                reject.reason,
-                reject.row,
-            )
-            for reject in package.rejects
-        ],
-    )
-
-
 def _complete_ledger(connection: Connection, package: Package, counts: Counts) -> None:
     connection.execute(
-        "update lakebed.load set inserted = %s, updated = %s, unchanged = %s, superseded = %s,"
+        "update lakebed.load set cursor_to = %s, files = %s, bytes = %s, rows_read = %s,"
+        " rejected = %s, inserted = %s, updated = %s, unchanged = %s, superseded = %s,"
         " committed_at = clock_timestamp() where load_id = %s",
         [
+            format_cursor(package.cursor_to),
+            len(package.files),
+            package.bytes,
+            package.rows_read,
+            package.rejected,
             counts.inserted,
             counts.updated,
             counts.unchanged,
@@ -198,11 +136,3 @@ def _complete_ledger(connection: Connection, package: Package, counts: Counts) -
             package.load_id,
         ],
     )
-
-
-def _counts_of(connection: Connection, load_id: str) -> Counts:
-    row = connection.execute(
-        "select inserted, updated, unchanged, superseded from lakebed.load where load_id = %s",
-        [load_id],
-    ).fetchall()[0]
-    return Counts(*row)

@@ -59,13 +59,18 @@ class Writer(ABC):
         """The columns of the rows that are copied."""
         return self.table.columns
 
+    @property
+    def needs_files(self) -> bool:
+        """Whether files that were copied must stay until the load has ended."""
+        return False
+
     @abstractmethod
     def begin(self) -> None:
         """Make what the rows are copied into."""
 
     @abstractmethod
     def copy(self, parquet: Path) -> None:
-        """Copy the rows of one file. The file stays as it is until the load has ended."""
+        """Copy the rows of one file."""
 
     @abstractmethod
     def finish(self) -> Counts:
@@ -106,6 +111,11 @@ class MergeWriter(Writer):
 
     stage = sql.Identifier("lakebed_stage")
 
+    @property
+    def needs_files(self) -> bool:
+        """As long as a doubled key may make it copy them again, into the stage."""
+        return self.straight
+
     def begin(self) -> None:
         """Copy straight into the table where nothing can be met, else into a temporary one."""
         self.rows = 0
@@ -118,10 +128,10 @@ class MergeWriter(Writer):
 
     def copy(self, parquet: Path) -> None:
         """Copy at the speed of an append; from the first key that stands twice, by the stage."""
-        self.copied.append(parquet)
         if not self.straight:
             self.rows += copy_rows(self.connection, self.stage, self.wire, parquet)
             return
+        self.copied.append(parquet)
         try:
             self.rows += copy_rows(self.connection, target_of(self.table), self.wire, parquet)
         except psycopg.errors.UniqueViolation:

@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 
 from platform_assets.catalog import SourceTable
-from platform_assets.ingest.load import LoadReport
+from platform_assets.ingest.report import LoadReport
 from platform_assets.tiering.move import Moved
 from resources.postgres import Connection
 

@@ -21,7 +21,8 @@ from platform_assets.catalog import (
     SourceTable,
     Tiering,
 )
-from platform_assets.ingest.load import LoadReport, load_table
+from platform_assets.ingest.load import load_table
+from platform_assets.ingest.report import LoadReport
 from platform_assets.platform import Platform
 from tests.processes import all_rows, move_key
 

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from platform_assets.catalog import ParquetFiles, SourceTable
-from platform_assets.ingest.load import LoadReport, load_table
+from platform_assets.ingest.load import load_table
+from platform_assets.ingest.report import LoadReport
 from platform_assets.platform import Platform, open_platform
 from tests.processes import move_key
 

@@ -13,8 +13,8 @@ import pytest
 
 from platform_assets.catalog import Grain, Partitioning, SourceTable
 from platform_assets.ingest.contract import Checked, check, columns_to_read, to_arrow
+from platform_assets.ingest.package import format_cursor, parse_cursor
 from platform_assets.ingest.sources.reader import Batch, SourceError, SourceItem
-from platform_assets.ingest.transaction import format_cursor, parse_cursor
 
 FILE = SourceItem("f.csv", "1-1", 1, "f.csv")
 START = datetime(2024, 1, 1, tzinfo=UTC)

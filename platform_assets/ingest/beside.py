@@ -1,0 +1,45 @@
+"""Work beside: calls that run one after another in a thread of their own, at most a few waiting."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, Self
+
+
+class Beside:
+    """A thread that does what it is told in order, while its caller prepares what comes next.
+
+    Leaving the block waits for the call that runs and drops those that wait. What a call raised is
+    raised by the next `do` or `wait`.
+    """
+
+    def __init__(self, name: str, waiting: int = 2) -> None:
+        """Let at most so many calls wait; `do` blocks until there is room."""
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._room = waiting
+        self._waiting: deque[Future[None]] = deque()
+
+    def do(self, call: Callable[..., None], *arguments: Any) -> None:
+        """Have a call done; wait for room."""
+        while len(self._waiting) > self._room:
+            self._waiting.popleft().result()
+        self._waiting.append(self._pool.submit(call, *arguments))
+
+    def wait(self) -> None:
+        """Wait until all is done."""
+        while self._waiting:
+            self._waiting.popleft().result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,88 @@
+"""What one load commits beside its rows: the items that were read, their cursors, their windows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import date, datetime, time
+from typing import Any
+
+import polars as pl
+
+from platform_assets.catalog import SourceTable
+from platform_assets.ingest.contract import Reject
+from platform_assets.ingest.sources.reader import SourceItem
+from platform_assets.partitions import Window
+
+
+@dataclass
+class FileRead:
+    """What was read of one item. cursor_ties: how many of its rows have cursor_max.
+
+    sha256: of the whole file, kept where the file may grow.  first_reject: the first row of it that
+    broke the contract.
+    """
+
+    file: SourceItem
+    rows_read: int = 0
+    cursor_max: Any = None
+    cursor_ties: int = 0
+    sha256: str | None = None
+    rejected: int = 0
+    first_reject: Reject | None = None
+
+
+@dataclass
+class Package:
+    """Everything that one transaction commits, but for the rows themselves.
+
+    windows: the partitions that the rows belong to; empty for a table without time.
+    """
+
+    load_id: str
+    table: SourceTable
+    started_at: datetime
+    cursor_from: Any
+    files: list[FileRead] = field(default_factory=list)
+    windows: set[Window] = field(default_factory=set)
+
+    @property
+    def rows_read(self) -> int:
+        """How many rows were read."""
+        return sum(read.rows_read for read in self.files)
+
+    @property
+    def rejected(self) -> int:
+        """How many of them broke the contract."""
+        return sum(read.rejected for read in self.files)
+
+    @property
+    def bytes(self) -> int:
+        """The size of the items in the source."""
+        return sum(read.file.bytes for read in self.files)
+
+    @property
+    def cursor_to(self) -> Any:
+        """The greatest cursor that was read, or the one from before."""
+        found = [self.cursor_from, *(read.cursor_max for read in self.files)]
+        return max((value for value in found if value is not None), default=None)
+
+
+def format_cursor(value: Any) -> str | None:
+    """Return the text that the ledger keeps of a cursor's value."""
+    if value is None:
+        return None
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
+def parse_cursor(table: SourceTable, text: str | None) -> Any:
+    """Return the value that `format_cursor` wrote, in the type of the table's cursor column."""
+    if text is None or table.cursor is None:
+        return None
+    dtype = table.column(table.cursor).polars
+    if isinstance(dtype, pl.Datetime):
+        return datetime.fromisoformat(text)
+    if dtype == pl.Date:
+        return date.fromisoformat(text)
+    if dtype == pl.Time:
+        return time.fromisoformat(text)
+    return pl.Series([text]).cast(dtype)[0]

@@ -1,0 +1,202 @@
+"""A load in motion: rows are read, checked and extracted while those before them are copied.
+
+reader -> contract -> dlt package (Parquet)        in the caller's thread
+                      -> encode -> COPY            in a thread beside, in the load's one transaction
+
+The first packages are small, so that copying begins soon; the later ones are bounded, so that
+memory does not grow with the source.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from platform_assets.catalog import SourceTable
+from platform_assets.ingest.beside import Beside
+from platform_assets.ingest.contract import Checked, Reject, check, columns_to_read, to_arrow
+from platform_assets.ingest.incremental import Pending, Start
+from platform_assets.ingest.package import FileRead, Package
+from platform_assets.ingest.sources.reader import Batch, Reader, SourceError
+from platform_assets.ingest.transaction import LoadTransaction, Step
+from platform_assets.ingest.writers import Counts
+from platform_assets.partitions import Window
+from platform_assets.quality.ddl import ensure_leaves
+from resources.postgres import Connection, Postgres
+
+PACKAGE_ROWS = 524_288
+FIRST_PACKAGE_ROWS = 131_072
+PACKAGE_BYTES = 64 * 2**20
+REJECTS_HELD = 10_000
+SLOW_ROWS_PER_SECOND = 25_000
+"""A source slower than this is read to its end before the transaction begins: copying beside it
+would save little and keep a transaction open for as long as the source takes."""
+
+
+class Stream:
+    """One load of some pending items. Used once."""
+
+    def __init__(
+        self,
+        folder: Path,
+        postgres: Postgres,
+        table: SourceTable,
+        reader: Reader,
+        *,
+        started_at: datetime,
+        cursor: Any,
+        on_rows: Callable[[int], None],
+        on_step: Step,
+    ) -> None:
+        """Extract into folder, which is this load's own. cursor: the greatest one before it."""
+        self.folder = folder
+        self.postgres = postgres
+        self.table = table
+        self.reader = reader
+        self.on_rows = on_rows
+        self.on_step = on_step
+        self.package = Package(uuid.uuid4().hex, table, started_at, cursor)
+        self._started = time.monotonic()
+        self._rows_read = 0
+        self._rejects: list[Reject] = []
+        self._waiting: deque[Path] = deque()
+        self._leaves: set[Window] = set()
+        self._noted: set[str] = set()
+        self._has_begun = False
+
+    def run(self, connection: Connection, pending: list[Pending]) -> tuple[Package, Counts]:
+        """Load the items in one transaction. The connection must be in autocommit mode.
+
+        Raises SourceError for an item that cannot be loaded, LoadConflictError, LockWaitError.
+        """
+        # dlt takes more than a second to import; only a load that has work pays for it.
+        from resources.dlt_pipelines import extract_packages
+
+        with ExitStack() as stack:
+            stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
+            packages = extract_packages(
+                self.table.name, self.folder, self._rows(pending), self._is_full
+            )
+            self._connection, self._stack = connection, stack
+            for parquet in packages:
+                self._note("extracted")
+                self._waiting.append(parquet)
+                if not self._is_slow():
+                    self._send()
+            self._note("extracted")
+            self._send()
+            self._beside.wait()
+            counts = self._transaction.finish()
+        self.on_step("committed")
+        return self.package, counts
+
+    def _begin(self) -> None:
+        """Begin the transaction; the packages that wait are copied in it, in a thread beside."""
+        self._stack.enter_context(self._connection.transaction())
+        self._beside = self._stack.enter_context(Beside("lakebed_copy"))
+        self._transaction = LoadTransaction(self._connection, self.package, self.on_step)
+        self._transaction.begin()
+        self._has_begun = True
+
+    def _send(self) -> None:
+        """Give what was extracted and what was rejected to the transaction."""
+        missing = self.package.windows - self._leaves
+        if missing:
+            with self.postgres.connect(autocommit=True) as other:
+                ensure_leaves(other, self.table, missing)
+            self._leaves |= missing
+        if not self._has_begun:
+            self._begin()
+        while self._waiting:
+            self._beside.do(self._transaction.copy, self._waiting.popleft())
+        if self._rejects:
+            self._beside.do(self._transaction.quarantine, self._rejects)
+            self._rejects = []
+
+    def _note(self, step: str) -> None:
+        """Tell of a step that is told of once."""
+        if step not in self._noted:
+            self._noted.add(step)
+            self.on_step(step)
+
+    def _is_full(self, rows: int, size: int) -> bool:
+        limit = FIRST_PACKAGE_ROWS if not self._has_begun else PACKAGE_ROWS
+        return rows >= limit or size >= PACKAGE_BYTES
+
+    def _is_slow(self) -> bool:
+        return self._rows_read < SLOW_ROWS_PER_SECOND * (time.monotonic() - self._started)
+
+    def _rows(self, pending: list[Pending]) -> Iterator[pa.Table]:
+        """Yield the good rows of all items, as they go over the wire."""
+        for item in pending:
+            start = Start(self.table, self.reader, item)
+            read = self._read_of(item, start)
+            columns = columns_to_read(self.table, item.file, self.reader.columns(item.file))
+            for whole in self.reader.batches(item.file, columns=columns, newer=start.newer):
+                good = self._checked(read, start.cut(whole, read)).good
+                if good.height:
+                    self._note_windows(good)
+                    yield to_arrow(self.table, good)
+            self.reader.check_unchanged(item.file)
+            start.check_the_past()
+            self._judge(read)
+            self.package.files.append(read)
+
+    def _read_of(self, item: Pending, start: Start) -> FileRead:
+        by_bytes = self.table.sourced.resumes == "bytes" and self.table.changed_files == "grown"
+        return FileRead(
+            item.file,
+            cursor_max=start.value,
+            cursor_ties=item.before.ties if item.before else 0,
+            sha256=self.reader.digest(item.file, item.file.bytes) if by_bytes else None,
+        )
+
+    def _checked(self, read: FileRead, batch: Batch) -> Checked:
+        """Check a batch; count its rows and keep its rejects. Raises SourceError: all are bad."""
+        checked = check(self.table, read.file, batch)
+        rows = batch.frame.height + len(batch.malformed)
+        if rows and len(checked.rejects) == rows and self.table.reject_share < 1:
+            raise SourceError(
+                read.file.path,
+                f"all {rows} rows of a batch break the contract; the first: "
+                f"{checked.rejects[0].reason}",
+            )
+        if checked.rejects:
+            read.first_reject = read.first_reject or checked.rejects[0]
+            read.rejected += len(checked.rejects)
+            self._rejects += checked.rejects
+            if len(self._rejects) > REJECTS_HELD:
+                self._send()
+        read.rows_read += rows
+        self._rows_read += rows
+        self.on_rows(rows)
+        return checked
+
+    def _judge(self, read: FileRead) -> None:
+        if read.rejected <= self.table.reject_share * read.rows_read:
+            return
+        first = read.first_reject
+        assert first is not None
+        raise SourceError(
+            read.file.path,
+            f"{read.rejected} of {read.rows_read} rows break the contract, more than the "
+            f"{self.table.reject_share:.1%} that {self.table.name} allows; the first, row "
+            f"{first.row_number}: {first.reason}. Mend the file, or raise reject_share",
+        )
+
+    def _note_windows(self, good: pl.DataFrame) -> None:
+        by = self.table.partitioning
+        if by is None:
+            return
+        moments = good[by.column].dt.truncate("1h").unique()
+        self.package.windows |= {self.table.window(moment) for moment in moments}
