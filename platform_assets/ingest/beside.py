@@ -1,12 +1,14 @@
-"""Work beside: calls that run one after another in a thread of their own, at most a few waiting."""
+"""Work beside other work: calls done in a thread of their own, and iterators that run one ahead."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
+
+T = TypeVar("T")
 
 
 class Beside:
@@ -43,3 +45,12 @@ class Beside:
         trace: TracebackType | None,
     ) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """Yield items while the next one is made in a thread beside."""
+    with ThreadPoolExecutor(1, thread_name_prefix="lakebed_ahead") as pool:
+        coming = pool.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = pool.submit(next, items, None)
+            yield item

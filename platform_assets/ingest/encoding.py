@@ -2,36 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pgpq
 import pyarrow.parquet as pq
 from psycopg import sql
-from psycopg.copy import LibpqWriter, QueuedLibpqWriter
 
+from platform_assets.ingest.beside import ahead
 from platform_assets.quality.schema import Column, arrow_schema
 from resources.postgres import Connection
 
-BATCH_ROWS = 131_072
+BATCH_ROWS = 65_536
 
 
 def copy_rows(
     connection: Connection, target: sql.Composable, columns: Sequence[Column], parquet: Path
 ) -> int:
-    """Stream a file's batches into a table; encoding runs beside the sending. Return the rows."""
-    encoder = pgpq.ArrowToPostgresBinaryEncoder(arrow_schema(tuple(columns)))
+    """Stream a file's batches into a table; encoding runs one ahead of sending. Return the rows."""
     statement = sql.SQL("copy {} ({}) from stdin (format binary)").format(
         target, sql.SQL(", ").join(sql.Identifier(column.name) for column in columns)
     )
-    rows = 0
-    with pq.ParquetFile(parquet) as file, connection.cursor() as cursor:
-        small = file.metadata.num_rows <= BATCH_ROWS
-        writer = LibpqWriter(cursor) if small else QueuedLibpqWriter(cursor)
-        with cursor.copy(statement, writer=writer) as copy:
-            copy.write(encoder.write_header())
-            for batch in file.iter_batches(BATCH_ROWS):
-                copy.write(encoder.write_batch(batch))
-                rows += batch.num_rows
-            copy.write(encoder.finish())
-    return rows
+    with (
+        pq.ParquetFile(parquet) as file,
+        connection.cursor() as cursor,
+        cursor.copy(statement) as copy,
+    ):
+        for chunk in ahead(_encoded(file, tuple(columns))):
+            copy.write(chunk)
+        return int(file.metadata.num_rows)
+
+
+def _encoded(file: pq.ParquetFile, columns: tuple[Column, ...]) -> Iterator[bytes]:
+    encoder = pgpq.ArrowToPostgresBinaryEncoder(arrow_schema(columns))
+    yield encoder.write_header()
+    for batch in file.iter_batches(BATCH_ROWS, columns=[column.name for column in columns]):
+        yield encoder.write_batch(batch)
+    yield encoder.finish()

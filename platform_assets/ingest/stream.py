@@ -30,7 +30,7 @@ from platform_assets.ingest.package import FileRead, Package
 from platform_assets.ingest.sources.reader import Batch, Reader, SourceError
 from platform_assets.ingest.transaction import LoadTransaction, Step
 from platform_assets.ingest.writers import Counts
-from platform_assets.partitions import Window
+from platform_assets.partitions import Grain, Window
 from platform_assets.quality.ddl import ensure_leaves
 from resources.postgres import Connection, Postgres
 
@@ -41,6 +41,15 @@ REJECTS_HELD = 10_000
 SLOW_ROWS_PER_SECOND = 25_000
 """A source slower than this is read to its end before the transaction begins: copying beside it
 would save little and keep a transaction open for as long as the source takes."""
+
+
+_EVERY = {
+    Grain.HOUR: "1h",
+    Grain.DAY: "1d",
+    Grain.WEEK: "1w",
+    Grain.MONTH: "1mo",
+    Grain.YEAR: "1y",
+}
 
 
 class Stream:
@@ -198,5 +207,5 @@ class Stream:
         by = self.table.partitioning
         if by is None:
             return
-        moments = good[by.column].dt.truncate("1h").unique()
+        moments = good[by.column].dt.truncate(_EVERY[by.grain]).unique()
         self.package.windows |= {self.table.window(moment) for moment in moments}
