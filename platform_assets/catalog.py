@@ -49,7 +49,9 @@ class SourceTable:
     discard leaves them out and reports them.  ignored: source columns that are left out on
     purpose.  changed_files: what to do with a file that was loaded and has changed since: reload
     all of it (merge only), read what was added where it has only grown, or refuse it.
-    freshness: how old the newest row may be.  Raises TableError.
+    parallel_files: how many files of an append are loaded at once, each in its own transaction;
+    with 1, all files of a load are one transaction.  freshness: how old the newest row may be.
+    Raises TableError.
     """
 
     name: str
@@ -64,6 +66,7 @@ class SourceTable:
     new_columns: NewColumns = "freeze"
     ignored: tuple[str, ...] = ()
     changed_files: ChangedFiles | None = None
+    parallel_files: int = 1
     owner: str | None = None
     freshness: timedelta | None = None
     columns: tuple[Column, ...] = field(init=False, repr=False, compare=False)
@@ -204,6 +207,10 @@ class SourceTable:
         by_bytes = self.source is None or self.source.resumes == "bytes"
         if self.changed_files == "grown" and not by_bytes and self.cursor is None:
             self._refuse("changed_files", "'grown' needs a cursor; declare one, or use 'refuse'")
+        if not 1 <= self.parallel_files <= 64:
+            self._refuse("parallel_files", f"{self.parallel_files} is no number from 1 to 64")
+        if self.parallel_files > 1 and self.write_mode != "append":
+            self._refuse("parallel_files", "only the files of an append are loaded apart")
         if not 0 <= self.reject_share <= 1:
             self._refuse("reject_share", f"{self.reject_share} is no share between 0 and 1")
 

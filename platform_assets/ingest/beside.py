@@ -47,10 +47,10 @@ class Beside:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
-def ahead(items: Iterator[T]) -> Iterator[T]:
-    """Yield items while the next one is made in a thread beside."""
+def ahead(items: Iterator[T], depth: int) -> Iterator[T]:
+    """Yield items while the next few are made in a thread beside."""
     with ThreadPoolExecutor(1, thread_name_prefix="lakebed_ahead") as pool:
-        coming = pool.submit(next, items, None)
-        while (item := coming.result()) is not None:
-            coming = pool.submit(next, items, None)
+        coming = deque(pool.submit(next, items, None) for _ in range(depth))
+        while (item := coming.popleft().result()) is not None:
+            coming.append(pool.submit(next, items, None))
             yield item

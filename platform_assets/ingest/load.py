@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 
 import psycopg
-from psycopg import sql
 
 from platform_assets.catalog import SourceTable
 from platform_assets.ingest.contract import columns_to_read
 from platform_assets.ingest.incremental import Pending, Refused, last_cursor, pending_files
 from platform_assets.ingest.package import format_cursor
-from platform_assets.ingest.report import LoadReport, report_of
+from platform_assets.ingest.report import Commit, LoadReport, report_of
 from platform_assets.ingest.sources.reader import Reader, SourceError
 from platform_assets.ingest.sources.readers import reader_of
+from platform_assets.ingest.statistics import analyze
 from platform_assets.ingest.stream import Stream
 from platform_assets.ingest.transaction import Step
 from platform_assets.quality.ddl import ensure_leaves_ahead, ensure_table
@@ -50,39 +52,80 @@ def load_table(
     """
     started = time.monotonic()
     reader = reader_of(table.sourced, settings)
+
+    def load(items: list[Pending], connection: Connection, folder: str) -> Commit:
+        stream = Stream(
+            settings.home / "dlt" / folder,
+            postgres,
+            table,
+            reader,
+            started_at=clock.now(),
+            cursor=cursor,
+            on_rows=on_rows,
+            on_step=on_step,
+        )
+        return stream.run(connection, items)
+
     with postgres.connect(autocommit=True) as connection, _alone(connection, table):
         ensure_table(connection, table)
         ensure_leaves_ahead(connection, table, clock.now())
         pending, refused = pending_files(connection, table, reader.find())
         pending, more = _readable(table, reader, pending)
-        refused += more
         cursor = last_cursor(connection, table)
-        while pending:
-            stream = Stream(
-                settings.home / "dlt" / table.name,
-                postgres,
-                table,
-                reader,
-                started_at=clock.now(),
-                cursor=cursor,
-                on_rows=on_rows,
-                on_step=on_step,
-            )
+        if table.parallel_files > 1 and len(pending) > 1:
+            commits, refusals = _apart(postgres, table, pending, load)
+        else:
+            commits, refusals = _together(connection, table, pending, load)
+        for commit in commits:
+            written = commit.counts.inserted + commit.counts.updated
+            analyze(connection, table, commit.package.windows, written)
+        seconds = time.monotonic() - started
+        report = report_of(table, commits, [*refused, *more, *refusals], seconds)
+        if commits:
+            return report
+        now = format_cursor(cursor)
+        return replace(report, cursor_from=now, cursor_to=now)
+
+
+Load = Callable[[list[Pending], Connection, str], Commit]
+Loaded = tuple[list[Commit], list[Refused]]
+
+
+def _together(
+    connection: Connection, table: SourceTable, pending: list[Pending], load: Load
+) -> Loaded:
+    """Load all items in one transaction, without those that cannot be loaded."""
+    refused: list[Refused] = []
+    while pending:
+        try:
+            return [load(pending, connection, table.name)], refused
+        except SourceError as error:
+            refused.append(Refused(error.path, error.problem))
+            pending = [item for item in pending if item.file.path != error.path]
+    return [], refused
+
+
+def _apart(postgres: Postgres, table: SourceTable, pending: list[Pending], load: Load) -> Loaded:
+    """Load each item in a transaction of its own, several at once; what is done stays done."""
+
+    def load_one(number: int, item: Pending) -> Commit | Refused:
+        with postgres.connect(autocommit=True) as connection:
             try:
-                package, counts = stream.run(connection, pending)
+                return load([item], connection, f"{table.name}/{number}")
             except SourceError as error:
-                refused.append(Refused(error.path, error.problem))
-                pending = [item for item in pending if item.file.path != error.path]
-                continue
-            _analyze(connection, table)
-            return report_of(package, counts, refused, time.monotonic() - started)
-        return LoadReport(
-            table=table.name,
-            refused=tuple(refused),
-            cursor_from=format_cursor(cursor),
-            cursor_to=format_cursor(cursor),
-            seconds=time.monotonic() - started,
-        )
+                return Refused(error.path, error.problem)
+
+    with ThreadPoolExecutor(table.parallel_files, thread_name_prefix="lakebed_load") as pool:
+        futures = [pool.submit(load_one, *numbered) for numbered in enumerate(pending)]
+        try:
+            done = [future.result() for future in futures]
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    return (
+        [result for result in done if isinstance(result, Commit)],
+        [result for result in done if isinstance(result, Refused)],
+    )
 
 
 @contextmanager
@@ -118,7 +161,3 @@ def _readable(
         else:
             readable.append(item)
     return readable, refused
-
-
-def _analyze(connection: Connection, table: SourceTable) -> None:
-    connection.execute(sql.SQL("analyze {}").format(sql.Identifier("public", table.name)))

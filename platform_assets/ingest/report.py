@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from platform_assets.catalog import SourceTable
 from platform_assets.ingest.incremental import Refused
 from platform_assets.ingest.package import Package, format_cursor
 from platform_assets.ingest.writers import Counts
@@ -13,11 +15,12 @@ from platform_assets.ingest.writers import Counts
 class LoadReport:
     """What a load did: read = inserted + updated + unchanged + superseded + rejected.
 
-    load_id is None where there was nothing new. bytes: of the source files. seconds: whole time.
+    load_ids: of the transactions, one, or one an item where they are loaded apart; none where there
+    was nothing new.  bytes: of the source files.  seconds: whole time.
     """
 
     table: str
-    load_id: str | None = None
+    load_ids: tuple[str, ...] = ()
     files: int = 0
     bytes: int = 0
     rows_read: int = 0
@@ -32,29 +35,45 @@ class LoadReport:
     seconds: float = 0.0
 
     @property
+    def load_id(self) -> str | None:
+        """The last of the loads, None where there was nothing new."""
+        return self.load_ids[-1] if self.load_ids else None
+
+    @property
     def balanced(self) -> bool:
         """Whether every row that was read is accounted for."""
         placed = self.inserted + self.updated + self.unchanged + self.superseded + self.rejected
         return self.rows_read == placed
 
 
+@dataclass(frozen=True)
+class Commit:
+    """One transaction that was committed: what it brought, and what became of its rows."""
+
+    package: Package
+    counts: Counts
+
+
 def report_of(
-    package: Package, counts: Counts, refused: list[Refused], seconds: float
+    table: SourceTable, commits: Sequence[Commit], refused: Sequence[Refused], seconds: float
 ) -> LoadReport:
-    """Return the report of a load that was committed."""
+    """Return the report of the transactions of one load, in the order of their commits."""
+    packages = [commit.package for commit in commits]
+    counts = [commit.counts for commit in commits]
+    ends = [package.cursor_to for package in packages if package.cursor_to is not None]
     return LoadReport(
-        table=package.table.name,
-        load_id=package.load_id,
-        files=len(package.files),
-        bytes=package.bytes,
-        rows_read=package.rows_read,
-        inserted=counts.inserted,
-        updated=counts.updated,
-        unchanged=counts.unchanged,
-        superseded=counts.superseded,
-        rejected=package.rejected,
+        table=table.name,
+        load_ids=tuple(package.load_id for package in packages),
+        files=sum(len(package.files) for package in packages),
+        bytes=sum(package.bytes for package in packages),
+        rows_read=sum(package.rows_read for package in packages),
+        inserted=sum(count.inserted for count in counts),
+        updated=sum(count.updated for count in counts),
+        unchanged=sum(count.unchanged for count in counts),
+        superseded=sum(count.superseded for count in counts),
+        rejected=sum(package.rejected for package in packages),
         refused=tuple(refused),
-        cursor_from=format_cursor(package.cursor_from),
-        cursor_to=format_cursor(package.cursor_to),
+        cursor_from=format_cursor(packages[0].cursor_from) if packages else None,
+        cursor_to=format_cursor(max(ends, default=None)),
         seconds=seconds,
     )

@@ -27,9 +27,9 @@ from platform_assets.ingest.beside import Beside
 from platform_assets.ingest.contract import Checked, Reject, check, columns_to_read, to_arrow
 from platform_assets.ingest.incremental import Pending, Start
 from platform_assets.ingest.package import FileRead, Package
+from platform_assets.ingest.report import Commit
 from platform_assets.ingest.sources.reader import Batch, Reader, SourceError
 from platform_assets.ingest.transaction import LoadTransaction, Step
-from platform_assets.ingest.writers import Counts
 from platform_assets.partitions import Grain, Window
 from platform_assets.quality.ddl import ensure_leaves
 from resources.postgres import Connection, Postgres
@@ -83,7 +83,7 @@ class Stream:
         self._noted: set[str] = set()
         self._has_begun = False
 
-    def run(self, connection: Connection, pending: list[Pending]) -> tuple[Package, Counts]:
+    def run(self, connection: Connection, pending: list[Pending]) -> Commit:
         """Load the items in one transaction. The connection must be in autocommit mode.
 
         Raises SourceError for an item that cannot be loaded, LoadConflictError, LockWaitError.
@@ -107,7 +107,7 @@ class Stream:
             self._beside.wait()
             counts = self._transaction.finish()
         self.on_step("committed")
-        return self.package, counts
+        return Commit(self.package, counts)
 
     def _begin(self) -> None:
         """Begin the transaction; the packages that wait are copied in it, in a thread beside."""
@@ -155,11 +155,16 @@ class Stream:
                 good = self._checked(read, start.cut(whole, read)).good
                 if good.height:
                     self._note_windows(good)
-                    yield to_arrow(self.table, good)
+                    yield to_arrow(self.table, self._sorted(good))
             self.reader.check_unchanged(item.file)
             start.check_the_past()
             self._judge(read)
             self.package.files.append(read)
+
+    def _sorted(self, good: pl.DataFrame) -> pl.DataFrame:
+        """Rows in the order of the key, whose index then grows faster; equal keys as delivered."""
+        key = self.table.key
+        return good.sort(key, maintain_order=True) if key else good
 
     def _read_of(self, item: Pending, start: Start) -> FileRead:
         by_bytes = self.table.sourced.resumes == "bytes" and self.table.changed_files == "grown"

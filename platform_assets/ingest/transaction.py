@@ -15,6 +15,7 @@ from pathlib import Path
 import psycopg
 
 from platform_assets.ingest.contract import Reject
+from platform_assets.ingest.incremental import last_cursor
 from platform_assets.ingest.package import Package, format_cursor
 from platform_assets.ingest.writers import Counts, LoadConflictError, writer_of
 from resources.postgres import Connection
@@ -119,12 +120,17 @@ def _enter_files(connection: Connection, package: Package) -> None:
 
 
 def _complete_ledger(connection: Connection, package: Package, counts: Counts) -> None:
+    # Loads that commit apart do it in turn from here on: the last one has the greatest cursor.
+    lock = f"lakebed.cursor:{package.table.name}"
+    connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [lock])
+    known = [last_cursor(connection, package.table), package.cursor_to]
+    cursor_to = max((cursor for cursor in known if cursor is not None), default=None)
     connection.execute(
         "update lakebed.load set cursor_to = %s, files = %s, bytes = %s, rows_read = %s,"
         " rejected = %s, inserted = %s, updated = %s, unchanged = %s, superseded = %s,"
         " committed_at = clock_timestamp() where load_id = %s",
         [
-            format_cursor(package.cursor_to),
+            format_cursor(cursor_to),
             len(package.files),
             package.bytes,
             package.rows_read,
