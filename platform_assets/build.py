@@ -11,7 +11,7 @@ from platform_assets.automation.sensors import (
     new_files_sensor,
 )
 from platform_assets.catalog import SourceTable
-from platform_assets.ingest.assets import hot_asset, hot_spec, source_spec
+from platform_assets.ingest.assets import hot_asset, hot_spec, source_spec, window_asset
 from platform_assets.models.assets import model_assets
 from platform_assets.models.model import ModelSet
 from platform_assets.models.runner import models_of
@@ -41,7 +41,8 @@ def build_defs(
     return dg.Definitions(
         assets=[
             *(source_spec(platform, table) for table in loaded),
-            *(hot_asset(platform, table) for table in loaded),
+            *(hot_asset(platform, table) for table in loaded if table.load_by == "cursor"),
+            *(window_asset(platform, table) for table in loaded if table.load_by == "window"),
             *(hot_spec(table) for table in platform.tables if table.source is None),
             *(cold_asset(platform, table) for table in tiered),
             *model_assets(platform, models),
@@ -49,7 +50,7 @@ def build_defs(
         jobs=[upkeep_job],
         schedules=[daily_upkeep],
         sensors=[
-            new_files_sensor(platform, loaded),
+            new_files_sensor(platform, [t for t in loaded if t.load_by == "cursor"]),
             *(due_sensor(platform, table) for table in tiered),
             failure_sensor(platform),
             dg.AutomationConditionSensorDefinition(

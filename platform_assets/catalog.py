@@ -19,6 +19,7 @@ from platform_assets.partitions import Window, window_of, windows_between
 from platform_assets.policies import (
     ChangedFiles,
     Compression,
+    LoadBy,
     NewColumns,
     WriteMode,
 )
@@ -44,13 +45,15 @@ class SourceTable:
     name: of the table in Postgres, in the lake and in SQL.  model: the contract, and the single
     source of types.  cursor: the column that grows with time.  key: the columns that tell one row
     from another; needed for merge.  write_mode: append adds rows, merge lets the newest row of a
-    key win.  reject_share: the share of bad rows above which a file is refused as a whole.
-    new_columns: what to do with columns the contract does not know: freeze refuses the file,
-    discard leaves them out and reports them.  ignored: source columns that are left out on
-    purpose.  changed_files: what to do with a file that was loaded and has changed since: reload
-    all of it (merge only), read what was added where it has only grown, or refuse it.
-    parallel_files: how many files of an append are loaded at once, each in its own transaction;
-    with 1, all files of a load are one transaction.  freshness: how old the newest row may be.
+    key win.  load_by: cursor takes what is new in the source; window replaces one partition at a
+    time by what the source has of it, and remembers nothing.  reject_share: the share of bad rows
+    above which a file is refused as a whole.  new_columns: what to do with columns the contract
+    does not know: freeze refuses the file, discard leaves them out and reports them.  ignored:
+    source columns that are left out on purpose.  changed_files: what to do with a file that was
+    loaded and has changed since: reload all of it (merge only), read what was added where it has
+    only grown, or refuse it.  parallel_files: how many files of an append are loaded at once, each
+    in its own transaction; with 1, all files of a load are one transaction.  freshness: how old
+    the newest row may be.
     Raises TableError.
     """
 
@@ -60,6 +63,7 @@ class SourceTable:
     cursor: str | None = None
     key: tuple[str, ...] = ()
     write_mode: WriteMode = "append"
+    load_by: LoadBy = "cursor"
     partitioning: Partitioning | None = None
     tiering: Tiering | None = None
     reject_share: float = 0.01
@@ -186,6 +190,11 @@ class SourceTable:
         self._one_of("write_mode", self.write_mode, WriteMode)
         self._one_of("new_columns", self.new_columns, NewColumns)
         self._one_of("changed_files", self.changed_files, ChangedFiles)
+        self._one_of("load_by", self.load_by, LoadBy)
+        if self.load_by == "window" and (self.source is None or self.partitioning is None):
+            self._refuse("load_by", "a window is loaded from a source into a partitioned table")
+        if self.load_by == "window" and self.parallel_files > 1:
+            self._refuse("load_by", "windows load side by side anyway; take parallel_files out")
         self._known("key", self.key)
         if len(set(self.key)) != len(self.key):
             self._refuse("key", "a column stands in it twice")

@@ -52,6 +52,11 @@ def leaf_name(table: str, window: Window) -> str:
     return f"{table}_{window.key.replace('-', '_')}"
 
 
+def move_lock(table: str, window: Window) -> str:
+    """Return the name of the advisory lock of whoever rewrites a partition as a whole."""
+    return f"lakebed.move:{table}:{window.key}"
+
+
 @dataclass(frozen=True)
 class ColdFileName:
     """What the path of a cold file says."""

@@ -9,6 +9,7 @@ from typing import Literal
 from platform_assets.partitions import Grain
 
 WriteMode = Literal["append", "merge"]
+LoadBy = Literal["cursor", "window"]
 NewColumns = Literal["freeze", "discard"]
 ChangedFiles = Literal["reload", "grown", "refuse"]
 Compression = Literal["zstd", "snappy", "lz4"]

@@ -180,7 +180,7 @@ def _table(
 def _waiting_files(
     connection: Connection, table: SourceTable, settings: Settings
 ) -> tuple[str, ...]:
-    if table.source is None:
+    if table.source is None or table.load_by == "window":
         return ()
     pending, refused = pending_files(connection, table, reader_of(table.source, settings).find())
     return tuple(sorted([*(p.file.path for p in pending), *(r.path for r in refused)]))

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -30,18 +31,19 @@ _LOAD_STEPS = {"extracted": "copying", "copied": "merging", "committed": "commit
 @click.command()
 @click.argument("names", metavar="[TABLE]...", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="Every table that has a source.")
+@click.option("--window", "keys", multiple=True, help="Of a table loaded by window; repeatable.")
 @as_json
-def load(names: Sequence[str], everything: bool, as_json: bool) -> None:
-    """Load what is new in the sources of tables.
+def load(names: Sequence[str], everything: bool, keys: Sequence[str], as_json: bool) -> None:
+    """Load what is new in the sources of tables, or replace windows of a table.
 
     A file that cannot be loaded is left out and named, the others are loaded; the exit code is 1.
     """
     platform = _platform()
     reports: list[LoadReport] = []
     failed: list[dict[str, Any]] = []
-    for table in _tables(platform, names, everything):
+    for table, window in _loads_of(_tables(platform, names, everything), keys, everything):
         try:
-            report = _load(platform, table)
+            report = _load(platform, table, window)
         except Exception as error:
             if exit_code(error) != FAILED:
                 raise
@@ -79,6 +81,7 @@ def move(name: str, keys: Sequence[str], all_due: bool, as_of: str | None, as_js
     now = None if as_of is None else _moment(as_of)
     platform = _platform()
     table = platform.table(name)
+    _ = table.settles
     windows = _due(platform, table, now) if all_due else _windows(table, keys)
     done, failed = _move(platform, table, windows)
     if as_json:
@@ -164,12 +167,24 @@ def _tables(platform: Platform, names: Sequence[str], everything: bool) -> list[
     return tables
 
 
-def _load(platform: Platform, table: SourceTable) -> LoadReport:
-    from platform_assets.commands.progress import working
-    from platform_assets.ingest.load import load_table
+def _loads_of(
+    tables: Sequence[SourceTable], keys: Sequence[str], everything: bool
+) -> list[tuple[SourceTable, Window | None]]:
+    """Return what is loaded: each table, or the windows of the one that is named."""
+    if keys:
+        if len(tables) != 1 or tables[0].load_by != "window":
+            raise click.UsageError("--window goes with one table that is loaded by window")
+        return [(tables[0], window) for window in _windows(tables[0], keys)]
+    return [(t, None) for t in tables if t.load_by == "cursor" or not everything]
 
+
+def _load(platform: Platform, table: SourceTable, window: Window | None) -> LoadReport:
+    from platform_assets.commands.progress import working
+    from platform_assets.ingest.load import load_table, load_window
+
+    run = load_table if window is None else partial(load_window, window=window)
     with working(f"{table.name}: reading") as work:
-        return load_table(
+        return run(
             platform.settings,
             platform.postgres,
             platform.clock,
@@ -224,7 +239,6 @@ def _write_catalog(platform: Platform) -> list[str]:
 def _due(platform: Platform, table: SourceTable, now: datetime | None) -> list[Window]:
     from platform_assets.tiering.pending import waiting
 
-    _ = table.settles
     with platform.postgres.connect(autocommit=True) as connection:
         return waiting(connection, table, now or platform.clock.now())
 
@@ -233,7 +247,6 @@ def _windows(table: SourceTable, keys: Sequence[str]) -> list[Window]:
     from platform_assets.catalog import TableError
     from platform_assets.partitions import window_for_key
 
-    _ = table.settles
     try:
         return sorted({window_for_key(table.partitioned.grain, key) for key in keys})
     except ValueError as error:

@@ -1,16 +1,22 @@
 """source/<table> and hot/<table>: where rows come from, and their load, as Dagster assets."""
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
 
 import dagster as dg
 
 from platform_assets.catalog import SourceTable
+from platform_assets.dagster_partitions import partitions_of
 from platform_assets.ingest.incremental import last_load_of
-from platform_assets.ingest.load import load_table
-from platform_assets.ingest.report import LoadReport
+from platform_assets.ingest.load import load_table, load_window
+from platform_assets.ingest.locks import LoadBusyError
+from platform_assets.ingest.report import LoadReport, sum_of
+from platform_assets.ingest.sources.reader import SourceError
+from platform_assets.ingest.writers import LoadConflictError
 from platform_assets.keys import hot_key, source_key
+from platform_assets.partitions import window_for_key
 from platform_assets.platform import Platform
 from platform_assets.quality.checks import (
     hot_check_results,
@@ -18,6 +24,9 @@ from platform_assets.quality.checks import (
     reject_groups,
     table_schema,
 )
+from resources.postgres import LockWaitError
+
+Decorator = Callable[[Callable[..., Iterator[Any]]], dg.AssetsDefinition]
 
 
 def source_spec(platform: Platform, table: SourceTable) -> dg.AssetSpec:
@@ -50,25 +59,10 @@ def hot_spec(table: SourceTable) -> dg.AssetSpec:
 def hot_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:
     """Return the asset that loads a table by cursor: each run takes what is new."""
     key = dg.AssetKey(hot_key(table.name))
-    kinds = {"dlt", "postgres", "pandera"}
 
-    @dg.asset(
-        key=key,
-        deps=[dg.AssetKey(source_key(table.name))],
-        description=table.description,
-        group_name="hot",
-        kinds=kinds,
-        owners=_owners(table),
-        tags={"write_mode": table.write_mode},
-        metadata={
-            "dagster/column_schema": table_schema(table),
-            "dagster/table_name": f"public.{table.name}",
-            "key": ", ".join(table.key) or "none",
-            "cursor": table.cursor or "none",
-        },
-        pool=f"hot_{table.name}",
-        check_specs=hot_check_specs(table, key),
-    )
+    asset: Decorator = dg.asset(key=key, **_described(table, key))
+
+    @asset
     def load(context: dg.AssetExecutionContext) -> Iterator[Any]:
         report = load_table(platform.settings, platform.postgres, platform.clock, table)
         context.log.info(_summary(report))
@@ -89,6 +83,87 @@ def hot_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:
             )
 
     return load
+
+
+def window_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:
+    """Return the asset whose partitions are replaced by what the source has of them.
+
+    A range of partitions is one run; a partition that fails leaves the others green.
+    """
+    with warnings.catch_warnings():
+        # Backfill policies are in beta; that they may change is ours to know, not the user's.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        return _window_asset(platform, table)
+
+
+def _window_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:
+    key = dg.AssetKey(hot_key(table.name))
+
+    asset: Decorator = dg.asset(
+        key=key,
+        partitions_def=partitions_of(table),
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        output_required=False,
+        **_described(table, key),
+    )
+
+    @asset
+    def load(context: dg.AssetExecutionContext) -> Iterator[Any]:
+        reports: list[LoadReport] = []
+        failed: list[tuple[str, str]] = []
+        for partition in context.partition_keys:
+            window = window_for_key(table.partitioned.grain, partition)
+            try:
+                report = load_window(
+                    platform.settings, platform.postgres, platform.clock, table, window
+                )
+            except (SourceError, LoadBusyError, LoadConflictError, LockWaitError) as error:
+                failed.append((partition, str(error)))
+                continue
+            context.log.info(f"{partition}: {_summary(report)}")
+            reports.append(report)
+            if report.refused:
+                refused = report.refused[0]
+                failed.append((partition, f"{refused.path}: {refused.problem}"))
+                continue
+            rows = {"dagster/partition_row_count": report.inserted}
+            context.log_event(
+                dg.AssetMaterialization(
+                    asset_key=key, partition=partition, metadata=_metadata(report) | rows
+                )
+            )
+        whole = sum_of(table, reports)
+        with platform.postgres.connect() as connection:
+            failures = reject_groups(connection, whole)
+        yield from hot_check_results(table, whole, failures, _lag(platform, whole))
+        if failed:
+            raise dg.Failure(
+                f"{len(failed)} of {len(context.partition_keys)} partitions failed: "
+                + " | ".join(f"{partition}: {why}" for partition, why in failed[:5]),
+                allow_retries=False,
+            )
+
+    return load
+
+
+def _described(table: SourceTable, key: dg.AssetKey) -> dict[str, Any]:
+    """Return what both kinds of load say of themselves."""
+    return {
+        "deps": [dg.AssetKey(source_key(table.name))],
+        "description": table.description,
+        "group_name": "hot",
+        "kinds": {"dlt", "postgres", "pandera"},
+        "owners": _owners(table),
+        "tags": {"write_mode": table.write_mode, "load_by": table.load_by},
+        "metadata": {
+            "dagster/column_schema": table_schema(table),
+            "dagster/table_name": f"public.{table.name}",
+            "key": ", ".join(table.key) or "none",
+            "cursor": table.cursor or "none",
+        },
+        "pool": f"hot_{table.name}",
+        "check_specs": hot_check_specs(table, key),
+    }
 
 
 def _summary(report: LoadReport) -> str:

@@ -169,7 +169,7 @@ class Start:
             return batch  # no column at all: so says the contract, with the file's name
         if self.newer is not None:
             batch, cursors = self._beyond_cursor(batch, cursors)
-        _note_cursor(read, cursors)
+        note_cursor(read, cursors)
         return batch
 
     def _beyond_cursor(self, batch: Batch, cursors: pl.Series) -> tuple[Batch, pl.Series]:
@@ -224,7 +224,8 @@ def _after(batch: Batch, rows: int) -> Batch:
     return Batch(batch.frame.filter(keep), batch.numbers.filter(keep), malformed)
 
 
-def _note_cursor(read: FileRead, cursors: pl.Series) -> None:
+def note_cursor(read: FileRead, cursors: pl.Series) -> None:
+    """Note the greatest cursor that was read, and how many rows have it."""
     newest = cursors.max()
     if newest is None:
         return

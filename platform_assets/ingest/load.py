@@ -7,16 +7,14 @@ item that cannot be loaded is left out and named in the report; the others go on
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 
-import psycopg
-
-from platform_assets.catalog import SourceTable
+from platform_assets.catalog import SourceTable, TableError
 from platform_assets.ingest.contract import columns_to_read
 from platform_assets.ingest.incremental import Pending, Refused, last_cursor, pending_files
+from platform_assets.ingest.locks import alone
 from platform_assets.ingest.package import format_cursor
 from platform_assets.ingest.report import Commit, LoadReport, report_of
 from platform_assets.ingest.sources.reader import Reader, SourceError
@@ -24,16 +22,11 @@ from platform_assets.ingest.sources.readers import reader_of
 from platform_assets.ingest.statistics import analyze
 from platform_assets.ingest.stream import Stream
 from platform_assets.ingest.transaction import Step
-from platform_assets.quality.ddl import ensure_leaves_ahead, ensure_table
+from platform_assets.partitions import Window
+from platform_assets.quality.ddl import ensure_leaves, ensure_leaves_ahead, ensure_table
 from resources.clock import Clock
 from resources.postgres import Connection, Postgres
 from resources.settings import Settings
-
-WAIT_FOR_OTHER_LOAD = "60s"
-
-
-class LoadBusyError(RuntimeError):
-    """Another load of the same table runs and did not end in time."""
 
 
 def load_table(
@@ -45,11 +38,15 @@ def load_table(
     on_rows: Callable[[int], None] = lambda rows: None,
     on_step: Step = lambda step: None,
 ) -> LoadReport:
-    """Load what is new in a table's source. on_rows is told the rows of each batch.
+    """Load what is new in the source of a table that is loaded by cursor.
+
+    on_rows is told the rows of each batch.
 
     Raises LoadBusyError, DriftError, LoadConflictError, TableError, PostgresUnavailableError; a
     fault of a single file is in the report.
     """
+    if table.load_by == "window":
+        raise TableError(f"table {table.name} is loaded by window; say which ones to load")
     started = time.monotonic()
     reader = reader_of(table.sourced, settings)
 
@@ -66,7 +63,7 @@ def load_table(
         )
         return stream.run(connection, items)
 
-    with postgres.connect(autocommit=True) as connection, _alone(connection, table):
+    with postgres.connect(autocommit=True) as connection, alone(connection, table):
         ensure_table(connection, table)
         ensure_leaves_ahead(connection, table, clock.now())
         pending, refused = pending_files(connection, table, reader.find())
@@ -85,6 +82,53 @@ def load_table(
             return report
         now = format_cursor(cursor)
         return replace(report, cursor_from=now, cursor_to=now)
+
+
+def load_window(
+    settings: Settings,
+    postgres: Postgres,
+    clock: Clock,
+    table: SourceTable,
+    window: Window,
+    *,
+    on_rows: Callable[[int], None] = lambda rows: None,
+    on_step: Step = lambda step: None,
+) -> LoadReport:
+    """Replace one window of a table by what its source has of it, in one transaction.
+
+    Different windows may be loaded side by side. The window stays as it is where an item of the
+    source cannot be loaded; the report names it. Raises LoadBusyError, DriftError,
+    LoadConflictError, TableError, PostgresUnavailableError, SourceError where there is no item.
+    """
+    started = time.monotonic()
+    reader = reader_of(table.sourced, settings)
+    with postgres.connect(autocommit=True) as connection, alone(connection, table, window):
+        ensure_table(connection, table)
+        ensure_leaves(connection, table, [window])
+        items = [Pending(item) for item in reader.find()]
+        if not items:
+            raise SourceError(
+                table.sourced.title,
+                f"nothing is there; {window.key} of {table.name} was left as it is",
+            )
+        stream = Stream(
+            settings.home / "dlt" / table.name / window.key,
+            postgres,
+            table,
+            reader,
+            started_at=clock.now(),
+            cursor=last_cursor(connection, table),
+            on_rows=on_rows,
+            on_step=on_step,
+            window=window,
+        )
+        try:
+            commit = stream.run(connection, items)
+        except SourceError as error:
+            refused = [Refused(error.path, error.problem)]
+            return report_of(table, [], refused, time.monotonic() - started)
+        analyze(connection, table, [window], commit.counts.inserted)
+        return report_of(table, [commit], [], time.monotonic() - started)
 
 
 Load = Callable[[list[Pending], Connection, str], Commit]
@@ -126,26 +170,6 @@ def _apart(postgres: Postgres, table: SourceTable, pending: list[Pending], load:
         [result for result in done if isinstance(result, Commit)],
         [result for result in done if isinstance(result, Refused)],
     )
-
-
-@contextmanager
-def _alone(connection: Connection, table: SourceTable) -> Iterator[None]:
-    """Hold the table's load lock; wait for another load of it, but not for ever."""
-    connection.execute("select set_config('lock_timeout', %s, false)", [WAIT_FOR_OTHER_LOAD])
-    key = f"lakebed.load:{table.name}"
-    try:
-        connection.execute("select pg_advisory_lock(hashtextextended(%s, 0))", [key])
-    except psycopg.errors.LockNotAvailable as error:
-        raise LoadBusyError(
-            f"another load of {table.name} has been running for {WAIT_FOR_OTHER_LOAD}; "
-            "run this one again when it has ended"
-        ) from error
-    connection.execute("select set_config('lock_timeout', '0', false)")
-    try:
-        yield
-    finally:
-        if not connection.closed:
-            connection.execute("select pg_advisory_unlock(hashtextextended(%s, 0))", [key])
 
 
 def _readable(

@@ -18,7 +18,8 @@ from platform_assets.partitions import Window
 class FileRead:
     """What was read of one item. cursor_ties: how many of its rows have cursor_max.
 
-    sha256: of the whole file, kept where the file may grow.  first_reject: the first row of it that
+    sha256: of the whole file, kept where the file may grow.  rows_seen: with those that a load by
+    window passed over.  first_reject: the first row of it that
     broke the contract.
     """
 
@@ -27,6 +28,7 @@ class FileRead:
     cursor_max: Any = None
     cursor_ties: int = 0
     sha256: str | None = None
+    rows_seen: int = 0
     rejected: int = 0
     first_reject: Reject | None = None
 
@@ -35,7 +37,8 @@ class FileRead:
 class Package:
     """Everything that one transaction commits, but for the rows themselves.
 
-    windows: the partitions that the rows belong to; empty for a table without time.
+    windows: the partitions that the rows belong to; empty for a table without time.  window: the
+    one that is replaced by a load by window.
     """
 
     load_id: str
@@ -44,6 +47,7 @@ class Package:
     cursor_from: Any
     files: list[FileRead] = field(default_factory=list)
     windows: set[Window] = field(default_factory=set)
+    window: Window | None = None
 
     @property
     def rows_read(self) -> int:

@@ -77,3 +77,26 @@ def report_of(
         cursor_to=format_cursor(max(ends, default=None)),
         seconds=seconds,
     )
+
+
+def sum_of(table: SourceTable, reports: Sequence[LoadReport]) -> LoadReport:
+    """Return the report of several loads as one, such as those of a range of windows."""
+
+    def total(name: str) -> int:
+        return sum(getattr(report, name) for report in reports)
+
+    return LoadReport(
+        table=table.name,
+        load_ids=tuple(load_id for report in reports for load_id in report.load_ids),
+        files=total("files"),
+        bytes=total("bytes"),
+        rows_read=total("rows_read"),
+        inserted=total("inserted"),
+        updated=total("updated"),
+        unchanged=total("unchanged"),
+        superseded=total("superseded"),
+        rejected=total("rejected"),
+        refused=tuple(dict.fromkeys(item for report in reports for item in report.refused)),
+        cursor_to=next((r.cursor_to for r in reversed(reports) if r.cursor_to), None),
+        seconds=sum(report.seconds for report in reports),
+    )

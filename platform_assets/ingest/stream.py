@@ -30,6 +30,7 @@ from platform_assets.ingest.package import FileRead, Package
 from platform_assets.ingest.report import Commit
 from platform_assets.ingest.sources.reader import Batch, Reader, SourceError
 from platform_assets.ingest.transaction import LoadTransaction, Step
+from platform_assets.ingest.windows import InWindow
 from platform_assets.partitions import Grain, Window
 from platform_assets.quality.ddl import ensure_leaves
 from resources.postgres import Connection, Postgres
@@ -66,15 +67,19 @@ class Stream:
         cursor: Any,
         on_rows: Callable[[int], None],
         on_step: Step,
+        window: Window | None = None,
     ) -> None:
-        """Extract into folder, which is this load's own. cursor: the greatest one before it."""
+        """Extract into folder, which is this load's own.
+
+        cursor: the greatest one before it.  window: the one that is replaced, of a load by window.
+        """
         self.folder = folder
         self.postgres = postgres
         self.table = table
         self.reader = reader
         self.on_rows = on_rows
         self.on_step = on_step
-        self.package = Package(uuid.uuid4().hex, table, started_at, cursor)
+        self.package = Package(uuid.uuid4().hex, table, started_at, cursor, window=window)
         self._started = time.monotonic()
         self._rows_read = 0
         self._rejects: list[Reject] = []
@@ -148,10 +153,11 @@ class Stream:
     def _rows(self, pending: list[Pending]) -> Iterator[pa.Table]:
         """Yield the good rows of all items, as they go over the wire."""
         for item in pending:
-            start = Start(self.table, self.reader, item)
+            start = self._start(item)
             read = self._read_of(item, start)
             columns = columns_to_read(self.table, item.file, self.reader.columns(item.file))
             for whole in self.reader.batches(item.file, columns=columns, newer=start.newer):
+                read.rows_seen += whole.frame.height + len(whole.malformed)
                 good = self._checked(read, start.cut(whole, read)).good
                 if good.height:
                     self._note_windows(good)
@@ -166,7 +172,12 @@ class Stream:
         key = self.table.key
         return good.sort(key, maintain_order=True) if key else good
 
-    def _read_of(self, item: Pending, start: Start) -> FileRead:
+    def _start(self, item: Pending) -> Start | InWindow:
+        if self.package.window is not None:
+            return InWindow(self.table, self.package.window)
+        return Start(self.table, self.reader, item)
+
+    def _read_of(self, item: Pending, start: Start | InWindow) -> FileRead:
         by_bytes = self.table.sourced.resumes == "bytes" and self.table.changed_files == "grown"
         return FileRead(
             item.file,
@@ -179,7 +190,9 @@ class Stream:
         """Check a batch; count its rows and keep its rejects. Raises SourceError: all are bad."""
         checked = check(self.table, read.file, batch)
         rows = batch.frame.height + len(batch.malformed)
-        if rows and len(checked.rejects) == rows and self.table.reject_share < 1:
+        others = self.package.window is not None and read.rows_seen > read.rows_read + rows
+        all_bad = rows and len(checked.rejects) == rows
+        if all_bad and not others and self.table.reject_share < 1:
             raise SourceError(
                 read.file.path,
                 f"all {rows} rows of a batch break the contract; the first: "
@@ -197,13 +210,14 @@ class Stream:
         return checked
 
     def _judge(self, read: FileRead) -> None:
-        if read.rejected <= self.table.reject_share * read.rows_read:
+        rows = read.rows_read if self.package.window is None else read.rows_seen
+        if read.rejected <= self.table.reject_share * rows:
             return
         first = read.first_reject
         assert first is not None
         raise SourceError(
             read.file.path,
-            f"{read.rejected} of {read.rows_read} rows break the contract, more than the "
+            f"{read.rejected} of {rows} rows break the contract, more than the "
             f"{self.table.reject_share:.1%} that {self.table.name} allows; the first, row "
             f"{first.row_number}: {first.reason}. Mend the file, or raise reject_share",
         )

@@ -17,6 +17,7 @@ import psycopg
 from platform_assets.ingest.contract import Reject
 from platform_assets.ingest.incremental import last_cursor
 from platform_assets.ingest.package import Package, format_cursor
+from platform_assets.ingest.windows import WindowWriter
 from platform_assets.ingest.writers import Counts, LoadConflictError, writer_of
 from resources.postgres import Connection
 
@@ -37,6 +38,8 @@ class LoadTransaction:
         self._package = package
         self._on_step = on_step
         self._writer = writer_of(connection, package.table, package.windows)
+        if package.window is not None:
+            self._writer = WindowWriter(self._writer, package.window)
 
     def begin(self) -> None:
         """Enter the load into the ledger; the rest refers to it."""
@@ -61,7 +64,9 @@ class LoadTransaction:
         self._on_step("copied")
 
     def quarantine(self, rejects: Sequence[Reject]) -> None:
-        """Keep rows that broke the contract."""
+        """Keep rows that broke the contract; of a window, in place of what was kept of them."""
+        if self._package.window is not None:
+            self._forget(rejects)
         statement = (
             "copy lakebed.rejected_row (table_name, load_id, source_file, row_number, column_name,"
             " reason, source_row) from stdin"
@@ -80,6 +85,17 @@ class LoadTransaction:
                     )
                 )
 
+    def _forget(self, rejects: Sequence[Reject]) -> None:
+        self._connection.execute(
+            "delete from lakebed.rejected_row r using unnest(%s::text[], %s::bigint[]) as n (f, i)"
+            " where r.table_name = %s and r.source_file = n.f and r.row_number = n.i",
+            [
+                [reject.source_file for reject in rejects],
+                [reject.row_number for reject in rejects],
+                self._package.table.name,
+            ],
+        )
+
     def finish(self) -> Counts:
         """Bring the rows into the table, enter the items, complete the ledger; return the counts.
 
@@ -87,7 +103,8 @@ class LoadTransaction:
         """
         counts = self._writer.finish()
         self._on_step("written")
-        _enter_files(self._connection, self._package)
+        if self._package.window is None:
+            _enter_files(self._connection, self._package)
         _complete_ledger(self._connection, self._package, counts)
         self._on_step("recorded")
         return counts

@@ -130,10 +130,10 @@ def reject_groups(connection: Connection, report: LoadReport) -> list[dict[str, 
     rows = connection.execute(
         "select coalesce(column_name, ''), regexp_replace(min(reason), ' \\(it is .*\\)$', ''),"
         " count(*), min(source_file || ', row ' || row_number || ': ' || source_row::text)"
-        " from lakebed.rejected_row where load_id = %s"
+        " from lakebed.rejected_row where load_id = any (%s)"
         " group by column_name, regexp_replace(reason, ' \\(it is .*$', '')"
         " order by count(*) desc limit 50",
-        [report.load_id],
+        [list(report.load_ids)],
     ).fetchall()
     return [
         {"column": column, "reason": reason, "rows": count, "example": example[:500]}

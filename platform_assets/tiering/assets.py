@@ -7,32 +7,13 @@ from typing import Any
 import dagster as dg
 
 from platform_assets.catalog import SourceTable
+from platform_assets.dagster_partitions import partitions_of
 from platform_assets.keys import cold_key, hot_key
-from platform_assets.partitions import Grain, window_for_key
+from platform_assets.partitions import window_for_key
 from platform_assets.platform import Platform
 from platform_assets.quality.checks import FINGERPRINT, fingerprint_result, table_schema
 from platform_assets.tiering.catalog_file import write_catalog
 from platform_assets.tiering.move import Moved, MoveError, move
-
-_CRON = {
-    Grain.HOUR: "0 * * * *",
-    Grain.DAY: "0 0 * * *",
-    Grain.WEEK: "0 0 * * 1",
-    Grain.MONTH: "0 0 1 * *",
-    Grain.YEAR: "0 0 1 1 *",
-}
-
-
-def partitions_of(table: SourceTable) -> dg.TimeWindowPartitionsDefinition:
-    """Return a table's partitions, with the keys that Lakebed's windows have."""
-    by = table.partitioned
-    return dg.TimeWindowPartitionsDefinition(
-        start=by.start.strftime(by.grain.key_format),
-        end=by.end.strftime(by.grain.key_format) if by.end else None,
-        fmt=by.grain.key_format,
-        cron_schedule=_CRON[by.grain],
-        timezone="UTC",
-    )
 
 
 def cold_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:

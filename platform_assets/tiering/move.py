@@ -28,7 +28,7 @@ import duckdb
 from psycopg import sql
 
 from platform_assets.catalog import SourceTable
-from platform_assets.keys import ColdFileName, cold_path
+from platform_assets.keys import ColdFileName, cold_path, move_lock
 from platform_assets.partitions import Window
 from platform_assets.quality.ddl import COLUMNS_QUERY, differences
 from platform_assets.tiering.fingerprint import Fingerprint, fingerprint_query, read_fingerprint
@@ -176,7 +176,7 @@ class _Mover:
 
         It is bound to the transaction that will commit: a mover that lost it has lost both.
         """
-        key = f"lakebed.move:{self.table.name}:{self.window.key}"
+        key = move_lock(self.table.name, self.window)
         query = sql.SQL("select pg_try_advisory_xact_lock(hashtextextended({}, 0)) as ok").format(
             key
         )

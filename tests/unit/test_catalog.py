@@ -98,6 +98,10 @@ def by(**fields: Any) -> Partitioning:
         ({"key": ("id", "id")}, "key", "twice"),
         ({"key": ("note",)}, "key", "nullable=False"),
         ({"write_mode": "merge"}, "write_mode", r"key=\(\.\.\.\)"),
+        ({"load_by": "day"}, "load_by", "'cursor', 'window'"),
+        ({"load_by": "window"}, "load_by", "partitioned"),
+        ({"parallel_files": 0}, "parallel_files", "from 1 to 64"),
+        ({"parallel_files": 2, "write_mode": "merge", "key": ("id",)}, "parallel_files", "append"),
         ({"write_mode": "upsert", "key": ("id",)}, "write_mode", "append"),
         ({"changed_files": "reload"}, "changed_files", "merge"),
         (

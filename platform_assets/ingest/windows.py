@@ -1,0 +1,110 @@
+"""A load by window: the rows that the source has of one partition replace those of the table.
+
+Nothing is remembered of such a load but its entry in the ledger: it can be repeated at any time and
+gives the same rows. A window that had settled comes back to the hot tier: its cold generation is
+superseded in the same transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from psycopg import sql
+
+from platform_assets.catalog import SourceTable
+from platform_assets.ingest.casts import cast
+from platform_assets.ingest.incremental import note_cursor
+from platform_assets.ingest.package import FileRead
+from platform_assets.ingest.sources.reader import Batch
+from platform_assets.ingest.writers import Counts, Writer, target_of
+from platform_assets.keys import move_lock
+from platform_assets.partitions import Window
+from platform_assets.quality.schema import Column
+
+
+class InWindow:
+    """Which rows of an item are read: those of a window, and those that name no time.
+
+    What names no time belongs to no window: the contract rejects it.
+    """
+
+    value: Any = None
+
+    def __init__(self, table: SourceTable, window: Window) -> None:
+        self._table = table
+        self._window = window
+        self._time = table.partitioned.column
+
+    @property
+    def newer(self) -> tuple[str, Any]:
+        """The column and the value below which row groups need not be read."""
+        return self._time, self._window.lower
+
+    def cut(self, batch: Batch, read: FileRead) -> Batch:
+        """Return the rows of the window, and note their greatest cursor."""
+        if batch.frame.height == 0:
+            return batch
+        try:
+            moments = cast(batch.frame[self._time], self._table.column(self._time).polars).series
+        except pl.exceptions.PolarsError:
+            return batch  # no column at all: so says the contract, with the item's name
+        keep = ((moments >= self._window.lower) & (moments < self._window.upper)).fill_null(True)
+        batch = Batch(batch.frame.filter(keep), batch.numbers.filter(keep), batch.malformed)
+        if self._table.cursor is not None and batch.frame.height:
+            column = self._table.column(self._table.cursor)
+            note_cursor(read, cast(batch.frame[column.name], column.polars).series)
+        return batch
+
+    def check_the_past(self) -> None:
+        """Nothing was read before."""
+
+
+class WindowWriter(Writer):
+    """Empties a window, hot and cold, before another writer fills it."""
+
+    def __init__(self, inner: Writer, window: Window) -> None:
+        super().__init__(inner.connection, inner.table, inner.windows)
+        self._inner = inner
+        self._window = window
+
+    @property
+    def wire(self) -> Sequence[Column]:
+        """The columns of the rows that are copied."""
+        return self._inner.wire
+
+    @property
+    def needs_files(self) -> bool:
+        """As the writer that fills the window has it."""
+        return self._inner.needs_files
+
+    def begin(self) -> None:
+        """Take the rows out, under the lock that a move of the partition takes."""
+        lock = move_lock(self.table.name, self._window)
+        self.connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [lock])
+        self.connection.execute(
+            "update lakebed.cold_file set superseded_at = clock_timestamp()"
+            " where table_name = %s and partition_key = %s and superseded_at is null",
+            [self.table.name, self._window.key],
+        )
+        time = sql.Identifier(self.table.partitioned.column)
+        self.connection.execute(
+            sql.SQL("delete from {} where {} >= {} and {} < {}").format(
+                target_of(self.table),
+                time,
+                sql.Literal(self._window.lower),
+                time,
+                sql.Literal(self._window.upper),
+            )
+        )
+        self._inner.begin()
+
+    def copy(self, parquet: Path) -> None:
+        """Copy the rows of one file."""
+        self._inner.copy(parquet)
+
+    def finish(self) -> Counts:
+        """Bring the rows into the window; return what became of them."""
+        return self._inner.finish()
