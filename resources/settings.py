@@ -2,11 +2,13 @@
 
 Three places say a setting, the first one wins: the environment, `.env` in the working folder, and
 `settings.env` in LAKEBED_HOME (how a home remembers, for example, that the demo's clock stands
-still). Every setting has a default that works on a bare machine.
+still). Every setting has a default that works on a bare machine. `.env` is the user's, with all that
+dotenv makes of it (`${OTHER}` too); settings.env is written here and read as it was written.
 """
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -90,7 +92,7 @@ def read_settings(environ: Mapping[str, str] | None = None, folder: Path | None 
     folder = Path.cwd() if folder is None else folder
     given = _known(dotenv_values(folder / ".env"), folder / ".env") | _known(environ, None)
     home = _path("LAKEBED_HOME", given.get("LAKEBED_HOME", ".lakebed"), folder)
-    values = _known(dotenv_values(home / "settings.env"), home / "settings.env") | given
+    values = _remembered(home) | given
     return Settings(
         home=home,
         lake=_path("LAKEBED_LAKE", values.get("LAKEBED_LAKE", str(home / "lake")), folder),
@@ -106,13 +108,41 @@ def read_settings(environ: Mapping[str, str] | None = None, folder: Path | None 
 
 
 def remember(home: Path, name: str, value: str) -> None:
-    """Write one setting into the home's settings.env, keeping the others."""
+    """Write one setting into the home's settings.env, keeping the others.
+
+    Raises SettingsError for what is no setting, and for a value that a line cannot hold.
+    """
     if name not in NAMES:
         raise SettingsError(f"{name} is no setting; known are {', '.join(NAMES)}")
-    file = home / "settings.env"
-    kept = _known(dotenv_values(file), file) | {name: value}
+    kept = _remembered(home) | {name: value}
+    text = "".join(f"{key}={_quoted(kept[key])}\n" for key in sorted(kept))
+    if not _is_readable(text, kept):
+        raise SettingsError(
+            f"{name}: its value cannot be remembered as it is (a carriage return, or no UTF-8); "
+            "set it in the environment instead"
+        )
     home.mkdir(parents=True, exist_ok=True)
-    file.write_text("".join(f"{key}={kept[key]}\n" for key in sorted(kept)))
+    (home / "settings.env").write_text(text, encoding="utf-8")
+
+
+def _remembered(home: Path) -> dict[str, str]:
+    file = home / "settings.env"
+    return _known(dotenv_values(file, interpolate=False), file)
+
+
+def _is_readable(text: str, values: Mapping[str, str]) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    # A file that is read as text has no carriage returns.
+    read = dotenv_values(stream=io.StringIO(text.replace("\r", "\n")), interpolate=False)
+    return read == values
+
+
+def _quoted(value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
 
 
 def _known(values: Mapping[str, str | None], file: Path | None) -> dict[str, str]:

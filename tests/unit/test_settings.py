@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from resources.clock import FixedClock, SystemClock
 from resources.postgres import Postgres
@@ -109,8 +112,38 @@ def test_what_a_home_remembers_is_kept_when_it_remembers_more(tmp_path: Path) ->
         remember(tmp_path, "LAKEBED_X", "1")
 
 
-@pytest.mark.parametrize("value", ["/with space/#hash", "/quote'd", '/double"d', "/dollar$HOME"])
-def test_a_home_remembers_odd_values_as_they_are(tmp_path: Path, value: str) -> None:
-    remember(tmp_path, "LAKEBED_DATA", value)
-    settings = read_settings({"LAKEBED_HOME": str(tmp_path)}, tmp_path)
-    assert settings.data == Path(value)
+NASTY = st.text(
+    st.sampled_from("a /#'\"$\\{}HOME=\t\n%~ü\U0001f600\x85\u2028"), min_size=1, max_size=12
+)
+
+
+@example("with space #hash", "${HOME}", "$HOME")
+@example("trailing blank ", "trailing backslash\\", "'quoted'")
+@example('"', "'", "\\")
+@given(NASTY, NASTY, NASTY)
+def test_a_home_remembers_odd_values_as_they_are(
+    tmp_path: Path, data: str, lake: str, home: str
+) -> None:
+    folder = tmp_path / uuid.uuid4().hex
+    for value in ("another", data):
+        remember(folder, "LAKEBED_DATA", f"/x{value}")
+        remember(folder, "LAKEBED_LAKE", f"/x{lake}")
+        remember(folder, "LAKEBED_HOME", f"/x{home}")
+    settings = read_settings({"LAKEBED_HOME": str(folder)}, tmp_path)
+    assert (settings.data, settings.lake) == (Path(f"/x{data}"), Path(f"/x{lake}"))
+
+
+@pytest.mark.parametrize("value", ["/line\rline", "/no \udcff UTF-8"])
+def test_a_home_refuses_what_it_could_not_give_back(tmp_path: Path, value: str) -> None:
+    remember(tmp_path, "LAKEBED_LAKE", "/kept")
+    with pytest.raises(SettingsError, match="LAKEBED_DATA.*in the environment"):
+        remember(tmp_path, "LAKEBED_DATA", value)
+    assert (tmp_path / "settings.env").read_text() == "LAKEBED_LAKE='/kept'\n"
+
+
+def test_in_a_users_dot_env_other_variables_are_filled_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BASE", "/base")
+    (tmp_path / ".env").write_text("LAKEBED_DATA=${BASE}/data\n")
+    assert read_settings({}, tmp_path).data == Path("/base/data")
