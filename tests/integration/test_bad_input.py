@@ -221,6 +221,23 @@ def test_broken_utf_8_goes_to_quarantine(load: Load, ask: Callable[[str], list[A
     assert ask("select row_number, column_name from lakebed.rejected_row") == [(7, "name")]
 
 
+def test_a_line_that_is_both_no_row_and_no_utf_8_goes_to_quarantine(
+    load: Load, ask: Callable[[str], list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platform_assets.ingest.sources.delimited.CSV_BLOCK_BYTES", 200)
+    content = csv(*good(30)).encode().replace(b"n7,7", b"n\xff\xfe,7,x").replace(b"n9", b"n\xff")
+    report = load({"a.csv": content})
+    assert (report.rows_read, report.inserted, report.rejected) == (30, 28, 2)
+    assert report.refused == ()
+    found = ask(
+        "select row_number, column_name, reason, source_row from lakebed.rejected_row order by 1"
+    )
+    assert found[0][::2] == (7, "4 values for 3 columns")
+    assert found[0][3] == {"line": "2024-02-01T00:00:00Z,n\ufffd\ufffd,7,x"}
+    assert found[1][:2] == (9, "name")
+    assert found[1][3]["name"] == "n\ufffd"
+
+
 def test_the_share_of_bad_rows_is_judged_file_by_file(load: Load) -> None:
     bad = csv(*good(2), "2024-02-01,x,a")
     report = load({"a.csv": bad, "b.csv": csv(*good(100))})

@@ -11,6 +11,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
+from platform_assets.ingest.sources.broken_utf8 import BrokenUtf8
 from platform_assets.ingest.sources.files import FileReader
 from platform_assets.ingest.sources.reader import (
     Batch,
@@ -72,21 +73,30 @@ def _header(source: CsvFiles, item: SourceItem) -> list[str]:
     return without_doubles(item, names)
 
 
-class _QuoteCounter(io.RawIOBase):
-    """Passes bytes on and counts the quotes: an odd number leaves one open to the end."""
+class _Stream(io.RawIOBase):
+    """Passes bytes on as UTF-8, and counts the quotes: an odd number leaves one open to the end."""
 
-    def __init__(self, stream: pa.NativeFile, quote: str) -> None:
+    def __init__(self, stream: pa.NativeFile, quote: str, broken: BrokenUtf8) -> None:
         self.stream = stream
         self.quote = quote.encode()
+        self.broken = broken
         self.count = 0
+        self.over = b""  # marks are longer than what they stand for
 
     def readable(self) -> bool:
         return True
 
     def read(self, size: int = -1) -> bytes:
-        data: bytes = self.stream.read(None if size < 0 else size)
-        self.count += data.count(self.quote)
-        return data
+        size = CSV_BLOCK_BYTES if size < 0 else size
+        data = self.over
+        while len(data) < size:  # pyarrow takes what it gets for a block, and wants whole ones
+            block: bytes = self.stream.read(size - len(data))
+            self.count += block.count(self.quote)
+            data += self.broken.mark(block)
+            if not block:
+                break
+        self.over = data[size:]
+        return data[:size]
 
 
 def _csv_batches(source: CsvFiles, item: SourceItem, columns: list[str]) -> Iterator[Batch]:
@@ -97,17 +107,18 @@ def _csv_batches(source: CsvFiles, item: SourceItem, columns: list[str]) -> Iter
         if len(head) < HEAD_BYTES and not rest.strip():
             return  # pyarrow wants a row after the lines that it skips
     malformed: list[tuple[int, str, str]] = []
+    broken = BrokenUtf8()
 
     def put_aside(row: pacsv.InvalidRow) -> str:
         problem = f"{row.actual_columns} values for {row.expected_columns} columns"
-        malformed.append((row.number - 1, problem, row.text))  # without the header
+        malformed.append((row.number - 1, problem, broken.shown(row.text)))  # no header
         return "skip"
 
     try:
         with (
             _open_csv(item) as stream,
             pacsv.open_csv(
-                counter := _QuoteCounter(stream, source.quote),
+                counter := _Stream(stream, source.quote, broken),
                 # Row numbers of malformed lines are only known when one thread reads.
                 read_options=pacsv.ReadOptions(
                     use_threads=False,
@@ -128,7 +139,7 @@ def _csv_batches(source: CsvFiles, item: SourceItem, columns: list[str]) -> Iter
             row = 1
             skipped: list[int] = []  # the reader may be a block ahead of the batch that it gives
             for batch in reader:
-                frame = frame_of(pa.Table.from_batches([batch]))
+                frame = broken.unmark(frame_of(pa.Table.from_batches([batch])))
                 skipped += [number for number, _, _ in malformed]
                 numbers = row_numbers(row, frame.height + len(skipped))
                 numbers = numbers.filter(~numbers.is_in(skipped)).head(frame.height)
