@@ -2,8 +2,8 @@
 
 Three places say a setting, the first one wins: the environment, `.env` in the working folder, and
 `settings.env` in LAKEBED_HOME (how a home remembers, for example, that the demo's clock stands
-still). Every setting has a default that works on a bare machine. `.env` is the user's, with all that
-dotenv makes of it (`${OTHER}` too); settings.env is written here and read as it was written.
+still). Every setting has a default that works on a bare machine. `.env` is the user's, with all
+that dotenv makes of it (`${OTHER}` too); settings.env is written here and read as it was written.
 """
 
 from __future__ import annotations

@@ -145,19 +145,25 @@ def _rejects(
     problems: dict[int, list[tuple[str | None, str]]],
 ) -> list[Reject]:
     indexes = sorted(problems)
-    # As text where Python's own times would not reach.
-    times = selectors.temporal() - selectors.duration()
-    rows = raw[indexes].with_columns(times.cast(pl.String)).iter_rows(named=True)
     rejects = []
-    for index, row in zip(indexes, rows, strict=True):
+    for index, row in zip(indexes, as_read(raw[indexes]), strict=True):
         column, _ = problems[index][0]
         reason = "; ".join(
             f"{name}: {why} (it is {_shown(row[name])})" if name else why
             for name, why in problems[index]
         )
-        text = json.dumps({name: _storable(value) for name, value in row.items()})
-        rejects.append(Reject(file.path, numbers[index], column, reason, text))
+        rejects.append(Reject(file.path, numbers[index], column, reason, json.dumps(row)))
     return rejects
+
+
+def as_read(rows: pl.DataFrame) -> list[dict[str, Any]]:
+    """Return rows of a source as quarantine keeps them: for each a JSON object of its columns."""
+    # As text where Python's own times would not reach.
+    times = selectors.temporal() - selectors.duration()
+    return [
+        {name: _storable(value) for name, value in row.items()}
+        for row in rows.with_columns(times.cast(pl.String)).iter_rows(named=True)
+    ]
 
 
 def _shown(value: Any) -> str:

@@ -6,7 +6,8 @@ changed is read again by its table's policy.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import polars as pl
 
 from platform_assets.catalog import SourceTable
 from platform_assets.ingest.casts import cast
+from platform_assets.ingest.contract import as_read
 from platform_assets.ingest.package import FileRead, parse_cursor
 from platform_assets.ingest.sources.delimited import COMPRESSED
 from platform_assets.ingest.sources.reader import Batch, Reader, SourceError, SourceItem
@@ -33,7 +35,7 @@ class Loaded:
     """What the ledger says of a file that has changed since.
 
     rows: how many were read of it.  cursor, ties: its greatest cursor, and how many rows had it.
-    bytes, sha256: of the file as it was.
+    bytes, sha256: of the file as it was.  rejected: the rows in quarantine, by their number.
     """
 
     rows: int
@@ -41,6 +43,7 @@ class Loaded:
     ties: int
     bytes: int
     sha256: str | None
+    rejected: Mapping[int, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,8 @@ def pending_files(
         if before is None or table.changed_files == "reload":
             pending.append(Pending(file))
         elif table.changed_files == "grown":
-            pending.append(Pending(file, before))
+            rejected = _rejected(connection, table, file)
+            pending.append(Pending(file, replace(before, rejected=rejected)))
         else:
             refused.append(
                 Refused(
@@ -105,6 +109,24 @@ def pending_files(
                 )
             )
     return pending, refused
+
+
+def _rejected(connection: Connection, table: SourceTable, file: SourceItem) -> dict[int, Any]:
+    """Return what quarantine has of a file whose rows go on beyond a cursor, by row number.
+
+    The data may have been somewhere else when it was loaded: the file is told by its name.
+    """
+    if table.sourced.resumes != "cursor":
+        return {}
+    return dict(
+        connection.execute(
+            "select row_number, source_row from lakebed.rejected_row"
+            " where table_name = %(table)s and load_id in (select load_id from lakebed.loaded_file"
+            " where table_name = %(table)s and path = %(name)s)"
+            " and right('/' || source_file, length(%(name)s) + 1) = '/' || %(name)s",
+            {"table": table.name, "name": file.name},
+        ).fetchall()
+    )
 
 
 def _is_text(path: str) -> bool:
@@ -156,6 +178,7 @@ class Start:
         """Return the rows beyond the start, and note their greatest cursor.
 
         Rows whose cursor cannot be read are kept: the contract will say what is wrong with them.
+        Those that quarantine has already are left out.
         """
         self.passed_over += batch.left_out
         if self.before is not None and not self.by_cursor:
@@ -177,11 +200,27 @@ class Start:
         ties = keep & (cursors == self.value).fill_null(False)
         skip = ties & (ties.cum_sum() <= self.ties_left)
         self.ties_left -= int(skip.sum())
-        keep &= ~skip
+        again = self._in_quarantine(batch, cursors.is_null())
+        keep &= ~skip & ~again
         self.passed_over += int((~keep).sum())
-        self.unreadable += cursors.null_count()
+        self.unreadable += cursors.null_count() - int(again.sum())
         rest = Batch(batch.frame.filter(keep), batch.numbers.filter(keep), batch.malformed)
         return rest, cursors.filter(keep)
+
+    def _in_quarantine(self, batch: Batch, unreadable: pl.Series) -> pl.Series:
+        """Tell which rows without a readable cursor stand in quarantine, as they are."""
+        known = self.before.rejected if self.before else {}
+        indexes = (unreadable & batch.numbers.is_in(list(known))).arg_true()
+        again = [
+            index
+            for index, row in zip(indexes, as_read(batch.frame[indexes]), strict=True)
+            if known[batch.numbers[index]] == row
+        ]
+        return (
+            unreadable.new_from_index(0, 0)
+            .extend_constant(False, len(unreadable))
+            .scatter(again, True)
+        )
 
     def check_the_past(self) -> None:
         """Make sure that what was passed over is what was loaded. Raises SourceError.

@@ -136,6 +136,45 @@ def test_a_grown_file_with_nanoseconds_is_read_beyond_the_cursor(platform: Platf
     assert numbers(platform) == [1, 2, 3]
 
 
+def test_a_row_without_a_cursor_in_a_file_that_grows_is_quarantined_once(
+    platform_of: Callable[..., Platform],
+) -> None:
+    from tests.tables.readings import readings as declared
+
+    table = replace(declared, reject_share=0.5)
+    platform = platform_of(table)
+    found = []
+    for count in (4, 8, 12, 16):
+        rows = readings([(i, "a", 1.0, i) for i in range(count)])
+        unreadable = pl.col("number").is_in([1, 9, 10])
+        rows = rows.with_columns(at=pl.when(unreadable).then(None).otherwise("at"))
+        deliver(platform, "readings/1.parquet", rows, row_group_size=5)
+        report = load(platform, "readings")
+        found.append((report.rows_read, report.inserted, report.rejected, len(report.refused)))
+    assert found == [(4, 3, 1, 0), (4, 4, 0, 0), (4, 2, 2, 0), (4, 4, 0, 0)]
+    rejected = "select row_number, source_row ->> 'number' from lakebed.rejected_row order by 1"
+    assert ask(platform, rejected) == [(2, "1"), (10, "9"), (11, "10")]
+    assert numbers(platform) == [0, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 14, 15]
+
+
+def test_another_row_without_a_cursor_in_the_place_of_a_rejected_one_is_not_lost(
+    platform_of: Callable[..., Platform],
+) -> None:
+    from tests.tables.readings import readings as declared
+
+    platform = platform_of(replace(declared, reject_share=0.9))
+    nothing = pl.lit(None, pl.Datetime("us", "UTC"))
+    for bad in ([7], [8, 7]):
+        rows = readings([(0, "a", 1.0, number) for number in bad]).with_columns(at=nothing)
+        good = readings([(i, "a", 1.0, i) for i in range(2 * len(bad))])
+        deliver(platform, "readings/1.parquet", pl.concat([rows, good]))
+        report = load(platform, "readings")
+        assert report.refused == ()
+    kept = "select distinct source_row ->> 'number' from lakebed.rejected_row order by 1"
+    assert ask(platform, kept) == [("7",), ("8",)]
+    assert numbers(platform) == [0, 1, 2, 3]
+
+
 def test_a_file_that_is_touched_or_replaced_by_its_like_loads_nothing(platform: Platform) -> None:
     rows: list[Row] = [(0, "a", 1.0, 1), (0, "a", 1.0, 1)]
     path = deliver(platform, "readings/1.parquet", readings(rows))

@@ -136,7 +136,7 @@ def test_a_home_remembers_odd_values_as_they_are(
 @pytest.mark.parametrize("value", ["/line\rline", "/no \udcff UTF-8"])
 def test_a_home_refuses_what_it_could_not_give_back(tmp_path: Path, value: str) -> None:
     remember(tmp_path, "LAKEBED_LAKE", "/kept")
-    with pytest.raises(SettingsError, match="LAKEBED_DATA.*in the environment"):
+    with pytest.raises(SettingsError, match=r"LAKEBED_DATA.*in the environment"):
         remember(tmp_path, "LAKEBED_DATA", value)
     assert (tmp_path / "settings.env").read_text() == "LAKEBED_LAKE='/kept'\n"
 

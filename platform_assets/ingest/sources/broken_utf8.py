@@ -1,8 +1,8 @@
 """Bytes that are no UTF-8, brought through a parser that wants UTF-8 and given back as they were.
 
-pyarrow's CSV reader keeps a value's bytes, but cannot hand a line with broken UTF-8 to a handler: it
-gives up the whole file. So each such byte is marked, as one character of the last private plane, and
-unmarked in the values. A stream that is UTF-8 goes through as it is.
+pyarrow's CSV reader keeps a value's bytes, but cannot hand a line with broken UTF-8 to a handler:
+it gives up the whole file. So each such byte is marked, as one character of the last private plane,
+and unmarked in the values. A stream that is UTF-8 goes through as it is.
 """
 
 from __future__ import annotations
