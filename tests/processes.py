@@ -8,6 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -66,6 +67,16 @@ def move_all(
     for key in keys:
         window = window_for_key(table.partitioned.grain, key)
         move(platform.lake, table, window, on_step=kill_at(kill))
+
+
+def move_and_die(settings: Settings, name: str, key: str, delay: float) -> None:
+    """Move one partition and die some seconds after it was counted, wherever that is."""
+
+    def on_step(label: str) -> None:
+        if label == "counted":
+            threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
+
+    move_key(open_platform(settings), name, key, on_step=on_step)
 
 
 def move_and_stop(settings: Settings, name: str, key: str, step: str) -> None:

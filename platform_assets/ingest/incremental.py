@@ -216,11 +216,7 @@ class Start:
             for index, row in zip(indexes, as_read(batch.frame[indexes]), strict=True)
             if known[batch.numbers[index]] == row
         ]
-        return (
-            unreadable.new_from_index(0, 0)
-            .extend_constant(False, len(unreadable))
-            .scatter(again, True)
-        )
+        return pl.int_range(len(unreadable), eager=True).is_in(again)
 
     def check_the_past(self) -> None:
         """Make sure that what was passed over is what was loaded. Raises SourceError.

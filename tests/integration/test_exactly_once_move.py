@@ -15,7 +15,6 @@ from resources.settings import PACKAGE_ROOT, Settings
 from tests import processes
 from tests.conftest import Server, settings_for
 
-STEPS = ("locked", "counted", "copied", "verified", "renamed", "recorded", "deleted", "committed")
 FLIGHTS = (
     "select count(*), sum(distance)::bigint, sum(flight)::bigint, count(tailnum),"
     " sum(dep_delay)::bigint from flights"
@@ -110,49 +109,3 @@ def wrong_answers(
             processes.run(processes.move_all, demo.settings, "weather", keys, None, sabotage) == 0
         )
     return [seen for found in answers for seen in found if seen != truth]
-
-
-@pytest.mark.parametrize("step", STEPS)
-def test_a_mover_killed_after_a_step_loses_and_doubles_nothing(demo: Platform, step: str) -> None:
-    truth = answer(demo, FLIGHTS)
-    before = processes.all_rows(demo, "flights")
-    move = (demo.settings, "flights", ["2013-02"])
-    assert processes.run(processes.move_all, *move, step, None) == -9
-    assert answer(demo, FLIGHTS) == truth
-    assert live_generations(demo) == ([("2013-02", 1)] if step == "committed" else [])
-    assert processes.run(processes.move_all, *move, None, None) == 0
-    assert processes.all_rows(demo, "flights") == before
-    assert live_generations(demo) == [("2013-02", 1)]
-
-
-@pytest.mark.parametrize("step", STEPS)
-def test_a_fold_killed_after_a_step_loses_and_doubles_nothing(demo: Platform, step: str) -> None:
-    processes.move_key(demo, "flights", "2013-02")
-    with demo.postgres.connect() as connection:
-        connection.execute(
-            "insert into flights select time_hour - interval '1 month', carrier, flight, tailnum,"
-            " origin, dest, sched_dep_time, dep_time, 99999, sched_arr_time, arr_time, arr_delay,"
-            " air_time, distance from flights where time_hour >= '2013-03-05'"
-            " and time_hour < '2013-03-07'"
-        )
-    truth = answer(demo, FLIGHTS)
-    before = processes.all_rows(demo, "flights")
-    fold = (demo.settings, "flights", ["2013-02"])
-    assert processes.run(processes.move_all, *fold, step, None) == -9
-    assert answer(demo, FLIGHTS) == truth
-    assert processes.run(processes.move_all, *fold, None, None) == 0
-    assert processes.all_rows(demo, "flights") == before
-    assert live_generations(demo) == [("2013-02", 1)]
-
-
-def test_a_file_that_no_manifest_row_names_is_never_read(demo: Platform) -> None:
-    truth = answer(demo, FLIGHTS)
-    move = (demo.settings, "flights", ["2013-02"])
-    assert processes.run(processes.move_all, *move, "renamed", None) == -9
-    orphans = list(demo.lake.root.rglob("*.parquet"))
-    assert orphans
-    assert answer(demo, FLIGHTS) == truth
-    for orphan in orphans:
-        orphan.write_bytes(b"no Parquet at all")
-    assert processes.run(processes.move_all, *move, None, None) == 0
-    assert answer(demo, FLIGHTS) == truth

@@ -293,30 +293,57 @@ def test_an_absolute_glob_is_searched_where_it_points(
 GROWN = "at,sensor,value,number\n2024-01-01T00:00:00Z,a,1.0,1\n2024-01-01T01:00:00Z,b,1.0,2\n"
 
 
+NOT_ONLY_ADDED_TO = {
+    "corrected": (GROWN, GROWN.replace(",1\n", ",9\n"), "does not begin as it did"),
+    "added to in front": (
+        GROWN,
+        GROWN.replace("number\n", "number\n2024-01-01,c,1.0,0\n"),
+        "begin",
+    ),
+    "a torn last line": (
+        GROWN + "2024-01-01T02:00:00Z,a,1.0,12",
+        GROWN + "2024-01-01T02:00:00Z,a,1.0,1234\n",
+        "not yet finished",
+    ),
+    "cut": (GROWN, GROWN[:-10], "does not begin as it did"),
+}
+
+
 @pytest.mark.parametrize(
-    ("first", "then", "problem"),
-    [
-        (GROWN, GROWN.replace(",1\n", ",9\n"), "does not begin as it did"),
-        (GROWN, GROWN[:-10], "does not begin as it did"),
-        (GROWN + "2024-01-01T02:00:00Z,a,1.0,12", "34\n", "not yet finished"),
-    ],
-    ids=["corrected", "cut", "a torn last line"],
+    ("first", "then", "problem"), NOT_ONLY_ADDED_TO.values(), ids=NOT_ONLY_ADDED_TO
 )
 def test_a_csv_that_was_not_only_added_to_is_refused(
     platform_of: Callable[..., Platform], first: str, then: str, problem: str
 ) -> None:
-    from platform_assets.catalog import CsvFiles
-    from tests.tables.readings import readings as declared
-
-    platform = platform_of(replace(declared, source=CsvFiles(glob="*.csv")))
+    platform = csv_readings(platform_of)
     file = platform.settings.data / "1.csv"
     file.write_text(first)
     load(platform, "readings")
     before = numbers(platform)
-    file.write_text(first + then if problem == "not yet finished" else then)
+    file.write_text(then)
     report = load(platform, "readings")
     assert [problem in refused.problem for refused in report.refused] == [True]
     assert numbers(platform) == before
+
+
+@pytest.mark.parametrize("case", ["corrected", "added to in front", "a torn last line"])
+def test_rows_are_wrong_without_a_word_where_nobody_looks_at_what_a_csv_began_with(
+    platform_of: Callable[..., Platform], monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    monkeypatch.setattr("platform_assets.ingest.incremental._check_beginning", lambda *args: None)
+    platform = csv_readings(platform_of)
+    file = platform.settings.data / "1.csv"
+    for text in NOT_ONLY_ADDED_TO[case][:2]:
+        file.write_text(text)
+        assert load(platform, "readings").refused == ()
+    assert numbers(platform) != sorted(pl.read_csv(file)["number"])
+
+
+def csv_readings(platform_of: Callable[..., Platform]) -> Platform:
+    from platform_assets.catalog import CsvFiles
+    from tests.tables.readings import readings as declared
+
+    return platform_of(replace(declared, source=CsvFiles(glob="*.csv")))
 
 
 def test_data_that_are_mounted_elsewhere_are_not_loaded_again(

@@ -13,7 +13,8 @@ import polars as pl
 import psycopg
 import pytest
 
-from platform_assets.catalog import Grain, Partitioning, SourceTable, Tiering
+from platform_assets.catalog import Grain, ParquetFiles, Partitioning, SourceTable, Tiering
+from platform_assets.ingest.load import load_table
 from platform_assets.partitions import window_for_key
 from platform_assets.platform import Platform
 from platform_assets.quality.ddl import DriftError, ensure_leaves, ensure_table
@@ -168,10 +169,22 @@ def test_a_merge_table_without_its_key_is_refused(connection: psycopg.Connection
         ensure_table(connection, table(key=("at", "select"), write_mode="merge"))
 
 
-def test_a_column_that_others_added_is_let_be(connection: psycopg.Connection) -> None:
-    ensure_table(connection, table())
-    connection.execute("alter table things add extra int")
-    ensure_table(connection, table())
+def test_a_column_that_others_added_is_let_be(
+    connection: psycopg.Connection, platform_of: Callable[..., Platform]
+) -> None:
+    loaded = table(source=ParquetFiles(glob="*.parquet"))
+    ensure_table(connection, loaded)
+    ensure_leaves(connection, loaded, [window_for_key(Grain.MONTH, "2024-01")])
+    connection.execute("alter table things add extra int default 7")
+    connection.execute("insert into things (at, \"select\", extra) values ('2024-01-01Z', 1, 8)")
+    platform = platform_of(loaded)
+    rows = {"at": datetime(2024, 2, 1, tzinfo=UTC), 'Weird "Name"': "", "select": 2}
+    frame = pl.DataFrame([rows | {"year": None, "amount": None}])
+    frame.write_parquet(platform.settings.data / "1.parquet")
+    report = load_table(platform.settings, platform.postgres, platform.clock, loaded)
+    assert (report.inserted, report.refused) == (1, ())
+    found = connection.execute('select "select", extra from things order by 1').fetchall()
+    assert found == [(1, 8), (2, 7)]
 
 
 def test_leaves_are_made_once_and_hold_their_window(connection: psycopg.Connection) -> None:

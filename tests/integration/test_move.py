@@ -383,7 +383,11 @@ def test_a_table_that_is_not_partitioned_settles_too(platform_of: Callable[..., 
     assert hot_rows(platform) == 0
 
 
-def test_a_mover_that_wakes_up_after_another_finished_changes_nothing(platform: Platform) -> None:
+def move_while_another_sleeps(platform: Platform) -> Any:
+    """Let a mover stop after its copy, another one move all, and the first wake up.
+
+    Returns the fingerprint of the table as it was before.
+    """
     table = platform.table("readings")
     with platform.postgres.connect(autocommit=True) as connection:
         ensure_table(connection, table)
@@ -407,6 +411,11 @@ def test_a_mover_that_wakes_up_after_another_finished_changes_nothing(platform: 
     os.kill(sleeper.pid, signal.SIGCONT)
     sleeper.join(processes.PATIENCE)
     assert sleeper.exitcode == 1
+    return before
+
+
+def test_a_mover_that_wakes_up_after_another_finished_changes_nothing(platform: Platform) -> None:
+    before = move_while_another_sleeps(platform)
     assert all_rows(platform, "readings") == before
     with platform.postgres.connect() as connection:
         path, digest = connection.execute("select path, sha256 from lakebed.cold_file").fetchall()[
@@ -414,6 +423,17 @@ def test_a_mover_that_wakes_up_after_another_finished_changes_nothing(platform: 
         ]
     file = platform.lake.root / path
     assert hashlib.sha256(file.read_bytes()).hexdigest() == digest
+
+
+def test_rows_are_lost_where_a_mover_takes_a_name_that_another_has(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "platform_assets.tiering.move.reserve", lambda path_of, first: (first, path_of(first))
+    )
+    move_while_another_sleeps(platform)
+    with pytest.raises(duckdb.Error, match=r"No files found.*g0001"):
+        all_rows(platform, "readings")
 
 
 def stopped(pid: int | None) -> None:
@@ -448,10 +468,26 @@ def test_a_server_that_goes_away_in_the_middle_moves_nothing(keyless: Platform) 
     assert len(seen(keyless)) == 10
 
 
-def test_rows_that_a_trigger_keeps_stop_the_move(keyless: Platform) -> None:
+def keep_rows(platform: Platform) -> None:
+    """Make a trigger that lets no row of events be deleted."""
     body = "begin return null; end"
-    run(keyless, f"create function keep() returns trigger language plpgsql as '{body}'")
-    run(keyless, "create trigger keep before delete on events for each row execute function keep()")
+    run(platform, f"create function keep() returns trigger language plpgsql as '{body}'")
+    run(
+        platform, "create trigger keep before delete on events for each row execute function keep()"
+    )
+
+
+def test_rows_that_a_trigger_keeps_are_doubled_where_nobody_looks(
+    keyless: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_rows(keyless)
+    monkeypatch.setattr(_Mover, "_check_gone", lambda self: None)
+    move_key(keyless, "events", "2024-02")
+    assert len(seen(keyless)) == 20
+
+
+def test_rows_that_a_trigger_keeps_stop_the_move(keyless: Platform) -> None:
+    keep_rows(keyless)
     with pytest.raises(MoveError, match="10 rows were not deleted"):
         move_key(keyless, "events", "2024-02")
     assert (manifest(keyless), hot_rows(keyless)) == ([], 10)

@@ -1,0 +1,123 @@
+"""A mover that dies at any step, even in the middle of one, has moved all or nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from platform_assets.partitions import window_for_key
+from platform_assets.platform import Platform
+from platform_assets.quality.ddl import ensure_leaves, ensure_table
+from tests import processes
+
+STEPS = ("locked", "counted", "copied", "verified", "renamed", "recorded", "deleted", "committed")
+ROWS = 5000
+KEY = "2024-02"
+
+
+def fill(platform: Platform, name: str) -> None:
+    """Make the table and put ROWS rows into February and as many into March."""
+    values = {
+        "readings": "t, 's' || i % 7, i / 10.0, i",
+        "accounts": "t, i, 'o' || i % 5, i, t",
+    }[name]
+    table = platform.table(name)
+    with platform.postgres.connect(autocommit=True) as connection:
+        ensure_table(connection, table)
+        windows = [window_for_key(table.partitioned.grain, key) for key in (KEY, "2024-03")]
+        ensure_leaves(connection, table, windows)
+        connection.execute(
+            f"insert into {name} select {values} from (select i, '2024-02-01Z'::timestamptz"  # noqa: S608
+            " + (i % 2) * interval '29 days' + i * interval '1 minute' as t"
+            f" from generate_series(1, {2 * ROWS}) i)"
+        )
+
+
+def settle_and_come_late(platform: Platform) -> None:
+    """Move February of accounts, then override some of its rows and add others."""
+    processes.move_key(platform, "accounts", KEY)
+    with platform.postgres.connect() as connection:
+        connection.execute(
+            "insert into accounts select '2024-02-01Z'::timestamptz + i * interval '1 minute', i,"
+            " 'late', -1, '2024-06-01Z' from generate_series(1, 1001) i"
+        )
+
+
+def generations(platform: Platform) -> list[Any]:
+    with platform.postgres.connect() as connection:
+        return connection.execute(
+            "select partition_key, count(*) filter (where superseded_at is null), count(*)"
+            " from lakebed.cold_file group by 1 order by 1"
+        ).fetchall()
+
+
+def hot_rows(platform: Platform, name: str) -> int:
+    query = f"select count(*) from {name} where tableoid = '{name}_2024_02'::regclass"  # noqa: S608
+    with platform.postgres.connect() as connection:
+        return int(connection.execute(query).fetchall()[0][0])
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_mover_killed_after_a_step_loses_and_doubles_nothing(
+    platform: Platform, step: str
+) -> None:
+    fill(platform, "readings")
+    truth = processes.all_rows(platform, "readings")
+    assert truth.rows == 2 * ROWS
+    move = (platform.settings, "readings", [KEY])
+    assert processes.run(processes.move_all, *move, step, None) == -9
+    assert processes.all_rows(platform, "readings") == truth
+    assert generations(platform) == ([(KEY, 1, 1)] if step == "committed" else [])
+    assert processes.run(processes.move_all, *move, None, None) == 0
+    assert processes.all_rows(platform, "readings") == truth
+    assert generations(platform) == [(KEY, 1, 1)]
+    assert hot_rows(platform, "readings") == 0
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_fold_killed_after_a_step_loses_and_doubles_nothing(
+    platform: Platform, step: str
+) -> None:
+    fill(platform, "accounts")
+    settle_and_come_late(platform)
+    truth = processes.all_rows(platform, "accounts")
+    assert truth.rows == 2 * ROWS + 501
+    fold = (platform.settings, "accounts", [KEY])
+    assert processes.run(processes.move_all, *fold, step, None) == -9
+    assert processes.all_rows(platform, "accounts") == truth
+    assert generations(platform) == [(KEY, 1, 2 if step == "committed" else 1)]
+    assert processes.run(processes.move_all, *fold, None, None) == 0
+    assert processes.all_rows(platform, "accounts") == truth
+    assert generations(platform) == [(KEY, 1, 2)]
+    assert hot_rows(platform, "accounts") == 0
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.01, 0.03, 0.08])
+def test_a_mover_killed_at_any_moment_loses_and_doubles_nothing(
+    platform: Platform, delay: float
+) -> None:
+    fill(platform, "readings")
+    truth = processes.all_rows(platform, "readings")
+    move = (platform.settings, "readings", [KEY])
+    assert processes.run(processes.move_and_die, *move[:2], KEY, delay) in (0, -9)
+    assert processes.all_rows(platform, "readings") == truth
+    assert processes.run(processes.move_all, *move, None, None) == 0
+    assert processes.all_rows(platform, "readings") == truth
+    assert generations(platform) == [(KEY, 1, 1)]
+
+
+def test_a_file_that_no_manifest_row_names_is_never_read(platform: Platform) -> None:
+    fill(platform, "readings")
+    truth = processes.all_rows(platform, "readings")
+    move = (platform.settings, "readings", [KEY])
+    assert processes.run(processes.move_all, *move, "renamed", None) == -9
+    assert processes.run(processes.move_all, *move, "copied", None) == -9
+    orphans = list(platform.lake.root.rglob("*.parquet*"))
+    assert {orphan.suffix for orphan in orphans} == {".parquet", ".tmp"}
+    for orphan in orphans:
+        orphan.write_bytes(b"no Parquet at all")
+    assert processes.all_rows(platform, "readings") == truth
+    assert processes.run(processes.move_all, *move, None, None) == 0
+    assert processes.all_rows(platform, "readings") == truth
+    assert {orphan.read_bytes() for orphan in orphans} == {b"no Parquet at all"}
