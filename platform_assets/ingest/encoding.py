@@ -38,6 +38,6 @@ def copy_rows(
 def _encoded(file: pq.ParquetFile, columns: tuple[Column, ...]) -> Iterator[bytes]:
     encoder = pgpq.ArrowToPostgresBinaryEncoder(arrow_schema(columns))
     yield encoder.write_header()
-    for batch in file.iter_batches(CHUNK_ROWS, columns=[column.name for column in columns]):
+    for batch in file.iter_batches(CHUNK_ROWS):
         yield encoder.write_batch(batch)
     yield encoder.finish()
