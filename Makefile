@@ -1,5 +1,6 @@
 PYTHON ?= python3
 PYTEST_ARGS ?= -n 2 -q --dist loadfile
+BENCH_ARGS ?= --scale 1
 UV ?= uv
 
 BIN := .venv/bin
@@ -7,10 +8,10 @@ READY := .venv/.installed
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check bench lock clean
+.PHONY: help demo up test check bench bench-ingest lock clean
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 demo: $(READY) ## Load, move and query 336,776 real flights, in about a minute
 	@$(BIN)/lakebed demo
@@ -28,6 +29,9 @@ check: $(READY) ## Lint, formatting and types
 
 bench: $(READY) ## Measure speed and memory
 	@$(BIN)/python -m bench
+
+bench-ingest: $(READY) ## Time loads against COPY and other loaders, 6 M rows (BENCH_ARGS="--scale 0.1")
+	@$(BIN)/python -m bench.ingest $(BENCH_ARGS)
 
 lock: ## Resolve requirements.lock anew from pyproject.toml (needs uv)
 	@$(UV) pip compile --quiet --universal --python-version 3.11 --all-extras --upgrade \

@@ -58,8 +58,8 @@ def test_every_link_to_a_file_leads_somewhere(document):
 
 
 def test_every_make_target_that_the_readme_names_exists():
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
-    named = set(re.findall(r"`?make ([a-z]+)", README))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    named = set(re.findall(r"`?make ([a-z-]+)", README))
     assert named
     assert named <= targets
 
