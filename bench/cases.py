@@ -90,6 +90,7 @@ class Bench:
         loaded = self.server.load(glob, write_mode, **more)
         if loaded.rows_read != rows:
             raise LoadError(f"{glob}: {loaded.rows_read} rows were read, {rows} are there")
+        self.tell(f"    loaded {rows:,} rows of {glob}, {write_mode}: {loaded.seconds:.2f} s")
         return loaded
 
     def appended(self) -> Loaded:

@@ -16,6 +16,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -48,6 +49,8 @@ def main() -> None:
     home = Path(tempfile.mkdtemp(prefix="lakebed-bench-"))
     # Registered before the server joins, so that it runs after the server stopped.
     atexit.register(shutil.rmtree, home, ignore_errors=True)
+    # Being told to end is an exit like others: the database and the folder go.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     home.chmod(0o755)
     with console.status("making lineitem"):
         subprocess.run(
