@@ -24,7 +24,8 @@ from platform_assets.ingest.load import load_table
 from platform_assets.partitions import window_for_key
 from platform_assets.platform import Platform, open_platform
 from platform_assets.tiering.fingerprint import fingerprint_query, read_fingerprint
-from platform_assets.tiering.move import Moved, _Mover, move
+from platform_assets.tiering.move import _Mover, move
+from platform_assets.tiering.report import Moved
 from resources.lake import Lake
 from resources.settings import Settings
 

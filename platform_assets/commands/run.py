@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from platform_assets.models.runner import BuildResult
     from platform_assets.partitions import Window
     from platform_assets.platform import Platform
-    from platform_assets.tiering.move import Moved
+    from platform_assets.tiering.report import Moved
 
 as_json = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 

@@ -9,6 +9,8 @@ import dagster as dg
 
 from platform_assets.catalog import SourceTable
 from platform_assets.dagster_partitions import partitions_of
+from platform_assets.dagster_tables import table_schema
+from platform_assets.ingest.checks import hot_check_results, hot_check_specs, reject_groups
 from platform_assets.ingest.incremental import last_load_of
 from platform_assets.ingest.load import load_table, load_window
 from platform_assets.ingest.locks import LoadBusyError
@@ -18,12 +20,6 @@ from platform_assets.ingest.writers import LoadConflictError
 from platform_assets.keys import hot_key, source_key
 from platform_assets.partitions import window_for_key
 from platform_assets.platform import Platform
-from platform_assets.quality.checks import (
-    hot_check_results,
-    hot_check_specs,
-    reject_groups,
-    table_schema,
-)
 from resources.postgres import LockWaitError
 
 Decorator = Callable[[Callable[..., Iterator[Any]]], dg.AssetsDefinition]

@@ -8,12 +8,14 @@ import dagster as dg
 
 from platform_assets.catalog import SourceTable
 from platform_assets.dagster_partitions import partitions_of
+from platform_assets.dagster_tables import table_schema
 from platform_assets.keys import cold_key, hot_key
 from platform_assets.partitions import window_for_key
 from platform_assets.platform import Platform
-from platform_assets.quality.checks import FINGERPRINT, fingerprint_result, table_schema
 from platform_assets.tiering.catalog_file import write_catalog
-from platform_assets.tiering.move import Moved, MoveError, move
+from platform_assets.tiering.checks import FINGERPRINT, fingerprint_result
+from platform_assets.tiering.move import MoveError, move
+from platform_assets.tiering.report import Moved
 
 
 def cold_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:

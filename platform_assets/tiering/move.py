@@ -20,7 +20,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -32,6 +32,7 @@ from platform_assets.keys import ColdFileName, cold_path, move_lock
 from platform_assets.partitions import Window
 from platform_assets.quality.ddl import COLUMNS_QUERY, differences
 from platform_assets.tiering.fingerprint import Fingerprint, fingerprint_query, read_fingerprint
+from platform_assets.tiering.report import Moved
 from resources.durable import make_durable, reserve, unfinished
 from resources.lake import Lake
 
@@ -50,26 +51,6 @@ class VerificationError(MoveError):
 
 class MoveBusyError(MoveError):
     """Another mover works on the partition."""
-
-
-@dataclass(frozen=True)
-class Moved:
-    """What a move did.
-
-    rows: of the new generation's file, 0 where there was nothing to move.  moved: hot rows that
-    went into it.  overridden: cold rows that a hot row of the same key replaced.
-    """
-
-    table: str
-    partition_key: str
-    generation: int = 0
-    path: str | None = None
-    rows: int = 0
-    moved: int = 0
-    overridden: int = 0
-    bytes: int = 0
-    seconds: float = 0.0
-    fingerprint: Fingerprint | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)

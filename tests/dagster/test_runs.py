@@ -11,7 +11,8 @@ import pytest
 
 from platform_assets.automation.instance import instance_environment, prepare_instance
 from platform_assets.tiering import assets as cold_assets
-from platform_assets.tiering.move import Moved, MoveError
+from platform_assets.tiering.move import MoveError
+from platform_assets.tiering.report import Moved
 from tests.conftest import Server
 from tests.dagster.conftest import Project, check_of, metadata_of, table_of
 

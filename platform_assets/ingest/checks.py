@@ -1,4 +1,4 @@
-"""Contracts in Dagster: column schemas, and what loads and moves found as asset check results."""
+"""Checks of a load: what it found, as Dagster's asset check results."""
 
 from __future__ import annotations
 
@@ -8,34 +8,14 @@ from typing import Any
 import dagster as dg
 
 from platform_assets.catalog import SourceTable
+from platform_assets.dagster_tables import metadata_table
 from platform_assets.ingest.report import LoadReport
-from platform_assets.tiering.move import Moved
 from resources.postgres import Connection
 
 CONTRACT = "contract"
 RECONCILIATION = "reconciliation"
 SOURCE_FILES = "source_files"
 FRESHNESS = "freshness"
-FINGERPRINT = "fingerprint"
-
-
-def table_schema(table: SourceTable) -> dg.TableSchema:
-    """Return the contract's columns as Dagster shows them: types, rules, descriptions."""
-    return dg.TableSchema(
-        columns=[
-            dg.TableColumn(
-                name=column.name,
-                type=column.postgres,
-                description=column.description or None,
-                constraints=dg.TableColumnConstraints(
-                    nullable=column.nullable,
-                    unique=column.unique or table.key == (column.name,),
-                    other=list(column.checks),
-                ),
-            )
-            for column in table.columns
-        ]
-    )
 
 
 def hot_check_specs(table: SourceTable, key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
@@ -80,7 +60,9 @@ def hot_check_results(
             passed=report.rejected == 0,
             severity=dg.AssetCheckSeverity.WARN,
             description=f"{report.rejected} of {report.rows_read} rows went to quarantine.",
-            metadata={"failures": _table(failures, ("column", "reason", "rows", "example"))},
+            metadata={
+                "failures": metadata_table(failures, ("column", "reason", "rows", "example"))
+            },
         ),
         dg.AssetCheckResult(
             check_name=RECONCILIATION,
@@ -102,7 +84,7 @@ def hot_check_results(
             passed=not report.refused,
             description=f"{report.files} files loaded, {len(report.refused)} refused.",
             metadata={
-                "refused": _table(
+                "refused": metadata_table(
                     [{"file": r.path, "problem": r.problem} for r in report.refused],
                     ("file", "problem"),
                 )
@@ -139,43 +121,3 @@ def reject_groups(connection: Connection, report: LoadReport) -> list[dict[str, 
         {"column": column, "reason": reason, "rows": count, "example": example[:500]}
         for column, reason, count, example in rows
     ]
-
-
-def fingerprint_result(
-    moved: Sequence[Moved], failed: Sequence[tuple[str, str]]
-) -> dg.AssetCheckResult:
-    """Turn a run's moves, and those that failed as (partition, why), into one check result."""
-    rows = [
-        {
-            "partition": m.partition_key,
-            "generation": m.generation,
-            "rows": m.rows,
-            "columns_compared": len(m.fingerprint.columns) if m.fingerprint else 0,
-            "result": "equal" if m.fingerprint else "nothing to move",
-        }
-        for m in moved
-    ]
-    rows += [
-        {"partition": key, "generation": 0, "rows": 0, "columns_compared": 0, "result": why}
-        for key, why in failed
-    ]
-    names = ("partition", "generation", "rows", "columns_compared", "result")
-    return dg.AssetCheckResult(
-        check_name=FINGERPRINT,
-        passed=not failed,
-        description=(
-            f"{len(moved)} partitions verified: count and fingerprint of every column, PostgreSQL "
-            f"against the re-read file; {len(failed)} failed."
-        ),
-        metadata={"partitions": _table(rows, names)},
-    )
-
-
-def _table(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dg.TableMetadataValue:
-    schema = dg.TableSchema(
-        columns=[
-            dg.TableColumn(name, "int" if rows and isinstance(rows[0][name], int) else "string")
-            for name in names
-        ]
-    )
-    return dg.MetadataValue.table([dg.TableRecord(dict(row)) for row in rows], schema=schema)

@@ -1,0 +1,27 @@
+"""What a move did, for people, checks and metadata."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from platform_assets.tiering.fingerprint import Fingerprint
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What a move did.
+
+    rows: of the new generation's file, 0 where there was nothing to move.  moved: hot rows that
+    went into it.  overridden: cold rows that a hot row of the same key replaced.
+    """
+
+    table: str
+    partition_key: str
+    generation: int = 0
+    path: str | None = None
+    rows: int = 0
+    moved: int = 0
+    overridden: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    fingerprint: Fingerprint | None = field(default=None, repr=False)
