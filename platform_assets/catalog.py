@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import get_args
+from functools import cached_property
+from typing import Literal, get_args
 
 from pandera.polars import DataFrameModel
 
+from platform_assets import write_modes
+from platform_assets.columns import VALID_FROM, columns_in_table, columns_on_the_wire
 from platform_assets.keys import is_name
 from platform_assets.partitions import Grain as Grain
 from platform_assets.partitions import Window, window_of, windows_between
@@ -23,6 +26,8 @@ from platform_assets.policies import (
     NewColumns,
     WriteMode,
 )
+from platform_assets.policies import Deletes as Deletes
+from platform_assets.policies import Lookup as Lookup
 from platform_assets.policies import Partitioning as Partitioning
 from platform_assets.policies import Tiering as Tiering
 from platform_assets.quality.schema import Column, SchemaError, columns_of
@@ -44,17 +49,19 @@ class SourceTable:
 
     name: of the table in Postgres, in the lake and in SQL.  model: the contract, and the single
     source of types.  cursor: the column that grows with time.  key: the columns that tell one row
-    from another; needed for merge.  write_mode: append adds rows, merge lets the newest row of a
-    key win.  load_by: cursor takes what is new in the source; window replaces one partition at a
-    time by what the source has of it, and remembers nothing.  reject_share: the share of bad rows
-    above which a file is refused as a whole.  new_columns: what to do with columns the contract
-    does not know: freeze refuses the file, discard leaves them out and reports them.  ignored:
-    source columns that are left out on purpose.  changed_files: what to do with a file that was
-    loaded and has changed since: reload all of it (merge only), read what was added where it has
-    only grown, or refuse it.  parallel_files: how many files of an append are loaded at once, each
-    in its own transaction; with 1, all files of a load are one transaction.  freshness: how old
-    the newest row may be.
-    Raises TableError.
+    from another; needed for merge and history.  write_mode: append adds rows, merge lets the newest
+    row of a key win, replace makes the table what the source holds whenever that changed, history
+    keeps every version of a row with the time for which it held.  load_by: cursor takes what is new
+    in the source; window replaces one partition at a time by what the source has of it, and
+    remembers nothing.  deletes: how the source says that a row is gone; "snapshot" where each load
+    reads a full extract.  lookups: natural keys that become the surrogate keys of other tables.
+    reject_share: the share of bad rows above which a file is refused as a whole.  new_columns: what to do with columns the contract does not know:
+    freeze refuses the file, discard leaves them out and reports them.  ignored: source columns that
+    are left out on purpose.  changed_files: what to do with a file that was loaded and has changed
+    since: reload all of it (merge, history), read what was added where it has only grown, or refuse
+    it.  parallel_files: how many files of an append are loaded at once, each in its own
+    transaction; with 1, all files of a load are one transaction.  freshness: how old the newest row
+    may be.  Raises TableError.
     """
 
     name: str
@@ -64,6 +71,8 @@ class SourceTable:
     key: tuple[str, ...] = ()
     write_mode: WriteMode = "append"
     load_by: LoadBy = "cursor"
+    deletes: Deletes | Literal["snapshot"] | None = None
+    lookups: tuple[Lookup, ...] = ()
     partitioning: Partitioning | None = None
     tiering: Tiering | None = None
     reject_share: float = 0.01
@@ -79,14 +88,19 @@ class SourceTable:
         """Derive the columns and refuse nonsense."""
         if not is_name(self.name):
             self._refuse("name", "use lower case letters, digits and _, at most 40, a letter first")
+        if self.deletes == "snapshot":
+            object.__setattr__(self, "deletes", Deletes(snapshot=True))
         try:
-            object.__setattr__(self, "columns", columns_of(self.model))
+            columns = columns_in_table(
+                self.contract, self.lookups, history=self.write_mode == "history"
+            )
         except SchemaError as error:
             self._refuse("model", str(error))
+        object.__setattr__(self, "columns", columns)
         if self.changed_files is None:
             default = (
                 "reload"
-                if self.write_mode == "merge"
+                if self.write_mode != "append"
                 else "grown"
                 if self.source is not None and self.source.resumes == "bytes"
                 else "refuse"
@@ -105,11 +119,49 @@ class SourceTable:
 
     @property
     def column_names(self) -> tuple[str, ...]:
-        """The names of the columns, in the contract's order."""
+        """The names of the table's columns, in order."""
         return tuple(column.name for column in self.columns)
 
+    @cached_property
+    def contract(self) -> tuple[Column, ...]:
+        """The columns of the model: what a row of the source holds."""
+        return columns_of(self.model)
+
+    @cached_property
+    def wire(self) -> tuple[Column, ...]:
+        """The columns of the rows that go to PostgreSQL: the contract's, and what is said of rows.
+
+        Where the source marks rows that are gone, they may lack whatever a delete does not need.
+        """
+        needed = {*self.key, *([self.cursor] if self.cursor else [])}
+        for lookup in self.lookups:
+            if lookup.column in needed:
+                needed |= set(lookup.natural)
+        return columns_on_the_wire(self.contract, sorted(needed), self.deleting, self.lookups)
+
+    @property
+    def deleting(self) -> Deletes | None:
+        """How the source says that a row is gone; None where it never does."""
+        assert self.deletes != "snapshot"  # it was turned into Deletes when this was made
+        return self.deletes
+
+    @property
+    def marker(self) -> str | None:
+        """The source column that says whether a row is gone."""
+        return self.deleting.marker if self.deleting else None
+
+    @property
+    def loads_whole(self) -> bool:
+        """Whether a load reads all of the source when any of it has changed."""
+        return self.write_mode == "replace" or bool(self.deleting and self.deleting.snapshot)
+
+    @property
+    def primary_key(self) -> tuple[str, ...]:
+        """The columns of the primary key in PostgreSQL; empty for none."""
+        return (*self.key, VALID_FROM) if self.write_mode == "history" else self.key
+
     def column(self, name: str) -> Column:
-        """Return a column of the contract."""
+        """Return a column of the table."""
         return next(column for column in self.columns if column.name == name)
 
     @property
@@ -207,9 +259,10 @@ class SourceTable:
                 self._refuse("cursor", f"{self.cursor!r} has a type without a useful order")
             if self.column(self.cursor).nullable:
                 self._refuse("cursor", f"{self.cursor!r} may be null; a cursor may not")
-        if self.write_mode == "merge" and not self.key:
-            self._refuse("write_mode", "merge needs a key; declare key=(...), or use append")
-        if self.changed_files == "reload" and self.write_mode != "merge":
+        problem = write_modes.problem(self)
+        if problem is not None:
+            self._refuse(*problem)
+        if self.changed_files == "reload" and self.write_mode == "append":
             self._refuse(
                 "changed_files", "reload of an append table doubles rows; use merge or grown"
             )

@@ -41,5 +41,5 @@ def lake_table(table: SourceTable) -> LakeTable:
         name=table.name,
         columns=tuple((column.name, column.duckdb) for column in table.columns),
         time=table.partitioning.column if table.partitioning else None,
-        key=table.key,
+        key=table.primary_key,
     )

@@ -8,7 +8,7 @@ from typing import Literal
 
 from platform_assets.partitions import Grain
 
-WriteMode = Literal["append", "merge"]
+WriteMode = Literal["append", "merge", "replace", "history"]
 LoadBy = Literal["cursor", "window"]
 NewColumns = Literal["freeze", "discard"]
 ChangedFiles = Literal["reload", "grown", "refuse"]
@@ -46,3 +46,42 @@ class Tiering:
     sort: tuple[str, ...] = ()
     compression: Compression = "zstd"
     row_group_rows: int = 122_880
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deletes:
+    """How the source says that a row is gone: by a marker, or by leaving it out of a full extract.
+
+    marker: a source column, of the contract or not.  values: what it holds in a row that is gone,
+    as text, whatever the case.  snapshot: each load reads a full extract, and rows that are missing
+    from it are deleted.  at_most: the share of the table's rows that one extract may delete.
+    """
+
+    marker: str | None = None
+    values: tuple[str, ...] = ("true", "t", "yes", "y", "1")
+    snapshot: bool = False
+    at_most: float = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lookup:
+    """A natural key in the source that becomes the surrogate key (uuid) of another table.
+
+    column: the surrogate in this table, with a foreign key.  natural: columns of the contract, left
+    out of this table unless kept.  table, key, natural_key: the parent, its uuid, and its columns
+    that natural stands for (of the same names where empty).  insert_missing: parents that are
+    missing are inserted; else their rows are rejected.  A null in natural gives a null surrogate.
+    """
+
+    column: str
+    natural: tuple[str, ...]
+    table: str
+    key: str = "id"
+    natural_key: tuple[str, ...] = ()
+    insert_missing: bool = True
+    keep: bool = False
+
+    def __post_init__(self) -> None:
+        """Call the parent's columns like this table's where nothing else is said."""
+        if not self.natural_key:
+            object.__setattr__(self, "natural_key", self.natural)

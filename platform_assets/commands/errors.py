@@ -19,7 +19,7 @@ EXIT_CODES = {
     "platform_assets.demo_files.DemoDataError": FAILED,
     "platform_assets.ingest.locks.LoadBusyError": FAILED,
     "platform_assets.ingest.sources.reader.SourceError": FAILED,
-    "platform_assets.ingest.writers.LoadConflictError": FAILED,
+    "platform_assets.ingest.writers.writer.LoadConflictError": FAILED,
     "platform_assets.quality.ddl.DriftError": FAILED,
     "platform_assets.tiering.move.MoveError": FAILED,
     "platform_assets.up.UpError": FAILED,

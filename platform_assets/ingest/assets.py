@@ -168,7 +168,7 @@ def _summary(report: LoadReport) -> str:
     return (
         f"{report.table}: {report.rows_read} rows read from {report.files} files, "
         f"{report.inserted} inserted, {report.updated} updated, {report.unchanged} unchanged, "
-        f"{report.rejected} rejected, in {report.seconds:.1f} s"
+        f"{report.rejected} rejected, {report.deleted} deleted, in {report.seconds:.1f} s"
     )
 
 
@@ -179,6 +179,7 @@ def _metadata(report: LoadReport) -> dict[str, Any]:
         "rows_updated": report.updated,
         "rows_unchanged": report.unchanged,
         "rows_rejected": report.rejected,
+        "rows_deleted": report.deleted,
         "files": report.files,
         "bytes": report.bytes,
         "seconds": round(report.seconds, 3),

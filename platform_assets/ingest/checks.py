@@ -29,7 +29,8 @@ def hot_check_specs(table: SourceTable, key: dg.AssetKey) -> list[dg.AssetCheckS
         dg.AssetCheckSpec(
             RECONCILIATION,
             asset=key,
-            description="Rows read = inserted + updated + unchanged + superseded + rejected.",
+            description="Rows read = inserted + updated + unchanged + superseded + marked + "
+            "rejected.",
         ),
         dg.AssetCheckSpec(
             SOURCE_FILES, asset=key, description="Every source file could be loaded."
@@ -75,7 +76,9 @@ def hot_check_results(
                     "updated",
                     "unchanged",
                     "superseded",
+                    "marked",
                     "rejected",
+                    "deleted",
                 )
             },
         ),

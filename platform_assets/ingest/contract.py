@@ -19,6 +19,7 @@ from pandera.errors import SchemaErrors
 from polars import selectors
 
 from platform_assets.catalog import SourceTable
+from platform_assets.columns import GONE, ROW_NUMBER, SOURCE_FILE
 from platform_assets.ingest.casts import cast
 from platform_assets.ingest.sources.reader import Batch, SourceError, SourceItem
 from platform_assets.quality.schema import arrow_schema
@@ -45,21 +46,24 @@ class Checked:
 
 def columns_to_read(table: SourceTable, file: SourceItem, there: Sequence[str]) -> list[str]:
     """Return which of a file's columns are read. Raises SourceError on a broken contract."""
-    missing = [name for name in table.column_names if name not in there]
+    needed = [column.name for column in table.contract]
+    if table.marker is not None and table.marker not in needed:
+        needed.append(table.marker)
+    missing = [name for name in needed if name not in there]
     if missing:
         raise SourceError(
             file.path,
             f"column {missing[0]!r} is missing (the file has: {', '.join(there)}); "
             "deliver the file again, or change the table file",
         )
-    unknown = [n for n in there if n not in table.column_names and n not in table.ignored]
+    unknown = [n for n in there if n not in needed and n not in table.ignored]
     if unknown and table.new_columns == "freeze":
         raise SourceError(
             file.path,
             f"column {unknown[0]!r} is not in the contract of {table.name}; add it to the model, "
             f"to ignored=(...), or set new_columns='discard'",
         )
-    return list(table.column_names)
+    return needed
 
 
 def check(table: SourceTable, file: SourceItem, batch: Batch) -> Checked:
@@ -67,7 +71,7 @@ def check(table: SourceTable, file: SourceItem, batch: Batch) -> Checked:
     raw = batch.frame
     problems: dict[int, list[tuple[str | None, str]]] = {}
     columns = []
-    for column in table.columns:
+    for column in table.contract:
         try:
             done = cast(raw[column.name], column.polars)
         except pl.exceptions.PolarsError as error:
@@ -83,6 +87,8 @@ def check(table: SourceTable, file: SourceItem, batch: Batch) -> Checked:
     typed = pl.DataFrame(columns)
     _check_time(table, typed, problems)
     _check_rules(table, file, typed, problems)
+    typed = _described(table, file, batch, typed)
+    _excuse(table, typed, problems)
     rejects = _rejects(file, raw, batch.numbers, problems)
     rejects += [
         Reject(file.path, number, None, problem, json.dumps({"line": _storable(text)}))
@@ -96,7 +102,45 @@ def check(table: SourceTable, file: SourceItem, batch: Batch) -> Checked:
 
 def to_arrow(table: SourceTable, good: pl.DataFrame) -> pa.Table:
     """Return checked rows as Arrow with the types that go over the wire."""
-    return good.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(arrow_schema(table.columns))
+    return good.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(arrow_schema(table.wire))
+
+
+def _described(
+    table: SourceTable, file: SourceItem, batch: Batch, typed: pl.DataFrame
+) -> pl.DataFrame:
+    """Add what the wire carries beside the contract: whether a row is gone, and where it was."""
+    more: dict[str, pl.Series] = {}
+    wire = {column.name for column in table.wire}
+    if table.deleting is not None and table.marker is not None:
+        values = [value.lower() for value in table.deleting.values]
+        more[GONE] = _as_text(batch.frame[table.marker]).is_in(values).fill_null(False)
+    if ROW_NUMBER in wire:
+        more[SOURCE_FILE] = pl.Series([file.path], dtype=pl.String).new_from_index(0, typed.height)
+        more[ROW_NUMBER] = batch.numbers.cast(pl.Int64)
+    return typed.with_columns(**more)
+
+
+def _excuse(
+    table: SourceTable, typed: pl.DataFrame, problems: dict[int, list[tuple[str | None, str]]]
+) -> None:
+    """Leave to a row that is gone what is wrong with columns that a delete does not need."""
+    if GONE not in typed.columns:
+        return
+    spare = {column.name for column in table.wire if column.nullable}
+    gone = typed[GONE]
+    for index in [index for index in problems if gone[index]]:
+        left = [(name, why) for name, why in problems[index] if name not in spare]
+        if left:
+            problems[index] = left
+        else:
+            del problems[index]
+
+
+def _as_text(marker: pl.Series) -> pl.Series:
+    text = cast(marker, pl.String()).series if marker.dtype == pl.Binary else marker
+    if text.dtype != pl.String:
+        text = text.cast(pl.String, strict=False)
+    return text.str.strip_chars().str.to_lowercase()
 
 
 def _check_time(
@@ -132,7 +176,7 @@ def _check_rules(
                 raise SourceError(
                     file.path, f"the rule {rule} of {table.name} fails for the batch as a whole"
                 ) from errors
-            name = column if column in table.column_names else None
+            name = column if column in typed.columns else None
             found = problems.setdefault(index, [])
             if not any(known == name for known, _ in found):
                 found.append((name, f"breaks the rule {rule}"))

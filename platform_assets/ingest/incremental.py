@@ -74,7 +74,12 @@ def last_load_of(connection: Connection, table: SourceTable) -> str | None:
 def pending_files(
     connection: Connection, table: SourceTable, files: list[SourceItem]
 ) -> tuple[list[Pending], list[Refused]]:
-    """Tell new and changed files from those that are in the ledger."""
+    """Tell new and changed files from those that are in the ledger.
+
+    Of a source that is loaded whole all are new when any of them changed, came or went.
+    """
+    if table.loads_whole:
+        return _all_or_nothing(connection, table, files)
     rows = connection.execute(
         "select distinct on (f.path) f.path, array_agg(f.version) over same_path,"
         " (sum(f.rows_read) over same_path)::bigint, f.cursor_max, f.cursor_ties,"
@@ -89,8 +94,7 @@ def pending_files(
     refused: list[Refused] = []
     for file in files:
         if not _is_text(file.path):
-            shown = file.path.encode(errors="surrogateescape").decode(errors="replace")
-            refused.append(Refused(shown, "its name is no UTF-8; rename it"))
+            refused.append(_no_text(file))
             continue
         versions, before = known.get(file.name, ([], None))
         if file.version in versions:
@@ -127,6 +131,28 @@ def _rejected(connection: Connection, table: SourceTable, file: SourceItem) -> d
             {"table": table.name, "name": file.name},
         ).fetchall()
     )
+
+
+def _all_or_nothing(
+    connection: Connection, table: SourceTable, files: list[SourceItem]
+) -> tuple[list[Pending], list[Refused]]:
+    """Return all files where they are not just those that the last load of the table read."""
+    rows = connection.execute(
+        "select path, version from lakebed.loaded_file where load_id = ("
+        " select load_id from lakebed.load where table_name = %s"
+        " order by committed_at desc limit 1)",
+        [table.name],
+    ).fetchall()
+    pending = [Pending(file) for file in files if _is_text(file.path)]
+    refused = [_no_text(file) for file in files if not _is_text(file.path)]
+    if not refused and {(file.name, file.version) for file in files} == set(rows):
+        return [], []
+    return pending, refused
+
+
+def _no_text(file: SourceItem) -> Refused:
+    shown = file.path.encode(errors="surrogateescape").decode(errors="replace")
+    return Refused(shown, "its name is no UTF-8; rename it")
 
 
 def _is_text(path: str) -> bool:

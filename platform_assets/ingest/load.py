@@ -68,13 +68,15 @@ def load_table(
         ensure_leaves_ahead(connection, table, clock.now())
         pending, refused = pending_files(connection, table, reader.find())
         pending, more = _readable(table, reader, pending)
+        if table.loads_whole and (refused or more):
+            pending = []  # what was refused would seem to be gone
         cursor = last_cursor(connection, table)
         if table.parallel_files > 1 and len(pending) > 1:
             commits, refusals = _apart(postgres, table, pending, load)
         else:
             commits, refusals = _together(connection, table, pending, load)
         for commit in commits:
-            written = commit.counts.inserted + commit.counts.updated
+            written = commit.counts.inserted + commit.counts.updated + commit.counts.deleted
             analyze(connection, table, commit.package.windows, written)
         seconds = time.monotonic() - started
         report = report_of(table, commits, [*refused, *more, *refusals], seconds)
@@ -145,7 +147,8 @@ def _together(
             return [load(pending, connection, table.name)], refused
         except SourceError as error:
             refused.append(Refused(error.path, error.problem))
-            pending = [item for item in pending if item.file.path != error.path]
+            left = [item for item in pending if item.file.path != error.path]
+            pending = [] if table.loads_whole else left
     return [], refused
 
 

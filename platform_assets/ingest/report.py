@@ -13,8 +13,9 @@ from platform_assets.ingest.writers import Counts
 
 @dataclass(frozen=True, kw_only=True)
 class LoadReport:
-    """What a load did: read = inserted + updated + unchanged + superseded + rejected.
+    """What a load did: read = inserted + updated + unchanged + superseded + marked + rejected.
 
+    marked: rows that said that a row is gone.  deleted: rows that left the table, whatever told so.
     load_ids: of the transactions, one, or one an item where they are loaded apart; none where there
     was nothing new.  bytes: of the source files.  seconds: whole time.
     """
@@ -28,7 +29,9 @@ class LoadReport:
     updated: int = 0
     unchanged: int = 0
     superseded: int = 0
+    marked: int = 0
     rejected: int = 0
+    deleted: int = 0
     refused: tuple[Refused, ...] = ()
     cursor_from: str | None = None
     cursor_to: str | None = None
@@ -42,8 +45,8 @@ class LoadReport:
     @property
     def balanced(self) -> bool:
         """Whether every row that was read is accounted for."""
-        placed = self.inserted + self.updated + self.unchanged + self.superseded + self.rejected
-        return self.rows_read == placed
+        written = self.inserted + self.updated + self.unchanged
+        return self.rows_read == written + self.superseded + self.marked + self.rejected
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,10 @@ def report_of(
         updated=sum(count.updated for count in counts),
         unchanged=sum(count.unchanged for count in counts),
         superseded=sum(count.superseded for count in counts),
-        rejected=sum(package.rejected for package in packages),
+        marked=sum(count.marked for count in counts),
+        rejected=sum(package.rejected for package in packages)
+        + sum(count.rejected for count in counts),
+        deleted=sum(count.deleted for count in counts),
         refused=tuple(refused),
         cursor_from=format_cursor(packages[0].cursor_from) if packages else None,
         cursor_to=format_cursor(max(ends, default=None)),

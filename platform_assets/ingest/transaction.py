@@ -1,7 +1,7 @@
 """The load transaction: ledger, rows, rejects, items and cursor, committed together or not at all.
 
 insert into lakebed.load
-the rows, as the table's write mode has it              (writers.py)
+the rows, as the table's write mode has it              (writers/)
 insert into lakebed.rejected_row
 insert into lakebed.loaded_file                         (the fence: a version is loaded once)
 commit
@@ -18,7 +18,7 @@ from platform_assets.ingest.contract import Reject
 from platform_assets.ingest.incremental import last_cursor
 from platform_assets.ingest.package import Package, format_cursor
 from platform_assets.ingest.windows import WindowWriter
-from platform_assets.ingest.writers import Counts, LoadConflictError, writer_of
+from platform_assets.ingest.writers import Counts, LoadConflictError, LoadStamp, writer_of
 from resources.postgres import Connection
 
 Step = Callable[[str], None]
@@ -37,7 +37,8 @@ class LoadTransaction:
         self._connection = connection
         self._package = package
         self._on_step = on_step
-        self._writer = writer_of(connection, package.table, package.windows)
+        load = LoadStamp(package.load_id, package.started_at)
+        self._writer = writer_of(connection, package.table, package.windows, load)
         if package.window is not None:
             self._writer = WindowWriter(self._writer, package.window)
 
@@ -110,11 +111,22 @@ class LoadTransaction:
         return counts
 
 
+_ENTER = (
+    "insert into lakebed.loaded_file (table_name, path, version, load_id, rows_read, cursor_max,"
+    " cursor_ties, sha256) values (%s, %s, %s, %s, %s, %s, %s, %s)"
+)
+_ENTER_AGAIN = (
+    f"{_ENTER} on conflict (table_name, path, version) do update set load_id = excluded.load_id,"
+    " rows_read = excluded.rows_read, cursor_max = excluded.cursor_max,"
+    " cursor_ties = excluded.cursor_ties, sha256 = excluded.sha256"
+)
+"""Of a source that is loaded whole, a version belongs to the last load that read it."""
+
+
 def _enter_files(connection: Connection, package: Package) -> None:
     try:
         connection.cursor().executemany(
-            "insert into lakebed.loaded_file (table_name, path, version, load_id, rows_read,"
-            " cursor_max, cursor_ties, sha256) values (%s, %s, %s, %s, %s, %s, %s, %s)",
+            _ENTER_AGAIN if package.table.loads_whole else _ENTER,
             [
                 (
                     package.table.name,
@@ -145,17 +157,19 @@ def _complete_ledger(connection: Connection, package: Package, counts: Counts) -
     connection.execute(
         "update lakebed.load set cursor_to = %s, files = %s, bytes = %s, rows_read = %s,"
         " rejected = %s, inserted = %s, updated = %s, unchanged = %s, superseded = %s,"
-        " committed_at = clock_timestamp() where load_id = %s",
+        " marked = %s, deleted = %s, committed_at = clock_timestamp() where load_id = %s",
         [
             format_cursor(cursor_to),
             len(package.files),
             package.bytes,
             package.rows_read,
-            package.rejected,
+            package.rejected + counts.rejected,
             counts.inserted,
             counts.updated,
             counts.unchanged,
             counts.superseded,
+            counts.marked,
+            counts.deleted,
             package.load_id,
         ],
     )

@@ -66,7 +66,7 @@ class WindowWriter(Writer):
     """Empties a window, hot and cold, before another writer fills it."""
 
     def __init__(self, inner: Writer, window: Window) -> None:
-        super().__init__(inner.connection, inner.table, inner.windows)
+        super().__init__(inner.connection, inner.table, inner.windows, inner.load)
         self._inner = inner
         self._window = window
 

@@ -13,8 +13,16 @@ import psycopg
 from psycopg import sql
 
 from platform_assets.catalog import SourceTable
+from platform_assets.columns import VALID_TO
 from platform_assets.keys import leaf_name
 from platform_assets.partitions import Window
+from platform_assets.quality.parents import (
+    create_parent,
+    differences_of_parent,
+    foreign_key,
+    has_unique_index,
+    missing_foreign_key,
+)
 from resources.postgres import Connection, change_schema
 
 LEAVES_AHEAD = 2
@@ -33,7 +41,13 @@ def ensure_table(connection: Connection, table: SourceTable) -> None:
     if relation_exists(connection, table.name):
         check_drift(connection, table)
     else:
-        change_schema(connection, _create(table))
+        parents = [
+            statement
+            for lookup in table.lookups
+            for statement in create_parent(connection, table, lookup)
+        ]
+        change_schema(connection, parents + _create(table))
+        check_drift(connection, table)
 
 
 def ensure_leaves(connection: Connection, table: SourceTable, windows: Iterable[Window]) -> int:
@@ -131,9 +145,15 @@ def check_drift(connection: Connection, table: SourceTable) -> None:
         for name, _, not_null in rows
         if not_null and name not in known
     ]
-    if table.write_mode == "merge" and not _has_unique_key(connection, table):
-        key = ", ".join(table.key)
-        wrong.append(f"it has no primary key or unique index on ({key}), which a merge needs")
+    key = table.primary_key
+    if table.write_mode != "append" and key and not has_unique_index(connection, table.name, key):
+        wrong.append(
+            f"it has no primary key or unique index on ({', '.join(key)}), which a "
+            f"{table.write_mode} needs"
+        )
+    for lookup in table.lookups:
+        wrong += differences_of_parent(connection, table, lookup)
+        wrong += missing_foreign_key(connection, table, lookup)
     if wrong:
         raise DriftError(
             f"table public.{table.name} differs from its contract: {'; '.join(wrong)}. "
@@ -157,18 +177,6 @@ def differences(table: SourceTable, rows: Sequence[Sequence[Any]]) -> list[str]:
     return wrong
 
 
-def _has_unique_key(connection: Connection, table: SourceTable) -> bool:
-    row = connection.execute(
-        "select 1 from pg_index i where i.indrelid = to_regclass('public.' || quote_ident(%s))"
-        " and i.indisunique and i.indisvalid and i.indpred is null and i.indexprs is null"
-        " and %s::text[] = (select array_agg(a.attname::text order by a.attname::text collate"
-        ' "C") from pg_attribute a where a.attrelid = i.indrelid'
-        " and a.attnum = any ((i.indkey::int2[])[0:i.indnkeyatts - 1]))",
-        [table.name, sorted(table.key)],
-    ).fetchone()
-    return row is not None
-
-
 def _leaves(connection: Connection, name: str) -> set[str]:
     rows = connection.execute(
         "select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid"
@@ -188,9 +196,10 @@ def _create(table: SourceTable) -> list[sql.Composed]:
         )
         for column in table.columns
     ]
-    if table.key:
-        key = sql.SQL(", ").join(sql.Identifier(column) for column in table.key)
+    if table.primary_key:
+        key = sql.SQL(", ").join(sql.Identifier(column) for column in table.primary_key)
         parts.append(sql.SQL("primary key ({})").format(key))
+    parts += [foreign_key(lookup) for lookup in table.lookups]
     by: sql.Composable = sql.SQL("")
     if table.partitioning:
         by = sql.SQL(" partition by range ({})").format(sql.Identifier(table.partitioning.column))
@@ -205,6 +214,16 @@ def _create(table: SourceTable) -> list[sql.Composed]:
         for column in table.columns
         if column.description
     ]
+    if table.write_mode == "history":
+        # One version of a row holds at a time, and it is the one that a load looks for.
+        statements.append(
+            sql.SQL("create unique index if not exists {} on {} ({}) where {} is null").format(
+                sql.Identifier(f"{table.name}_holds"),
+                name,
+                sql.SQL(", ").join(sql.Identifier(column) for column in table.key),
+                sql.Identifier(VALID_TO),
+            )
+        )
     if table.partitioning and not table.key:
         # What a move and a reader of one window look for.
         statements.append(

@@ -1,0 +1,67 @@
+"""Append: rows are added; a key that is there already is a conflict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from platform_assets.catalog import SourceTable
+from platform_assets.ingest.encoding import copy_rows
+from platform_assets.ingest.writers.stage import Stage
+from platform_assets.ingest.writers.writer import (
+    Counts,
+    LoadConflictError,
+    Writer,
+    names,
+    target_of,
+)
+
+
+class AppendWriter(Writer):
+    """Adds rows: straight into the table, by the stage where keys are to be looked up."""
+
+    def begin(self) -> None:
+        """Begin at nothing."""
+        self.rows = 0
+        self.stage = Stage(self.connection, self.table, self.load) if self.table.lookups else None
+
+    def copy(self, parquet: Path) -> None:
+        """Copy into the table or the stage. Raises LoadConflictError where a key is there."""
+        if self.stage is not None:
+            self.stage.copy(parquet)
+            return
+        with _one_row_a_key(self.table):
+            self.rows += copy_rows(self.connection, target_of(self.table), self.wire, parquet)
+
+    def finish(self) -> Counts:
+        """Return how many rows were added. Raises LoadConflictError where a key is there."""
+        if self.stage is None:
+            return Counts(inserted=self.rows)
+        rejected = self.stage.settle()
+        columns = names(self.table.column_names)
+        statement = sql.SQL("insert into {} ({}) select {} from ({}) as rows").format(
+            target_of(self.table), columns, columns, self.stage.source
+        )
+        with _one_row_a_key(self.table):
+            inserted = self.connection.execute(statement).rowcount
+        return Counts(inserted=inserted, rejected=rejected)
+
+
+@contextmanager
+def _one_row_a_key(table: SourceTable) -> Iterator[None]:
+    try:
+        yield
+    except psycopg.errors.UniqueViolation as error:
+        twice = (
+            "a key is delivered that the table has already"
+            if table.write_mode == "append"
+            else "a key is delivered twice"
+        )
+        raise LoadConflictError(
+            f"{table.name}: {twice} ({error.diag.message_detail}); nothing was loaded. An appended "
+            "or replaced table takes a key once: use write_mode='merge', or leave the key out"
+        ) from error

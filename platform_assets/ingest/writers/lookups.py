@@ -1,0 +1,146 @@
+"""Lookups: natural keys in the stage become the surrogate keys of other tables, set by set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from psycopg import sql
+
+from platform_assets.catalog import Lookup, SourceTable
+from platform_assets.columns import GONE, ROW_NUMBER, SOURCE_FILE
+from platform_assets.ingest.writers.writer import LoadConflictError, LoadStamp, names
+from resources.postgres import Connection
+
+Parent = tuple[str, tuple[str, ...]]
+"""A table and its natural key."""
+
+
+def parent_of(lookup: Lookup) -> sql.Identifier:
+    """Return the parent in PostgreSQL."""
+    return sql.Identifier("public", lookup.table)
+
+
+def insert_missing(connection: Connection, table: SourceTable, stage: sql.Identifier) -> None:
+    """Insert the parents that rows of the stage name and that are not there yet.
+
+    In the order of the tables and of their natural keys, one statement a parent, so that two loads
+    that need the same parents wait for each other and never both.
+    """
+    for (name, natural_key), lookups in sorted(_by_parent(table).items()):
+        wanted = sql.SQL(" union ").join(
+            sql.SQL("select {} from {} where {}").format(
+                sql.SQL(", ").join(
+                    sql.SQL("{} as {}").format(sql.Identifier(one), sql.Identifier(other))
+                    for one, other in zip(lookup.natural, natural_key, strict=True)
+                ),
+                stage,
+                _has_parent(table, lookup),
+            )
+            for lookup in lookups
+        )
+        connection.execute(
+            sql.SQL(
+                "insert into {parent} ({key}) select {key} from ({wanted}) as wanted"
+                " where not exists (select from {parent} as parent where {same})"
+                " order by {key} on conflict ({key}) do nothing"
+            ).format(
+                parent=sql.Identifier("public", name),
+                key=names(natural_key),
+                wanted=wanted,
+                same=_equal(zip(natural_key, natural_key, strict=True), "wanted"),
+            )
+        )
+
+
+def reject_missing(
+    connection: Connection, table: SourceTable, stage: sql.Identifier, load: LoadStamp, rows: int
+) -> int:
+    """Take rows whose parent is missing and may not be made into the quarantine; count them.
+
+    Raises LoadConflictError where they are more of the rows than the table allows.
+    """
+    rejected = 0
+    for lookup in table.lookups:
+        if lookup.insert_missing:
+            continue
+        rejected += connection.execute(_rejection(table, lookup, stage, load)).rowcount
+        if rejected > table.reject_share * rows:
+            raise LoadConflictError(
+                f"{table.name}: {rejected} of {rows} rows name {' and '.join(lookup.natural)} that "
+                f"no row of {lookup.table} has, more than the {table.reject_share:.1%} that "
+                f"{table.name} allows; nothing was loaded. Load {lookup.table} first, or let the "
+                "lookup insert what is missing (insert_missing=True)"
+            )
+    return rejected
+
+
+def joined(table: SourceTable) -> tuple[dict[str, sql.Composable], sql.Composable]:
+    """Return the surrogates as columns of joins to the stage, by name, and the joins."""
+    found: dict[str, sql.Composable] = {}
+    joins: list[sql.Composable] = []
+    for number, lookup in enumerate(table.lookups):
+        alias = f"lakebed_parent_{number}"
+        found[lookup.column] = sql.SQL("{} as {}").format(
+            sql.Identifier(alias, lookup.key), sql.Identifier(lookup.column)
+        )
+        joins.append(
+            sql.SQL(" left join {} as {} on {}").format(
+                parent_of(lookup),
+                sql.Identifier(alias),
+                _equal(zip(lookup.natural_key, lookup.natural, strict=True), "stage", alias),
+            )
+        )
+    return found, sql.SQL("").join(joins)
+
+
+def _by_parent(table: SourceTable) -> dict[Parent, list[Lookup]]:
+    parents: dict[Parent, list[Lookup]] = {}
+    for lookup in table.lookups:
+        if lookup.insert_missing:
+            parents.setdefault((lookup.table, lookup.natural_key), []).append(lookup)
+    return parents
+
+
+def _rejection(
+    table: SourceTable, lookup: Lookup, stage: sql.Identifier, load: LoadStamp
+) -> sql.Composed:
+    text = sql.SQL(" || ', ' || ").join(
+        sql.SQL("quote_literal({})").format(sql.Identifier("lakebed_missing", name))
+        for name in lookup.natural
+    )
+    return sql.SQL(
+        "with lakebed_missing as (delete from {stage} as stage where {has_parent}"
+        " and not exists (select from {parent} as parent where {same}) returning stage.*)"
+        " insert into lakebed.rejected_row (table_name, load_id, source_file, row_number,"
+        " column_name, reason, source_row) select {table}, {load}, {file}, {number}, {column},"
+        " {why} || ' (it is ' || {text} || ')', to_jsonb(lakebed_missing) - {technical}::text[]"
+        " from lakebed_missing"
+    ).format(
+        stage=stage,
+        has_parent=_has_parent(table, lookup),
+        parent=parent_of(lookup),
+        same=_equal(zip(lookup.natural_key, lookup.natural, strict=True), "stage"),
+        table=sql.Literal(table.name),
+        load=sql.Literal(load.load_id),
+        file=sql.Identifier(SOURCE_FILE),
+        number=sql.Identifier(ROW_NUMBER),
+        column=sql.Literal(lookup.natural[0]),
+        why=sql.Literal(f"{', '.join(lookup.natural)}: no row of {lookup.table} has it"),
+        text=text,
+        technical=sql.Literal([SOURCE_FILE, ROW_NUMBER, GONE]),
+    )
+
+
+def _has_parent(table: SourceTable, lookup: Lookup) -> sql.Composable:
+    """Return the condition that a row names a parent: no null, and it is not a row that is gone."""
+    conditions = [sql.SQL("{} is not null").format(sql.Identifier(n)) for n in lookup.natural]
+    if table.marker is not None:
+        conditions.append(sql.SQL("not {}").format(sql.Identifier(GONE)))
+    return sql.SQL(" and ").join(conditions)
+
+
+def _equal(pairs: Iterable[tuple[str, str]], other: str, parent: str = "parent") -> sql.Composable:
+    return sql.SQL(" and ").join(
+        sql.SQL("{} = {}").format(sql.Identifier(parent, one), sql.Identifier(other, two))
+        for one, two in pairs
+    )

@@ -1,0 +1,227 @@
+"""Merge: the newest row of each key wins, in the load and against the table.
+
+A row that would not change is not written. Rows that say that they are gone delete; of a full
+extract, so do the rows that it lacks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from platform_assets.catalog import SourceTable
+from platform_assets.columns import GONE
+from platform_assets.ingest.encoding import copy_rows
+from platform_assets.ingest.writers.missing import check_share, keep_rejected, missing_from
+from platform_assets.ingest.writers.stage import PLACE, Stage
+from platform_assets.ingest.writers.writer import Counts, Writer, names, same, target_of
+
+TELLS_OLD_FROM_NEW = 180_000
+"""The first server version whose RETURNING tells rows that were inserted from those updated."""
+
+
+class MergeWriter(Writer):
+    """Lets the newest row of each key win, in the load and against the table."""
+
+    @property
+    def needs_files(self) -> bool:
+        """As long as a doubled key may make it copy them again, into the stage."""
+        return self.straight
+
+    def begin(self) -> None:
+        """Copy straight into the table where nothing can be met, else into the stage."""
+        self.rows = 0
+        self.copied: list[Path] = []
+        plain = not self.table.lookups and self.table.marker is None
+        self.straight = plain and self._is_empty()
+        if self.straight:
+            self.connection.execute("savepoint straight")
+        else:
+            self.stage = Stage(self.connection, self.table, self.load)
+
+    def copy(self, parquet: Path) -> None:
+        """Copy at the speed of an append; from the first key that stands twice, by the stage."""
+        if not self.straight:
+            self.stage.copy(parquet)
+            return
+        self.copied.append(parquet)
+        try:
+            self.rows += copy_rows(self.connection, target_of(self.table), self.wire, parquet)
+        except psycopg.errors.UniqueViolation:
+            self.connection.execute("rollback to savepoint straight")
+            self.straight = False
+            self.stage = Stage(self.connection, self.table, self.load)
+            for path in self.copied:
+                self.stage.copy(path)
+
+    def finish(self) -> Counts:
+        """Merge what is in the stage. Among equals the later in the files is newer."""
+        if self.straight:
+            return Counts(inserted=self.rows)
+        rejected = self.stage.settle()
+        removed = self._remove_missing()
+        statement = merge_statement(
+            self.table,
+            self.stage.source,
+            guarded=self._is_guarded,
+            tells=self.connection.info.server_version >= TELLS_OLD_FROM_NEW,
+        )
+        latest, marked, deleted, inserted, written = self.connection.execute(statement).fetchall()[
+            0
+        ]
+        return Counts(
+            inserted=inserted,
+            updated=written - inserted,
+            unchanged=latest - written,
+            superseded=self.stage.rows - rejected - latest - marked,
+            marked=marked,
+            rejected=rejected,
+            deleted=deleted + removed,
+        )
+
+    @property
+    def _is_guarded(self) -> bool:
+        """Whether a row must be at least as new as the one in the table."""
+        return True
+
+    def _remove_missing(self) -> int:
+        """Delete what a full extract lacks; return how many rows. Raises LoadConflictError."""
+        deletes = self.table.deleting
+        if deletes is None or not deletes.snapshot:
+            return 0
+        spared = keep_rejected(self.connection, self.table, self.load)
+        total, removed = self._delete_missing(spared)
+        check_share(self.table, deletes.at_most, total, removed, self.stage.rows)
+        return removed
+
+    def _delete_missing(self, spared: sql.Identifier | None) -> tuple[int, int]:
+        """Delete the rows that the stage lacks; return how many there were, and went."""
+        target = target_of(self.table)
+        total = self.connection.execute(
+            sql.SQL("select count(*) from {}").format(target)
+        ).fetchall()[0][0]
+        removed = self.connection.execute(
+            sql.SQL("delete from {} as hot where {}").format(
+                target, missing_from(self.table, self.stage.source, spared)
+            )
+        ).rowcount
+        return total, removed
+
+    def _is_empty(self) -> bool:
+        """Whether the table has no row that the load could meet."""
+        where: sql.Composable = sql.SQL("true")
+        if self.windows and not self.table.loads_whole:
+            where = sql.SQL(
+                "{time} >= {lower}::timestamptz and {time} < {upper}::timestamptz"
+            ).format(
+                time=sql.Identifier(self.table.partitioned.column),
+                lower=min(window.lower for window in self.windows).isoformat(),
+                upper=max(window.upper for window in self.windows).isoformat(),
+            )
+        query = sql.SQL("select not exists (select from {} where {})").format(
+            target_of(self.table), where
+        )
+        return bool(self.connection.execute(query).fetchall()[0][0])
+
+
+def merge_statement(
+    table: SourceTable, source: sql.Composable, *, guarded: bool, tells: bool
+) -> sql.Composed:
+    """Return the merge of the rows of a query.
+
+    It answers with five numbers: the latest rows of a key that are there, those that are gone, rows
+    deleted, rows inserted, rows inserted or updated.  guarded: a row older by cursor than the one
+    in the table is left out.  tells: the server's RETURNING knows the row from before (18 and
+    later).
+    """
+    cursor = table.cursor if table.cursor not in (None, *table.key) else None
+    order = [*map(sql.Identifier, table.key)]
+    newest: list[sql.Composable] = [*order]
+    if cursor is not None:
+        newest.append(sql.SQL("{} desc").format(sql.Identifier(cursor)))
+    newest.append(sql.SQL("{} desc").format(sql.Identifier(PLACE)))
+    guard = cursor if guarded else None
+    marks = table.marker is not None
+    there = sql.SQL(" where not {}").format(sql.Identifier(GONE)) if marks else sql.SQL("")
+    parts: list[sql.Composable] = [
+        sql.SQL("latest as (select distinct on ({}) * from ({}) as rows order by {})").format(
+            names(table.key), source, sql.SQL(", ").join(newest)
+        )
+    ]
+    if not tells:
+        parts.append(
+            sql.SQL("known as (select from latest join {} as hot on {}{})").format(
+                target_of(table), same(table.key, "hot", "latest"), there
+            )
+        )
+    if marks:
+        parts.append(_deletion(table, guard))
+    parts.append(
+        sql.SQL(
+            "written as (insert into {} as hot ({}) select {} from latest{}"
+            " on conflict ({}) do {} returning {} as inserted)"
+        ).format(
+            target_of(table),
+            names(table.column_names),
+            names(table.column_names),
+            there,
+            names(table.key),
+            _action(table, guard),
+            sql.SQL("old.{} is null").format(sql.Identifier(table.key[0]))
+            if tells
+            else sql.SQL("null::boolean"),
+        )
+    )
+    here = sql.SQL("(select count(*) from latest{})").format(there)
+    return sql.SQL("with {} select {}, {}, {}, {}, count(*) from written").format(
+        sql.SQL(", ").join(parts),
+        here,
+        sql.SQL("(select count(*) from latest where {})").format(sql.Identifier(GONE))
+        if marks
+        else sql.SQL("0"),
+        sql.SQL("(select count(*) from deleted)") if marks else sql.SQL("0"),
+        sql.SQL("count(*) filter (where inserted)")
+        if tells
+        else sql.SQL("{} - (select count(*) from known)").format(here),
+    )
+
+
+def _action(table: SourceTable, guard: str | None) -> sql.Composable:
+    """Return what is done where the key is there: the update of a row that differs."""
+    others = [name for name in table.column_names if name not in table.key]
+    if not others:
+        return sql.SQL("nothing")
+    return sql.SQL("update set {} where ({}) is distinct from ({}){}").format(
+        sql.SQL(", ").join(
+            sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in others
+        ),
+        _columns("hot", others),
+        _columns("excluded", others),
+        _guard(guard, "excluded"),
+    )
+
+
+def _deletion(table: SourceTable, guard: str | None) -> sql.Composable:
+    return sql.SQL(
+        "deleted as (delete from {} as hot using latest where latest.{} and {}{} returning 1)"
+    ).format(
+        target_of(table),
+        sql.Identifier(GONE),
+        same(table.key, "hot", "latest"),
+        _guard(guard, "latest"),
+    )
+
+
+def _guard(cursor: str | None, newer: str) -> sql.Composable:
+    if cursor is None:
+        return sql.SQL("")
+    return sql.SQL(" and {} >= {}").format(
+        sql.Identifier(newer, cursor), sql.Identifier("hot", cursor)
+    )
+
+
+def _columns(relation: str, columns: Sequence[str]) -> sql.Composable:
+    return sql.SQL(", ").join(sql.Identifier(relation, name) for name in columns)

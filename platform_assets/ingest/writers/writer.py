@@ -1,0 +1,111 @@
+"""What every writer does: begin, copy for each file of rows, finish; inside the transaction."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from psycopg import sql
+
+from platform_assets.catalog import SourceTable
+from platform_assets.partitions import Window
+from platform_assets.quality.schema import Column
+from resources.postgres import Connection
+
+
+class LoadConflictError(RuntimeError):
+    """What the load would write is there already, or would undo too much; nothing was changed."""
+
+
+@dataclass(frozen=True)
+class LoadStamp:
+    """Which load it is, as the ledger has it, and when it was started (UTC)."""
+
+    load_id: str
+    started_at: datetime
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What became of the rows that were good.
+
+    superseded: rows that a newer row of the same key in the same load replaced.  marked: rows that
+    said that a row is gone, whether it was there or not.  rejected: rows that only the database
+    could tell to be bad; they are in the quarantine.  deleted: rows that left the table, or
+    versions of a history that ended, whatever the reason; they are no rows of the source.
+    """
+
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    superseded: int = 0
+    marked: int = 0
+    rejected: int = 0
+    deleted: int = 0
+
+
+class Writer(ABC):
+    """Writes the rows of one load: begin, copy for each file of rows, finish. In a transaction.
+
+    windows: the partitions that the rows belong to, as far as they are known when copying begins;
+    empty for a table without time.  load: the load that the ledger has been told of.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        table: SourceTable,
+        windows: Collection[Window],
+        load: LoadStamp,
+    ) -> None:
+        """Write into table on connection, which is in a transaction."""
+        self.connection = connection
+        self.table = table
+        self.windows = windows
+        self.load = load
+
+    @property
+    def wire(self) -> Sequence[Column]:
+        """The columns of the rows that are copied."""
+        return self.table.wire
+
+    @property
+    def needs_files(self) -> bool:
+        """Whether files that were copied must stay until the load has ended."""
+        return False
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Make what the rows are copied into."""
+
+    @abstractmethod
+    def copy(self, parquet: Path) -> None:
+        """Copy the rows of one file."""
+
+    @abstractmethod
+    def finish(self) -> Counts:
+        """Bring the rows into the table; return what became of them.
+
+        The load's rejects are in the quarantine by now. Raises LoadConflictError.
+        """
+
+
+def target_of(table: SourceTable) -> sql.Identifier:
+    """Return the table in PostgreSQL."""
+    return sql.Identifier("public", table.name)
+
+
+def names(columns: Sequence[str]) -> sql.Composable:
+    """Return quoted column names with commas between them."""
+    return sql.SQL(", ").join(sql.Identifier(name) for name in columns)
+
+
+def same(columns: Sequence[str], one: str, other: str) -> sql.Composable:
+    """Return the condition that two relations agree in some columns, none of which is null."""
+    return sql.SQL(" and ").join(
+        sql.SQL("{} = {}").format(sql.Identifier(one, name), sql.Identifier(other, name))
+        for name in columns
+    )
