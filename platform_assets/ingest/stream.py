@@ -169,7 +169,7 @@ class Stream:
 
     def _sorted(self, good: pl.DataFrame) -> pl.DataFrame:
         """Rows in the order of the key, whose index then grows faster; equal keys as delivered."""
-        key = self.table.key
+        key = [name for name in self.table.key if name in good.columns]  # but for surrogates
         return good.sort(key, maintain_order=True) if key else good
 
     def _start(self, item: Pending) -> Start | InWindow:

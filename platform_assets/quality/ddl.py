@@ -17,8 +17,8 @@ from platform_assets.columns import VALID_TO
 from platform_assets.keys import leaf_name
 from platform_assets.partitions import Window
 from platform_assets.quality.parents import (
-    create_parent,
     differences_of_parent,
+    ensure_parent,
     foreign_key,
     has_unique_index,
     missing_foreign_key,
@@ -38,16 +38,15 @@ def ensure_table(connection: Connection, table: SourceTable) -> None:
 
     The connection must be in autocommit mode.
     """
+    for lookup in table.lookups:
+        ensure_parent(connection, table, lookup)
+        wrong = differences_of_parent(connection, table, lookup)
+        if wrong:
+            raise DriftError(f"table public.{table.name}: {'; '.join(wrong)}")
     if relation_exists(connection, table.name):
         check_drift(connection, table)
     else:
-        parents = [
-            statement
-            for lookup in table.lookups
-            for statement in create_parent(connection, table, lookup)
-        ]
-        change_schema(connection, parents + _create(table))
-        check_drift(connection, table)
+        change_schema(connection, _create(table))
 
 
 def ensure_leaves(connection: Connection, table: SourceTable, windows: Iterable[Window]) -> int:
@@ -152,7 +151,6 @@ def check_drift(connection: Connection, table: SourceTable) -> None:
             f"{table.write_mode} needs"
         )
     for lookup in table.lookups:
-        wrong += differences_of_parent(connection, table, lookup)
         wrong += missing_foreign_key(connection, table, lookup)
     if wrong:
         raise DriftError(

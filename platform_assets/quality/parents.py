@@ -6,19 +6,26 @@ A parent is any table with a uuid and a unique natural key; it need not be one o
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
+import psycopg
 from psycopg import sql
 
 from platform_assets.catalog import Lookup, SourceTable
 from platform_assets.quality.schema import Column
-from resources.postgres import Connection
+from resources.postgres import Connection, change_schema
 
 SORTABLE_UUIDS = 180_000
 """The first server version that makes uuids which grow with time."""
 
 
-def create_parent(connection: Connection, table: SourceTable, lookup: Lookup) -> list[sql.Composed]:
-    """Return the statements that make a parent of nothing but its keys, if it is missing."""
+def ensure_parent(connection: Connection, table: SourceTable, lookup: Lookup) -> None:
+    """Make a parent of nothing but its keys, if it is missing. Raises LockWaitError."""
+    there = connection.execute(
+        "select to_regclass('public.' || quote_ident(%s)) is not null", [lookup.table]
+    ).fetchall()[0][0]
+    if there:
+        return
     default = (
         "uuidv7()" if connection.info.server_version >= SORTABLE_UUIDS else "gen_random_uuid()"
     )
@@ -27,17 +34,18 @@ def create_parent(connection: Connection, table: SourceTable, lookup: Lookup) ->
         sql.SQL("{} {} not null").format(sql.Identifier(there), sql.SQL(contract[here].postgres))
         for here, there in zip(lookup.natural, lookup.natural_key, strict=True)
     )
-    return [
-        sql.SQL(
-            "create table if not exists {} ({} uuid primary key default {}, {}, unique ({}))"
-        ).format(
-            sql.Identifier("public", lookup.table),
-            sql.Identifier(lookup.key),
-            sql.SQL(default),
-            naturals,
-            _names(lookup.natural_key),
-        )
-    ]
+    create = sql.SQL(
+        "create table if not exists {} ({} uuid primary key default {}, {}, unique ({}))"
+    ).format(
+        sql.Identifier("public", lookup.table),
+        sql.Identifier(lookup.key),
+        sql.SQL(default),
+        naturals,
+        _names(lookup.natural_key),
+    )
+    # A load of another table that looks up the same parent may be making it at this moment.
+    with suppress(psycopg.errors.DuplicateTable, psycopg.errors.UniqueViolation):
+        change_schema(connection, [create])
 
 
 def foreign_key(lookup: Lookup) -> sql.Composed:

@@ -75,3 +75,8 @@ def seen(platform: Platform, query: str) -> list[Any]:
     """Ask the lake."""
     with platform.lake.session() as session:
         return session.sql(query).fetchall()
+
+
+def customer(id: int, city: str | None, at: int, gone: str | None = None) -> dict[str, Any]:
+    """Return a row of customers."""
+    return {"id": id, "kind": city, "at": day(at), "gone": gone}

@@ -1,0 +1,175 @@
+"""A natural key in the source becomes the surrogate key of another table, in one transaction."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from platform_assets.catalog import Lookup, ParquetFiles
+from platform_assets.ingest.writers import LoadConflictError
+from platform_assets.platform import Platform, open_platform
+from platform_assets.quality.ddl import DriftError
+from tests.integration.modes import ask, counts, deliver, do, load, seen
+
+
+def articles(*rows: tuple[str, str | None, str | None, str | None]) -> list[dict[str, Any]]:
+    names = ("url", "publication name", "country", "city")
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+PUBLISHED = "select url, p.name from articles left join publications p on p.id = publication_id"
+
+
+def test_articles_name_their_publication_and_refer_to_it(of_modes: Platform) -> None:
+    rows = articles(
+        ("u1", "Öffentlich", "de", "x"),
+        ("u2", "b", "de", None),
+        ("u3", None, "fr", "x"),
+        ("u4", "b", "de", "x"),
+    )
+    deliver(of_modes, "articles/1.parquet", rows)
+    assert counts(load(of_modes, "articles")) == {"inserted": 4}
+    assert ask(of_modes, f"{PUBLISHED} order by 1") == [
+        ("u1", "Öffentlich"),
+        ("u2", "b"),
+        ("u3", None),
+        ("u4", "b"),
+    ]
+    assert ask(of_modes, "select country, city from places order by 1") == [
+        ("de", "x"),
+        ("fr", "x"),
+    ]
+    query = "select count(*), count(place), count(distinct place) from articles"
+    assert ask(of_modes, query) == [(4, 3, 2)]
+    deliver(of_modes, "articles/2.parquet", articles(("u5", "b", None, None), ("u6", "c", "", "")))
+    assert counts(load(of_modes, "articles")) == {"inserted": 2}
+    assert ask(of_modes, "select count(*) from publications") == [(3,)]
+    found = seen(of_modes, "select column_name, column_type from (describe articles)")
+    assert found == [
+        ("url", "VARCHAR"),
+        ("publication_id", "UUID"),
+        ("place", "UUID"),
+        ("country", "VARCHAR"),
+        ("city", "VARCHAR"),
+    ]
+    with pytest.raises(Exception, match="foreign key"):
+        ask(of_modes, "delete from publications where name = 'b' returning 1")
+
+
+def test_a_parent_of_ones_own_is_used_as_it_is(of_modes: Platform) -> None:
+    do(
+        of_modes,
+        "create table publications (id uuid primary key default gen_random_uuid(),"
+        " country text, name text not null unique, made_at timestamptz default now())",
+        "insert into publications (name, country) values ('b', 'de')",
+    )
+    deliver(of_modes, "articles/1.parquet", articles(("u", "b", None, None), ("v", "c", None, "")))
+    load(of_modes, "articles")
+    rows = ask(of_modes, "select name, country, made_at is null from publications order by 1")
+    assert rows == [("b", "de", False), ("c", None, False)]
+
+
+@pytest.mark.parametrize(
+    ("columns", "problem"),
+    [
+        ("id uuid primary key default gen_random_uuid(), name text", "no unique index on (name)"),
+        ("id uuid primary key, name text unique", "set default gen_random_uuid()"),
+        ("id bigint primary key, name text unique", "id of publications is bigint"),
+        ("id uuid primary key, title text unique", "column name of publications is missing"),
+    ],
+)
+def test_a_parent_that_cannot_be_looked_up_is_refused(
+    of_modes: Platform, columns: str, problem: str
+) -> None:
+    do(of_modes, f"create table publications ({columns})")
+    deliver(of_modes, "articles/1.parquet", articles(("u", "b", "c", "d")))
+    try:
+        load(of_modes, "articles")
+    except DriftError as error:
+        assert problem in str(error)
+    else:
+        pytest.fail("it was loaded")
+
+
+def test_a_child_without_its_foreign_key_is_refused(of_modes: Platform) -> None:
+    deliver(of_modes, "articles/1.parquet", articles(("u", "b", "c", "d")))
+    load(of_modes, "articles")
+    do(of_modes, "alter table articles drop constraint articles_publication_id_fkey")
+    with pytest.raises(
+        DriftError, match=r"alter table articles add foreign key \(\"publication_id"
+    ):
+        load(of_modes, "articles")
+
+
+def matches(*rows: tuple[int, str, str | None]) -> list[dict[str, Any]]:
+    return [dict(zip(("number", "home", "away"), row, strict=True)) for row in rows]
+
+
+PLAYED = (
+    "select number, h.name, a.name from matches join teams h on h.id = home_id"
+    " left join teams a on a.id = away_id order by number"
+)
+TEAMS = "create table teams (id uuid primary key default gen_random_uuid(), name text unique)"
+
+
+def test_rows_whose_parent_is_missing_are_rejected_by_themselves(of_modes: Platform) -> None:
+    do(of_modes, TEAMS, "insert into teams (name) values ('a'), ('b')")
+    rows = matches((1, "a", "b"), (2, "a", "it's"), (3, "b", None), (4, "x", "y"), (5, "b", "a"))
+    path = deliver(of_modes, "matches/1.csv", rows)
+    report = load(of_modes, "matches")
+    assert counts(report) == {"inserted": 3, "rejected": 2}
+    assert ask(of_modes, PLAYED) == [(1, "a", "b"), (3, "b", None), (5, "b", "a")]
+    found = ask(
+        of_modes,
+        "select source_file, row_number, column_name, reason, source_row"
+        " from lakebed.rejected_row order by row_number",
+    )
+    row = {"number": 2, "home": "a", "away": "it's"}
+    assert found[0] == (str(path), 2, "away", "away: no row of teams has it (it is 'it''s')", row)
+    assert found[1][1:4] == (4, "home", "home: no row of teams has it (it is 'x')")
+    deliver(of_modes, "matches/1.csv", matches((1, "a", None), (3, "a", "b"), (3, "b", None)))
+    assert counts(load(of_modes, "matches")) == {"inserted": 1, "updated": 1, "unchanged": 1}
+
+
+def test_too_many_missing_parents_fail_the_load(of_modes: Platform) -> None:
+    do(of_modes, TEAMS)
+    deliver(of_modes, "matches/1.csv", matches((1, "a", "b")))
+    with pytest.raises(LoadConflictError, match=r"1 of 1 rows name home.*Load teams first"):
+        load(of_modes, "matches")
+    assert ask(of_modes, "select count(*) from lakebed.rejected_row") == [(0,)]
+
+
+def test_two_loads_that_need_the_same_parents_make_each_once(of_modes: Platform) -> None:
+    base = of_modes.table("articles")
+    lookups = (
+        Lookup(column="p", natural=("publication name",), table="names", natural_key=("name",)),
+        Lookup(column="c", natural=("country",), table="names", natural_key=("name",)),
+    )
+    tables = [
+        replace(
+            base, name=name, source=ParquetFiles(glob=f"{name}/*.parquet"), lookups=lookups[::way]
+        )
+        for name, way in (("one", 1), ("two", -1))
+    ]
+    platform = open_platform(of_modes.settings, tuple(tables))
+    names = [f"n{i:04}" for i in range(2000)]
+    for table, order in zip(tables, (names, names[::-1]), strict=True):
+        rows = articles(*[(n, n, m, None) for n, m in zip(order, order[::-1], strict=True)])
+        deliver(platform, f"{table.name}/1.parquet", rows)
+    done: list[int] = []
+    threads = [
+        threading.Thread(target=lambda t=t: done.append(load(platform, t.name).inserted))
+        for t in tables
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert done == [2000, 2000]
+    assert ask(platform, "select count(*), count(distinct name) from names") == [(2000, 2000)]
+    for table in tables:
+        query = f"select count(*) from {table.name} t join names n on n.id = p and n.name = url"  # noqa: S608
+        assert ask(platform, query) == [(2000,)]
