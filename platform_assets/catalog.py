@@ -55,13 +55,13 @@ class SourceTable:
     in the source; window replaces one partition at a time by what the source has of it, and
     remembers nothing.  deletes: how the source says that a row is gone; "snapshot" where each load
     reads a full extract.  lookups: natural keys that become the surrogate keys of other tables.
-    reject_share: the share of bad rows above which a file is refused as a whole.  new_columns: what to do with columns the contract does not know:
-    freeze refuses the file, discard leaves them out and reports them.  ignored: source columns that
-    are left out on purpose.  changed_files: what to do with a file that was loaded and has changed
-    since: reload all of it (merge, history), read what was added where it has only grown, or refuse
-    it.  parallel_files: how many files of an append are loaded at once, each in its own
-    transaction; with 1, all files of a load are one transaction.  freshness: how old the newest row
-    may be.  Raises TableError.
+    reject_share: the share of bad rows above which a file is refused as a whole.  new_columns: what
+    to do with columns the contract does not know: freeze refuses the file, discard leaves them out
+    and reports them.  ignored: source columns that are left out on purpose.  changed_files: what to
+    do with a file that was loaded and has changed since: reload all of it (merge, history), read
+    what was added where it has only grown, or refuse it.  parallel_files: how many files of an
+    append are loaded at once, each in its own transaction; with 1, all files of a load are one
+    transaction.  freshness: how old the newest row may be.  Raises TableError.
     """
 
     name: str

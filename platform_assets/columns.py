@@ -45,7 +45,9 @@ def columns_in_table(
     columns: list[Column] = []
     for column in contract:
         columns += [
-            _surrogate(contract, lookup) for lookup in lookups if lookup.natural[0] == column.name
+            _surrogate(contract, lookup)
+            for lookup in lookups
+            if lookup.natural[:1] == (column.name,)
         ]
         if column.name not in dropped:
             columns.append(column)

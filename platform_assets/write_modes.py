@@ -18,7 +18,12 @@ MAX_IDENTIFIER_BYTES = 63
 
 def problem(table: SourceTable) -> Problem | None:
     """Say what makes no sense about how the table is written, or None."""
-    return _of_mode(table) or _of_deletes(table, table.deleting) or _of_lookups(table)
+    return (
+        _of_mode(table)
+        or _of_deletes(table, table.deleting)
+        or _of_lookups(table)
+        or _of_changed_files(table)
+    )
 
 
 def _of_mode(table: SourceTable) -> Problem | None:
@@ -34,10 +39,10 @@ def _of_mode(table: SourceTable) -> Problem | None:
                 return "key", f"{name!r} is made by the load; take it out of key and cursor"
         if table.tiering is not None:
             return "tiering", "a version is closed long after it was written; history stays hot"
+    if table.load_by == "window" and (mode not in ("append", "merge") or table.loads_whole):
+        return "load_by", f"a window is replaced as a whole; take {mode} or deletes away"
     if mode == "replace" and table.tiering is not None:
         return "tiering", "a replaced table holds what its source holds; all of it stays hot"
-    if table.loads_whole and table.changed_files != "reload":
-        return "changed_files", "all of the source is read when any of it changed; leave it out"
     for name in sorted(contract):
         if name.startswith(OURS):
             return "model", f"column {name!r}: loads need the names that begin so; rename it"
@@ -65,6 +70,12 @@ def _of_deletes(table: SourceTable, deletes: Deletes | None) -> Problem | None:
             "a delete does not reach rows that have settled, which would stay visible; "
             "take tiering or deletes away",
         )
+    return None
+
+
+def _of_changed_files(table: SourceTable) -> Problem | None:
+    if table.loads_whole and table.changed_files != "reload":
+        return "changed_files", "all of the source is read when any of it changed; leave it out"
     return None
 
 

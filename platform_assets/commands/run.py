@@ -267,13 +267,13 @@ def _moment(text: str) -> datetime:
 
 
 def _loads(reports: Sequence[LoadReport]) -> Table:
-    columns = ["files", "read", "inserted", "updated", "unchanged", "superseded", "marked"]
-    columns += ["rejected", "deleted"]
+    columns = ["files", "read", "inserted", "updated", "unchanged", "superseded", "rejected"]
+    columns += ["marked", "deleted"]
     table = _numbers("table", *columns, "seconds", "rows/s", "bytes")
     for report in reports:
         values = [report.files, report.rows_read, report.inserted, report.updated]
-        values += [report.unchanged, report.superseded, report.marked, report.rejected]
-        values.append(report.deleted)
+        values += [report.unchanged, report.superseded, report.rejected]
+        values += [report.marked, report.deleted]
         table.add_row(
             report.table,
             *(f"{value:,}" for value in values),

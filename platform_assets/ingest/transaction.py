@@ -65,8 +65,8 @@ class LoadTransaction:
         self._on_step("copied")
 
     def quarantine(self, rejects: Sequence[Reject]) -> None:
-        """Keep rows that broke the contract; of a window, in place of what was kept of them."""
-        if self._package.window is not None:
+        """Keep rows that broke the contract; read again, in place of what was kept of them."""
+        if self._package.window is not None or self._package.table.loads_whole:
             self._forget(rejects)
         statement = (
             "copy lakebed.rejected_row (table_name, load_id, source_file, row_number, column_name,"

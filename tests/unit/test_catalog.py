@@ -14,7 +14,9 @@ import pytest
 
 from platform_assets.catalog import (
     CsvFiles,
+    Deletes,
     Grain,
+    Lookup,
     ParquetFiles,
     Partitioning,
     SourceTable,
@@ -60,6 +62,15 @@ class Unfinished(pa.DataFrameModel):
     a: Annotated[pl.Datetime, "us"]
 
 
+class Dated(pa.DataFrameModel):
+    id: pl.Int64
+    valid_from: str
+
+
+class Ours(pa.DataFrameModel):
+    lakebed_gone: bool
+
+
 class Unsigned(pa.DataFrameModel):
     a: pl.UInt64
 
@@ -67,10 +78,21 @@ class Unsigned(pa.DataFrameModel):
 START = datetime(2024, 1, 1, tzinfo=UTC)
 BY_MONTH = Partitioning(column="at", grain=Grain.MONTH, start=START)
 WEEK = timedelta(days=7)
+MERGED: dict[str, Any] = {"write_mode": "merge", "key": ("at", "id")}
+WINDOWED: dict[str, Any] = {
+    "partitioning": BY_MONTH,
+    "load_by": "window",
+    "source": CsvFiles(glob="*.csv"),
+}
+SETTLING: dict[str, Any] = {"partitioning": BY_MONTH, "tiering": Tiering(hot_for=WEEK)}
 
 
 def table(**fields: Any) -> SourceTable:
     return SourceTable(**{"name": "events", "model": Event} | fields)
+
+
+def look(**fields: Any) -> Lookup:
+    return Lookup(**{"column": "note_id", "natural": ("note",), "table": "notes"} | fields)
 
 
 def by(**fields: Any) -> Partitioning:
@@ -110,6 +132,56 @@ def by(**fields: Any) -> Partitioning:
             "cursor",
         ),
         ({"changed_files": "guess"}, "changed_files", "refuse"),
+        ({"write_mode": "history"}, "write_mode", r"history needs a key"),
+        (
+            {"model": Dated, "write_mode": "history", "key": ("id",)},
+            "model",
+            "'valid_from'.*rename it",
+        ),
+        ({"write_mode": "history", "key": ("valid_from",)}, "key", "made by the load"),
+        (
+            {"write_mode": "history", "key": ("at", "id"), **SETTLING},
+            "tiering",
+            "history stays hot",
+        ),
+        ({"write_mode": "replace", **SETTLING}, "tiering", "stays hot"),
+        ({"write_mode": "replace", **WINDOWED}, "load_by", "take replace or deletes away"),
+        ({"write_mode": "history", "key": ("at", "id"), **WINDOWED}, "load_by", "take history"),
+        (MERGED | {"deletes": "snapshot", **WINDOWED}, "load_by", "or deletes away"),
+        ({"write_mode": "replace", "changed_files": "refuse"}, "changed_files", "leave it out"),
+        ({"write_mode": "replace", "deletes": "snapshot"}, "deletes", "take deletes away"),
+        ({"deletes": "snapshot"}, "deletes", "use merge or history"),
+        (MERGED | {"deletes": Deletes()}, "deletes", "one of the two"),
+        (MERGED | {"deletes": Deletes(marker="gone", snapshot=True)}, "deletes", "one of the two"),
+        (MERGED | {"deletes": Deletes(marker="gone", values=())}, "deletes.values", "name one"),
+        (
+            MERGED | {"deletes": Deletes(marker="gone"), "ignored": ("gone",)},
+            "ignored",
+            "take it out",
+        ),
+        (
+            MERGED | {"deletes": Deletes(snapshot=True, at_most=0.0)},
+            "deletes.at_most",
+            "above 0 and up to 1",
+        ),
+        (
+            MERGED | {"deletes": Deletes(snapshot=True), "changed_files": "grown", "cursor": "at"},
+            "changed_files",
+            "leave it out",
+        ),
+        (MERGED | {"deletes": "snapshot", **SETTLING}, "deletes", "take tiering or deletes away"),
+        ({"model": Ours}, "model", "'lakebed_gone'.*rename it"),
+        ({"lookups": (look(column="note"),)}, "lookups['note']", "a column of the model"),
+        ({"lookups": (look(natural=()),)}, "lookups['note_id']", "name the columns"),
+        ({"lookups": (look(natural=("x",)),)}, "lookups['note_id']", "'x' is no column"),
+        ({"lookups": (look(natural_key=("a", "b")),)}, "lookups['note_id']", "pairs"),
+        ({"lookups": (look(table="events"),)}, "lookups['note_id']", "a table of their own"),
+        ({"lookups": (look(table="n" * 64),)}, "lookups['note_id']", "63 bytes"),
+        ({"lookups": (look(key="note"),)}, "lookups['note_id']", "cannot be in its natural_key"),
+        ({"lookups": (look(), look())}, "lookups", "rename one"),
+        ({"lookups": (look(), look(column="b", keep=True))}, "lookups['note_id']", "both keep it"),
+        ({"lookups": (look(),), "cursor": "note"}, "cursor", "no column of the model"),
+        ({"lookups": (look(),), "key": ("note_id",)}, "key", "may be null"),
         ({"new_columns": "evolve"}, "new_columns", "freeze"),
         ({"reject_share": 1.5}, "reject_share", "between 0 and 1"),
         ({"reject_share": -0.1}, "reject_share", "between 0 and 1"),
@@ -163,7 +235,41 @@ def test_what_happens_to_changed_files_follows_from_the_write_mode() -> None:
     assert table().changed_files == "refuse"
     assert table(cursor="at", source=ParquetFiles(glob="*.parquet")).changed_files == "refuse"
     assert table(source=CsvFiles(glob="*.csv")).changed_files == "grown"
-    assert table(key=("id",), write_mode="merge").changed_files == "reload"
+    for mode in ("merge", "replace", "history"):
+        assert table(key=("id",), write_mode=mode).changed_files == "reload"
+
+
+def test_history_adds_the_time_for_which_a_version_holds() -> None:
+    history = table(write_mode="history", key=("id",), deletes="snapshot")
+    assert history.column_names[-2:] == ("valid_from", "valid_to")
+    assert history.primary_key == ("id", "valid_from")
+    assert [column.name for column in history.wire] == [column.name for column in history.contract]
+    assert history.loads_whole
+
+
+def test_a_lookup_puts_the_surrogate_in_the_place_of_the_natural_key() -> None:
+    names = [column.name for column in table().columns]
+    place = names.index("note")
+    assert table(lookups=(look(),)).column_names[place] == "note_id"
+    assert "note" not in table(lookups=(look(),)).column_names
+    kept = table(lookups=(look(keep=True, insert_missing=False),))
+    assert kept.column_names[place : place + 2] == ("note_id", "note")
+    assert (kept.column("note_id").postgres, kept.column("note_id").nullable) == ("uuid", True)
+    assert [column.name for column in kept.wire][-2:] == [
+        "lakebed_source_file",
+        "lakebed_row_number",
+    ]
+
+
+def test_a_row_that_is_gone_needs_its_key_and_its_cursor_only() -> None:
+    marked = table(**MERGED, cursor="at", deletes=Deletes(marker="gone"))
+    needed = {column.name for column in marked.wire if not column.nullable}
+    assert needed == {"at", "id", "lakebed_gone"}
+    assert {column.name for column in marked.columns if column.nullable} == {
+        "note",
+        "naive",
+        "when",
+    }
 
 
 def test_the_docstring_of_the_model_describes_the_table() -> None:
