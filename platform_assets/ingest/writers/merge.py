@@ -61,13 +61,15 @@ class MergeWriter(Writer):
         """Merge what is in the stage. Among equals the later in the files is newer."""
         if self.straight:
             return Counts(inserted=self.rows)
-        rejected = self.stage.settle()
+        tells = self.connection.info.server_version >= TELLS_OLD_FROM_NEW
+        plain = not self.table.lookups and self.table.marker is None
+        rejected = self.stage.settle(joined=self.table.loads_whole or not (plain and tells))
         removed = self._remove_missing()
         statement = merge_statement(
             self.table,
             self.stage.source,
             guarded=self._is_guarded,
-            tells=self.connection.info.server_version >= TELLS_OLD_FROM_NEW,
+            tells=tells,
         )
         latest, marked, deleted, inserted, written = self.connection.execute(statement).fetchall()[
             0

@@ -44,16 +44,18 @@ class Stage:
         """Copy the rows of one file."""
         self.rows += copy_rows(self.connection, self.name, self.table.wire, parquet)
 
-    def settle(self) -> int:
+    def settle(self, *, joined: bool = True) -> int:
         """Make the stage ready to be read, its parents included; return how many rows it rejected.
 
+        joined: whether it will be joined to something, for which the planner has to know it.
         Raises LoadConflictError where more rows lack their parent than the table allows.
         """
         # What follows sorts and joins all of it once; the default would do that on disk.
         self.connection.execute(sql.SQL("set local work_mem = {}").format(sql.Literal(MEMORY)))
-        self.connection.execute(
-            sql.SQL("analyze {} ({})").format(self.name, self._columns_that_matter())
-        )
+        if joined:
+            self.connection.execute(
+                sql.SQL("analyze {} ({})").format(self.name, self._columns_that_matter())
+            )
         lookups.insert_missing(self.connection, self.table, self.name)
         return lookups.reject_missing(self.connection, self.table, self.name, self.load, self.rows)
 
