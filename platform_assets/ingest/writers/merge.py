@@ -161,15 +161,20 @@ def merge_statement(
         )
     if marks:
         parts.append(_deletion(table, guard))
+    changed: sql.Composable = sql.SQL("latest{}").format(there)
+    if table.loads_whole:
+        # Most rows of an extract are the same, and a conflict locks its row even so.
+        parts.append(_changes(table))
+        changed = sql.SQL("changed")
     parts.append(
         sql.SQL(
-            "written as (insert into {} as hot ({}) select {} from latest{}"
+            "written as (insert into {} as hot ({}) select {} from {}"
             " on conflict ({}) do {} returning {} as inserted)"
         ).format(
             target_of(table),
             names(table.column_names),
             names(table.column_names),
-            there,
+            changed,
             names(table.key),
             _action(table, guard),
             sql.SQL("old.{} is null").format(sql.Identifier(table.key[0]))
@@ -203,6 +208,18 @@ def _action(table: SourceTable, guard: str | None) -> sql.Composable:
         _columns("hot", others),
         _columns("excluded", others),
         _guard(guard, "excluded"),
+    )
+
+
+def _changes(table: SourceTable) -> sql.Composable:
+    return sql.SQL(
+        "changed as (select latest.* from latest left join {} as hot on {}"
+        " where ({}) is distinct from ({}))"
+    ).format(
+        target_of(table),
+        same(table.key, "hot", "latest"),
+        _columns("latest", table.column_names),
+        _columns("hot", table.column_names),
     )
 
 
