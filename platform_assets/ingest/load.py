@@ -53,6 +53,7 @@ def load_table(
     def load(items: list[Pending], connection: Connection, folder: str) -> Commit:
         stream = Stream(
             settings.home / "dlt" / folder,
+            settings.lake,
             postgres,
             table,
             reader,
@@ -115,6 +116,7 @@ def load_window(
             )
         stream = Stream(
             settings.home / "dlt" / table.name / window.key,
+            settings.lake,
             postgres,
             table,
             reader,

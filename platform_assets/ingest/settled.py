@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 import duckdb
@@ -28,10 +29,9 @@ import pyarrow as pa
 from psycopg import sql
 
 from platform_assets.catalog import SourceTable
-from platform_assets.ingest.writers import LoadConflictError, names, target_of
+from platform_assets.ingest.writers.writer import LoadConflictError, names, target_of
 from platform_assets.partitions import Window
 from platform_assets.quality.schema import Column, arrow_schema
-from resources.lake import Lake
 from resources.postgres import Connection
 
 T = TypeVar("T")
@@ -85,7 +85,7 @@ def merge_beside_settled(
     connection: Connection,
     table: SourceTable,
     stage: sql.Identifier,
-    lake: Lake,
+    lake: Path,
     windows: Collection[Window],
     merge: Callable[[], T],
     *,
@@ -94,9 +94,9 @@ def merge_beside_settled(
     """Merge a stage without the rows that are older than their cold ones.
 
     The connection is in the load's transaction. stage: a temporary table of the table's columns.
-    windows: all partitions of the staged rows.  merge: brings the stage into the table; it is run
-    again, on the stage as it was, where a move came in between. Returns what merge returned, and
-    how many staged rows were dropped.
+    lake: the folder of the cold files.  windows: all partitions of the staged rows.  merge: brings
+    the stage into the table; it is run again, on the stage as it was, where a move came in between.
+    Returns what merge returned, and how many staged rows were dropped.
 
     Raises LoadConflictError where moves came in between at each attempt, RuntimeError in a
     transaction that is not READ COMMITTED.
@@ -120,15 +120,17 @@ def merge_beside_settled(
 
 def has_guard(table: SourceTable) -> bool:
     """Whether rows of a table settle, and are told by a cursor which of a key is the newest."""
-    guarded = table.cursor is not None and table.cursor not in table.key
-    return guarded and bool(table.key) and table.partitioning is not None
+    if table.cursor is None or table.cursor in table.key or table.partitioning is None:
+        return False
+    staged = {column.name for column in table.wire}
+    return bool(table.key) and staged.issuperset({*table.key, table.cursor})
 
 
 def drop_stale(
     connection: Connection,
     table: SourceTable,
     stage: sql.Identifier,
-    lake: Lake,
+    lake: Path,
     generations: Sequence[Generation],
 ) -> int:
     """Delete staged rows that are older than the cold row of their key; return how many.
@@ -153,7 +155,7 @@ def drop_stale(
         )
     )
     try:
-        files = [str(lake.root / generation.path) for generation in met]
+        files = [str(lake / generation.path) for generation in met]
         if not _copy_cold(connection, table, columns, files, staged):
             return 0
         return _delete_older(connection, table, stage)

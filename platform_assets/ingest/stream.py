@@ -59,6 +59,7 @@ class Stream:
     def __init__(
         self,
         folder: Path,
+        lake: Path,
         postgres: Postgres,
         table: SourceTable,
         reader: Reader,
@@ -69,11 +70,12 @@ class Stream:
         on_step: Step,
         window: Window | None = None,
     ) -> None:
-        """Extract into folder, which is this load's own.
+        """Extract into folder, which is this load's own. lake: where the cold files are.
 
         cursor: the greatest one before it.  window: the one that is replaced, of a load by window.
         """
         self.folder = folder
+        self.lake = lake
         self.postgres = postgres
         self.table = table
         self.reader = reader
@@ -118,7 +120,7 @@ class Stream:
         """Begin the transaction; the packages that wait are copied in it, in a thread beside."""
         self._stack.enter_context(self._connection.transaction())
         self._beside = self._stack.enter_context(Beside("lakebed_copy"))
-        self._transaction = LoadTransaction(self._connection, self.package, self.on_step)
+        self._transaction = LoadTransaction(self._connection, self.package, self.lake, self.on_step)
         self._transaction.begin()
         self._has_begun = True
 

@@ -32,12 +32,15 @@ class LoadTransaction:
     Only one thread at a time may call it.
     """
 
-    def __init__(self, connection: Connection, package: Package, on_step: Step) -> None:
-        """Write what package says on connection, which is in a transaction."""
+    def __init__(self, connection: Connection, package: Package, lake: Path, on_step: Step) -> None:
+        """Write what package says on connection, which is in a transaction.
+
+        lake: the folder of the cold files.
+        """
         self._connection = connection
         self._package = package
         self._on_step = on_step
-        load = LoadStamp(package.load_id, package.started_at)
+        load = LoadStamp(package.load_id, package.started_at, lake)
         self._writer = writer_of(connection, package.table, package.windows, load)
         if package.window is not None:
             self._writer = WindowWriter(self._writer, package.window)

@@ -12,8 +12,12 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from platform_assets.columns import GONE
+from platform_assets.ingest.load import load_table
 from platform_assets.ingest.settled import merge_beside_settled
-from platform_assets.ingest.writers import LoadConflictError, merge_statement
+from platform_assets.ingest.writers.merge import merge_statement
+from platform_assets.ingest.writers.stage import PLACE
+from platform_assets.ingest.writers.writer import LoadConflictError
 from platform_assets.partitions import window_for_key
 from platform_assets.platform import Platform
 from platform_assets.quality.ddl import ensure_leaves, ensure_table
@@ -71,9 +75,13 @@ def merge(
     """
     table = platform.table("accounts")
 
+    source = sql.SQL("select *, false as {}, ctid as {} from {}").format(
+        sql.Identifier(GONE), sql.Identifier(PLACE), STAGE
+    )
+
     def run() -> None:
         during()
-        connection.execute(merge_statement(table, STAGE))
+        connection.execute(merge_statement(table, source, guarded=True, tells=False))
 
     with connection.transaction():
         connection.execute(
@@ -81,7 +89,7 @@ def merge(
         )
         write(connection, "staged", *rows)
         return merge_beside_settled(
-            connection, table, STAGE, platform.lake, windows(platform), run, **more
+            connection, table, STAGE, platform.settings.lake, windows(platform), run, **more
         )[1]
 
 
@@ -242,3 +250,34 @@ def test_a_transaction_that_could_not_see_a_move_is_refused(
     with pytest.raises(RuntimeError, match="READ COMMITTED"):
         merge(settling, connection, ("2024-02-01", 1, "older", 9))
     assert owners(settling)[1] == "kept"
+
+
+def deliver(platform: Platform, name: str, *rows: Row) -> None:
+    folder = platform.settings.data / "accounts"
+    folder.mkdir(exist_ok=True)
+    lines = [f"{day}T00:00:00Z,{i},{owner},1,2024-05-{may:02}" for day, i, owner, may in rows]
+    (folder / name).write_text("\n".join(["opened,id,owner,balance,changed", *lines, ""]))
+
+
+@pytest.mark.parametrize("moved", [["2024-02"], ["2024-02", "2024-03"]])
+def test_a_load_of_the_past_changes_no_row_that_has_settled(
+    settling: Platform, moved: list[str]
+) -> None:
+    for key in moved:
+        move_key(settling, "accounts", key)
+    deliver(
+        settling,
+        "late.csv",
+        ("2024-02-01", 1, "older", 9),
+        ("2024-02-01", 2, "newer", 11),
+        ("2024-03-01", 1, "older", 9),
+        ("2024-03-01", 4, "new", 1),
+    )
+    table = settling.table("accounts")
+    report = load_table(settling.settings, settling.postgres, settling.clock, table)
+    assert (report.rows_read, report.balanced) == (4, True)
+    assert owners(settling) == {1: "kept", 2: "newer", 3: "kept"}
+    assert owners(settling, "2024-03") == {1: "kept", 2: "kept", 3: "kept", 4: "new"}
+    for key in moved:
+        move_key(settling, "accounts", key)
+    assert owners(settling) == {1: "kept", 2: "newer", 3: "kept"}

@@ -15,6 +15,7 @@ from psycopg import sql
 from platform_assets.catalog import SourceTable
 from platform_assets.columns import GONE
 from platform_assets.ingest.encoding import copy_rows
+from platform_assets.ingest.settled import has_guard, live_generations, merge_beside_settled
 from platform_assets.ingest.writers.missing import check_share, keep_rejected, missing_from
 from platform_assets.ingest.writers.stage import PLACE, Stage
 from platform_assets.ingest.writers.writer import Counts, Writer, names, same, target_of
@@ -36,7 +37,7 @@ class MergeWriter(Writer):
         self.rows = 0
         self.copied: list[Path] = []
         plain = not self.table.lookups and self.table.marker is None
-        self.straight = plain and self._is_empty()
+        self.straight = plain and self._is_empty() and not self._meets_settled()
         if self.straight:
             self.connection.execute("savepoint straight")
         else:
@@ -51,14 +52,12 @@ class MergeWriter(Writer):
         try:
             self.rows += copy_rows(self.connection, target_of(self.table), self.wire, parquet)
         except psycopg.errors.UniqueViolation:
-            self.connection.execute("rollback to savepoint straight")
-            self.straight = False
-            self.stage = Stage(self.connection, self.table, self.load)
-            for path in self.copied:
-                self.stage.copy(path)
+            self._go_by_the_stage()
 
     def finish(self) -> Counts:
         """Merge what is in the stage. Among equals the later in the files is newer."""
+        if self.straight and self._meets_settled():
+            self._go_by_the_stage()
         if self.straight:
             return Counts(inserted=self.rows)
         tells = self.connection.info.server_version >= TELLS_OLD_FROM_NEW
@@ -71,9 +70,7 @@ class MergeWriter(Writer):
             guarded=self._is_guarded,
             tells=tells,
         )
-        latest, marked, deleted, inserted, written = self.connection.execute(statement).fetchall()[
-            0
-        ]
+        latest, marked, deleted, inserted, written = self._run(statement)
         return Counts(
             inserted=inserted,
             updated=written - inserted,
@@ -83,6 +80,32 @@ class MergeWriter(Writer):
             rejected=rejected,
             deleted=deleted + removed,
         )
+
+    def _run(self, statement: sql.Composed) -> tuple[int, ...]:
+        """Merge, but for rows that are older than the row of their key that has settled."""
+
+        def merge() -> tuple[int, ...]:
+            return tuple(self.connection.execute(statement).fetchall()[0])
+
+        if not self._is_guarded or not has_guard(self.table):
+            return merge()
+        merged, _ = merge_beside_settled(
+            self.connection, self.table, self.stage.name, self.load.lake, self.windows, merge
+        )
+        return merged
+
+    def _go_by_the_stage(self) -> None:
+        """Take back what was copied straight into the table, and copy it into the stage."""
+        self.connection.execute("rollback to savepoint straight")
+        self.straight = False
+        self.stage = Stage(self.connection, self.table, self.load)
+        for path in self.copied:
+            self.stage.copy(path)
+
+    def _meets_settled(self) -> bool:
+        """Whether a row may be older than a cold one of its key."""
+        guarded = self._is_guarded and has_guard(self.table)
+        return guarded and bool(live_generations(self.connection, self.table, self.windows))
 
     @property
     def _is_guarded(self) -> bool:

@@ -22,10 +22,11 @@ class LoadConflictError(RuntimeError):
 
 @dataclass(frozen=True)
 class LoadStamp:
-    """Which load it is, as the ledger has it, and when it was started (UTC)."""
+    """Which load it is, as the ledger has it, when it was started (UTC), and where the lake is."""
 
     load_id: str
     started_at: datetime
+    lake: Path
 
 
 @dataclass(frozen=True)
