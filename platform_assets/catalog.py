@@ -125,7 +125,7 @@ class SourceTable:
     @cached_property
     def contract(self) -> tuple[Column, ...]:
         """The columns of the model: what a row of the source holds."""
-        return columns_of(self.model)
+        return columns_of(self.model, self.name)
 
     @cached_property
     def wire(self) -> tuple[Column, ...]:
@@ -253,6 +253,12 @@ class SourceTable:
         for name in self.key:
             if self.column(name).nullable:
                 self._refuse("key", f"{name!r} may be null; a key column may not (nullable=False)")
+            if not self.column(name).types.keyable:
+                self._refuse(
+                    "key",
+                    f"{name!r} is {self.column(name).postgres}, whose values are not equal in "
+                    "PostgreSQL and DuckDB alike; take another column",
+                )
         if self.cursor is not None:
             self._known("cursor", (self.cursor,))
             if not self.column(self.cursor).orderable:
@@ -305,6 +311,12 @@ class SourceTable:
                 "partitioning.end", f"it must be the start of a {by.grain} after the start"
             )
         if self.tiering is not None:
+            for held in self.columns:
+                if held.types.stays_hot:
+                    self._refuse(
+                        "tiering",
+                        f"column {held.name!r} is {held.postgres}: {held.types.stays_hot}",
+                    )
             self._known("tiering.sort", self.tiering.sort)
             self._one_of("tiering.compression", self.tiering.compression, Compression)
             if self.tiering.hot_for < timedelta(0):

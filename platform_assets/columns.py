@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import polars as pl
-import pyarrow as pa
 
 from platform_assets.policies import Deletes, Lookup
-from platform_assets.quality.schema import TYPES, Column, TypeMap, type_map
+from platform_assets.quality.schema import LITERALS, Column, type_map
 
 OURS = "lakebed_"
 """How the columns begin that a row has on its way only."""
@@ -25,15 +24,7 @@ VALID_FROM = "valid_from"
 VALID_TO = "valid_to"
 
 MOMENT = pl.Datetime("us", "UTC")
-_TEXT = TYPES[pl.String]
-SURROGATE = TypeMap(
-    pa.string(),
-    "uuid",
-    "UUID",
-    _TEXT.to_integer_postgres.replace("{}", "{}::text"),
-    _TEXT.to_integer_duckdb.replace("{}", "{}::varchar"),
-    orderable=False,
-)
+SURROGATE = LITERALS["uuid"]
 """A uuid that only PostgreSQL makes and never comes over the wire."""
 
 

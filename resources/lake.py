@@ -36,6 +36,7 @@ class LakeTable:
 
     columns: name and DuckDB type, in order.  time: the column that partitions it, if it is
     partitioned.  key: the columns by which a hot row overrides a cold one; empty for none.
+    as_text: columns that PostgreSQL must turn into text, as DuckDB would damage them.
     """
 
     name: str
@@ -43,6 +44,7 @@ class LakeTable:
     time: str | None = None
     key: tuple[str, ...] = ()
     schema: str = "public"
+    as_text: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -322,17 +324,14 @@ def _keep_late_keys(
     )
     connection.execute(
         sql.SQL("create temp table {} as select {} from {} where {}")
-        .format(_late_keys(table), _names(table.key), _hot(table), windows)
+        .format(_late_keys(table), _typed(table, table.key), _hot(table), windows)
         .as_string()
     )
 
 
 def _all_rows(table: LakeTable, root: Path, hot: bool, files: Sequence[ColdFile]) -> sql.Composable:
     """Return the query that gives each row of a table once: the protocol itself."""
-    columns = sql.SQL(", ").join(
-        sql.SQL("cast({} as {}) as {}").format(name, sql.SQL(kind), name)
-        for name, kind in ((sql.Identifier(name), kind) for name, kind in table.columns)
-    )
+    columns = _typed(table, [name for name, _ in table.columns])
     parts: list[sql.Composable] = []
     if hot:
         parts.append(sql.SQL("select {} from {}").format(columns, _hot(table)))
@@ -343,7 +342,10 @@ def _all_rows(table: LakeTable, root: Path, hot: bool, files: Sequence[ColdFile]
     if overridden:
         parts.append(
             sql.SQL("select {} from ({}) anti join {} using ({})").format(
-                columns, _parquet(overridden), _late_keys(table), _names(table.key)
+                _names([name for name, _ in table.columns]),
+                sql.SQL("select {} {}").format(columns, _parquet(overridden)),
+                _late_keys(table),
+                _names(table.key),
             )
         )
     if not parts:
@@ -366,7 +368,24 @@ def _define(connection: duckdb.DuckDBPyConnection, name: str, body: sql.Composab
 
 
 def _hot(table: LakeTable) -> sql.Composable:
-    return sql.Identifier("pg", table.schema, table.name)
+    """Return the relation of the hot rows: a scan that takes filters along, where it can be."""
+    if not table.as_text:
+        return sql.Identifier("pg", table.schema, table.name)
+    columns = sql.SQL(", ").join(
+        sql.SQL("{0}::text as {0}" if name in table.as_text else "{0}").format(sql.Identifier(name))
+        for name, _ in table.columns
+    )
+    query = sql.SQL("select {} from {}").format(columns, sql.Identifier(table.schema, table.name))
+    return sql.SQL("postgres_query('pg', {})").format(sql.Literal(query.as_string()))
+
+
+def _typed(table: LakeTable, names: Sequence[str]) -> sql.Composable:
+    """Return columns in the types of the contract, alike from hot and cold."""
+    kinds = dict(table.columns)
+    return sql.SQL(", ").join(
+        sql.SQL("cast({0} as {1}) as {0}").format(sql.Identifier(name), sql.SQL(kinds[name]))
+        for name in names
+    )
 
 
 def _late_keys(table: LakeTable) -> sql.Composable:

@@ -10,6 +10,11 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
+from platform_assets.ingest.arrays import elements, of_elements, read_arrays
+from platform_assets.ingest.literals import LITERAL_TYPES
+from platform_assets.ingest.sources.native import bytes_of
+from platform_assets.ingest.wire import COLUMN, select
+
 _TRUE = ("true", "t", "yes", "y", "1")
 _FALSE = ("false", "f", "no", "n", "0")
 _ZONED = ("%Y-%m-%d %H:%M:%S%.f%#z", "%Y-%m-%d %H:%M%#z")
@@ -32,21 +37,29 @@ class Cast:
             self.problems.append((reason, bad))
 
 
-def cast(series: pl.Series, target: pl.DataType) -> Cast:
+def cast(series: pl.Series, target: pl.DataType, literal: str | None = None) -> Cast:
     """Turn a column into another type, noting each row whose value would be changed by it.
 
+    literal: the type whose text forms a column of strings holds (a list of them: its elements).
     Raises polars' errors for a pair of types between which there is no way, such as a list to a
     number.
     """
+    if isinstance(target, pl.List):
+        return _arrays(series, target, literal)
     source = series
     result = Cast(series)
-    if series.dtype == pl.Binary and target != pl.Binary:
+    if series.dtype == pl.Array(pl.UInt8, 16):
+        series = bytes_of(series)
+    elif series.dtype == pl.Binary and target != pl.Binary:
         series = _decoded(series)
         result.add("is no valid UTF-8", source.is_not_null() & series.is_null())
     if isinstance(series.dtype, pl.Categorical | pl.Enum):
         series = series.cast(pl.String)
     if series.dtype == pl.Null:
         series = series.cast(target)
+    if literal is not None:
+        _to_literal(result, series, literal)
+        return result
     if series.dtype == pl.String and target != pl.String:
         result.series = _from_text(series, target)
         bad = series.is_not_null() & result.series.is_null()
@@ -62,6 +75,54 @@ def cast(series: pl.Series, target: pl.DataType) -> Cast:
             result.series.str.contains("\0", literal=True).fill_null(False),
         )
     return result
+
+
+def _arrays(series: pl.Series, target: pl.List, literal: str | None) -> Cast:
+    """Cast the elements; a row is bad where one of its elements is."""
+    result = Cast(series)
+    inner = target.inner() if isinstance(target.inner, type) else target.inner
+    if series.dtype == pl.Binary:
+        series = _decoded(series)
+        result.add("is no valid UTF-8", result.series.is_not_null() & series.is_null())
+    if isinstance(series.dtype, pl.Categorical):
+        series = series.cast(pl.String)
+    if series.dtype == pl.Null:
+        series = series.cast(target)
+    if series.dtype == pl.String:
+        text, series = series, read_arrays(series)
+        result.add("is no array such as {1,2} or [1, 2]", text.is_not_null() & series.is_null())
+    if isinstance(series.dtype, pl.Array):
+        series = series.arr.to_list()
+    if not isinstance(series.dtype, pl.List):
+        raise pl.exceptions.InvalidOperationError("only lists and text become arrays")
+    values, rows = elements(series)
+    done = cast(values, inner, literal)
+    for reason, bad in done.problems:
+        none = pl.Series([False]).new_from_index(0, len(series))
+        result.add(f"has an element that {reason}", none.scatter(rows.filter(bad).unique(), True))
+    result.series = of_elements(series, done.series)
+    return result
+
+
+def _to_literal(result: Cast, series: pl.Series, literal: str) -> None:
+    """Read text of one of the types that polars has not, or what is easily made into it."""
+    dtype = series.dtype
+    if literal == "interval" and isinstance(dtype, pl.Duration):
+        multiple, per = {"ns": (1, 1000), "us": (1, 1), "ms": (1000, 1)}[dtype.time_unit or "us"]
+        count = COLUMN.cast(pl.Int128) * multiple
+        fine = select(series.to_physical(), count % per != 0).fill_null(False)
+        result.add("is finer than a microsecond", fine)
+        text = pl.format("0 months 0 days {} microseconds", count // per)
+        series = select(series.to_physical(), text).set(fine, None)
+    elif literal == "uuid" and dtype == pl.Binary:  # 16 bytes of fixed size; others were text
+        series = series.bin.encode("hex")
+    elif literal == "numeric" and dtype.is_numeric():
+        series = series.cast(pl.String)
+    elif dtype != pl.String:
+        raise pl.exceptions.InvalidOperationError(f"only text becomes {literal}")
+    known = LITERAL_TYPES[literal]
+    result.series = known.read(series)
+    result.add(f"is no {known.word}", series.is_not_null() & result.series.is_null())
 
 
 def _leave_out_unreachable(result: Cast, target: pl.DataType) -> None:
@@ -122,6 +183,8 @@ def _between(result: Cast, series: pl.Series, target: pl.DataType) -> None:
 def _from_text(text: pl.Series, target: pl.DataType) -> pl.Series:
     if target == pl.Binary:
         return text.cast(pl.Binary)
+    if isinstance(target, pl.Enum):
+        return text.cast(target, strict=False)
     text = text.str.strip_chars()
     if target == pl.Boolean:
         lower = text.str.to_lowercase()
@@ -179,6 +242,8 @@ def _word(target: pl.DataType) -> str:
         return f"whole number ({target})"
     if target.is_numeric():
         return f"number ({target})"
+    if isinstance(target, pl.Enum):
+        return f"label of {', '.join(target.categories.head(8))}"
     if isinstance(target, pl.Datetime):
         return "time such as 2024-01-31T12:00:00Z"
     return {

@@ -73,12 +73,12 @@ def check(table: SourceTable, file: SourceItem, batch: Batch) -> Checked:
     columns = []
     for column in table.contract:
         try:
-            done = cast(raw[column.name], column.polars)
+            done = cast(raw[column.name], column.polars, column.types.literal)
         except pl.exceptions.PolarsError as error:
             raise SourceError(
                 file.path,
                 f"column {column.name!r} is {raw[column.name].dtype}, which cannot become "
-                f"{column.polars} ({error})",
+                f"{column.types.literal or column.polars} ({error})",
             ) from error
         columns.append(done.series)
         for reason, bad in done.problems:

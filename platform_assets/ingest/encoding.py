@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pgpq
+import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
+from pgpq.encoders import StringEncoderBuilder
+from pgpq.schema import Jsonb
 from psycopg import sql
 
+from platform_assets.ingest.arrays import array_wire
 from platform_assets.ingest.beside import ahead
+from platform_assets.ingest.literals import LITERAL_TYPES
+from platform_assets.ingest.wire import big_endian, where_not_null
 from platform_assets.quality.schema import Column, arrow_schema
 from resources.postgres import Connection
 
@@ -36,8 +44,85 @@ def copy_rows(
 
 
 def _encoded(file: pq.ParquetFile, columns: tuple[Column, ...]) -> Iterator[bytes]:
-    encoder = pgpq.ArrowToPostgresBinaryEncoder(arrow_schema(columns))
-    yield encoder.write_header()
+    encoder = Encoder(columns)
+    yield encoder.header()
+    # By place: dlt writes odd names otherwise, and Arrow takes a dot for a field inside another.
     for batch in file.iter_batches(CHUNK_ROWS):
-        yield encoder.write_batch(batch)
-    yield encoder.finish()
+        yield encoder.rows(batch)
+    yield encoder.end()
+
+
+class Encoder:
+    """Turns batches of the columns' Arrow types into COPY BINARY.
+
+    Most types go as they are through pgpq. What it has no encoding for is made into bytes first,
+    which it passes on.
+    """
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        """Encode these columns, in this order."""
+        plain = arrow_schema(tuple(columns))
+        self._wires = {
+            index: wire
+            for index, column in enumerate(columns)
+            if (wire := _wire_of(column)) is not None
+        }
+        self._schema = pa.schema(
+            [
+                field.with_type(pa.binary()) if index in self._wires else field
+                for index, field in enumerate(plain)
+            ]
+        )
+        builders = {
+            field.name: pgpq.ArrowToPostgresBinaryEncoder.infer_encoder(field)
+            for field in self._schema
+        }
+        for column in columns:
+            if column.types.literal == "jsonb":
+                builders[column.name] = StringEncoderBuilder.new_with_output(
+                    self._schema.field(column.name), Jsonb()
+                )
+        self._encoder = pgpq.ArrowToPostgresBinaryEncoder.new_with_encoders(self._schema, builders)
+
+    def header(self) -> bytes:
+        """Return what comes before all rows."""
+        return self._encoder.write_header()
+
+    def rows(self, batch: pa.RecordBatch) -> bytes:
+        """Return the rows of a batch."""
+        if self._wires:
+            arrays = [
+                self._wires[index](array) if index in self._wires else array
+                for index, array in enumerate(batch.columns)
+            ]
+            batch = pa.RecordBatch.from_arrays(arrays, schema=self._schema)
+        return self._encoder.write_batch(batch)
+
+    def end(self) -> bytes:
+        """Return what comes after all rows."""
+        return self._encoder.finish()
+
+
+def _wire_of(column: Column) -> Callable[[pa.Array], pa.Array] | None:
+    """Return what makes bytes of a column that pgpq cannot encode."""
+    literal = LITERAL_TYPES[column.types.literal].wire if column.types.literal else None
+    if not pa.types.is_list(column.arrow):
+        return literal
+    if literal is not None:
+        return partial(_wire_array, oid=_OIDS[column.postgres], wire=literal)
+    if pa.types.is_timestamp(column.arrow.value_type) and column.arrow.value_type.tz:
+        return partial(_wire_array, oid=_OIDS[column.postgres], wire=_wire_moment)
+    return None
+
+
+_OIDS = {"uuid[]": 2950, "timestamp with time zone[]": 1184}
+"""Of the elements. pgpq takes the first for bytea and the second for a timestamp without zone."""
+
+
+def _wire_array(arrays: pa.Array, *, oid: int, wire: Callable[[pa.Array], pa.Array]) -> pa.Array:
+    return array_wire(arrays, oid, wire(arrays.flatten()))
+
+
+def _wire_moment(moments: pa.Array) -> pa.Array:
+    since_2000 = pl.Series(moments.cast(pa.int64())) - 946_684_800_000_000
+    return where_not_null(moments, big_endian(since_2000, "q"))

@@ -23,12 +23,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import duckdb
-import pgpq
 import psycopg
 import pyarrow as pa
 from psycopg import sql
 
 from platform_assets.catalog import SourceTable
+from platform_assets.ingest.encoding import Encoder
 from platform_assets.ingest.writers.writer import LoadConflictError, names, target_of
 from platform_assets.partitions import Window
 from platform_assets.quality.schema import Column, arrow_schema
@@ -214,18 +214,18 @@ def _copy_cold(
 ) -> int:
     """Stream the cold rows that could be newer than a staged one into PostgreSQL; count them."""
     schema = arrow_schema(columns)
-    encoder = pgpq.ArrowToPostgresBinaryEncoder(schema)
+    encoder = Encoder(columns)
     into = sql.SQL("copy {} ({}) from stdin (format binary)").format(_COLD, names(schema.names))
     rows = 0
     with duckdb.connect(":memory:") as reader, connection.cursor() as cursor:
         reader.execute("set TimeZone = 'UTC'")
         batches = _newer(reader, table, columns, files, staged)
         with cursor.copy(into) as copy:
-            copy.write(encoder.write_header())
+            copy.write(encoder.header())
             for batch in batches:
-                copy.write(encoder.write_batch(batch.cast(schema)))
+                copy.write(encoder.rows(batch.cast(schema)))
                 rows += batch.num_rows
-            copy.write(encoder.finish())
+            copy.write(encoder.end())
     return rows
 
 
@@ -257,7 +257,8 @@ def _newer(
     query = sql.SQL("select {} from read_parquet([{}], hive_partitioning = false) where {}").format(
         sql.SQL(", ").join(
             sql.SQL("cast({0} as {1}) as {0}").format(
-                sql.Identifier(column.name), sql.SQL(column.duckdb)
+                sql.Identifier(column.name),
+                sql.SQL("varchar" if column.types.literal else column.duckdb),
             )
             for column in columns
         ),

@@ -23,6 +23,7 @@ from platform_assets.quality.parents import (
     has_unique_index,
     missing_foreign_key,
 )
+from platform_assets.quality.schema import Column
 from resources.postgres import Connection, change_schema
 
 LEAVES_AHEAD = 2
@@ -38,6 +39,9 @@ def ensure_table(connection: Connection, table: SourceTable) -> None:
 
     The connection must be in autocommit mode.
     """
+    for column in table.contract:
+        if column.types.labels:
+            _ensure_enum(connection, table, column)
     for lookup in table.lookups:
         ensure_parent(connection, table, lookup)
         wrong = differences_of_parent(connection, table, lookup)
@@ -125,12 +129,22 @@ def is_partitioned(connection: Connection, name: str) -> bool:
 
 
 COLUMNS_QUERY = """\
-select attname::text as name, format_type(atttypid, atttypmod) as kind, attnotnull
+select
+  attname::text as name,
+  coalesce(
+    (select nspname || '.' || typname
+     from pg_type t join pg_namespace n on n.oid = typnamespace
+     where t.oid = atttypid and typtype = 'e'),
+    format_type(atttypid, atttypmod)) as kind,
+  attnotnull
 from pg_attribute
 where attrelid = to_regclass('public.' || quote_ident({}))
   and attnum > 0 and not attisdropped
 order by attnum"""
-"""Name, type and NOT NULL of each column of a table; its name goes into the braces."""
+"""Name, type and NOT NULL of each column of a table; its name goes into the braces.
+
+An enum's type is named with its schema, whatever the search path.
+"""
 
 
 def check_drift(connection: Connection, table: SourceTable) -> None:
@@ -173,6 +187,50 @@ def differences(table: SourceTable, rows: Sequence[Sequence[Any]]) -> list[str]:
         elif not_null and column.nullable:
             wrong.append(f"column {column.name} is NOT NULL, the contract lets it be null")
     return wrong
+
+
+def _ensure_enum(connection: Connection, table: SourceTable, column: Column) -> None:
+    """Make the enum type of a column; raise DriftError where it is there with other labels.
+
+    Several tables may share one. Labels are never added silently.
+    """
+    name = column.postgres.removeprefix("public.")
+    labels = _labels(connection, name)
+    if labels is None:
+        create = sql.SQL("create type {} as enum ({})").format(
+            sql.Identifier("public", name),
+            sql.SQL(", ").join(sql.Literal(label) for label in column.types.labels),
+        )
+        try:
+            change_schema(connection, [create])
+        except (psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation):
+            # Another load made it in between, or it is another sort of type.
+            labels = _labels(connection, name) or ()
+        else:
+            return
+    if labels == column.types.labels:
+        return
+    missing = [label for label in column.types.labels if label not in labels]
+    way_out = (
+        f"ALTER TYPE {column.postgres} ADD VALUE {sql.Literal(missing[0]).as_string(connection)}"
+        if labels and missing and tuple(v for v in column.types.labels if v in labels) == labels
+        else 'name another type with pa.Field(metadata={"postgres": "..."})'
+    )
+    raise DriftError(
+        f"the type {column.postgres} of {table.name}.{column.name} has the labels "
+        f"{', '.join(labels) or '(none: it is no enum)'}, the contract says "
+        f"{', '.join(column.types.labels)}, in this order. Change the table file, or: {way_out}"
+    )
+
+
+def _labels(connection: Connection, name: str) -> tuple[str, ...] | None:
+    """Return the labels of the enum public.<name> in their order, None where it is not there."""
+    rows = connection.execute(
+        "select enumlabel::text from pg_enum join pg_type t on t.oid = enumtypid"
+        " where typnamespace = 'public'::regnamespace and typname = %s order by enumsortorder",
+        [name],
+    ).fetchall()
+    return tuple(row[0] for row in rows) or None
 
 
 def _leaves(connection: Connection, name: str) -> set[str]:

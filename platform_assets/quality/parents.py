@@ -62,7 +62,10 @@ def differences_of_parent(connection: Connection, table: SourceTable, lookup: Lo
     there: dict[str, tuple[str, bool]] = {
         name: (kind, has_default)
         for name, kind, has_default in connection.execute(
-            "select attname::text, format_type(atttypid, atttypmod), atthasdef from pg_attribute"
+            "select attname::text, coalesce((select nspname || '.' || typname from pg_type t"
+            " join pg_namespace n on n.oid = typnamespace"
+            " where t.oid = atttypid and typtype = 'e'), format_type(atttypid, atttypmod)),"
+            " atthasdef from pg_attribute"
             " where attrelid = to_regclass('public.' || quote_ident(%s))"
             " and attnum > 0 and not attisdropped",
             [lookup.table],

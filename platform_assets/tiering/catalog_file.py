@@ -34,13 +34,29 @@ def write_catalog(platform: Platform) -> Path:
             for name, paths in views:
                 files = sql.SQL(", ").join(sql.Literal(str(path)) for path in paths)
                 view = sql.SQL(
-                    "create view {} as from read_parquet([{}], hive_partitioning = false)"
-                ).format(sql.Identifier(name), files)
+                    "create view {} as select {} from read_parquet([{}], hive_partitioning = false)"
+                ).format(sql.Identifier(name), _columns(platform, name), files)
                 catalog.execute(view.as_string())
         finally:
             catalog.close()
         make_durable(unfinished, target, platform.lake.root)
     return target
+
+
+def _columns(platform: Platform, name: str) -> sql.Composable:
+    """Return all columns, those as what they are for which text stands in the files."""
+    replaced = [
+        sql.SQL("cast({0} as {1}) as {0}").format(
+            sql.Identifier(column.name), sql.SQL(column.duckdb)
+        )
+        for table in platform.tables
+        if table.name == name
+        for column in table.columns
+        if column.types.stored != "{0}"
+    ]
+    if not replaced:
+        return sql.SQL("*")
+    return sql.SQL("* replace ({})").format(sql.SQL(", ").join(replaced))
 
 
 def _views(platform: Platform) -> list[tuple[str, list[Path]]]:

@@ -25,6 +25,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import duckdb
+import polars as pl
 from psycopg import sql
 
 from platform_assets.catalog import SourceTable
@@ -219,14 +220,25 @@ class _Mover:
         try:
             return self._verify(file, expected)
         except VerificationError:
-            if not any(column.polars.is_float() for column in self.table.columns):
+            if not any(_holds_floats(column.polars) for column in self.table.columns):
                 raise
         self._copy(file, old, dictionaries=False)
         return self._verify(file, expected)
 
     def _copy(self, file: Path, old: _Generation | None, *, dictionaries: bool = True) -> None:
         columns = sql.SQL(", ").join(sql.Identifier(name) for name in self.table.column_names)
-        rows = sql.SQL("select {} from {} where {}").format(columns, self._hot(), self._in_window())
+        stored = sql.SQL(", ").join(
+            sql.SQL("{} as {}").format(
+                sql.SQL(column.types.stored).format(
+                    sql.SQL("cast({} as {})").format(
+                        sql.Identifier(column.name), sql.SQL(column.duckdb)
+                    )
+                ),
+                sql.Identifier(column.name),
+            )
+            for column in self.table.columns
+        )
+        rows = sql.SQL("select {} from {} where {}").format(stored, self._hot(), self._in_window())
         if old is not None:
             rows = sql.SQL("{} union all select {} from ({})").format(
                 rows, columns, self._kept(old)
@@ -354,8 +366,14 @@ class _Mover:
         if not self.table.key:
             return rows
         key = sql.SQL(", ").join(sql.Identifier(name) for name in self.table.key)
+        hot = sql.SQL(", ").join(
+            sql.SQL("cast({0} as {1}) as {0}").format(
+                sql.Identifier(name), sql.SQL(self.table.column(name).duckdb)
+            )
+            for name in self.table.key
+        )
         return sql.SQL("{} anti join (select {} from {} where {}) using ({})").format(
-            rows, key, self._hot(), self._in_window(), key
+            rows, hot, self._hot(), self._in_window(), key
         )
 
     def _fingerprint(self, relation: sql.Composable) -> Fingerprint:
@@ -395,3 +413,8 @@ class _Mover:
         except duckdb.Error:
             # The transaction died with its connection; the first error is the one to show.
             return
+
+
+def _holds_floats(dtype: pl.DataType) -> bool:
+    inner = dtype.inner if isinstance(dtype, pl.List) else dtype
+    return inner.is_float()

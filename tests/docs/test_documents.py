@@ -7,7 +7,7 @@ import pytest
 
 from platform_assets import cli
 from platform_assets.catalog import SourceTable
-from platform_assets.quality.schema import TYPES, columns_of
+from platform_assets.quality.schema import LITERALS, TYPES, columns_of
 from platform_assets.table_files import load_tables
 from resources.settings import NAMES
 
@@ -38,7 +38,9 @@ def test_the_tables_document_lists_every_field_of_a_source_table():
 def test_the_tables_document_lists_every_type():
     document = (ROOT / "docs/tables.md").read_text().partition("## The fields of")[0]
     listed = set(re.findall(r"\| `([a-z][^`]*)` \| `[A-Z]", document))
-    assert listed == {types.postgres for types in TYPES.values()} | {"numeric(15,2)"}
+    examples = {"numeric(15,2)", "public.mood", "bigint[]", "uuid[]"}
+    known = {types.postgres for types in (*TYPES.values(), *LITERALS.values())}
+    assert listed == known | examples
 
 
 def test_the_table_of_the_readme_is_one_file_that_works(tmp_path):

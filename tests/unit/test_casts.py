@@ -22,9 +22,11 @@ NOON = datetime(2024, 1, 31, 12, tzinfo=UTC)
 LAST = datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
 
 
-def outcome(values: list[Any], source: Any, target: pl.DataType) -> list[Any]:
+def outcome(
+    values: list[Any], source: Any, target: pl.DataType, literal: str | None = None
+) -> list[Any]:
     """Return each value after the cast, or its reason, as text, where it was told apart."""
-    done = cast(pl.Series("c", values, dtype=source), target)
+    done = cast(pl.Series("c", values, dtype=source), target, literal)
     found: list[Any] = done.series.to_list()
     for reason, bad in done.problems:
         for index in bad.arg_true():
@@ -174,6 +176,106 @@ def test_times_of_another_zone_are_the_same_moments_in_utc() -> None:
 def test_there_is_no_way_between_some_types(series: pl.Series, target: pl.DataType) -> None:
     with pytest.raises(pl.exceptions.PolarsError):
         cast(series, target)
+
+
+TEXTS, INTS = pl.List(pl.String), pl.List(pl.Int16)
+BAD_ARRAY = "! is no array such as {1,2} or [1, 2]"
+
+
+@pytest.mark.parametrize(
+    ("target", "text", "expected"),
+    [
+        (INTS, "{}", []),
+        (INTS, " [ ] ", []),
+        (INTS, "{1,NULL, -2 }", [1, None, -2]),
+        (INTS, "[1, null,-2]", [1, None, -2]),
+        (INTS, "{1,40000}", "! has an element that is no whole number (Int16)"),
+        (INTS, "{1,}", BAD_ARRAY),
+        (INTS, "{{1},{2}}", BAD_ARRAY),
+        (INTS, "[[1]]", BAD_ARRAY),
+        (INTS, "1,2", BAD_ARRAY),
+        (INTS, "", BAD_ARRAY),
+        (TEXTS, r"""{a b,"c,\"}\\","NULL",null,""}""", ["a b", 'c,"}\\', "NULL", None, ""]),
+        (
+            TEXTS,
+            r"""["a\n\u00e9", "\ud83d\ude00", "null", null, 1.50, true]""",
+            ["a\né", "\U0001f600", "null", None, "1.50", "true"],
+        ),
+        (TEXTS, r"""["\ud83d"]""", BAD_ARRAY),
+        (TEXTS, r"""["\u0000"]""", BAD_ARRAY),
+        (TEXTS, "{'a}", ["'a"]),
+        (TEXTS, '{"a}', BAD_ARRAY),
+        (TEXTS, "{a\nb}", ["a\nb"]),
+        (pl.List(STAMP), "{2024-01-31T12:00:00Z}", [NOON]),
+        (pl.List(pl.Boolean), "{t,f,NULL}", [True, False, None]),
+    ],
+    ids=str,
+)
+def test_an_array_is_read_as_psql_or_json_writes_it(
+    target: pl.DataType, text: str, expected: Any
+) -> None:
+    assert outcome([None, text, "{}"], pl.String, target) == [None, expected, []]
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "good", "bad"),
+    [
+        (pl.List(pl.Int64), INTS, [[1, None], [], [2**15 - 1]], [[1, 2**15], [2**40]]),
+        (pl.Array(pl.Int64, 2), INTS, [[1, None]], [[1, 2**15]]),
+        (pl.List(pl.Binary), TEXTS, [[b"a", None]], [[b"a", b"\xff"], [b"\0"]]),
+        (pl.List(pl.Float64), pl.List(pl.Int64), [[1.0]], [[1.5], [NAN]]),
+        (pl.String, pl.Enum(["a", "b"]), ["a", "b"], ["A", "a ", ""]),
+        (pl.Categorical, pl.Enum(["a", "b"]), ["a"], ["c"]),
+        (pl.Binary, pl.Enum(["a", "ü"]), ["ü".encode()], [b"c", b"\xff"]),
+    ],
+    ids=str,
+)
+def test_each_element_and_label_is_judged(
+    source: Any, target: pl.DataType, good: list[Any], bad: list[Any]
+) -> None:
+    found = outcome([None, *good, *bad], source, target)
+    told = [isinstance(value, str) and value.startswith("! ") for value in found]
+    assert told == [False] * (1 + len(good)) + [True] * len(bad)
+
+
+@pytest.mark.parametrize(
+    ("literal", "source", "value", "expected"),
+    [
+        ("numeric", pl.Int64, 5, "5"),
+        ("numeric", pl.Decimal(10, 3), Decimal("1.500"), "1.500"),
+        ("numeric", pl.Float64, 1e300, "1" + "0" * 300),
+        ("numeric", pl.Float64, NAN, "NaN"),
+        ("interval", pl.Duration("us"), timedelta(days=-1), "0 months 0 days -86400000000 micros"),
+        ("interval", pl.Duration("ms"), timedelta(seconds=1), "0 months 0 days 1000000 micros"),
+        ("uuid", pl.Array(pl.UInt8, 16), [1] * 16, "01010101-0101-0101-0101-010101010101"),
+        ("uuid", pl.Binary, b"0123456789abcdef", "! is no uuid"),
+        ("json", pl.Binary, b"[1]", "[1]"),
+        ("json", pl.Binary, b"\xff", "! is no valid UTF-8"),
+        ("jsonb", pl.Null, None, None),
+    ],
+    ids=str,
+)
+def test_other_types_become_text_of_a_type_that_polars_has_not(
+    literal: str, source: Any, value: Any, expected: Any
+) -> None:
+    found = outcome([None, value], source, pl.String(), literal)
+    assert found[0] is None
+    assert found[1] == expected or str(found[1]).startswith(expected)
+
+
+def test_a_duration_finer_than_a_microsecond_is_told_apart() -> None:
+    done = cast(pl.Series([1_000, 1_500], dtype=pl.Duration("ns")), pl.String(), "interval")
+    assert [(why, bad.to_list()) for why, bad in done.problems] == [
+        ("is finer than a microsecond", [False, True])
+    ]
+
+
+@pytest.mark.parametrize(
+    ("source", "literal"), [(pl.Int64, "uuid"), (pl.Boolean, "jsonb"), (pl.Float64, "interval")]
+)
+def test_there_is_no_way_from_some_types_to_text_of_another(source: Any, literal: str) -> None:
+    with pytest.raises(pl.exceptions.InvalidOperationError, match=literal):
+        cast(pl.Series([1], dtype=pl.Int64).cast(source), pl.String(), literal)
 
 
 @given(st.lists(st.integers(-(2**63), 2**63 - 1)))

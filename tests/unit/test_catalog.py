@@ -71,8 +71,13 @@ class Ours(pa.DataFrameModel):
     lakebed_gone: bool
 
 
-class Unsigned(pa.DataFrameModel):
-    a: pl.UInt64
+class Nested(pa.DataFrameModel):
+    a: pl.Struct({"b": pl.Int64})
+
+
+class Measure(Event):
+    exact: str = pa.Field(metadata={"postgres": "numeric"})
+    doc: str = pa.Field(metadata={"postgres": "jsonb"})
 
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -109,7 +114,13 @@ def by(**fields: Any) -> Partitioning:
         ({"model": System}, "model", "PostgreSQL"),
         ({"model": TooLong}, "model", "63 bytes"),
         ({"model": Unfinished}, "model", "time_zone"),
-        ({"model": Unsigned}, "model", r"Decimal\(20, 0\)"),
+        ({"model": Nested}, "model", "jsonb"),
+        ({"model": Measure, "key": ("doc",)}, "key", "equal in PostgreSQL and DuckDB"),
+        (
+            {"model": Measure, "partitioning": BY_MONTH, "tiering": Tiering(hot_for=WEEK)},
+            "tiering",
+            "leave the tiering out",
+        ),
         ({"source": ParquetFiles(glob="")}, "source", "glob"),
         ({"source": CsvFiles(glob="x", delimiter="||")}, "source", "one character"),
         ({"source": CsvFiles(glob="x", delimiter='"')}, "source", "must differ"),

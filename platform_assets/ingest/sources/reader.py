@@ -15,6 +15,8 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
+from platform_assets.ingest.sources.native import for_polars
+
 BATCH_ROWS = 131_072
 
 
@@ -94,7 +96,7 @@ class Reader(ABC):
 def frame_of(table: pa.Table) -> pl.DataFrame:
     """Return an Arrow table as polars. Raises pa.ArrowInvalid for a type polars does not have."""
     try:
-        frame = pl.from_arrow(table)
+        frame = pl.from_arrow(for_polars(table))
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise pa.ArrowInvalid(first_line(error)) from error
     assert isinstance(frame, pl.DataFrame)

@@ -54,7 +54,7 @@ said as (
             when ends.{stop} is not null and new.{gone} then 'ended'
             when old.{start} is null then 'new'
             when new.{gone} then 'erase'
-            when new.lakebed_content is not distinct from old.lakebed_content then 'same'
+            when coalesce(new.lakebed_content *= old.lakebed_content, false) then 'same'
             else 'correct'
         end as lakebed_kind
     from new
@@ -72,7 +72,7 @@ said as (
 compared as (
     select *,
         coalesce(lag({gone}) over moments, true) as lakebed_was_gone,
-        lakebed_content is not distinct from lag(lakebed_content) over moments as lakebed_equal,
+        coalesce(lakebed_content *= lag(lakebed_content) over moments, false) as lakebed_equal,
         {older} as lakebed_older
     from said
     window moments as (partition by {key} order by lakebed_at)

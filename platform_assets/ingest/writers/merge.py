@@ -224,7 +224,8 @@ def _action(table: SourceTable, guard: str | None) -> sql.Composable:
     others = [name for name in table.column_names if name not in table.key]
     if not others:
         return sql.SQL("nothing")
-    return sql.SQL("update set {} where ({}) is distinct from ({}){}").format(
+    # Byte by byte: 0.0 and -0.0, 1.0 and 1.00 are distinct, and json has no equality at all.
+    return sql.SQL("update set {} where row({})::record *<> row({})::record{}").format(
         sql.SQL(", ").join(
             sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in others
         ),
@@ -237,7 +238,7 @@ def _action(table: SourceTable, guard: str | None) -> sql.Composable:
 def _changes(table: SourceTable) -> sql.Composable:
     return sql.SQL(
         "changed as (select latest.* from latest left join {} as hot on {}"
-        " where ({}) is distinct from ({}))"
+        " where row({})::record *<> row({})::record)"
     ).format(
         target_of(table),
         same(table.key, "hot", "latest"),

@@ -45,13 +45,15 @@ def keep_rejected(
     rows = connection.execute(
         "select source_row from lakebed.rejected_row where load_id = %s", [load.load_id]
     ).fetchall()
-    known = {column.name: column.polars for column in table.contract}
+    known = {column.name: column for column in table.contract}
     if not rows or not set(table.key) <= set(known):
         return None
     keys = pl.DataFrame(
         [
             cast(
-                pl.Series(name, [_text(row.get(name)) for (row,) in rows], pl.String), known[name]
+                pl.Series(name, [_text(row.get(name)) for (row,) in rows], pl.String),
+                known[name].polars,
+                known[name].types.literal,
             ).series.alias(name)
             for name in table.key
         ]

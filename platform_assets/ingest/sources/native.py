@@ -1,0 +1,100 @@
+"""Arrow types that polars has not, made into ones that it has, before anything is lost.
+
+uuid becomes its text; 16 bytes of fixed size become an array of numbers, which no text is taken
+for; a decimal of 256 bits a shorter one, or its digits as text; other extension types what they
+are stored as.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from platform_assets.ingest.wire import COLUMN, select
+
+_LIST = pa.types.is_list, pa.types.is_large_list
+
+
+def for_polars(table: pa.Table) -> pa.Table:
+    """Return the table with the columns replaced that polars would damage or refuse."""
+    for index, field in enumerate(table.schema):
+        if _is_foreign(field.type):
+            chunks = [_known(chunk) for chunk in table.column(index).chunks]
+            if not chunks:
+                chunks = [_known(pa.array([], field.type))]
+            if len({chunk.type for chunk in chunks}) > 1:
+                chunks = [chunk.cast(pa.string()) for chunk in chunks]
+            table = table.set_column(index, field.name, pa.chunked_array(chunks))
+    return table
+
+
+def bytes_of(arrays: pl.Series) -> pl.Series:
+    """Return 16 bytes of fixed size, which came as an array of numbers, as plain bytes."""
+    lists = arrays.rechunk().to_arrow()
+    data = pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(16),
+        len(lists),
+        [lists.buffers()[0], lists.values.buffers()[1]],
+        offset=lists.offset,
+    )
+    return pl.Series(arrays.name, data, dtype=pl.Binary)
+
+
+def _is_foreign(kind: pa.DataType) -> bool:
+    if any(is_list(kind) for is_list in _LIST):
+        return _is_foreign(kind.value_type)
+    return (
+        isinstance(kind, pa.BaseExtensionType)
+        or pa.types.is_decimal256(kind)
+        or kind == pa.binary(16)
+    )
+
+
+def _known(array: pa.Array) -> pa.Array:
+    kind = array.type
+    if any(is_list(kind) for is_list in _LIST):
+        array = pa.concat_arrays([array])
+        made = pa.LargeListArray if pa.types.is_large_list(kind) else pa.ListArray
+        return made.from_arrays(array.offsets, _known(array.values), mask=array.is_null())
+    if isinstance(kind, pa.UuidType):
+        return _uuid_text(array.storage)
+    if isinstance(kind, pa.BaseExtensionType):
+        return array.storage
+    if pa.types.is_decimal256(kind):
+        return _shorter(array)
+    data = array.buffers()[1]
+    start, count = array.offset * 16, len(array) * 16
+    numbers = pa.Array.from_buffers(pa.uint8(), count, [None, data], offset=start)
+    return pa.FixedSizeListArray.from_arrays(numbers, 16, mask=array.is_null())
+
+
+def _uuid_text(storage: pa.Array) -> pa.Array:
+    digits = pl.Series("c", storage.cast(pa.binary()), dtype=pl.Binary).bin.encode("hex")
+    shape = r"^(.{8})(.{4})(.{4})(.{4})(.{12})$"
+    text = select(digits, COLUMN.str.replace(shape, "${1}-${2}-${3}-${4}-${5}"))
+    return text.to_arrow().cast(pa.string())
+
+
+def _shorter(decimals: pa.Array) -> pa.Array:
+    """Return decimals of at most 38 digits, or their digits as text, never with an exponent."""
+    scale = decimals.type.scale
+    if 0 <= scale <= 38:
+        try:
+            return decimals.cast(pa.decimal128(38, scale))
+        except pa.ArrowInvalid:
+            pass  # some value is longer
+    if scale <= 0:
+        return decimals.cast(pa.decimal256(76, 0)).cast(pa.string())
+    # The same numbers without a point; Arrow would write small ones with an exponent.
+    whole = pa.Array.from_buffers(
+        pa.decimal256(decimals.type.precision, 0),
+        len(decimals),
+        decimals.buffers(),
+        offset=decimals.offset,
+    ).cast(pa.string())
+    digits = pl.Series("c", pc.cast(whole, pa.string()), dtype=pl.String)
+    sign = pl.when(COLUMN.str.starts_with("-")).then(pl.lit("-")).otherwise(pl.lit(""))
+    padded = COLUMN.str.strip_prefix("-").str.pad_start(scale + 1, "0")
+    text = pl.concat_str(sign, padded.str.head(-scale), pl.lit("."), padded.str.tail(scale))
+    return select(digits, text).to_arrow().cast(pa.string())
