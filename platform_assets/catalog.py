@@ -6,7 +6,7 @@ cannot be imported, and the error names the table, the field and the way out. No
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -31,6 +31,8 @@ from platform_assets.policies import Lookup as Lookup
 from platform_assets.policies import Partitioning as Partitioning
 from platform_assets.policies import Tiering as Tiering
 from platform_assets.quality.schema import Column, SchemaError, columns_of
+from platform_assets.shape import From as From
+from platform_assets.shape import shape_problem, source_columns
 from platform_assets.sources import CsvFiles as CsvFiles
 from platform_assets.sources import ParquetFiles as ParquetFiles
 from platform_assets.sources import Source
@@ -57,7 +59,8 @@ class SourceTable:
     reads a full extract.  lookups: natural keys that become the surrogate keys of other tables.
     reject_share: the share of bad rows above which a file is refused as a whole.  new_columns: what
     to do with columns the contract does not know: freeze refuses the file, discard leaves them out
-    and reports them.  ignored: source columns that are left out on purpose.  changed_files: what to
+    and reports them.  ignored: source columns that are left out on purpose.  shape: how columns
+    come out of the source where they do not have its name and its values.  changed_files: what to
     do with a file that was loaded and has changed since: reload all of it (merge, history), read
     what was added where it has only grown, or refuse it.  parallel_files: how many files of an
     append are loaded at once, each in its own transaction; with 1, all files of a load are one
@@ -78,6 +81,7 @@ class SourceTable:
     reject_share: float = 0.01
     new_columns: NewColumns = "freeze"
     ignored: tuple[str, ...] = ()
+    shape: Mapping[str, From] = field(default_factory=dict, hash=False)
     changed_files: ChangedFiles | None = None
     parallel_files: int = 1
     owner: str | None = None
@@ -106,7 +110,9 @@ class SourceTable:
                 else "refuse"
             )
             object.__setattr__(self, "changed_files", default)
+        object.__setattr__(self, "shape", dict(self.shape))
         self._check_columns()
+        self._check_shape()
         self._check_source()
         self._check_writing()
         self._check_time()
@@ -159,6 +165,18 @@ class SourceTable:
     def primary_key(self) -> tuple[str, ...]:
         """The columns of the primary key in PostgreSQL; empty for none."""
         return (*self.key, VALID_FROM) if self.write_mode == "history" else self.key
+
+    @property
+    def contract_names(self) -> tuple[str, ...]:
+        """The names of the columns of the model."""
+        return tuple(column.name for column in self.contract)
+
+    @property
+    def source_columns(self) -> tuple[str, ...]:
+        """The columns that are read of the source, by its own names."""
+        found = source_columns(self.shape, self.contract_names)
+        marker = self.marker
+        return found if marker is None or marker in found else (*found, marker)
 
     def column(self, name: str) -> Column:
         """Return a column of the table."""
@@ -223,10 +241,19 @@ class SourceTable:
                     f"columns {twin!r} and {name!r} differ in upper and lower case only, which "
                     "DuckDB does not tell apart; rename one",
                 )
-        both = set(self.ignored) & set(self.column_names)
+
+    def _check_shape(self) -> None:
+        problem = shape_problem(self.shape, self.contract)
+        if problem is not None:
+            self._refuse(f"shape[{problem[0]!r}]", problem[1])
+        if self.shape and self.source is None:
+            self._refuse("shape", "there is no source to take columns from; others write the table")
+        both = set(self.ignored) & set(self.source_columns)
         if both:
             self._refuse(
-                "ignored", f"{sorted(both)[0]!r} is a column of the model; take it out of one"
+                "ignored",
+                f"{sorted(both)[0]!r} is a column of the model, or shape takes one from it; take "
+                "it out of one",
             )
 
     def _check_source(self) -> None:

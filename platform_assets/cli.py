@@ -14,8 +14,9 @@ from typing import Any
 import click
 
 from platform_assets.commands.errors import STOPPED, exit_code, words
+from platform_assets.commands.rejects import rejects
 from platform_assets.commands.run import build, demo, load, move, up
-from platform_assets.commands.show import rejects, sql, status
+from platform_assets.commands.show import sql, status
 
 HELP = """Load tables into PostgreSQL, let old partitions settle as Parquet, query both as one.
 

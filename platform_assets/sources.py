@@ -62,7 +62,33 @@ class CsvFiles:
         return f"files `{self.glob}`"
 
 
-Source = ParquetFiles | CsvFiles
+@dataclass(frozen=True, kw_only=True)
+class RejectedRows:
+    """Rows of a table that wait in the quarantine; what a retry reads, not for table files.
+
+    columns: those the table reads of its source.  load_id, column: only rows that this load
+    rejected, only rows that are bad in this column.
+    """
+
+    kind: ClassVar[str] = "quarantine"
+    resumes: ClassVar[Resumes] = "cursor"
+
+    table: str
+    columns: tuple[str, ...]
+    load_id: str | None = None
+    column: str | None = None
+
+    def problem(self) -> str | None:
+        """Say why the source makes no sense, with the way out, or None."""
+        return None
+
+    @property
+    def title(self) -> str:
+        """The source in a few words."""
+        return f"the quarantine of `{self.table}`"
+
+
+Source = ParquetFiles | CsvFiles | RejectedRows
 
 
 def _problem_of(glob: str) -> str | None:

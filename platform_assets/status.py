@@ -171,7 +171,7 @@ def _table(
         fresh=None
         if lag is None or not table.freshness
         else lag <= table.freshness.total_seconds(),
-        quarantined=_count(connection, "rejected_row", table.name),
+        quarantined=_count(connection, "rejected_row", table.name, "resolved_by is null"),
         waiting_files=_waiting_files(connection, table, settings),
         requests=_count(connection, "tier_request", table.name, "answered_at is null"),
     )

@@ -21,6 +21,7 @@ import resources.lake
 from platform_assets.ingest import transaction, writers
 from platform_assets.ingest.encoding import copy_rows
 from platform_assets.ingest.load import load_table
+from platform_assets.ingest.retry import retry_rejects
 from platform_assets.partitions import window_for_key
 from platform_assets.platform import Platform, open_platform
 from platform_assets.tiering.fingerprint import fingerprint_query, read_fingerprint
@@ -96,6 +97,14 @@ def load(settings: Settings, name: str, kill: str | None, sabotage: str | None) 
     if sabotage:
         LOAD_SABOTAGES[sabotage](platform)
     load_table(
+        settings, platform.postgres, platform.clock, platform.table(name), on_step=kill_at(kill)
+    )
+
+
+def retry(settings: Settings, name: str, kill: str | None) -> None:
+    """Load the rejected rows of one table again."""
+    platform = open_platform(settings)
+    retry_rejects(
         settings, platform.postgres, platform.clock, platform.table(name), on_step=kill_at(kill)
     )
 

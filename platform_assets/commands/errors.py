@@ -17,6 +17,7 @@ EXIT_CODES = {
     "platform_assets.commands.errors.PartlyFailedError": FAILED,
     "platform_assets.commands.errors.QueryError": FAILED,
     "platform_assets.demo_files.DemoDataError": FAILED,
+    "platform_assets.ingest.constraints.TooManyViolationsError": FAILED,
     "platform_assets.ingest.locks.LoadBusyError": FAILED,
     "platform_assets.ingest.sources.reader.SourceError": FAILED,
     "platform_assets.ingest.writers.writer.LoadConflictError": FAILED,

@@ -1,4 +1,4 @@
-"""The commands that only read: sql, status, rejects."""
+"""The commands that only read: sql, status."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def sql(query: str, form: Format | None, output: Path | None, explain: bool) -> 
             f"there is no folder {output.absolute().parent}", param_hint="--output"
         )
 
-    platform = _opened()
+    platform = opened()
     with platform.lake.session() as session, _clear_errors(session):
         if explain:
             _explain(session, text)
@@ -59,7 +59,7 @@ def status(as_json: bool) -> None:
 
     from platform_assets.status import details, heat_map, read_status
 
-    platform = _opened()
+    platform = opened()
     found = read_status(platform)
     if as_json:
         click.echo(json.dumps(found.to_json(), indent=2))
@@ -70,46 +70,7 @@ def status(as_json: bool) -> None:
     console.print(details(found))
 
 
-@click.command()
-@click.argument("name", metavar="TABLE")
-@click.option(
-    "--limit",
-    default=20,
-    show_default=True,
-    type=click.IntRange(min=1),
-    help="How many, the newest first.",
-)
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
-def rejects(name: str, limit: int, as_json: bool) -> None:
-    """Show the quarantine of a table: bad rows with file, row number and reason."""
-    platform = _opened()
-    table = platform.table(name)
-    with platform.postgres.connect() as connection:
-        cursor = connection.execute(
-            "select source_file, row_number, column_name, reason, source_row, rejected_at, load_id,"
-            " count(*) over () as of_rows from lakebed.rejected_row where table_name = %s"
-            " order by rejected_row_id desc limit %s",
-            [table.name, limit],
-        )
-        names = [column.name for column in cursor.description or ()]
-        rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-    of_rows = rows[0]["of_rows"] if rows else 0
-    for row in rows:
-        del row["of_rows"]
-        row["rejected_at"] = row["rejected_at"].isoformat()
-    if as_json:
-        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
-        return
-    if not rows:
-        click.echo(f"{name}: the quarantine is empty")
-    for row in rows:
-        click.echo(f"{row['source_file']}, row {row['row_number']}: {row['reason']}")
-        click.echo(f"    {json.dumps(row['source_row'], ensure_ascii=False)}")
-    if of_rows > len(rows):
-        click.echo(f"{of_rows - len(rows):,} more; see --limit", err=True)
-
-
-def _opened() -> Platform:
+def opened() -> Platform:
     """Open the platform for reading: a home that is not there is a mistake, not a new one."""
     from platform_assets.platform import open_platform
     from resources.settings import SettingsError, read_settings
@@ -139,7 +100,7 @@ def _answer(session: ReadSession, text: str, form: Format, output: Path | None) 
         if output is None:
             written = write(session, rows, form, sys.stdout)
         else:
-            with working(f"writing {output.name}") as work, _beside(output) as stream:
+            with working(f"writing {output.name}") as work, beside(output) as stream:
                 written = write(session, rows, form, stream, work.rows)
     if form == "table" and written > TABLE_ROWS:
         click.echo(
@@ -187,7 +148,7 @@ def _clear_errors(session: ReadSession) -> Iterator[None]:
 
 
 @contextmanager
-def _beside(output: Path) -> Iterator[TextIO]:
+def beside(output: Path) -> Iterator[TextIO]:
     """Yield a file beside the output that is renamed when all is written.
 
     What is no plain file, a pipe or a device, is written as it is; a link to one keeps its place.

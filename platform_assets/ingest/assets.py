@@ -20,6 +20,7 @@ from platform_assets.ingest.writers import LoadConflictError
 from platform_assets.keys import hot_key, source_key
 from platform_assets.partitions import window_for_key
 from platform_assets.platform import Platform
+from platform_assets.sources import RejectedRows, Source
 from resources.postgres import LockWaitError
 
 Decorator = Callable[[Callable[..., Iterator[Any]]], dg.AssetsDefinition]
@@ -33,8 +34,14 @@ def source_spec(platform: Platform, table: SourceTable) -> dg.AssetSpec:
         group_name="source",
         kinds={table.sourced.kind, "file"},
         owners=_owners(table),
-        metadata={"glob": str(platform.settings.data / table.sourced.glob)},
+        metadata=_where(platform, table.sourced),
     )
+
+
+def _where(platform: Platform, source: Source) -> dict[str, Any]:
+    if isinstance(source, RejectedRows):
+        return {}
+    return {"glob": str(platform.settings.data / source.glob)}
 
 
 def hot_spec(table: SourceTable) -> dg.AssetSpec:

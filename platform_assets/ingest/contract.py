@@ -8,7 +8,7 @@ apart one by one; the others go on.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -16,24 +16,16 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 from pandera.errors import SchemaErrors
-from polars import selectors
 
 from platform_assets.catalog import SourceTable
 from platform_assets.columns import GONE, ROW_NUMBER, SOURCE_FILE
 from platform_assets.ingest.casts import cast
+from platform_assets.ingest.quarantine import encode, shown
+from platform_assets.ingest.rejects import Reject
+from platform_assets.ingest.shaping import shaped
 from platform_assets.ingest.sources.reader import Batch, SourceError, SourceItem
 from platform_assets.quality.schema import arrow_schema
-
-
-@dataclass(frozen=True)
-class Reject:
-    """A row that broke the contract. row: as it was read, ready for jsonb."""
-
-    source_file: str
-    row_number: int
-    column: str | None
-    reason: str
-    row: str
+from platform_assets.shape import sources_of
 
 
 @dataclass(frozen=True)
@@ -46,58 +38,72 @@ class Checked:
 
 def columns_to_read(table: SourceTable, file: SourceItem, there: Sequence[str]) -> list[str]:
     """Return which of a file's columns are read. Raises SourceError on a broken contract."""
-    needed = [column.name for column in table.contract]
-    if table.marker is not None and table.marker not in needed:
-        needed.append(table.marker)
-    missing = [name for name in needed if name not in there]
+    wanted = table.source_columns
+    missing = [name for name in wanted if name not in there]
     if missing:
         raise SourceError(
             file.path,
             f"column {missing[0]!r} is missing (the file has: {', '.join(there)}); "
             "deliver the file again, or change the table file",
         )
-    unknown = [n for n in there if n not in needed and n not in table.ignored]
+    unknown = [name for name in there if name not in wanted and name not in table.ignored]
     if unknown and table.new_columns == "freeze":
         raise SourceError(
             file.path,
             f"column {unknown[0]!r} is not in the contract of {table.name}; add it to the model, "
             f"to ignored=(...), or set new_columns='discard'",
         )
-    return needed
+    return list(wanted)
 
 
 def check(table: SourceTable, file: SourceItem, batch: Batch) -> Checked:
-    """Cast and validate one batch. Raises SourceError for a column that is no column at all."""
+    """Shape, cast and validate one batch.
+
+    Raises SourceError for a column that is no column at all, and for an expression that fails.
+    """
     raw = batch.frame
     problems: dict[int, list[tuple[str | None, str]]] = {}
-    columns = []
-    for column in table.contract:
-        try:
-            done = cast(raw[column.name], column.polars, column.types.literal)
-        except pl.exceptions.PolarsError as error:
-            raise SourceError(
-                file.path,
-                f"column {column.name!r} is {raw[column.name].dtype}, which cannot become "
-                f"{column.types.literal or column.polars} ({error})",
-            ) from error
-        columns.append(done.series)
-        for reason, bad in done.problems:
+    done = shaped(table, file, raw)
+    for name in table.contract_names:
+        for reason, bad in done[name].problems:
             for index in bad.arg_true():
-                problems.setdefault(index, []).append((column.name, reason))
-    typed = pl.DataFrame(columns)
+                problems.setdefault(index, []).append((name, reason))
+    typed = pl.DataFrame([done[name].series for name in table.contract_names])
     _check_time(table, typed, problems)
     _check_rules(table, file, typed, problems)
     typed = _described(table, file, batch, typed)
     _excuse(table, typed, problems)
-    rejects = _rejects(file, raw, batch.numbers, problems)
+    rejects = _rejects(table, file, raw, batch.numbers, problems)
     rejects += [
-        Reject(file.path, number, None, problem, json.dumps({"line": _storable(text)}))
+        Reject(
+            file.path,
+            number,
+            None,
+            problem,
+            _line(text),
+        )
         for number, problem, text in batch.malformed
     ]
     if problems:
         keep = pl.Series([True]).new_from_index(0, typed.height).scatter(list(problems), False)
         typed = typed.filter(keep)
     return Checked(typed, rejects)
+
+
+def rejects_at(
+    file: SourceItem, batch: Batch, bad: Mapping[int, tuple[str | None, str]]
+) -> list[Reject]:
+    """Return rejects for rows of a batch, by their number: the column, and the reason.
+
+    For what is found out after the check, by PostgreSQL: the item is read once more for its rows.
+    """
+    found = batch.numbers.is_in(list(bad))
+    numbers = batch.numbers.filter(found).to_list()
+    rows, types = encode(batch.frame.filter(found))
+    return [
+        Reject(file.path, number, *bad[number], json.dumps(row), types)
+        for number, row in zip(numbers, rows, strict=True)
+    ]
 
 
 def to_arrow(table: SourceTable, good: pl.DataFrame) -> pa.Table:
@@ -183,44 +189,39 @@ def _check_rules(
 
 
 def _rejects(
+    table: SourceTable,
     file: SourceItem,
     raw: pl.DataFrame,
     numbers: pl.Series,
     problems: dict[int, list[tuple[str | None, str]]],
 ) -> list[Reject]:
     indexes = sorted(problems)
+    rows, types = encode(raw[indexes])
     rejects = []
-    for index, row in zip(indexes, as_read(raw[indexes]), strict=True):
+    for index, row in zip(indexes, rows, strict=True):
         column, _ = problems[index][0]
         reason = "; ".join(
-            f"{name}: {why} (it is {_shown(row[name])})" if name else why
+            f"{name}: {why} ({_origin(table, name, row)})" if name else why
             for name, why in problems[index]
         )
-        rejects.append(Reject(file.path, numbers[index], column, reason, json.dumps(row)))
+        rejects.append(Reject(file.path, numbers[index], column, reason, json.dumps(row), types))
     return rejects
 
 
-def as_read(rows: pl.DataFrame) -> list[dict[str, Any]]:
-    """Return rows of a source as quarantine keeps them: for each a JSON object of its columns."""
-    # As text where Python's own times would not reach.
-    times = selectors.temporal() - selectors.duration()
-    return [
-        {name: _storable(value) for name, value in row.items()}
-        for row in rows.with_columns(times.cast(pl.String)).iter_rows(named=True)
-    ]
+def _line(text: str) -> str:
+    return json.dumps({"line": text.replace("\0", "\N{REPLACEMENT CHARACTER}")})
+
+
+def _origin(table: SourceTable, name: str, row: dict[str, Any]) -> str:
+    """Say what the source has where a column of the table is bad."""
+    sources = sources_of(table.shape, table.contract_names, name)
+    if sources == [name]:
+        return f"it is {_shown(row[name])}"
+    return ", ".join(f"{source!r} is {_shown(row[source])}" for source in sources) or "a constant"
 
 
 def _shown(value: Any) -> str:
     if value is None:
         return "null"
-    text = repr(_storable(value))
+    text = repr(shown(value))
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _storable(value: Any) -> Any:
-    """Return the value as jsonb can hold it: no NUL, no broken UTF-8, no NaN."""
-    if isinstance(value, bytes):
-        value = value.decode("utf-8", "replace")
-    if value is None or isinstance(value, bool | int):
-        return value
-    return str(value).replace("\0", "\N{REPLACEMENT CHARACTER}")

@@ -14,11 +14,12 @@ from typing import Any
 import polars as pl
 
 from platform_assets.catalog import SourceTable
-from platform_assets.ingest.casts import cast
-from platform_assets.ingest.contract import as_read
 from platform_assets.ingest.package import FileRead, parse_cursor
+from platform_assets.ingest.quarantine import encode
+from platform_assets.ingest.shaping import shaped
 from platform_assets.ingest.sources.delimited import COMPRESSED
 from platform_assets.ingest.sources.reader import Batch, Reader, SourceError, SourceItem
+from platform_assets.shape import PLAIN
 from resources.postgres import Connection
 
 
@@ -173,6 +174,15 @@ def last_cursor(connection: Connection, table: SourceTable) -> Any:
     return parse_cursor(table, row[0]) if row else None
 
 
+def below(table: SourceTable, column: str, value: Any) -> tuple[str, Any] | None:
+    """Return what a reader is told of a column's least value, by the source's own name.
+
+    None where the column is shaped on its way: it has another order in the source.
+    """
+    how = table.shape.get(column, PLAIN)
+    return (how.column or column, value) if how.only_renames else None
+
+
 class Start:
     """Where reading begins: at the first row, or beyond what is loaded of a file that has grown.
 
@@ -184,6 +194,7 @@ class Start:
     def __init__(self, table: SourceTable, reader: Reader, item: Pending) -> None:
         self.table = table
         self.item = item
+        self.moves_cursor = reader.moves_cursor
         self.before = item.before
         self.by_cursor = table.sourced.resumes != "bytes" and item.before is not None
         self.value = parse_cursor(table, item.before.cursor) if item.before else None
@@ -196,15 +207,21 @@ class Start:
     @property
     def newer(self) -> tuple[str, Any] | None:
         """The column and the value below which row groups need not be read."""
-        if not self.by_cursor or self.table.cursor is None or self.value is None:
+        if not self.beyond_cursor or self.table.cursor is None:
             return None
-        return self.table.cursor, self.value
+        return below(self.table, self.table.cursor, self.value)
+
+    @property
+    def beyond_cursor(self) -> bool:
+        """Whether rows up to a cursor are passed over."""
+        return self.by_cursor and self.table.cursor is not None and self.value is not None
 
     def cut(self, batch: Batch, read: FileRead) -> Batch:
         """Return the rows beyond the start, and note their greatest cursor.
 
         Rows whose cursor cannot be read are kept: the contract will say what is wrong with them.
-        Those that quarantine has already are left out.
+        Those that quarantine has already are left out. Raises SourceError for a cursor that is no
+        column at all.
         """
         self.passed_over += batch.left_out
         if self.before is not None and not self.by_cursor:
@@ -212,13 +229,11 @@ class Start:
         column = self.table.cursor
         if column is None or batch.frame.height == 0:
             return batch
-        try:
-            cursors = cast(batch.frame[column], self.table.column(column).polars).series
-        except pl.exceptions.PolarsError:
-            return batch  # no column at all: so says the contract, with the file's name
-        if self.newer is not None:
+        cursors = shaped(self.table, self.item.file, batch.frame, column)[column].series
+        if self.beyond_cursor:
             batch, cursors = self._beyond_cursor(batch, cursors)
-        note_cursor(read, cursors)
+        if self.moves_cursor:
+            note_cursor(read, cursors)
         return batch
 
     def _beyond_cursor(self, batch: Batch, cursors: pl.Series) -> tuple[Batch, pl.Series]:
@@ -239,7 +254,7 @@ class Start:
         indexes = (unreadable & batch.numbers.is_in(list(known))).arg_true()
         again = [
             index
-            for index, row in zip(indexes, as_read(batch.frame[indexes]), strict=True)
+            for index, row in zip(indexes, encode(batch.frame[indexes])[0], strict=True)
             if known[batch.numbers[index]] == row
         ]
         return pl.int_range(len(unreadable), eager=True).is_in(again)
@@ -249,7 +264,7 @@ class Start:
 
         A file that was not only added to would lose rows without a word.
         """
-        if self.newer is None or self.before is None or self.table.sourced.resumes == "query":
+        if not self.beyond_cursor or self.before is None or self.table.sourced.resumes == "query":
             return
         loaded = self.before.rows
         if not loaded - self.unreadable <= self.passed_over <= loaded:

@@ -9,8 +9,8 @@ from typing import Any
 import polars as pl
 
 from platform_assets.catalog import SourceTable
-from platform_assets.ingest.contract import Reject
-from platform_assets.ingest.sources.reader import SourceItem
+from platform_assets.ingest.rejects import Reject
+from platform_assets.ingest.sources.reader import Reader, SourceItem
 from platform_assets.partitions import Window
 
 
@@ -45,6 +45,7 @@ class Package:
     table: SourceTable
     started_at: datetime
     cursor_from: Any
+    reader: Reader
     files: list[FileRead] = field(default_factory=list)
     windows: set[Window] = field(default_factory=set)
     window: Window | None = None

@@ -24,9 +24,10 @@ import pyarrow as pa
 
 from platform_assets.catalog import SourceTable
 from platform_assets.ingest.beside import Beside
-from platform_assets.ingest.contract import Checked, Reject, check, columns_to_read, to_arrow
+from platform_assets.ingest.contract import Checked, check, columns_to_read, to_arrow
 from platform_assets.ingest.incremental import Pending, Start
 from platform_assets.ingest.package import FileRead, Package
+from platform_assets.ingest.rejects import Reject
 from platform_assets.ingest.report import Commit
 from platform_assets.ingest.sources.reader import Batch, Reader, SourceError
 from platform_assets.ingest.transaction import LoadTransaction, Step
@@ -81,7 +82,7 @@ class Stream:
         self.reader = reader
         self.on_rows = on_rows
         self.on_step = on_step
-        self.package = Package(uuid.uuid4().hex, table, started_at, cursor, window=window)
+        self.package = Package(uuid.uuid4().hex, table, started_at, cursor, reader, window=window)
         self._started = time.monotonic()
         self._rows_read = 0
         self._rejects: list[Reject] = []

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import psycopg
 
-from platform_assets.ingest.contract import Reject
 from platform_assets.ingest.incremental import last_cursor
 from platform_assets.ingest.package import Package, format_cursor
+from platform_assets.ingest.rejects import Reject, write_rejects
 from platform_assets.ingest.windows import WindowWriter
 from platform_assets.ingest.writers import Counts, LoadConflictError, LoadStamp, writer_of
 from resources.postgres import Connection
@@ -71,23 +71,8 @@ class LoadTransaction:
         """Keep rows that broke the contract; read again, in place of what was kept of them."""
         if self._package.window is not None or self._package.table.loads_whole:
             self._forget(rejects)
-        statement = (
-            "copy lakebed.rejected_row (table_name, load_id, source_file, row_number, column_name,"
-            " reason, source_row) from stdin"
-        )
-        with self._connection.cursor() as cursor, cursor.copy(statement) as copy:
-            for reject in rejects:
-                copy.write_row(
-                    (
-                        self._package.table.name,
-                        self._package.load_id,
-                        reject.source_file,
-                        reject.row_number,
-                        reject.column,
-                        reject.reason,
-                        reject.row,
-                    )
-                )
+        new = self._package.reader.keep(self._connection, rejects)
+        write_rejects(self._connection, self._package.table.name, self._package.load_id, new)
 
     def _forget(self, rejects: Sequence[Reject]) -> None:
         self._connection.execute(
@@ -109,6 +94,8 @@ class LoadTransaction:
         self._on_step("written")
         if self._package.window is None:
             _enter_files(self._connection, self._package)
+        files = [read.file for read in self._package.files]
+        self._package.reader.settle(self._connection, self._package.load_id, files)
         _complete_ledger(self._connection, self._package, counts)
         self._on_step("recorded")
         return counts

@@ -11,13 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 from psycopg import sql
 
 from platform_assets.catalog import SourceTable
-from platform_assets.ingest.casts import cast
-from platform_assets.ingest.incremental import note_cursor
+from platform_assets.ingest.incremental import below, note_cursor
 from platform_assets.ingest.package import FileRead
+from platform_assets.ingest.shaping import shaped
 from platform_assets.ingest.sources.reader import Batch
 from platform_assets.ingest.writers import Counts, Writer, target_of
 from platform_assets.keys import move_lock
@@ -39,23 +38,20 @@ class InWindow:
         self._time = table.partitioned.column
 
     @property
-    def newer(self) -> tuple[str, Any]:
+    def newer(self) -> tuple[str, Any] | None:
         """The column and the value below which row groups need not be read."""
-        return self._time, self._window.lower
+        return below(self._table, self._time, self._window.lower)
 
     def cut(self, batch: Batch, read: FileRead) -> Batch:
         """Return the rows of the window, and note their greatest cursor."""
         if batch.frame.height == 0:
             return batch
-        try:
-            moments = cast(batch.frame[self._time], self._table.column(self._time).polars).series
-        except pl.exceptions.PolarsError:
-            return batch  # no column at all: so says the contract, with the item's name
+        moments = shaped(self._table, read.file, batch.frame, self._time)[self._time].series
         keep = ((moments >= self._window.lower) & (moments < self._window.upper)).fill_null(True)
         batch = Batch(batch.frame.filter(keep), batch.numbers.filter(keep), batch.malformed)
         if self._table.cursor is not None and batch.frame.height:
-            column = self._table.column(self._table.cursor)
-            note_cursor(read, cast(batch.frame[column.name], column.polars).series)
+            cursor = self._table.cursor
+            note_cursor(read, shaped(self._table, read.file, batch.frame, cursor)[cursor].series)
         return batch
 
     def check_the_past(self) -> None:

@@ -235,7 +235,7 @@ def test_a_line_that_is_both_no_row_and_no_utf_8_goes_to_quarantine(
     assert found[0][::2] == (7, "4 values for 3 columns")
     assert found[0][3] == {"line": "2024-02-01T00:00:00Z,n\ufffd\ufffd,7,x"}
     assert found[1][:2] == (9, "name")
-    assert found[1][3]["name"] == "n\ufffd"
+    assert found[1][3]["name"] == {"$base64": "bv8="}  # the very bytes, for a retry
 
 
 def test_the_share_of_bad_rows_is_judged_file_by_file(load: Load) -> None:

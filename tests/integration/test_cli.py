@@ -209,6 +209,22 @@ def test_bad_rows_are_shown_with_file_row_and_reason(
     rejects = json.loads(empty("rejects", "weather", "--json").out)
     assert [row["row_number"] for row in rejects] == [4, 3]
     assert {row["source_row"]["temp"] for row in rejects} == {"warm"}
+    narrowed = empty("rejects", "weather", "--column", "dewp")
+    assert "no such row in the quarantine" in narrowed.out
+    exported = empty.home / "bad.csv"
+    assert "2 rows in" in empty("rejects", "weather", "--export", str(exported)).err
+    with exported.open(newline="") as stream:
+        assert [row["temp"] for row in csv.DictReader(stream)] == ["warm", "warm"]
+    assert "2 rows read again, 0 left" in empty("rejects", "weather", "--retry").out
+    with psycopg.connect(empty.url) as connection:
+        connection.execute(
+            "update lakebed.rejected_row set source_row = source_row || '{\"temp\": 60.5}'"
+        )
+    retried = json.loads(empty("rejects", "weather", "--retry", "--json").out)
+    assert (retried["rows_read"], retried["rejected"]) == (2, 0)
+    assert "the quarantine is empty" in empty("rejects", "weather").out
+    assert len(json.loads(empty("rejects", "weather", "--resolved", "--json").out)) == 2
+    assert "nothing to load again" in empty("rejects", "weather", "--retry").out
 
 
 def test_flights_are_counted_alike_before_and_after_they_move(lakebed: Lakebed) -> None:

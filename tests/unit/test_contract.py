@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from platform_assets.catalog import Grain, Partitioning, SourceTable
-from platform_assets.ingest.contract import Checked, check, columns_to_read, to_arrow
+from platform_assets.ingest.contract import Checked, check, columns_to_read, rejects_at, to_arrow
 from platform_assets.ingest.package import format_cursor, parse_cursor
 from platform_assets.ingest.sources.reader import Batch, SourceError, SourceItem
 
@@ -126,6 +126,14 @@ def test_nan_counts_as_missing_where_null_is_refused_and_fits_no_range() -> None
     batch = Batch(pl.DataFrame({"value": ["nan", "1", None]}), pl.Series([1, 2, 3]))
     result = check(SourceTable(name="s", model=Strict), FILE, batch)
     assert [r.row_number for r in result.rejects] == [1, 3]
+
+
+def test_rows_that_postgres_refuses_become_rejects_by_their_number() -> None:
+    batch = Batch(pl.DataFrame({"a": [b"x", b"y", b"z"]}), pl.Series([5, 6, 9]))
+    bad = {9: ("a", "breaks the constraint c"), 5: (None, "refused"), 77: ("a", "elsewhere")}
+    assert [
+        (r.row_number, r.column, r.reason, json.loads(r.row)) for r in rejects_at(FILE, batch, bad)
+    ] == [(5, None, "refused", {"a": "x"}), (9, "a", "breaks the constraint c", {"a": "z"})]
 
 
 def test_lines_that_are_no_rows_are_rejected_with_their_text() -> None:

@@ -8,14 +8,16 @@ or judged here.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import polars as pl
 import pyarrow as pa
 
+from platform_assets.ingest.rejects import Reject
 from platform_assets.ingest.sources.native import for_polars
+from resources.postgres import Connection
 
 BATCH_ROWS = 131_072
 
@@ -60,7 +62,12 @@ class Batch:
 
 
 class Reader(ABC):
-    """Reads one source of one table."""
+    """Reads one source of one table.
+
+    moves_cursor: whether the greatest cursor that is read is where the source goes on.
+    """
+
+    moves_cursor: ClassVar[bool] = True
 
     @abstractmethod
     def find(self) -> list[SourceItem]:
@@ -83,6 +90,18 @@ class Reader(ABC):
     @abstractmethod
     def check_unchanged(self, item: SourceItem) -> None:
         """Make sure that an item is still at the version that was found. Raises SourceError."""
+
+    def keep(self, connection: Connection, rejects: Sequence[Reject]) -> Sequence[Reject]:
+        """Return the rejects that are new to the quarantine; in the load's transaction."""
+        return rejects
+
+    def settle(  # noqa: B027  (most sources keep nothing there)
+        self, connection: Connection, load_id: str, items: Collection[SourceItem]
+    ) -> None:
+        """Do what the source itself keeps in PostgreSQL, at the end of the load's transaction.
+
+        items: those that the load commits.
+        """
 
     def digest(self, item: SourceItem, count: int) -> str:
         """Return the SHA-256 of an item's first bytes, in hex; of sources that resume by bytes."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from platform_assets.ingest.sources.delimited import CsvReader
 from platform_assets.ingest.sources.parquet import ParquetReader
+from platform_assets.ingest.sources.quarantined import QuarantineReader
 from platform_assets.ingest.sources.reader import Reader
-from platform_assets.sources import CsvFiles, ParquetFiles, Source
+from platform_assets.sources import CsvFiles, ParquetFiles, RejectedRows, Source
+from resources.postgres import Postgres
 from resources.settings import Settings
 
 
@@ -16,3 +18,5 @@ def reader_of(source: Source, settings: Settings) -> Reader:
             return ParquetReader(source, settings.data)
         case CsvFiles():
             return CsvReader(source, settings.data)
+        case RejectedRows():
+            return QuarantineReader(source, Postgres(settings))

@@ -1,0 +1,253 @@
+"""Rows that only PostgreSQL can refuse: a CHECK, a foreign key, an exclusion that somebody added.
+
+Which rows of a file violate what is found without leaving a trace: in a savepoint that is rolled
+back. First by sets, every CHECK and foreign key in one query each; what is left (exclusions, unique
+indexes, triggers, domains) by inserting in halves, in the rows' order, so that of two rows that
+exclude each other the later is the bad one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from platform_assets.ingest.encoding import copy_rows
+from platform_assets.quality.schema import Column
+from resources.postgres import Connection
+
+MOST_VIOLATIONS = 1_000
+TRIALS_A_ROW = 40
+
+_STAGE = sql.Identifier("lakebed_suspects")
+_ROW = sql.Identifier("lakebed_row")
+
+# Class 22 and 23, a domain's check among them, and what triggers raise.
+_OF_A_ROW = (psycopg.errors.IntegrityError, psycopg.errors.DataError, psycopg.errors.RaiseException)
+
+_CONSTRAINTS = """\
+select c.conname, c.contype, pg_get_expr(c.conbin, c.conrelid), c.confmatchtype,
+       n.nspname, r.relname, c.confrelid = c.conrelid,
+       array(select a.attname::text from unnest(c.conkey) with ordinality k (number, place)
+             join pg_attribute a on a.attrelid = c.conrelid and a.attnum = k.number order by place),
+       array(select a.attname::text from unnest(c.confkey) with ordinality k (number, place)
+             join pg_attribute a on a.attrelid = c.confrelid and a.attnum = k.number order by place)
+from pg_constraint c
+left join pg_class r on r.oid = c.confrelid left join pg_namespace n on n.oid = r.relnamespace
+where c.conrelid = to_regclass({}) and c.contype in ('c', 'f')
+order by c.contype, c.conname"""
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A row that PostgreSQL refuses. row: its place in the file, from 0."""
+
+    row: int
+    constraint: str | None
+    column: str | None
+    reason: str
+
+
+class TooManyViolationsError(RuntimeError):
+    """So many rows violate constraints that they are not told apart; some: the first few."""
+
+    def __init__(self, target: str, some: Sequence[Violation]) -> None:
+        """Say what the first of them violates."""
+        super().__init__(
+            f"more than {len(some)} rows violate constraints of {target}; "
+            f"the first, row {some[0].row + 1} of those to load: {some[0].reason}"
+        )
+        self.some = tuple(some)
+
+
+def find_violations(
+    connection: Connection,
+    target: sql.Identifier,
+    columns: Sequence[Column],
+    parquet: Path,
+    *,
+    key: Sequence[str] = (),
+    limit: int = MOST_VIOLATIONS,
+) -> list[Violation]:
+    """Return the rows of a file that the table would refuse, in their order, each with one reason.
+
+    The connection is in a transaction, which is as it was afterwards. key: of a merge, whose rows
+    replace those that have it; where there is none a key that is there already is no violation of
+    a row but raises UniqueViolation. limit: of the violations. Raises TooManyViolationsError.
+    """
+    with connection.transaction(force_rollback=True):
+        suspects = _Suspects(connection, target, columns, key, limit)
+        suspects.stage(parquet)
+        suspects.by_sets()
+        suspects.by_halves()
+        return sorted(suspects.found, key=lambda violation: violation.row)
+
+
+class _Suspects:
+    """The rows of the file in a temporary table, less those that are known to be bad."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        target: sql.Identifier,
+        columns: Sequence[Column],
+        key: Sequence[str],
+        limit: int,
+    ) -> None:
+        self.connection = connection
+        self.target = target
+        self.columns = columns
+        self.key = key
+        self.limit = limit
+        self.rows = 0
+        self.found: list[Violation] = []
+        self.of_itself: set[str] = set()
+
+    def stage(self, parquet: Path) -> None:
+        names = _names([column.name for column in self.columns])
+        self.connection.execute(
+            sql.SQL("create temporary table {} on commit drop as select {} from {} limit 0").format(
+                _STAGE, names, self.target
+            )
+        )
+        self.connection.execute(
+            sql.SQL(
+                "alter table {} add {} bigint generated always as identity (minvalue 0)"
+            ).format(_STAGE, _ROW)
+        )
+        self.rows = copy_rows(self.connection, _STAGE, self.columns, parquet)
+        self.connection.execute(sql.SQL("create index on {} ({})").format(_STAGE, _ROW))
+        self.connection.execute(sql.SQL("analyze {}").format(_STAGE))
+
+    def by_sets(self) -> None:
+        """Put aside what breaks a CHECK or has no parent, until nothing more is found."""
+        query = sql.SQL(_CONSTRAINTS).format(sql.Literal(self.target.as_string(self.connection)))
+        rows = self.connection.execute(query).fetchall()
+        staged = {column.name for column in self.columns}
+        again = True
+        while again:
+            again = False
+            for name, kind, check, match, schema, parent, itself, ours, theirs in rows:
+                if not set(ours) <= staged:
+                    continue  # a column that the load leaves to its default
+                if kind == "c":
+                    bad = sql.SQL("not coalesce(({}), true)").format(sql.SQL(check))
+                    what = f"breaks the constraint {name}: {check}"
+                else:
+                    bad = _without_parent(
+                        match, sql.Identifier(schema, parent), itself, ours, theirs
+                    )
+                    what = f"breaks the constraint {name}: it has no parent in {schema}.{parent}"
+                    if itself:
+                        self.of_itself.add(name)
+                taken = self._take(bad, name, ours[0] if len(ours) == 1 else None, what)
+                # A row that was put aside may have been the parent of another.
+                again |= taken and bool(self.of_itself)
+
+    def _take(self, bad: sql.Composable, name: str, column: str | None, reason: str) -> bool:
+        query = sql.SQL("delete from {0} s where {1} returning {2}").format(_STAGE, bad, _ROW)
+        try:
+            with self.connection.transaction():
+                rows = sorted(row for (row,) in self.connection.execute(query).fetchall())
+        except psycopg.errors.DataError:
+            return False  # the expression fails for some row: the halves will show which
+        for row in rows:
+            self._add(Violation(row, name, column, reason))
+        return bool(rows)
+
+    def by_halves(self) -> None:
+        """Insert ranges of rows; halve those that fail until the bad rows stand alone."""
+        waiting = [(0, self.rows)]
+        trials = 0
+        while waiting:
+            first, end = waiting.pop()
+            trials += 1
+            try:
+                with self.connection.transaction():
+                    self._insert(first, end)
+            except _OF_A_ROW as error:
+                if isinstance(error, psycopg.errors.UniqueViolation) and not self.key:
+                    raise
+                if error.diag.constraint_name in self.of_itself:
+                    raise  # by sets it has its parent, though not in the same half
+                if end - first == 1:
+                    self._add(_violation(first, error))
+                    continue
+                if trials > self.limit * TRIALS_A_ROW:
+                    raise TooManyViolationsError(
+                        self.target.as_string(self.connection),
+                        self.found or [_violation(first, error)],
+                    ) from error
+                middle = (first + end) // 2
+                waiting += [(middle, end), (first, middle)]
+
+    def _insert(self, first: int, end: int) -> None:
+        names = [column.name for column in self.columns]
+        conflict: sql.Composable = sql.SQL("")
+        if self.key:
+            others = [name for name in names if name not in self.key]
+            action: sql.Composable = sql.SQL("nothing")
+            if others:
+                action = sql.SQL("update set {}").format(
+                    sql.SQL(", ").join(
+                        sql.SQL("{0} = excluded.{0}").format(sql.Identifier(n)) for n in others
+                    )
+                )
+            conflict = sql.SQL(" on conflict ({}) do {}").format(_names(self.key), action)
+        self.connection.execute(
+            sql.SQL(
+                "insert into {target} ({names}) select {names} from {stage}"
+                " where {row} >= {first} and {row} < {end} order by {row}{conflict}"
+            ).format(
+                target=self.target,
+                names=_names(names),
+                stage=_STAGE,
+                row=_ROW,
+                first=first,
+                end=end,
+                conflict=conflict,
+            )
+        )
+        # What is deferred would otherwise fail the load when it commits.
+        self.connection.execute("set constraints all immediate")
+
+    def _add(self, violation: Violation) -> None:
+        if len(self.found) >= self.limit:
+            raise TooManyViolationsError(self.target.as_string(self.connection), self.found)
+        self.found.append(violation)
+
+
+def _without_parent(
+    match: str, parent: sql.Identifier, itself: bool, ours: Sequence[str], theirs: Sequence[str]
+) -> sql.Composed:
+    """Return the condition on a row of the stage that has a key of a parent that is not there."""
+    pairs = list(zip(ours, theirs, strict=True))
+    same = sql.SQL(" and ").join(
+        sql.SQL("p.{} = s.{}").format(sql.Identifier(other), sql.Identifier(own))
+        for own, other in pairs
+    )
+    sources = [parent, _STAGE] if itself else [parent]
+    there = sql.SQL(" or ").join(
+        sql.SQL("exists (select from {} p where {})").format(source, same) for source in sources
+    )
+    nulls = sql.SQL("num_nulls({})").format(
+        sql.SQL(", ").join(sql.SQL("s.{}").format(sql.Identifier(own)) for own in ours)
+    )
+    if match == "f":  # MATCH FULL: all null, or none
+        return sql.SQL("({0} between 1 and {1} or {0} = 0 and not ({2}))").format(
+            nulls, len(ours) - 1, there
+        )
+    return sql.SQL("({} = 0 and not ({}))").format(nulls, there)
+
+
+def _violation(row: int, error: psycopg.Error) -> Violation:
+    said = error.diag.message_primary or str(error)
+    detail = f" ({error.diag.message_detail})" if error.diag.message_detail else ""
+    return Violation(row, error.diag.constraint_name, error.diag.column_name, f"{said}{detail}")
+
+
+def _names(columns: Sequence[str]) -> sql.Composable:
+    return sql.SQL(", ").join(sql.Identifier(name) for name in columns)

@@ -1,0 +1,54 @@
+"""The retry: what waits in a table's quarantine goes through the load again, like all rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from platform_assets.catalog import SourceTable, TableError
+from platform_assets.ingest.load import load_table
+from platform_assets.ingest.report import LoadReport
+from platform_assets.ingest.transaction import Step
+from platform_assets.sources import RejectedRows
+from resources.clock import Clock
+from resources.postgres import Postgres
+from resources.settings import Settings
+
+
+def retry_rejects(
+    settings: Settings,
+    postgres: Postgres,
+    clock: Clock,
+    table: SourceTable,
+    *,
+    load_id: str | None = None,
+    column: str | None = None,
+    on_rows: Callable[[int], None] = lambda rows: None,
+    on_step: Step = lambda step: None,
+) -> LoadReport:
+    """Load the waiting rows of a table again: all, those of one load, or bad in one column.
+
+    In one transaction the rows that are good now are loaded and leave the quarantine; the others
+    stay, with their new reason. Rows that lack a column the table now needs stay untouched and are
+    in the report as refused. Raises TableError for a table that is loaded whole, and what
+    `load_table` raises.
+    """
+    if table.loads_whole:
+        raise TableError(
+            f"table {table.name}: a load takes all of its source, so rejected rows have no load of "
+            "their own; mend the table file or the source, and load it again"
+        )
+    source = RejectedRows(
+        table=table.name, columns=table.source_columns, load_id=load_id, column=column
+    )
+    # However many are still bad, the good ones go on.
+    waiting = replace(
+        table,
+        source=source,
+        load_by="cursor",
+        reject_share=1.0,
+        new_columns="discard",
+        changed_files="refuse",
+        parallel_files=1,
+    )
+    return load_table(settings, postgres, clock, waiting, on_rows=on_rows, on_step=on_step)

@@ -1,0 +1,205 @@
+"""What is in the quarantine, for people: the newest rows, and files of all of them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from platform_assets.catalog import SourceTable
+from platform_assets.ingest.quarantine import shown
+from resources.postgres import Connection
+
+FORMATS = (".csv", ".jsonl", ".parquet")
+ROWS_A_BATCH = 10_000
+
+_COLUMNS = (
+    "source_file, row_number, column_name, reason, source_row, rejected_at, load_id, resolved_by"
+)
+_WHERE = """\
+table_name = %(table)s and (resolved_by is not null) = %(resolved)s
+and (%(load_id)s::text is null or load_id = %(load_id)s)
+and (%(column)s::text is null or column_name = %(column)s)"""
+_ABOUT = {
+    "source_file": "lakebed_file",
+    "row_number": "lakebed_row",
+    "column_name": "lakebed_column",
+    "reason": "lakebed_reason",
+    "rejected_at": "lakebed_rejected_at",
+    "load_id": "lakebed_load",
+    "resolved_by": "lakebed_resolved_by",
+}
+"""What is said about a row, and its column in a file beside those of the source."""
+
+# A spreadsheet takes a cell that begins so for a formula; plain numbers are none.
+_FORMULA = re.compile(r"\s*[=+\-@\t\r]")
+_NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which rows of the quarantine: of a table, of one load, bad in one column, resolved or not."""
+
+    table: str
+    load_id: str | None = None
+    column: str | None = None
+    resolved: bool = False
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The values for the query."""
+        return vars(self)
+
+
+def newest(
+    connection: Connection, chosen: Selection, limit: int
+) -> tuple[list[dict[str, Any]], int]:
+    """Return the newest rows as JSON would have them, and how many there are in all."""
+    cursor = connection.execute(
+        f"select {_COLUMNS}, count(*) over () as of_rows"  # noqa: S608
+        f" from lakebed.rejected_row where {_WHERE} order by rejected_row_id desc limit %(limit)s",
+        chosen.parameters | {"limit": limit},
+    )
+    names = [column.name for column in cursor.description or ()]
+    rows = [_readable(dict(zip(names, row, strict=True))) for row in cursor.fetchall()]
+    of_rows = rows[0]["of_rows"] if rows else 0
+    for row in rows:
+        del row["of_rows"]
+    return rows, of_rows
+
+
+def export(
+    connection: Connection,
+    table: SourceTable,
+    chosen: Selection,
+    output: Path,
+    on_rows: Callable[[int], None] = lambda rows: None,
+) -> int:
+    """Write the rows to a file, in the order of their rejection; return how many.
+
+    JSON lines hold each row as the quarantine does. CSV and Parquet have a column for each of the
+    source and lakebed_* ones about the row; in CSV a text that a spreadsheet would take for a
+    formula has ' before it. The file is written beside and renamed; nothing is held but a batch.
+    """
+    form = output.suffix.lower()
+    names = [] if form == ".jsonl" else _source_names(connection, table, chosen)
+    write = {".csv": _write_csv, ".jsonl": _write_lines, ".parquet": _write_parquet}[form]
+    unfinished = output.with_name(f".{output.name}.part")
+    try:
+        rows = write(unfinished, names, _batches(connection, chosen), on_rows)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+    unfinished.replace(output)
+    return rows
+
+
+def _readable(row: dict[str, Any]) -> dict[str, Any]:
+    source_row = {name: shown(value) for name, value in row["source_row"].items()}
+    return row | {"source_row": source_row, "rejected_at": row["rejected_at"].isoformat()}
+
+
+def _source_names(connection: Connection, table: SourceTable, chosen: Selection) -> list[str]:
+    found = connection.execute(
+        "select distinct jsonb_object_keys(source_row) from lakebed.rejected_row"  # noqa: S608
+        f" where {_WHERE}",
+        chosen.parameters,
+    ).fetchall()
+    there = {name for (name,) in found}
+    first = [name for name in table.source_columns if name in there]
+    return first + sorted(there - set(first))
+
+
+def _batches(connection: Connection, chosen: Selection) -> Iterator[list[dict[str, Any]]]:
+    with connection.cursor(name="lakebed_export") as cursor:
+        cursor.execute(
+            f"select {_COLUMNS} from lakebed.rejected_row where {_WHERE}"  # noqa: S608
+            " order by rejected_row_id",
+            chosen.parameters,
+        )
+        names = [column.name for column in cursor.description or ()]
+        while rows := cursor.fetchmany(ROWS_A_BATCH):
+            yield [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def _write_lines(
+    path: Path,
+    names: Sequence[str],
+    batches: Iterator[list[dict[str, Any]]],
+    on_rows: Callable[[int], None],
+) -> int:
+    written = 0
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        for batch in batches:
+            for row in batch:
+                row["rejected_at"] = row["rejected_at"].isoformat()
+                stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+            written += len(batch)
+            on_rows(len(batch))
+    return written
+
+
+def _write_csv(
+    path: Path,
+    names: Sequence[str],
+    batches: Iterator[list[dict[str, Any]]],
+    on_rows: Callable[[int], None],
+) -> int:
+    written = 0
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow([_safe(name) for name in (*names, *_ABOUT.values())])
+        for batch in batches:
+            for row in batch:
+                readable = _readable(row)
+                values = [_text(readable["source_row"].get(name)) for name in names]
+                values += [_text(readable[name]) for name in _ABOUT]
+                writer.writerow([_safe(value) for value in values])
+            written += len(batch)
+            on_rows(len(batch))
+    return written
+
+
+def _write_parquet(
+    path: Path,
+    names: Sequence[str],
+    batches: Iterator[list[dict[str, Any]]],
+    on_rows: Callable[[int], None],
+) -> int:
+    kinds = {"row_number": pa.int64(), "rejected_at": pa.timestamp("us", "UTC")}
+    schema = pa.schema(
+        [pa.field(name, pa.string()) for name in names]
+        + [pa.field(label, kinds.get(name, pa.string())) for name, label in _ABOUT.items()]
+    )
+    written = 0
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for batch in batches:
+            sources = [_readable(row)["source_row"] for row in batch]
+            arrays = [pa.array([_text(row.get(n)) for row in sources], pa.string()) for n in names]
+            arrays += [
+                pa.array([row[name] for row in batch], kinds.get(name, pa.string()))
+                for name in _ABOUT
+            ]
+            writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+            written += len(batch)
+            on_rows(len(batch))
+    return written
+
+
+def _text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _safe(text: str | None) -> str | None:
+    if text is None or not _FORMULA.match(text) or _NUMBER.fullmatch(text):
+        return text
+    return f"'{text}"
