@@ -15,7 +15,15 @@ import pandera.polars as pa
 import polars as pl
 import pytest
 
-from platform_assets.catalog import CsvFiles, From, Grain, ParquetFiles, Partitioning, SourceTable
+from platform_assets.catalog import (
+    CsvFiles,
+    From,
+    Grain,
+    ParquetFiles,
+    Partitioning,
+    SourceTable,
+    TableError,
+)
 from platform_assets.ingest.load import load_table
 from platform_assets.ingest.report import LoadReport
 from platform_assets.ingest.retry import retry_rejects
@@ -295,3 +303,33 @@ def test_the_quarantine_is_listed_and_exported_for_spreadsheets(
     assert frame["Land"].to_list()[3] == "=HYPERLINK()"
     assert frame["lakebed_column"].to_list() == ["amount", "country", "amount", "country"]
     assert sorted(p.name for p in tmp_path.glob("*r.*")) == ["r.csv", "r.jsonl", "r.parquet"]
+
+
+class Kept(pa.DataFrameModel):
+    id: pl.Int64
+    amount: pl.Int64
+
+
+def test_a_bad_row_of_a_whole_extract_spares_its_row_under_the_sources_names(
+    platform_of: Callable[..., Platform],
+) -> None:
+    table = SourceTable(
+        name="kept",
+        model=Kept,
+        source=CsvFiles(glob="kept.csv"),
+        key=("id",),
+        write_mode="merge",
+        deletes="snapshot",
+        reject_share=0.9,
+        shape={"id": From("No", trim=True)},
+    )
+    platform = platform_of(table)
+    path = platform.settings.data / "kept.csv"
+    path.write_text("No,amount\n 1,1\n2,2\n3,3\n4,4\n")
+    load(platform, table)
+    path.write_text("No,amount\n 1 ,one\n2,2\n4,4\n")
+    report = load_table(platform.settings, platform.postgres, platform.clock, table)
+    assert report.rejected == 1
+    assert ask(platform, "select id from kept order by 1") == [(1,), (2,), (4,)]
+    with pytest.raises(TableError, match="a load takes all of its source"):
+        retry(platform, table)

@@ -8,7 +8,9 @@ import polars as pl
 from psycopg import sql
 
 from platform_assets.catalog import SourceTable
-from platform_assets.ingest.casts import cast
+from platform_assets.ingest.quarantine import decode
+from platform_assets.ingest.shaping import shaped
+from platform_assets.ingest.sources.reader import SourceItem
 from platform_assets.ingest.writers.writer import (
     LoadConflictError,
     LoadStamp,
@@ -43,21 +45,13 @@ def keep_rejected(
     Returns None where there are none. A reject whose key itself cannot be read spares nothing.
     """
     rows = connection.execute(
-        "select source_row from lakebed.rejected_row where load_id = %s", [load.load_id]
+        "select source_types::text, array_agg(source_row::text) from lakebed.rejected_row"
+        " where load_id = %s group by 1",
+        [load.load_id],
     ).fetchall()
-    known = {column.name: column for column in table.contract}
-    if not rows or not set(table.key) <= set(known):
+    if not rows or not set(table.key) <= set(table.contract_names):
         return None
-    keys = pl.DataFrame(
-        [
-            cast(
-                pl.Series(name, [_text(row.get(name)) for (row,) in rows], pl.String),
-                known[name].polars,
-                known[name].types.literal,
-            ).series.alias(name)
-            for name in table.key
-        ]
-    ).drop_nulls()
+    keys = pl.concat([_keys(table, texts, types) for types, texts in rows]).drop_nulls()
     connection.execute(
         sql.SQL("create temporary table {} on commit drop as select {} from {} limit 0").format(
             SPARED, names(table.key), target_of(table)
@@ -68,6 +62,13 @@ def keep_rejected(
         for key in keys.iter_rows():
             copy.write_row(key)
     return SPARED
+
+
+def _keys(table: SourceTable, texts: list[str], types: str | None) -> pl.DataFrame:
+    """Return the keys of rejected rows, shaped as those of any row; null where that fails."""
+    item = SourceItem("lakebed.rejected_row", "0", 0, "lakebed.rejected_row")
+    raw = decode(texts, table.source_columns, json.loads(types) if types else {})
+    return pl.DataFrame([shaped(table, item, raw, name)[name].series for name in table.key])
 
 
 def check_share(table: SourceTable, at_most: float, total: int, removed: int, rows: int) -> None:
@@ -83,10 +84,3 @@ def check_share(table: SourceTable, at_most: float, total: int, removed: int, ro
             f"than the {at_most:.0%} that one load may delete; nothing was loaded. Deliver it "
             "whole; if it is right, allow more: deletes=Deletes(snapshot=True, at_most=...)"
         )
-
-
-def _text(value: object) -> str | None:
-    """Return a value out of jsonb as the text that a cast reads."""
-    if value is None or isinstance(value, str):
-        return value
-    return json.dumps(value)
