@@ -6,7 +6,8 @@ cannot be imported, and the error names the table, the field and the way out. No
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import copy
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -23,6 +24,7 @@ from platform_assets.policies import (
     ChangedFiles,
     Compression,
     LoadBy,
+    MissingColumns,
     NewColumns,
     WriteMode,
 )
@@ -45,6 +47,15 @@ class TableError(ValueError):
     """A table that makes no sense; the text names the table, the field and the way out."""
 
 
+def name_problem(name: str) -> str | None:
+    """Say why a column cannot have this name, to be read after the name, or None."""
+    if not name or len(name.encode()) > MAX_IDENTIFIER_BYTES or "\0" in name:
+        return ": PostgreSQL takes 1 to 63 bytes"
+    if name in SYSTEM_COLUMNS:
+        return " is PostgreSQL's own in every table; rename it"
+    return None
+
+
 @dataclass(frozen=True, kw_only=True)
 class SourceTable:
     """One table: its contract, its source, its policies.
@@ -59,12 +70,14 @@ class SourceTable:
     reads a full extract.  lookups: natural keys that become the surrogate keys of other tables.
     reject_share: the share of bad rows above which a file is refused as a whole.  new_columns: what
     to do with columns the contract does not know: freeze refuses the file, discard leaves them out
-    and reports them.  ignored: source columns that are left out on purpose.  shape: how columns
-    come out of the source where they do not have its name and its values.  changed_files: what to
-    do with a file that was loaded and has changed since: reload all of it (merge, history), read
-    what was added where it has only grown, or refuse it.  parallel_files: how many files of an
-    append are loaded at once, each in its own transaction; with 1, all files of a load are one
-    transaction.  freshness: how old the newest row may be.  Raises TableError.
+    and reports them, evolve adds them to the table.  missing_columns: what to do where a nullable
+    column is missing: refuse the file, or take null.  ignored: source columns that are left out on
+    purpose.  shape: how columns come out of the source where they do not have its name and its
+    values.  changed_files: what to do with a file that was loaded and has changed since: reload all
+    of it (merge, history), read what was added where it has only grown, or refuse it.
+    parallel_files: how many files of an append are loaded at once, each in its own transaction;
+    with 1, all files of a load are one transaction.  freshness: how old the newest row may be.
+    Raises TableError.
     """
 
     name: str
@@ -80,6 +93,7 @@ class SourceTable:
     tiering: Tiering | None = None
     reject_share: float = 0.01
     new_columns: NewColumns = "freeze"
+    missing_columns: MissingColumns = "refuse"
     ignored: tuple[str, ...] = ()
     shape: Mapping[str, From] = field(default_factory=dict, hash=False)
     changed_files: ChangedFiles | None = None
@@ -119,9 +133,13 @@ class SourceTable:
 
     @property
     def description(self) -> str:
-        """The docstring of the model, with its indentation taken out."""
+        """The docstring of the model, with its indentation taken out, and what has evolved."""
         lines = (self.model.__doc__ or "").strip().splitlines()
-        return "\n".join(line.strip() for line in lines)
+        text = "\n".join(line.strip() for line in lines)
+        if self.evolved:
+            more = ", ".join(f"{column.name} ({column.postgres})" for column in self.evolved)
+            text += f"\nColumns that the source brought: {more}."
+        return text
 
     @property
     def column_names(self) -> tuple[str, ...]:
@@ -130,8 +148,9 @@ class SourceTable:
 
     @cached_property
     def contract(self) -> tuple[Column, ...]:
-        """The columns of the model: what a row of the source holds."""
-        return columns_of(self.model, self.name)
+        """The columns of the model and the evolved ones: what a row of the source holds."""
+        evolved = [column for column in self.__dict__.get("columns", ()) if column.evolved]
+        return (*columns_of(self.model, self.name), *evolved)
 
     @cached_property
     def wire(self) -> tuple[Column, ...]:
@@ -183,6 +202,20 @@ class SourceTable:
         return next(column for column in self.columns if column.name == name)
 
     @property
+    def evolved(self) -> tuple[Column, ...]:
+        """The columns that the source brought and the model does not have; see `extended`."""
+        return tuple(column for column in self.columns if column.evolved)
+
+    def extended(self, columns: Sequence[Column]) -> SourceTable:
+        """Return the table with these evolved columns after those of its model, and no others."""
+        table = copy.copy(self)
+        mine = tuple(column for column in self.columns if not column.evolved)
+        object.__setattr__(table, "columns", (*mine, *columns))
+        for derived in ("contract", "wire"):
+            table.__dict__.pop(derived, None)
+        return table
+
+    @property
     def sourced(self) -> Source:
         """The source, of a table that has one. Raises TableError."""
         if self.source is None:
@@ -226,12 +259,9 @@ class SourceTable:
         if not self.columns:
             self._refuse("model", "it has no field; declare at least one column")
         for name in self.column_names:
-            if not name or len(name.encode()) > MAX_IDENTIFIER_BYTES or "\0" in name:
-                self._refuse("model", f"column {name!r}: PostgreSQL takes 1 to 63 bytes")
-            if name in SYSTEM_COLUMNS:
-                self._refuse(
-                    "model", f"column {name!r} is PostgreSQL's own in every table; rename it"
-                )
+            problem = name_problem(name)
+            if problem is not None:
+                self._refuse("model", f"column {name!r}{problem}")
         folded: dict[str, str] = {}
         for name in self.column_names:
             twin = folded.setdefault(name.lower(), name)
@@ -268,6 +298,7 @@ class SourceTable:
     def _check_writing(self) -> None:
         self._one_of("write_mode", self.write_mode, WriteMode)
         self._one_of("new_columns", self.new_columns, NewColumns)
+        self._one_of("missing_columns", self.missing_columns, MissingColumns)
         self._one_of("changed_files", self.changed_files, ChangedFiles)
         self._one_of("load_by", self.load_by, LoadBy)
         if self.load_by == "window" and (self.source is None or self.partitioning is None):

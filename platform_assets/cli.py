@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from platform_assets.commands.change import apply, plan
 from platform_assets.commands.errors import STOPPED, exit_code, words
 from platform_assets.commands.rejects import rejects
 from platform_assets.commands.run import build, demo, load, move, up
@@ -53,7 +54,7 @@ def group() -> None:
     """Hold the commands together."""
 
 
-for command in (demo, up, load, move, build, sql, status, rejects):
+for command in (demo, up, load, move, build, sql, status, rejects, plan, apply):
     group.add_command(command)
 
 

@@ -10,7 +10,8 @@ from platform_assets.partitions import Grain
 
 WriteMode = Literal["append", "merge", "replace", "history"]
 LoadBy = Literal["cursor", "window"]
-NewColumns = Literal["freeze", "discard"]
+NewColumns = Literal["freeze", "discard", "evolve"]
+MissingColumns = Literal["refuse", "null"]
 ChangedFiles = Literal["reload", "grown", "refuse"]
 Compression = Literal["zstd", "snappy", "lz4"]
 

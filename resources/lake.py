@@ -11,9 +11,9 @@ The last term is only there for partitions in which hot rows wait to be folded.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,8 +22,21 @@ import duckdb
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from resources.layouts import (
+    Layout,
+    cold_layouts,
+    evolved_columns,
+    hot_columns,
+    names_of,
+    rewritten_since,
+    typed,
+    with_evolved,
+)
 from resources.postgres import Postgres
 from resources.pruning import Bounds, pushed_bounds
+
+SNAPSHOTS = 20
+"""How many a session takes where a table is written anew (ALTER) between snapshot and reading."""
 
 
 class LakeReadError(RuntimeError):
@@ -34,9 +47,10 @@ class LakeReadError(RuntimeError):
 class LakeTable:
     """What reading needs to know of a table.
 
-    columns: name and DuckDB type, in order.  time: the column that partitions it, if it is
-    partitioned.  key: the columns by which a hot row overrides a cold one; empty for none.
-    as_text: columns that PostgreSQL must turn into text, as DuckDB would damage them.
+    columns: name and DuckDB type, in order; a session adds those that evolved.  time: the column
+    that partitions it, if it is partitioned.  key: the columns by which a hot row overrides a cold
+    one; empty for none.  as_text: columns that PostgreSQL must turn into text, as DuckDB would
+    damage them.
     """
 
     name: str
@@ -51,7 +65,7 @@ class LakeTable:
 class ColdFile:
     """A live file of the cold tier: its partition, its place, the times of its rows (UTC).
 
-    late: hot rows of the same window wait to be folded in.
+    late: hot rows of the same window wait to be folded in.  layout: the columns in it.
     """
 
     partition_key: str
@@ -62,6 +76,7 @@ class ColdFile:
     time_min: datetime
     time_max: datetime
     late: bool
+    layout: Layout
 
 
 @dataclass(frozen=True)
@@ -79,13 +94,14 @@ class ReadSession:
     """One snapshot of everything, as DuckDB views named like the tables and models.
 
     `connection` is a DuckDB connection for anything that DuckDB can do; `sql` also prunes cold
-    files by the manifest before DuckDB opens them. unreadable: models that do not bind, and why.
+    files by the manifest before DuckDB opens them. hot: the columns of each hot table that is
+    there. unreadable: models that do not bind, and why.
     """
 
     connection: duckdb.DuckDBPyConnection
     root: Path
     tables: Mapping[str, LakeTable]
-    hot: frozenset[str]
+    hot: Mapping[str, frozenset[str]]
     cold: Mapping[str, tuple[ColdFile, ...]]
     models: Mapping[str, Path | str]
     unreadable: dict[str, str] = field(default_factory=dict)
@@ -171,7 +187,7 @@ class ReadSession:
 
     def _define_tables(self, cold: Mapping[str, Sequence[ColdFile]]) -> None:
         for name, files in cold.items():
-            body = _all_rows(self.tables[name], self.root, name in self.hot, files)
+            body = _all_rows(self.tables[name], self.root, self.hot.get(name), files)
             _define(self.connection, name, body)
 
     def _define_models(self) -> None:
@@ -179,7 +195,7 @@ class ReadSession:
         while waiting:
             errors: dict[str, str] = {}
             for name, target in waiting.items():
-                body = _parquet([target]) if isinstance(target, Path) else sql.SQL(target)
+                body = parquet([target]) if isinstance(target, Path) else sql.SQL(target)
                 try:
                     _define(self.connection, name, body)
                 except duckdb.Error as error:
@@ -204,15 +220,19 @@ class Lake:
     def session(self) -> Iterator[ReadSession]:
         """Open one snapshot of all tables and models; see ReadSession."""
         with self.attached(read_only=True) as connection:
-            connection.execute("begin")
-            hot = self._hot_tables(connection)
+            hot = self._snapshot(connection)
+            evolved = evolved_columns(connection)
+            tables = {
+                name: replace(table, columns=with_evolved(table.columns, evolved.get(name, ())))
+                for name, table in self._tables.items()
+            }
             cold = {
                 name: files
-                for name, table in self._tables.items()
+                for name, table in tables.items()
                 if (files := _live_files(connection, table, name in hot))
             }
             models = self._models(connection)
-            yield ReadSession(connection, self.root, self._tables, hot, cold, models)
+            yield ReadSession(connection, self.root, tables, hot, cold, models)
 
     @contextmanager
     def attached(self, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -259,12 +279,28 @@ class Lake:
         """Return the text with the database's password taken out."""
         return self._postgres.redact(text)
 
-    def _hot_tables(self, connection: duckdb.DuckDBPyConnection) -> frozenset[str]:
-        found = connection.execute(
-            "from postgres_query('pg', 'select table_schema::text, table_name::text "
-            "from information_schema.tables')"
-        ).fetchall()
-        return frozenset(t.name for t in self._tables.values() if (t.schema, t.name) in found)
+    def _snapshot(self, connection: duckdb.DuckDBPyConnection) -> dict[str, frozenset[str]]:
+        """Begin the transaction, with a snapshot that sees the rows of every hot table."""
+        rewritten: list[str] = []
+        for _ in range(SNAPSHOTS):
+            connection.execute("begin")
+            hot = self._hot_tables(connection)
+            there = [(table.schema, name) for name, table in self._tables.items() if name in hot]
+            rewritten = rewritten_since(connection, there)
+            if not rewritten:
+                return hot
+            connection.execute("rollback")
+            connection.execute("call pg_clear_cache()")
+        raise LakeReadError(
+            f"{rewritten[0]} is written anew again and again (ALTER TABLE, TRUNCATE); "
+            "read when that has ended"
+        )
+
+    def _hot_tables(self, connection: duckdb.DuckDBPyConnection) -> dict[str, frozenset[str]]:
+        """Return the columns of the hot tables that are there."""
+        places = {(table.schema, name): name for name, table in self._tables.items()}
+        found = hot_columns(connection, places)
+        return {places[place]: columns for place, columns in found.items()}
 
     def _models(self, connection: duckdb.DuckDBPyConnection) -> dict[str, Path | str]:
         rows = connection.execute(
@@ -287,13 +323,14 @@ def _live_files(
     query = sql.SQL(
         "select partition_key, path, rows, lower_bound, upper_bound,"
         " coalesce(time_min, lower_bound) as first, coalesce(time_max, upper_bound) as last,"
-        " {late} as late"
+        " {late} as late, md5(columns::text) as layout"
         " from lakebed.cold_file f where table_name = {name} and superseded_at is null"
         " order by lower_bound"
     ).format(late=late, name=sql.Literal(table.name))
     rows = connection.execute(
         "from postgres_query('pg', $query)", {"query": query.as_string()}
     ).fetchall()
+    layouts = cold_layouts(connection, table.name) if rows else {}
     return tuple(
         ColdFile(
             key,
@@ -304,8 +341,9 @@ def _live_files(
             time_min=first.astimezone(UTC),
             time_max=last.astimezone(UTC),
             late=late,
+            layout=layouts[layout],
         )
-        for key, path, count, lower, upper, first, last, late in rows
+        for key, path, count, lower, upper, first, last, late, layout in rows
     )
 
 
@@ -324,40 +362,46 @@ def _keep_late_keys(
     )
     connection.execute(
         sql.SQL("create temp table {} as select {} from {} where {}")
-        .format(_late_keys(table), _typed(table, table.key), _hot(table), windows)
+        .format(_late_keys(table), _typed(table, table.key), _hot(table, table.key), windows)
         .as_string()
     )
 
 
-def _all_rows(table: LakeTable, root: Path, hot: bool, files: Sequence[ColdFile]) -> sql.Composable:
+def _all_rows(
+    table: LakeTable, root: Path, hot: frozenset[str] | None, files: Sequence[ColdFile]
+) -> sql.Composable:
     """Return the query that gives each row of a table once: the protocol itself."""
-    columns = _typed(table, [name for name, _ in table.columns])
     parts: list[sql.Composable] = []
-    if hot:
-        parts.append(sql.SQL("select {} from {}").format(columns, _hot(table)))
-    plain = [root / file.path for file in files if not (file.late and table.key)]
-    overridden = [root / file.path for file in files if file.late and table.key]
-    if plain:
-        parts.append(sql.SQL("select {} from ({})").format(columns, _parquet(plain)))
-    if overridden:
-        parts.append(
-            sql.SQL("select {} from ({}) anti join {} using ({})").format(
-                _names([name for name, _ in table.columns]),
-                sql.SQL("select {} {}").format(columns, _parquet(overridden)),
-                _late_keys(table),
-                _names(table.key),
-            )
-        )
+    if hot is not None:
+        columns = typed(table.columns, hot)
+        parts.append(sql.SQL("select {} from {}").format(columns, _hot(table, hot)))
+    plain = [file for file in files if not (file.late and table.key)]
+    overridden = [file for file in files if file.late and table.key]
+    parts += cold_queries(table, root, plain)
+    parts += [
+        sql.SQL("{} anti join {} using ({})").format(query, _late_keys(table), _names(table.key))
+        for query in cold_queries(table, root, overridden)
+    ]
     if not parts:
-        nothing = sql.SQL(", ").join(
-            sql.SQL("cast(null as {}) as {}").format(sql.SQL(kind), sql.Identifier(name))
-            for name, kind in table.columns
-        )
-        return sql.SQL("select {} where false").format(nothing)
+        return sql.SQL("select {} where false").format(typed(table.columns, ()))
     return sql.SQL(" union all ").join(parts)
 
 
-def _parquet(paths: Sequence[Path]) -> sql.Composable:
+def cold_queries(table: LakeTable, root: Path, files: Sequence[ColdFile]) -> list[sql.Composable]:
+    """Return the queries that give the rows of cold files, one for each layout among them."""
+    layouts: dict[Layout, list[Path]] = {}
+    for file in files:
+        layouts.setdefault(file.layout, []).append(root / file.path)
+    return [
+        sql.SQL("select {} from ({})").format(
+            typed(table.columns, names_of(layout)), parquet(paths)
+        )
+        for layout, paths in layouts.items()
+    ]
+
+
+def parquet(paths: Sequence[Path]) -> sql.Composable:
+    """Return the query that reads Parquet files of one layout."""
     files = sql.SQL(", ").join(sql.Literal(str(path)) for path in paths)
     return sql.SQL("from read_parquet([{}], hive_partitioning = false)").format(files)
 
@@ -367,13 +411,17 @@ def _define(connection: duckdb.DuckDBPyConnection, name: str, body: sql.Composab
     connection.execute(view.as_string())
 
 
-def _hot(table: LakeTable) -> sql.Composable:
-    """Return the relation of the hot rows: a scan that takes filters along, where it can be."""
+def _hot(table: LakeTable, there: Collection[str]) -> sql.Composable:
+    """Return the relation of the hot rows: a scan that takes filters along, where it can be.
+
+    there: the columns that the table has in PostgreSQL.
+    """
     if not table.as_text:
         return sql.Identifier("pg", table.schema, table.name)
     columns = sql.SQL(", ").join(
         sql.SQL("{0}::text as {0}" if name in table.as_text else "{0}").format(sql.Identifier(name))
         for name, _ in table.columns
+        if name in there
     )
     query = sql.SQL("select {} from {}").format(columns, sql.Identifier(table.schema, table.name))
     return sql.SQL("postgres_query('pg', {})").format(sql.Literal(query.as_string()))

@@ -144,7 +144,7 @@ class SlowLake(Lake):
         super().__init__(lake.root, lake._postgres, list(lake._tables.values()))
         self._pauses = pauses
 
-    def _hot_tables(self, connection: Any) -> frozenset[str]:
+    def _hot_tables(self, connection: Any) -> dict[str, frozenset[str]]:
         hot = super()._hot_tables(connection)
         time.sleep(self._pauses[0])
         return hot

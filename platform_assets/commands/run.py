@@ -52,6 +52,11 @@ def load(names: Sequence[str], everything: bool, keys: Sequence[str], as_json: b
         reports.append(report)
         done = f"{report.rows_read:,} rows read" if report.load_id else "nothing new"
         click.echo(f"{table.name}: {done}", err=True)
+        for change in report.evolved:
+            click.echo(f"{table.name}: new column {change}", err=True)
+        if report.discarded:
+            left_out = ", ".join(report.discarded)
+            click.echo(f"{table.name}: not in the contract, left out: {left_out}", err=True)
     if as_json:
         click.echo(json.dumps([*map(asdict, reports), *failed], indent=2))
     elif any(report.load_id for report in reports):

@@ -20,6 +20,7 @@ from platform_assets.ingest.writers import LoadConflictError
 from platform_assets.keys import hot_key, source_key
 from platform_assets.partitions import window_for_key
 from platform_assets.platform import Platform
+from platform_assets.quality.evolved import effective
 from platform_assets.sources import RejectedRows, Source
 from resources.postgres import LockWaitError
 
@@ -72,10 +73,11 @@ def hot_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:
         with platform.postgres.connect() as connection:
             failures = reject_groups(connection, report)
             last_load = last_load_of(connection, table)
+            loaded = effective(connection, table)
         yield dg.MaterializeResult(
             # What depends on the table is out of date after a load, not after a look.
             data_version=dg.DataVersion(last_load or "empty"),
-            metadata=_metadata(report),
+            metadata=_metadata(report) | {"dagster/column_schema": table_schema(loaded)},
             check_results=hot_check_results(table, report, failures, _lag(platform, report)),
         )
         if report.refused:
@@ -194,6 +196,8 @@ def _metadata(report: LoadReport) -> dict[str, Any]:
         "cursor_from": report.cursor_from or "none",
         "cursor_to": report.cursor_to or "none",
         "load_id": report.load_id or "nothing new",
+        "columns_added": ", ".join(report.evolved) or "none",
+        "columns_left_out": ", ".join(report.discarded) or "none",
         "query": dg.MetadataValue.md(f"```sql\nselect * from {report.table} limit 100\n```"),
     }
 

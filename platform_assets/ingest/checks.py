@@ -90,7 +90,9 @@ def hot_check_results(
                 "refused": metadata_table(
                     [{"file": r.path, "problem": r.problem} for r in report.refused],
                     ("file", "problem"),
-                )
+                ),
+                "columns_added": ", ".join(report.evolved) or "none",
+                "columns_left_out": ", ".join(report.discarded) or "none",
             },
         ),
     ]

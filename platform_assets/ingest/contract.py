@@ -24,8 +24,8 @@ from platform_assets.ingest.quarantine import encode, shown
 from platform_assets.ingest.rejects import Reject
 from platform_assets.ingest.shaping import shaped
 from platform_assets.ingest.sources.reader import Batch, SourceError, SourceItem
-from platform_assets.quality.schema import arrow_schema
-from platform_assets.shape import sources_of
+from platform_assets.quality.schema import Column, arrow_schema
+from platform_assets.shape import PLAIN, sources_of
 
 
 @dataclass(frozen=True)
@@ -37,23 +37,45 @@ class Checked:
 
 
 def columns_to_read(table: SourceTable, file: SourceItem, there: Sequence[str]) -> list[str]:
-    """Return which of a file's columns are read. Raises SourceError on a broken contract."""
-    wanted = table.source_columns
+    """Return which of a file's columns are read. Raises SourceError on a broken contract.
+
+    A column that may be missing, and is, is not among them; `check` takes null for it.
+    """
+    optional = {
+        table.shape.get(column.name, PLAIN).column or column.name
+        for column in table.contract
+        if _may_be_missing(table, column)
+    }
+    wanted = [name for name in table.source_columns if name in there or name not in optional]
     missing = [name for name in wanted if name not in there]
     if missing:
+        way_out = "deliver the file again, or change the table file"
+        if any(c.name == missing[0] and c.nullable for c in table.contract):
+            way_out += " (missing_columns='null' takes null for it)"
         raise SourceError(
             file.path,
-            f"column {missing[0]!r} is missing (the file has: {', '.join(there)}); "
-            "deliver the file again, or change the table file",
+            f"column {missing[0]!r} is missing (the file has: {', '.join(there)}); {way_out}",
         )
-    unknown = [name for name in there if name not in wanted and name not in table.ignored]
+    unknown = unknown_columns(table, there)
     if unknown and table.new_columns == "freeze":
         raise SourceError(
             file.path,
             f"column {unknown[0]!r} is not in the contract of {table.name}; add it to the model, "
-            f"to ignored=(...), or set new_columns='discard'",
+            f"to ignored=(...), or set new_columns='evolve' or 'discard'",
         )
-    return list(wanted)
+    return wanted
+
+
+def unknown_columns(table: SourceTable, there: Sequence[str]) -> list[str]:
+    """Return those of a file's columns that the table neither has nor ignores."""
+    known = {*table.source_columns, *table.ignored}
+    return [name for name in there if name not in known]
+
+
+def _may_be_missing(table: SourceTable, column: Column) -> bool:
+    if table.shape.get(column.name, PLAIN).expr is not None:
+        return False
+    return column.evolved or (column.nullable and table.missing_columns == "null")
 
 
 def check(table: SourceTable, file: SourceItem, batch: Batch) -> Checked:
@@ -174,7 +196,7 @@ def _check_rules(
     problems: dict[int, list[tuple[str | None, str]]],
 ) -> None:
     try:
-        table.model.to_schema().validate(typed, lazy=True)
+        table.model.to_schema().validate(typed.drop(c.name for c in table.evolved), lazy=True)
     except SchemaErrors as errors:
         cases = errors.failure_cases
         for column, rule, index in cases.select("column", "check", "index").iter_rows():

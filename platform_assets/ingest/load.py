@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from platform_assets.catalog import SourceTable, TableError
 from platform_assets.ingest.contract import columns_to_read
+from platform_assets.ingest.evolve import Columns
 from platform_assets.ingest.incremental import Pending, Refused, last_cursor, pending_files
 from platform_assets.ingest.locks import alone
 from platform_assets.ingest.package import format_cursor
@@ -24,6 +25,7 @@ from platform_assets.ingest.stream import Stream
 from platform_assets.ingest.transaction import Step
 from platform_assets.partitions import Window
 from platform_assets.quality.ddl import ensure_leaves, ensure_leaves_ahead, ensure_table
+from platform_assets.quality.evolved import effective
 from resources.clock import Clock
 from resources.postgres import Connection, Postgres
 from resources.settings import Settings
@@ -55,7 +57,7 @@ def load_table(
             settings.home / "dlt" / folder,
             settings.lake,
             postgres,
-            table,
+            columns.table,
             reader,
             started_at=clock.now(),
             cursor=cursor,
@@ -65,10 +67,11 @@ def load_table(
         return stream.run(connection, items)
 
     with postgres.connect(autocommit=True) as connection, alone(connection, table):
-        ensure_table(connection, table)
+        columns = Columns(effective(connection, table))
+        ensure_table(connection, columns.table)
         ensure_leaves_ahead(connection, table, clock.now())
         pending, refused = pending_files(connection, table, reader.find())
-        pending, more = _readable(table, reader, pending)
+        pending, more = _readable(connection, columns, reader, pending, clock)
         if table.loads_whole and (refused or more):
             pending = []  # what was refused would seem to be gone
         cursor = last_cursor(connection, table)
@@ -80,7 +83,7 @@ def load_table(
             written = commit.counts.inserted + commit.counts.updated + commit.counts.deleted
             analyze(connection, table, commit.package.windows, written)
         seconds = time.monotonic() - started
-        report = report_of(table, commits, [*refused, *more, *refusals], seconds)
+        report = columns.told(report_of(table, commits, [*refused, *more, *refusals], seconds))
         if commits:
             return report
         now = format_cursor(cursor)
@@ -106,7 +109,8 @@ def load_window(
     started = time.monotonic()
     reader = reader_of(table.sourced, settings)
     with postgres.connect(autocommit=True) as connection, alone(connection, table, window):
-        ensure_table(connection, table)
+        columns = Columns(effective(connection, table))
+        ensure_table(connection, columns.table)
         ensure_leaves(connection, table, [window])
         items = [Pending(item) for item in reader.find()]
         if not items:
@@ -114,11 +118,14 @@ def load_window(
                 table.sourced.title,
                 f"nothing is there; {window.key} of {table.name} was left as it is",
             )
+        _, broken = _readable(connection, columns, reader, items, clock)
+        if broken:
+            return columns.told(report_of(table, [], broken[:1], time.monotonic() - started))
         stream = Stream(
             settings.home / "dlt" / table.name / window.key,
             settings.lake,
             postgres,
-            table,
+            columns.table,
             reader,
             started_at=clock.now(),
             cursor=last_cursor(connection, table),
@@ -130,9 +137,9 @@ def load_window(
             commit = stream.run(connection, items)
         except SourceError as error:
             refused = [Refused(error.path, error.problem)]
-            return report_of(table, [], refused, time.monotonic() - started)
+            return columns.told(report_of(table, [], refused, time.monotonic() - started))
         analyze(connection, table, [window], commit.counts.inserted)
-        return report_of(table, [commit], [], time.monotonic() - started)
+        return columns.told(report_of(table, [commit], [], time.monotonic() - started))
 
 
 Load = Callable[[list[Pending], Connection, str], Commit]
@@ -178,13 +185,20 @@ def _apart(postgres: Postgres, table: SourceTable, pending: list[Pending], load:
 
 
 def _readable(
-    table: SourceTable, reader: Reader, pending: list[Pending]
+    connection: Connection, columns: Columns, reader: Reader, pending: list[Pending], clock: Clock
 ) -> tuple[list[Pending], list[Refused]]:
-    """Look at the head of each file, so that a broken one is found before anything is read."""
+    """Look at the head of each file, so that a broken one is found before anything is read.
+
+    The table is brought up to the columns of each.
+    """
     readable, refused = [], []
     for item in pending:
         try:
-            columns_to_read(table, item.file, reader.columns(item.file))
+            columns_to_read(
+                columns.meet(connection, reader, item.file, clock.now),
+                item.file,
+                reader.columns(item.file),
+            )
         except SourceError as error:
             refused.append(Refused(error.path, error.problem))
         else:

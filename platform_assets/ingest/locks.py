@@ -1,4 +1,4 @@
-"""Who may load a table: one load at a time, or one a window, by advisory locks of PostgreSQL."""
+"""Who may load or alter a table: one at a time, or one a window, by PostgreSQL's advisory locks."""
 
 from __future__ import annotations
 
@@ -45,6 +45,18 @@ def alone(
         if not connection.closed:
             for kind, key in reversed(locks):
                 _call(connection, f"pg_advisory_unlock{kind}", key)
+
+
+@contextmanager
+def evolving(connection: Connection, table: SourceTable) -> Iterator[None]:
+    """Hold what keeps two loads of different windows from adding the same column."""
+    key = f"lakebed.evolve:{table.name}"
+    _call(connection, "pg_advisory_lock", key)
+    try:
+        yield
+    finally:
+        if not connection.closed:
+            _call(connection, "pg_advisory_unlock", key)
 
 
 def _call(connection: Connection, function: str, key: str) -> None:

@@ -17,7 +17,8 @@ class LoadReport:
 
     marked: rows that said that a row is gone.  deleted: rows that left the table, whatever told so.
     load_ids: of the transactions, one, or one an item where they are loaded apart; none where there
-    was nothing new.  bytes: of the source files.  seconds: whole time.
+    was nothing new.  bytes: of the source files.  evolved: what was added to the table or widened,
+    in words.  discarded: source columns that were left out.  seconds: whole time.
     """
 
     table: str
@@ -33,6 +34,8 @@ class LoadReport:
     rejected: int = 0
     deleted: int = 0
     refused: tuple[Refused, ...] = ()
+    evolved: tuple[str, ...] = ()
+    discarded: tuple[str, ...] = ()
     cursor_from: str | None = None
     cursor_to: str | None = None
     seconds: float = 0.0
@@ -103,6 +106,8 @@ def sum_of(table: SourceTable, reports: Sequence[LoadReport]) -> LoadReport:
         superseded=total("superseded"),
         rejected=total("rejected"),
         refused=tuple(dict.fromkeys(item for report in reports for item in report.refused)),
+        evolved=tuple(dict.fromkeys(item for report in reports for item in report.evolved)),
+        discarded=tuple(dict.fromkeys(item for report in reports for item in report.discarded)),
         cursor_to=next((r.cursor_to for r in reversed(reports) if r.cursor_to), None),
         seconds=sum(report.seconds for report in reports),
     )

@@ -37,7 +37,12 @@ def shaped(
             continue
         how = table.shape.get(name, PLAIN)
         if how.expr is None:
-            start = Cast(raw[how.column or name])
+            source = how.column or name
+            if source not in raw.columns:  # it may be missing: `columns_to_read` let it pass
+                nothing = pl.Series(name, [None], columns[name].polars)
+                done[name] = Cast(nothing.new_from_index(0, raw.height))
+                continue
+            start = Cast(raw[source])
         else:
             start = _computed(table, file, raw, done, name)
         dtype = start.series.dtype

@@ -49,8 +49,11 @@ def ensure_table(connection: Connection, table: SourceTable) -> None:
             raise DriftError(f"table public.{table.name}: {'; '.join(wrong)}")
     if relation_exists(connection, table.name):
         check_drift(connection, table)
-    else:
-        change_schema(connection, _create(table))
+        return
+    try:
+        change_schema(connection, create_statements(table))
+    except (psycopg.errors.DuplicateTable, psycopg.errors.UniqueViolation):
+        check_drift(connection, table)  # a load of another window made it in between
 
 
 def ensure_leaves(connection: Connection, table: SourceTable, windows: Iterable[Window]) -> int:
@@ -68,20 +71,8 @@ def ensure_leaves(connection: Connection, table: SourceTable, windows: Iterable[
         leaf = leaf_name(table.name, window)
         if leaf in there:
             continue
-        names = {
-            "leaf": sql.Identifier("public", leaf),
-            "table": sql.Identifier("public", table.name),
-        }
-        create = sql.SQL("create table {leaf} (like {table} including all)").format(**names)
-        attach = sql.SQL(
-            "alter table {table} attach partition {leaf} for values from ({lower}) to ({upper})"
-        ).format(
-            lower=sql.Literal(window.lower.isoformat()),
-            upper=sql.Literal(window.upper.isoformat()),
-            **names,
-        )
         try:
-            change_schema(connection, [create, attach])
+            change_schema(connection, leaf_statements(table, window))
         except (psycopg.errors.DuplicateTable, psycopg.errors.UniqueViolation) as error:
             if leaf not in _leaves(connection, table.name):
                 raise DriftError(
@@ -98,14 +89,37 @@ def ensure_leaves_ahead(connection: Connection, table: SourceTable, now: datetim
 
     The connection must be in autocommit mode. Raises LockWaitError.
     """
+    return ensure_leaves(connection, table, windows_ahead(table, now))
+
+
+def windows_ahead(table: SourceTable, now: datetime) -> list[Window]:
+    """Return the window of now and the next few; none of a table without time."""
     by = table.partitioning
     if by is None:
-        return 0
+        return []
     windows = [table.window(now)]
     for _ in range(LEAVES_AHEAD):
         windows.append(table.window(windows[-1].upper))
     end = by.end or windows[-1].upper
-    return ensure_leaves(connection, table, [w for w in windows if by.start <= w.lower < end])
+    return [window for window in windows if by.start <= window.lower < end]
+
+
+def leaf_statements(table: SourceTable, window: Window) -> list[sql.Composed]:
+    """Return the statements that make a leaf beside its table and attach it."""
+    names = {
+        "leaf": sql.Identifier("public", leaf_name(table.name, window)),
+        "table": sql.Identifier("public", table.name),
+    }
+    return [
+        sql.SQL("create table {leaf} (like {table} including all)").format(**names),
+        sql.SQL(
+            "alter table {table} attach partition {leaf} for values from ({lower}) to ({upper})"
+        ).format(
+            lower=sql.Literal(window.lower.isoformat()),
+            upper=sql.Literal(window.upper.isoformat()),
+            **names,
+        ),
+    ]
 
 
 def relation_exists(connection: Connection, name: str) -> bool:
@@ -169,7 +183,8 @@ def check_drift(connection: Connection, table: SourceTable) -> None:
     if wrong:
         raise DriftError(
             f"table public.{table.name} differs from its contract: {'; '.join(wrong)}. "
-            "ALTER the table or change its table file, then run the load again."
+            f"`lakebed plan {table.name}` shows the SQL that mends it, `lakebed apply {table.name}`"
+            " runs it; or change the table file."
         )
 
 
@@ -242,7 +257,8 @@ def _leaves(connection: Connection, name: str) -> set[str]:
     return {row[0] for row in rows}
 
 
-def _create(table: SourceTable) -> list[sql.Composed]:
+def create_statements(table: SourceTable) -> list[sql.Composed]:
+    """Return the statements that make a table with its comments and what finds its rows."""
     name = sql.Identifier("public", table.name)
     parts: list[sql.Composable] = [
         sql.SQL("{} {}{}").format(
@@ -253,8 +269,7 @@ def _create(table: SourceTable) -> list[sql.Composed]:
         for column in table.columns
     ]
     if table.primary_key:
-        key = sql.SQL(", ").join(sql.Identifier(column) for column in table.primary_key)
-        parts.append(sql.SQL("primary key ({})").format(key))
+        parts.append(sql.SQL("primary key ({})").format(key_of(table)))
     parts += [foreign_key(lookup) for lookup in table.lookups]
     by: sql.Composable = sql.SQL("")
     if table.partitioning:
@@ -281,12 +296,19 @@ def _create(table: SourceTable) -> list[sql.Composed]:
             )
         )
     if table.partitioning and not table.key:
-        # What a move and a reader of one window look for.
-        statements.append(
-            sql.SQL("create index if not exists {} on {} using brin ({})").format(
-                sql.Identifier(f"{table.name}_by_time"),
-                name,
-                sql.Identifier(table.partitioning.column),
-            )
-        )
+        statements.append(time_index(table))
     return statements
+
+
+def key_of(table: SourceTable) -> sql.Composed:
+    """Return the names of the primary key's columns with commas between them."""
+    return sql.SQL(", ").join(sql.Identifier(column) for column in table.primary_key)
+
+
+def time_index(table: SourceTable) -> sql.Composed:
+    """Return the statement that makes what a move and a reader of one window look for."""
+    return sql.SQL("create index if not exists {} on {} using brin ({})").format(
+        sql.Identifier(f"{table.name}_by_time"),
+        sql.Identifier("public", table.name),
+        sql.Identifier(table.partitioned.column),
+    )

@@ -194,7 +194,8 @@ LABEL_BYTES = 63
 class Column:
     """A column of the contract: its name, its type in every engine, and what is said about it.
 
-    checks: the pandera rules as text, for people.
+    checks: the pandera rules as text, for people.  evolved: the source brought it, and the model
+    does not have it.
     """
 
     name: str
@@ -204,6 +205,7 @@ class Column:
     unique: bool
     description: str
     checks: tuple[str, ...]
+    evolved: bool = False
 
     @property
     def arrow(self) -> pa.DataType:
@@ -219,6 +221,11 @@ class Column:
     def duckdb(self) -> str:
         """The DuckDB type, as DESCRIBE spells it; also that of the cold file."""
         return self.types.duckdb
+
+    @property
+    def in_file(self) -> str:
+        """The DuckDB type of what stands in the cold file, where that is text for another type."""
+        return self.duckdb if self.types.stored == "{0}" else "VARCHAR"
 
     @property
     def orderable(self) -> bool:

@@ -15,6 +15,7 @@ from psycopg import sql
 
 from platform_assets.platform import Platform
 from resources.durable import make_durable
+from resources.lake import cold_queries, parquet
 
 LOCK = "lakebed.catalog"
 
@@ -31,11 +32,8 @@ def write_catalog(platform: Platform) -> Path:
         unfinished.unlink(missing_ok=True)
         catalog = duckdb.connect(str(unfinished))
         try:
-            for name, paths in views:
-                files = sql.SQL(", ").join(sql.Literal(str(path)) for path in paths)
-                view = sql.SQL(
-                    "create view {} as select {} from read_parquet([{}], hive_partitioning = false)"
-                ).format(sql.Identifier(name), _columns(platform, name), files)
+            for name, query in views:
+                view = sql.SQL("create view {} as {}").format(sql.Identifier(name), query)
                 catalog.execute(view.as_string())
         finally:
             catalog.close()
@@ -43,30 +41,16 @@ def write_catalog(platform: Platform) -> Path:
     return target
 
 
-def _columns(platform: Platform, name: str) -> sql.Composable:
-    """Return all columns, those as what they are for which text stands in the files."""
-    replaced = [
-        sql.SQL("cast({0} as {1}) as {0}").format(
-            sql.Identifier(column.name), sql.SQL(column.duckdb)
-        )
-        for table in platform.tables
-        if table.name == name
-        for column in table.columns
-        if column.types.stored != "{0}"
-    ]
-    if not replaced:
-        return sql.SQL("*")
-    return sql.SQL("* replace ({})").format(sql.SQL(", ").join(replaced))
-
-
-def _views(platform: Platform) -> list[tuple[str, list[Path]]]:
-    """Return the name of each view and its files, from one snapshot of the manifest."""
+def _views(platform: Platform) -> list[tuple[str, sql.Composable]]:
+    """Return the name of each view and its query, from one snapshot of the manifest."""
     with platform.lake.session() as session:
-        tables = [
-            (name, [session.root / file.path for file in files])
-            for name, files in session.cold.items()
+        views: list[tuple[str, sql.Composable]] = []
+        for name, files in session.cold.items():
+            queries = cold_queries(session.tables[name], session.root, files)
+            views.append((name, sql.SQL(" union all ").join(queries)))
+        views += [
+            (name, parquet([target]))
+            for name, target in session.models.items()
+            if isinstance(target, Path)
         ]
-        models = [
-            (name, [target]) for name, target in session.models.items() if isinstance(target, Path)
-        ]
-    return tables + models
+    return views

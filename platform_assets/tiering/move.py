@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -32,10 +32,14 @@ from platform_assets.catalog import SourceTable
 from platform_assets.keys import ColdFileName, cold_path, move_lock
 from platform_assets.partitions import Window
 from platform_assets.quality.ddl import COLUMNS_QUERY, differences
+from platform_assets.quality.evolved import EVOLVED_QUERY, extended_by
+from platform_assets.quality.postgres_types import types_of
+from platform_assets.quality.schema import Column
 from platform_assets.tiering.fingerprint import Fingerprint, fingerprint_query, read_fingerprint
 from platform_assets.tiering.report import Moved
 from resources.durable import make_durable, reserve, unfinished
 from resources.lake import Lake
+from resources.layouts import typed
 
 Step = Callable[[str], None]
 """Told the name of each step when it is done: locked, counted, copied, verified, renamed, recorded,
@@ -56,11 +60,12 @@ class MoveBusyError(MoveError):
 
 @dataclass(frozen=True)
 class _Generation:
-    """The live generation of a partition."""
+    """The live generation of a partition. columns: name and PostgreSQL type of its file's."""
 
     number: int
     path: PurePosixPath
     fingerprint: Fingerprint
+    columns: dict[str, str]
 
 
 def move(
@@ -117,6 +122,8 @@ class _Mover:
     def _steps(self) -> Moved:
         self._lock()
         self.on_step("locked")
+        evolved = self._ask(sql.SQL(EVOLVED_QUERY).format(sql.Literal(self.table.name)))
+        self.table = extended_by(self.table, evolved)
         self._check_columns()
         old, last = self._generations()
         hot = self._fingerprint_of_hot()
@@ -171,14 +178,20 @@ class _Mover:
     def _generations(self) -> tuple[_Generation | None, int]:
         """Return the live generation, if there is one, and the last number that was given out."""
         query = sql.SQL(
-            "select generation, path, fingerprint::text, superseded_at is null as live"
+            "select generation, path, fingerprint::text, columns::text, superseded_at is null as"
+            " live"
             " from lakebed.cold_file where table_name = {} and partition_key = {}"
             " order by generation"
         ).format(self.table.name, self.window.key)
         rows = self._ask(query)
         live = [
-            _Generation(number, PurePosixPath(path), Fingerprint.from_json(json.loads(text)))
-            for number, path, text, live in rows
+            _Generation(
+                number,
+                PurePosixPath(path),
+                Fingerprint.from_json(json.loads(text)),
+                {column["name"]: column["type"] for column in json.loads(columns)},
+            )
+            for number, path, text, columns, live in rows
             if live
         ]
         return (live[0] if live else None), max((row[0] for row in rows), default=0)
@@ -200,7 +213,7 @@ class _Mover:
         """Return what the new file must come to, and how many cold rows hot ones override."""
         if old is None:
             return hot, 0
-        before = self._fingerprint(self._parquet(old.path))
+        before = self._fingerprint(self._parquet(old.path), self._columns_of(old))
         damage = before.differences(old.fingerprint)
         if damage:
             raise VerificationError(
@@ -345,7 +358,8 @@ class _Mover:
         if wrong:
             raise MoveError(
                 f"{self.table.name} {self.window.key}: the table differs from its contract: "
-                f"{'; '.join(wrong)}. Nothing was moved; mend the table file or the table"
+                f"{'; '.join(wrong)}. Nothing was moved; `lakebed plan {self.table.name}` shows "
+                "what mends it"
             )
 
     def _check_gone(self) -> None:
@@ -361,8 +375,14 @@ class _Mover:
             )
 
     def _kept(self, old: _Generation) -> sql.Composable:
-        """Return the query of the cold rows that no hot row overrides by key."""
-        rows = sql.SQL("from {}").format(self._parquet(old.path))
+        """Return the query of the cold rows that no hot row overrides by key, in today's types."""
+        columns = sql.SQL(", ").join(
+            sql.Identifier(column.name)
+            if old.columns.get(column.name) == column.postgres
+            else typed([(column.name, column.in_file)], old.columns)
+            for column in self.table.columns
+        )
+        rows = sql.SQL("from (select {} from {})").format(columns, self._parquet(old.path))
         if not self.table.key:
             return rows
         key = sql.SQL(", ").join(sql.Identifier(name) for name in self.table.key)
@@ -376,11 +396,36 @@ class _Mover:
             rows, hot, self._hot(), self._in_window(), key
         )
 
-    def _fingerprint(self, relation: sql.Composable) -> Fingerprint:
-        query = fingerprint_query(self.table.columns, relation, "duckdb")
-        return read_fingerprint(
-            self.table.columns, self.connection.execute(query.as_string()).fetchall()[0]
-        )
+    def _columns_of(self, old: _Generation) -> list[Column]:
+        """Return the columns of an older file, with the types that they have there."""
+        lost = sorted(old.columns.keys() - set(self.table.column_names))
+        if lost:
+            raise MoveError(
+                f"{self.table.name} {self.window.key}: the cold file has a column {lost[0]} that "
+                "the contract has not, and a fold would lose it; nothing was moved. Declare it in "
+                "the model, nullable"
+            )
+        columns = [column for column in self.table.columns if column.name in old.columns]
+        return [self._as_it_was(column, old.columns[column.name]) for column in columns]
+
+    def _as_it_was(self, column: Column, postgres: str) -> Column:
+        if column.postgres == postgres:
+            return column
+        types = types_of(postgres)
+        if types is None:
+            raise MoveError(
+                f"{self.table.name} {self.window.key}: column {column.name} is {postgres} in the "
+                f"cold file and {column.postgres} now; nothing was moved. Declare it as it was"
+            )
+        return replace(column, types=types)
+
+    def _fingerprint(
+        self, relation: sql.Composable, columns: Sequence[Column] | None = None
+    ) -> Fingerprint:
+        """Return the fingerprint of a relation of DuckDB; columns: the table's, unless given."""
+        columns = self.table.columns if columns is None else columns
+        query = fingerprint_query(columns, relation, "duckdb")
+        return read_fingerprint(columns, self.connection.execute(query.as_string()).fetchall()[0])
 
     def _in_window(self) -> sql.Composable:
         return sql.SQL("{time} >= {lower}::timestamptz and {time} < {upper}::timestamptz").format(

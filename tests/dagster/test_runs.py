@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
@@ -10,6 +11,8 @@ import psycopg
 import pytest
 
 from platform_assets.automation.instance import instance_environment, prepare_instance
+from platform_assets.build import build_defs
+from platform_assets.platform import open_platform
 from platform_assets.tiering import assets as cold_assets
 from platform_assets.tiering.move import MoveError
 from platform_assets.tiering.report import Moved
@@ -211,3 +214,33 @@ def test_runs_of_a_home_are_kept_in_a_database_beside_its_rows(
         assert project.execute("select to_regclass('runs')") == [(None,)]
     finally:
         server.drop(f"{ours}_dagster")
+
+
+@pytest.mark.parametrize("policy", ["evolve", "discard"])
+def test_a_load_shows_the_columns_that_came_and_those_that_were_left_out(
+    project: Project, policy: str
+) -> None:
+    readings = replace(project.platform.table("readings"), new_columns=policy)
+    tables = (readings, project.platform.table("accounts"))
+    project.platform = open_platform(project.platform.settings, tables)
+    project.defs = build_defs(project.platform.settings, tables=tables)
+    frame = pl.read_parquet(project.deliver_readings("1.parquet"))
+    project.deliver_frame(frame.with_columns(extra=pl.lit(1)), "1.parquet")
+    result = project.run("hot/readings")
+    told = metadata_of(result, "hot/readings")
+    columns = [column.name for column in told["dagster/column_schema"].columns]
+    check = check_of(result, "hot/readings", "source_files")
+    assert check.passed
+    came, left_out = (told["columns_added"], told["columns_left_out"])
+    assert (check.metadata["columns_added"].value, check.metadata["columns_left_out"].value) == (
+        came,
+        left_out,
+    )
+    if policy == "evolve":
+        assert (came.split(",")[0], left_out) == ("extra integer", "none")
+        assert columns[-1] == "extra"
+        project.run("cold/readings", partitions=SPRING)
+        assert project.answer("select count(extra), sum(extra) from readings") == (300, 300)
+    else:
+        assert (came, left_out) == ("none", "extra")
+        assert "extra" not in columns

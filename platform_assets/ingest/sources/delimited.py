@@ -41,6 +41,10 @@ class CsvReader(FileReader):
         """Return the names in a file's header. Raises SourceError."""
         return _header(self._source, item)
 
+    def types(self, item: SourceItem) -> dict[str, pl.DataType | None]:
+        """Return no type for any column: all is text. Raises SourceError."""
+        return dict.fromkeys(self.columns(item))
+
     def batches(
         self, item: SourceItem, *, columns: list[str], newer: tuple[str, Any] | None = None
     ) -> Iterator[Batch]:

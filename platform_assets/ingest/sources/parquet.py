@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -34,6 +35,11 @@ class ParquetReader(FileReader):
         """Return the names of a file's columns from its footer. Raises SourceError."""
         with _parquet(item) as parquet:
             return without_doubles(item, list(parquet.schema_arrow.names))
+
+    def types(self, item: SourceItem) -> dict[str, pl.DataType | None]:
+        """Return the types that a file's footer tells. Raises SourceError."""
+        with _parquet(item) as parquet:
+            return {field.name: _polars_type(field) for field in parquet.schema_arrow}
 
     def batches(
         self, item: SourceItem, *, columns: list[str], newer: tuple[str, Any] | None = None
@@ -76,6 +82,13 @@ def _parquet_batches(
                 raise SourceError(
                     item.path, f"it is damaged after row {row - 1} ({first_line(error)})"
                 ) from error
+
+
+def _polars_type(field: pa.Field) -> pl.DataType:
+    try:
+        return frame_of(pa.schema([field]).empty_table()).dtypes[0]
+    except pa.ArrowInvalid:
+        return pl.Unknown()
 
 
 def _all_older(parquet: pq.ParquetFile, row_group: int, column: str, value: Any) -> bool:

@@ -77,6 +77,18 @@ class Reader(ABC):
     def columns(self, item: SourceItem) -> list[str]:
         """Return the names of an item's columns without reading its rows. Raises SourceError."""
 
+    def types(self, item: SourceItem) -> dict[str, pl.DataType | None]:
+        """Return the type of each of an item's columns; None: it is text that may be anything.
+
+        Told by the item's first rows, unless a reader knows better; pl.Null where there are no
+        values. Raises SourceError.
+        """
+        names = self.columns(item)
+        for batch in self.batches(item, columns=names):
+            if batch.frame.height:
+                return dict(batch.frame.schema)
+        return dict.fromkeys(names, pl.Null())
+
     @abstractmethod
     def batches(
         self, item: SourceItem, *, columns: list[str], newer: tuple[str, Any] | None = None

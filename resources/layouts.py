@@ -1,0 +1,115 @@
+"""Which columns are where, in a reader's own snapshot: in hot tables, in cold files, evolved ones.
+
+A column that is not there, in a table that was not altered yet or in a file from before the column,
+reads as null; a column that has another type there is cast.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+
+import duckdb
+from psycopg import sql
+
+Layout = frozenset[tuple[str, str]]
+"""Name and PostgreSQL type of each column of a cold file. Files of one layout are read as one."""
+
+
+def hot_columns(
+    connection: duckdb.DuckDBPyConnection, tables: Collection[tuple[str, str]]
+) -> dict[tuple[str, str], frozenset[str]]:
+    """Return the names of the columns of those tables, as (schema, name), that are there."""
+    if not tables:
+        return {}
+    query = sql.SQL(
+        "select table_schema::text, table_name::text, array_to_json(array_agg(column_name::text))"
+        " from information_schema.columns where (table_schema, table_name) in ({}) group by 1, 2"
+    ).format(sql.SQL(", ").join(sql.SQL("({}, {})").format(*table) for table in tables))
+    return {
+        (schema, name): frozenset(json.loads(columns))
+        for schema, name, columns in _ask(connection, query)
+    }
+
+
+def rewritten_since(
+    connection: duckdb.DuckDBPyConnection, tables: Collection[tuple[str, str]]
+) -> list[str]:
+    """Keep tables as they are until the transaction ends; return those the snapshot is too old for.
+
+    An ALTER TABLE that writes a table anew leaves nothing in it for snapshots from before: such a
+    table's file is another one in the latest catalog than in the snapshot's.
+    """
+    if not tables:
+        return []
+    names = [sql.Identifier(*table) for table in tables]
+    held = sql.SQL(", ").join(
+        # Takes the lock that reading takes, of the leaves too, and reads nothing.
+        sql.SQL("exists (select from {} limit 0) as {}").format(name, sql.Identifier(f"t{i}"))
+        for i, name in enumerate(names)
+    )
+    _ask(connection, sql.SQL("select {}").format(held))
+    query = sql.SQL(
+        "with hot as (select unnest(array[{}]::regclass[]) as oid),"
+        " files as (select oid from hot union all"
+        " select i.inhrelid from pg_inherits i join hot on i.inhparent = hot.oid)"
+        " select c.relname::text as name from files join pg_class c on c.oid = files.oid"
+        " where c.relfilenode <> 0 and c.relfilenode <> pg_relation_filenode(c.oid)"
+    ).format(sql.SQL(", ").join(sql.Literal(name.as_string()) for name in names))
+    return [name for (name,) in _ask(connection, query)]
+
+
+def evolved_columns(
+    connection: duckdb.DuckDBPyConnection,
+) -> dict[str, list[tuple[str, str]]]:
+    """Return name and DuckDB type of the evolved columns of each table, in their order."""
+    query = sql.SQL(
+        "select table_name, column_name, duckdb_type from lakebed.evolved_column order by position"
+    )
+    found: dict[str, list[tuple[str, str]]] = {}
+    for table, name, kind in _ask(connection, query):
+        found.setdefault(table, []).append((name, kind))
+    return found
+
+
+def with_evolved(
+    columns: Sequence[tuple[str, str]], evolved: Sequence[tuple[str, str]]
+) -> tuple[tuple[str, str], ...]:
+    """Return a table's columns and those that evolved; what the contract knows it says itself."""
+    known = {name.lower() for name, _ in columns}
+    return (*columns, *(column for column in evolved if column[0].lower() not in known))
+
+
+def cold_layouts(connection: duckdb.DuckDBPyConnection, table: str) -> dict[str, Layout]:
+    """Return the layouts of a table's live cold files by the digest of the manifest's entry."""
+    query = sql.SQL(
+        "select distinct md5(columns::text) as digest, columns::text as columns"
+        " from lakebed.cold_file where table_name = {} and superseded_at is null"
+    ).format(sql.Literal(table))
+    return {
+        digest: frozenset((column["name"], column["type"]) for column in json.loads(columns))
+        for digest, columns in _ask(connection, query)
+    }
+
+
+def typed(columns: Sequence[tuple[str, str]], there: Collection[str]) -> sql.Composable:
+    """Return the select list that gives columns their types, null for those that are not there."""
+    return sql.SQL(", ").join(
+        sql.SQL("cast({} as {}) as {}").format(
+            sql.Identifier(name) if name in there else sql.NULL,
+            sql.SQL(kind),
+            sql.Identifier(name),
+        )
+        for name, kind in columns
+    )
+
+
+def names_of(layout: Layout) -> frozenset[str]:
+    """Return the names of a layout's columns."""
+    return frozenset(name for name, _ in layout)
+
+
+def _ask(connection: duckdb.DuckDBPyConnection, query: sql.Composable) -> list[tuple[str, ...]]:
+    return connection.execute(
+        "from postgres_query('pg', $query)", {"query": query.as_string()}
+    ).fetchall()
