@@ -320,7 +320,7 @@ def test_any_decimal_that_fits_survives_as_text(numbers: list[Decimal]) -> None:
 )
 def test_any_time_with_a_zone_survives_as_text(moments: list[datetime]) -> None:
     whole = [m for m in moments if m.utcoffset() % timedelta(minutes=1) == timedelta(0)]  # type: ignore[operator]
-    # In UTC: Python holds a moment of an hour that comes twice for unequal to that of any other zone.
+    # In UTC: to Python a moment of an hour that comes twice equals none of another zone.
     moments = [m.astimezone(UTC) for m in whole]
     assert outcome([m.isoformat() for m in whole], pl.String, STAMP) == moments
 
