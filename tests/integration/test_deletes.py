@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from platform_assets.catalog import Deletes
-from platform_assets.ingest.writers import LoadConflictError
+from platform_assets.ingest.writers import LoadConflictError, merge
 from platform_assets.platform import Platform, open_platform
 from tests.integration.modes import ask, counts, day, deliver, do, load, seen
 
@@ -61,6 +61,31 @@ def test_the_newest_word_on_a_key_decides_whether_it_is_gone(of_modes: Platform)
         "deleted": 2,
     }
     assert members(of_modes) == [(1, "back"), (3, "old")]
+
+
+@pytest.mark.parametrize("tells", [False, True], ids=["before 18", "18"])
+def test_counts_are_the_same_on_every_server(
+    of_modes: Platform, monkeypatch: pytest.MonkeyPatch, tells: bool
+) -> None:
+    """A server before 18 cannot tell inserted rows from updated ones; the merge asks otherwise."""
+    with of_modes.postgres.connect() as connection:
+        version = connection.info.server_version
+    if tells and version < merge.TELLS_OLD_FROM_NEW:
+        pytest.skip(f"the server is {version}")
+    monkeypatch.setattr(merge, "TELLS_OLD_FROM_NEW", version if tells else version + 1)
+    deliver(of_modes, "members/1.csv", [member(i, "a", 1) for i in range(20)])
+    assert counts(load(of_modes, "members")) == {"inserted": 20}
+    rows = [member(i, "a" if i % 2 else "b", 2, i % 5 == 0 or None) for i in range(30)]
+    deliver(of_modes, "members/2.csv", [*rows, *rows[:3], member(7, "old", 0)])
+    assert counts(load(of_modes, "members")) == {
+        "inserted": 8,
+        "updated": 16,
+        "superseded": 4,
+        "marked": 6,
+        "deleted": 4,
+    }
+    deliver(of_modes, "members/3.csv", rows[1:5])
+    assert counts(load(of_modes, "members")) == {"unchanged": 4}
 
 
 def test_a_marked_row_without_a_key_is_rejected(of_modes: Platform) -> None:

@@ -4,15 +4,48 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
 
+import pandera.polars as pa
+import polars as pl
 import pytest
 
-from platform_assets.catalog import Lookup, ParquetFiles
+from platform_assets.catalog import (
+    CsvFiles,
+    Deletes,
+    Grain,
+    Lookup,
+    ParquetFiles,
+    Partitioning,
+    SourceTable,
+    Tiering,
+)
 from platform_assets.ingest.writers import LoadConflictError
 from platform_assets.platform import Platform, open_platform
 from platform_assets.quality.ddl import DriftError
-from tests.integration.modes import ask, counts, deliver, do, load, seen
+from tests.integration.modes import ask, counts, day, deliver, do, load, seen
+from tests.processes import move_key
+
+
+class News(pa.DataFrameModel):
+    """What a paper said."""
+
+    at: Annotated[pl.Datetime, "us", "UTC"]
+    paper: str
+
+
+NEWS = SourceTable(
+    name="news",
+    model=News,
+    source=CsvFiles(glob="news/*.csv"),
+    ignored=("gone",),
+    partitioning=Partitioning(
+        column="at", grain=Grain.MONTH, start=datetime(2024, 1, 1, tzinfo=UTC)
+    ),
+    tiering=Tiering(hot_for=timedelta(days=1)),
+    lookups=(Lookup(column="paper_id", natural=("paper",), table="papers"),),
+)
 
 
 def articles(*rows: tuple[str, str | None, str | None, str | None]) -> list[dict[str, Any]]:
@@ -173,3 +206,36 @@ def test_two_loads_that_need_the_same_parents_make_each_once(of_modes: Platform)
     for table in tables:
         query = f"select count(*) from {table.name} t join names n on n.id = p and n.name = url"  # noqa: S608
         assert ask(platform, query) == [(2000,)]
+
+
+def test_rows_with_a_surrogate_settle_like_others(of_modes: Platform) -> None:
+    platform = open_platform(of_modes.settings, (NEWS,))
+    rows = [{"at": day(d), "paper": f"p{d % 3}", "gone": None} for d in (1, 2, 3, 40)]
+    deliver(platform, "news/1.csv", rows)
+    assert counts(load(platform, "news")) == {"inserted": 4}
+    before = seen(platform, 'select "at", paper_id from news order by 1')
+    assert move_key(platform, "news", "2024-03").moved == 3
+    assert seen(platform, 'select "at", paper_id from news order by 1') == before
+
+
+def test_a_marked_row_finds_its_row_by_the_surrogate_and_makes_no_parent(
+    of_modes: Platform,
+) -> None:
+    table = replace(
+        NEWS,
+        tiering=None,
+        write_mode="merge",
+        changed_files=None,
+        key=("at", "paper_id"),
+        deletes=Deletes(marker="gone"),
+        ignored=(),
+    )
+    platform = open_platform(of_modes.settings, (table,))
+    deliver(platform, "news/1.csv", [{"at": day(1), "paper": p, "gone": None} for p in "abc"])
+    assert counts(load(platform, "news")) == {"inserted": 3}
+    marked = [{"at": day(1), "paper": p, "gone": "true"} for p in "bx"]
+    deliver(platform, "news/2.csv", [*marked, {"at": day(1), "paper": "c", "gone": None}])
+    assert counts(load(platform, "news")) == {"unchanged": 1, "marked": 2, "deleted": 1}
+    query = "select paper from papers left join news on id = paper_id where at is not null"
+    assert sorted(ask(platform, query)) == [("a",), ("c",)]
+    assert ask(platform, "select count(*) from papers") == [(3,)]

@@ -90,34 +90,33 @@ def test_a_row_that_others_refer_to_is_not_deleted_for_being_the_same(of_modes: 
 
 
 def test_a_reader_sees_all_old_rows_or_all_new_ones(of_modes: Platform) -> None:
+    """A session from before the load sees the old rows to its end; others never see a mixture."""
     deliver(of_modes, "prices/1.parquet", prices(*[("a", i) for i in range(3000)]))
     load(of_modes, "prices")
-    found: set[tuple[int, str]] = set()
-    stop = threading.Event()
+    query = 'select count(*)::int, min("the ""item"""), max("the ""item""") from prices'
+    found: list[tuple[int, str, str]] = []
+    reading, stop = threading.Event(), threading.Event()
 
     def read() -> None:
-        with of_modes.postgres.connect() as connection:
-            connection.execute("set transaction isolation level repeatable read")
-            query = 'select count(*)::int, min("the ""item""") from prices'
-            connection.execute("select 1 from lakebed.load")
-            first = connection.execute(query).fetchone()
-            while not stop.is_set():
-                assert connection.execute(query).fetchone() == first
-            assert connection.execute(query).fetchone() == first
-        while True:
-            with of_modes.postgres.connect() as connection:
-                row = connection.execute(query).fetchone()
-                assert row is not None
-                found.add((row[0], row[1]))
-                return
+        while not stop.is_set():
+            found.append(ask(of_modes, query)[0])
+            reading.set()
 
     reader = threading.Thread(target=read)
     reader.start()
-    deliver(of_modes, "prices/1.parquet", prices(*[("b", i) for i in range(2000)]))
-    load(of_modes, "prices")
+    with of_modes.postgres.connect() as old, of_modes.lake.session() as session:
+        old.execute("set transaction isolation level repeatable read")
+        assert old.execute(query.encode()).fetchall() == [(3000, "a", "a")]
+        assert session.sql("select count(*) from prices").fetchall() == [(3000,)]
+        assert reading.wait(60)
+        deliver(of_modes, "prices/1.parquet", prices(*[("b", i) for i in range(2000)]))
+        load(of_modes, "prices")
+        assert old.execute(query.encode()).fetchall() == [(3000, "a", "a")]
+        assert session.sql("select count(*) from prices").fetchall() == [(3000,)]
     stop.set()
     reader.join()
-    assert found == {(2000, "b")}
+    assert set(found) <= {(3000, "a", "a"), (2000, "b", "b")}
+    assert ask(of_modes, query) == [(2000, "b", "b")]
 
 
 @pytest.mark.parametrize("name", ["prices", "airports"])
