@@ -7,12 +7,13 @@ import dagster as dg
 
 from platform_assets.automation.alerts import post_alert
 from platform_assets.catalog import SourceTable
-from platform_assets.ingest.incremental import new_files_of
+from platform_assets.ingest.incremental import last_load_of, new_files_of
 from platform_assets.ingest.sources.reader import SourceItem
 from platform_assets.ingest.sources.readers import reader_of
 from platform_assets.keys import cold_key, hot_key, source_key
 from platform_assets.platform import Platform
 from platform_assets.tiering.pending import answer_requests, ranges, waiting
+from resources.postgres import Connection
 
 PATIENCE_AFTER_FAILURE = 600
 """Seconds for which a table whose last move failed is left alone."""
@@ -45,7 +46,7 @@ def new_files_sensor(platform: Platform, tables: list[SourceTable]) -> dg.Sensor
                 if new:
                     requests.append(
                         dg.RunRequest(
-                            run_key=f"{table.name}:{_digest(new)}",
+                            run_key=_run_key(connection, table, new),
                             asset_selection=[dg.AssetKey(hot_key(table.name))],
                             tags={"lakebed/new_files": str(len(new))},
                         )
@@ -55,6 +56,15 @@ def new_files_sensor(platform: Platform, tables: list[SourceTable]) -> dg.Sensor
         )
 
     return new_files
+
+
+def _run_key(connection: Connection, table: SourceTable, new: list[SourceItem]) -> str:
+    """Return a key that stands for what is to be loaded, and on top of which load.
+
+    A source that is loaded whole may come back to what it was, by a file that is taken away.
+    """
+    on_top_of = last_load_of(connection, table) if table.loads_whole else None
+    return ":".join(part for part in (table.name, _digest(new), on_top_of) if part)
 
 
 def due_sensor(platform: Platform, table: SourceTable) -> dg.SensorDefinition:

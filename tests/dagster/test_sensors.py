@@ -105,6 +105,28 @@ def test_a_new_file_is_asked_for_once_and_not_after_its_load(
     assert files.ask() == []
 
 
+def test_a_replaced_table_is_loaded_when_its_source_is_again_what_it_was(project: Project) -> None:
+    settings = project.platform.settings
+    readings, accounts = project.platform.table("readings"), project.platform.table("accounts")
+    whole = replace(
+        readings, write_mode="replace", tiering=None, partitioning=None, changed_files=None
+    )
+    project.defs = build_defs(settings, tables=(whole, accounts))
+    files = Ticks(project, "new_files")
+    project.deliver_readings("1.parquet")
+    assert keys_of(files.tick()) == ["hot/readings"]
+    project.run("hot/readings")
+    second = project.deliver_readings("2.parquet", first=300)
+    assert keys_of(files.tick()) == ["hot/readings"]
+    project.run("hot/readings")
+    second.unlink()
+    assert keys_of(files.tick()) == ["hot/readings"]
+    assert files.tick() == []
+    project.run("hot/readings")
+    assert files.ask() == []
+    assert project.execute("select count(*) from readings") == [(300,)]
+
+
 def test_a_new_file_is_observed_once(project: Project, files: Ticks) -> None:
     file = project.deliver_readings("1.parquet")
     (observed,) = files.result().asset_events
