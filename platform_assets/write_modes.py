@@ -102,6 +102,11 @@ def _of_lookup(table: SourceTable, lookup: Lookup, contract: list[str]) -> str |
             return f"{name!r} is no column of the model ({', '.join(contract)})"
     if len(lookup.natural_key) != len(lookup.natural):
         return "natural and natural_key are pairs; give both as many columns"
+    if lookup.column in table.key and table.write_mode == "merge" and table.tiering is not None:
+        return (
+            f"{lookup.column!r} is in the key, by which a merge looks for rows that have settled "
+            "before parents are looked up; take the natural columns into the key, with keep=True"
+        )
     if lookup.table == table.name:
         return "a table cannot look up itself; put the parents into a table of their own"
     for name in (lookup.table, lookup.key, *lookup.natural_key):

@@ -186,6 +186,16 @@ def by(**fields: Any) -> Partitioning:
         ({"lookups": (look(natural=()),)}, "lookups['note_id']", "name the columns"),
         ({"lookups": (look(natural=("x",)),)}, "lookups['note_id']", "'x' is no column"),
         ({"lookups": (look(natural_key=("a", "b")),)}, "lookups['note_id']", "pairs"),
+        (
+            {
+                "write_mode": "merge",
+                "key": ("at", "kept_id"),
+                "lookups": (look(column="kept_id", natural=("id",)),),
+                **SETTLING,
+            },
+            "lookups['kept_id']",
+            "keep=True",
+        ),
         ({"lookups": (look(table="events"),)}, "lookups['note_id']", "a table of their own"),
         ({"lookups": (look(table="n" * 64),)}, "lookups['note_id']", "63 bytes"),
         ({"lookups": (look(key="note"),)}, "lookups['note_id']", "cannot be in its natural_key"),
