@@ -30,10 +30,14 @@ from platform_assets.shape import PLAIN, sources_of
 
 @dataclass(frozen=True)
 class Checked:
-    """A batch after its check: good rows with the contract's columns and types, and the rejects."""
+    """A batch after its check: good rows with the contract's columns and types, and the rejects.
+
+    numbers: of the good rows, in the source.
+    """
 
     good: pl.DataFrame
     rejects: list[Reject]
+    numbers: pl.Series
 
 
 def columns_to_read(table: SourceTable, file: SourceItem, there: Sequence[str]) -> list[str]:
@@ -106,10 +110,11 @@ def check(table: SourceTable, file: SourceItem, batch: Batch) -> Checked:
         )
         for number, problem, text in batch.malformed
     ]
+    numbers = batch.numbers
     if problems:
         keep = pl.Series([True]).new_from_index(0, typed.height).scatter(list(problems), False)
-        typed = typed.filter(keep)
-    return Checked(typed, rejects)
+        typed, numbers = typed.filter(keep), numbers.filter(keep)
+    return Checked(typed, rejects, numbers)
 
 
 def rejects_at(

@@ -10,6 +10,9 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
+
+import psycopg
 
 from platform_assets.catalog import SourceTable, TableError
 from platform_assets.ingest.contract import columns_to_read
@@ -18,11 +21,13 @@ from platform_assets.ingest.incremental import Pending, Refused, last_cursor, pe
 from platform_assets.ingest.locks import alone
 from platform_assets.ingest.package import format_cursor
 from platform_assets.ingest.report import Commit, LoadReport, report_of
+from platform_assets.ingest.sift import VIOLATIONS, can_sift
 from platform_assets.ingest.sources.reader import Reader, SourceError
 from platform_assets.ingest.sources.readers import reader_of
 from platform_assets.ingest.statistics import analyze
 from platform_assets.ingest.stream import Stream
 from platform_assets.ingest.transaction import Step
+from platform_assets.ingest.writers import LoadConflictError
 from platform_assets.partitions import Window
 from platform_assets.quality.ddl import ensure_leaves, ensure_leaves_ahead, ensure_table
 from platform_assets.quality.evolved import effective
@@ -53,7 +58,8 @@ def load_table(
     reader = reader_of(table.sourced, settings)
 
     def load(items: list[Pending], connection: Connection, folder: str) -> Commit:
-        stream = Stream(
+        stream = partial(
+            Stream,
             settings.home / "dlt" / folder,
             settings.lake,
             postgres,
@@ -64,7 +70,7 @@ def load_table(
             on_rows=on_rows,
             on_step=on_step,
         )
-        return stream.run(connection, items)
+        return _run(stream, columns.table, connection, items)
 
     with postgres.connect(autocommit=True) as connection, alone(connection, table):
         columns = Columns(effective(connection, table))
@@ -121,7 +127,8 @@ def load_window(
         _, broken = _readable(connection, columns, reader, items, clock)
         if broken:
             return columns.told(report_of(table, [], broken[:1], time.monotonic() - started))
-        stream = Stream(
+        stream = partial(
+            Stream,
             settings.home / "dlt" / table.name / window.key,
             settings.lake,
             postgres,
@@ -134,12 +141,36 @@ def load_window(
             window=window,
         )
         try:
-            commit = stream.run(connection, items)
+            commit = _run(stream, columns.table, connection, items)
         except SourceError as error:
             refused = [Refused(error.path, error.problem)]
             return columns.told(report_of(table, [], refused, time.monotonic() - started))
         analyze(connection, table, [window], commit.counts.inserted)
         return columns.told(report_of(table, [commit], [], time.monotonic() - started))
+
+
+def _run(
+    stream: Callable[..., Stream], table: SourceTable, connection: Connection, items: list[Pending]
+) -> Commit:
+    """Load items; where PostgreSQL refuses a row, find all such rows and load the others."""
+    try:
+        return stream().run(connection, items)
+    except VIOLATIONS as error:
+        if not can_sift(table):
+            raise _refused(table, error) from error
+    try:
+        return stream(sifting=True).run(connection, items)
+    except VIOLATIONS as error:
+        raise _refused(table, error) from error
+
+
+def _refused(table: SourceTable, error: psycopg.Error) -> LoadConflictError:
+    said = error.diag.message_primary or str(error)
+    detail = f" ({error.diag.message_detail})" if error.diag.message_detail else ""
+    return LoadConflictError(
+        f"{table.name}: PostgreSQL refuses a row: {said}{detail}; nothing was loaded. Mend the row "
+        "in the source, or the constraint"
+    )
 
 
 Load = Callable[[list[Pending], Connection, str], Commit]

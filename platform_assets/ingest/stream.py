@@ -29,6 +29,7 @@ from platform_assets.ingest.incremental import Pending, Start
 from platform_assets.ingest.package import FileRead, Package
 from platform_assets.ingest.rejects import Reject
 from platform_assets.ingest.report import Commit
+from platform_assets.ingest.sift import sift
 from platform_assets.ingest.sources.reader import Batch, Reader, SourceError
 from platform_assets.ingest.transaction import LoadTransaction, Step
 from platform_assets.ingest.windows import InWindow
@@ -70,10 +71,12 @@ class Stream:
         on_rows: Callable[[int], None],
         on_step: Step,
         window: Window | None = None,
+        sifting: bool = False,
     ) -> None:
         """Extract into folder, which is this load's own. lake: where the cold files are.
 
         cursor: the greatest one before it.  window: the one that is replaced, of a load by window.
+        sifting: look for rows that PostgreSQL refuses, before any is loaded.
         """
         self.folder = folder
         self.lake = lake
@@ -82,6 +85,7 @@ class Stream:
         self.reader = reader
         self.on_rows = on_rows
         self.on_step = on_step
+        self.sifting = sifting
         self.package = Package(uuid.uuid4().hex, table, started_at, cursor, reader, window=window)
         self._started = time.monotonic()
         self._rows_read = 0
@@ -108,7 +112,7 @@ class Stream:
             for parquet in packages:
                 self._note("extracted")
                 self._waiting.append(parquet)
-                if not self._is_slow():
+                if not (self.sifting or self._is_slow()):
                     self._send()
             self._note("extracted")
             self._send()
@@ -163,7 +167,7 @@ class Stream:
                 read.rows_seen += whole.frame.height + len(whole.malformed)
                 good = self._checked(read, start.cut(whole, read)).good
                 if good.height:
-                    self._note_windows(good)
+                    self.package.windows |= self._windows_of(good)
                     yield to_arrow(self.table, self._sorted(good))
             self.reader.check_unchanged(item.file)
             start.check_the_past()
@@ -192,6 +196,11 @@ class Stream:
     def _checked(self, read: FileRead, batch: Batch) -> Checked:
         """Check a batch; count its rows and keep its rejects. Raises SourceError: all are bad."""
         checked = check(self.table, read.file, batch)
+        if self.sifting:
+            windows = self._windows_of(checked.good)
+            checked = sift(
+                self.postgres, self.table, read.file, batch, checked, windows, self.folder
+            )
         rows = batch.frame.height + len(batch.malformed)
         others = self.package.window is not None and read.rows_seen > read.rows_read + rows
         all_bad = rows and len(checked.rejects) == rows
@@ -205,7 +214,7 @@ class Stream:
             read.first_reject = read.first_reject or checked.rejects[0]
             read.rejected += len(checked.rejects)
             self._rejects += checked.rejects
-            if len(self._rejects) > REJECTS_HELD:
+            if len(self._rejects) > REJECTS_HELD and not self.sifting:
                 self._send()
         read.rows_read += rows
         self._rows_read += rows
@@ -225,9 +234,9 @@ class Stream:
             f"{first.row_number}: {first.reason}. Mend the file, or raise reject_share",
         )
 
-    def _note_windows(self, good: pl.DataFrame) -> None:
+    def _windows_of(self, good: pl.DataFrame) -> set[Window]:
         by = self.table.partitioning
         if by is None:
-            return
+            return set()
         moments = good[by.column].dt.truncate(_EVERY[by.grain]).unique()
-        self.package.windows |= {self.table.window(moment) for moment in moments}
+        return {self.table.window(moment) for moment in moments}

@@ -1,0 +1,80 @@
+"""Rows that only PostgreSQL can tell to be bad, found before they are loaded.
+
+A constraint that somebody added to a table (CHECK, a foreign key, an exclusion, a trigger) fails a
+whole COPY and names one row at best. So a load that failed by one is read again, and each batch is
+tried on the table in a transaction that is rolled back: the rows that fail become rejects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+import polars as pl
+import psycopg
+import pyarrow.parquet as pq
+
+from platform_assets.catalog import SourceTable
+from platform_assets.ingest.constraints import TooManyViolationsError, find_violations
+from platform_assets.ingest.contract import Checked, rejects_at, to_arrow
+from platform_assets.ingest.sources.reader import Batch, SourceError, SourceItem
+from platform_assets.ingest.writers import target_of
+from platform_assets.partitions import Window
+from platform_assets.quality.ddl import ensure_leaves
+from resources.postgres import Postgres
+
+VIOLATIONS = (psycopg.IntegrityError, psycopg.DataError, psycopg.errors.RaiseException)
+"""What PostgreSQL raises where it refuses a row."""
+
+
+def can_sift(table: SourceTable) -> bool:
+    """Whether rows go into the table as they are on the wire, so that they can be tried on it."""
+    wire = tuple(column.name for column in table.wire)
+    return wire == table.column_names and table.write_mode != "history"
+
+
+def sift(
+    postgres: Postgres,
+    table: SourceTable,
+    file: SourceItem,
+    batch: Batch,
+    checked: Checked,
+    windows: Collection[Window],
+    folder: Path,
+) -> Checked:
+    """Return a checked batch without the rows that PostgreSQL refuses, which become rejects.
+
+    windows: those of the rows.  folder: where a file may be written. The load's own transaction
+    must not have begun: rows that it holds would be waited for. Raises SourceError where too many
+    rows are refused.
+    """
+    if checked.good.height == 0:
+        return checked
+    folder.mkdir(parents=True, exist_ok=True)
+    parquet = folder / "sifted.parquet"
+    pq.write_table(to_arrow(table, checked.good), parquet)
+    key = () if table.write_mode == "append" else table.key
+    with postgres.connect(autocommit=True) as connection:
+        ensure_leaves(connection, table, windows)
+        try:
+            with connection.transaction():
+                found = find_violations(connection, target_of(table), table.wire, parquet, key=key)
+        except psycopg.errors.UniqueViolation:
+            return checked  # a key that is there is a conflict of the load, not of a row
+        except TooManyViolationsError as error:
+            raise SourceError(file.path, f"{error}. Mend the file, or the constraint") from error
+        finally:
+            parquet.unlink()
+    if not found:
+        return checked
+    places = [violation.row for violation in found]
+    bad = {
+        number: (violation.column, violation.reason)
+        for number, violation in zip(checked.numbers[places], found, strict=True)
+    }
+    keep = pl.Series([True]).new_from_index(0, checked.good.height).scatter(places, False)
+    return Checked(
+        checked.good.filter(keep),
+        [*checked.rejects, *rejects_at(file, batch, bad)],
+        checked.numbers.filter(keep),
+    )
