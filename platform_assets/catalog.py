@@ -9,9 +9,10 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
-from typing import Literal, get_args
+from math import ceil
+from typing import Any, Literal, get_args
 
 from pandera.polars import DataFrameModel
 
@@ -33,13 +34,20 @@ from platform_assets.policies import Lookup as Lookup
 from platform_assets.policies import Partitioning as Partitioning
 from platform_assets.policies import Tiering as Tiering
 from platform_assets.quality.schema import Column, SchemaError, columns_of
+from platform_assets.queried_sources import DltResource as DltResource
+from platform_assets.queried_sources import DuckdbTable as DuckdbTable
+from platform_assets.queried_sources import RestApi as RestApi
+from platform_assets.queried_sources import Secret as Secret
+from platform_assets.queried_sources import SqliteTable as SqliteTable
+from platform_assets.queried_sources import SqlTable as SqlTable
 from platform_assets.shape import From as From
 from platform_assets.shape import shape_problem, source_columns
 from platform_assets.sources import CsvFiles as CsvFiles
 from platform_assets.sources import ParquetFiles as ParquetFiles
-from platform_assets.sources import Source
+from platform_assets.sources import RejectedRows, Source
 
 MAX_IDENTIFIER_BYTES = 63
+DAY = timedelta(days=1)
 SYSTEM_COLUMNS = frozenset({"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"})
 
 
@@ -61,7 +69,8 @@ class SourceTable:
     """One table: its contract, its source, its policies.
 
     name: of the table in Postgres, in the lake and in SQL.  model: the contract, and the single
-    source of types.  cursor: the column that grows with time.  key: the columns that tell one row
+    source of types.  cursor: the column that grows with time.  lag: how far before the cursor a
+    database or an API is read again, for rows that come late.  key: the columns that tell one row
     from another; needed for merge and history.  write_mode: append adds rows, merge lets the newest
     row of a key win, replace makes the table what the source holds whenever that changed, history
     keeps every version of a row with the time for which it held.  load_by: cursor takes what is new
@@ -84,6 +93,7 @@ class SourceTable:
     model: type[DataFrameModel]
     source: Source | None = None
     cursor: str | None = None
+    lag: timedelta | int | float | None = None
     key: tuple[str, ...] = ()
     write_mode: WriteMode = "append"
     load_by: LoadBy = "cursor"
@@ -116,19 +126,13 @@ class SourceTable:
             self._refuse("model", str(error))
         object.__setattr__(self, "columns", columns)
         if self.changed_files is None:
-            default = (
-                "reload"
-                if self.write_mode != "append"
-                else "grown"
-                if self.source is not None and self.source.resumes == "bytes"
-                else "refuse"
-            )
-            object.__setattr__(self, "changed_files", default)
+            object.__setattr__(self, "changed_files", self._default_for_changed_files())
         object.__setattr__(self, "shape", dict(self.shape))
         self._check_columns()
         self._check_shape()
         self._check_source()
         self._check_writing()
+        self._check_lag()
         self._check_time()
 
     @property
@@ -245,6 +249,39 @@ class SourceTable:
         """Return the window that holds the moment."""
         return window_of(self.partitioned.grain, moment)
 
+    def floor_of(self, cursor: Any) -> Any:
+        """Return the cursor from which on a queried source is asked: the given one less the lag.
+
+        Where there is nothing so early, it is the given one.
+        """
+        if not self.lag:
+            return cursor
+        try:
+            if isinstance(self.lag, timedelta):
+                whole_days = isinstance(cursor, date) and not isinstance(cursor, datetime)
+                return cursor - (ceil(self.lag / DAY) * DAY if whole_days else self.lag)
+            if isinstance(cursor, int):
+                return cursor - ceil(self.lag)
+            return cursor - type(cursor)(str(self.lag))
+        except OverflowError:
+            return cursor
+
+    def _default_for_changed_files(self) -> ChangedFiles:
+        resumes = self.source.resumes if self.source is not None else None
+        if self.loads_whole or self.write_mode == "history":
+            return "reload"
+        if resumes == "query" and self.cursor is not None:
+            return "grown"
+        if self.write_mode != "append":
+            return "reload"
+        if resumes == "query":
+            self._refuse(
+                "cursor",
+                "an append from a source that changes takes what lies beyond a cursor: declare "
+                "one, use merge with a key, or say changed_files='refuse' to load it once",
+            )
+        return "grown" if resumes == "bytes" else "refuse"
+
     def _refuse(self, what: str, why: str) -> None:
         raise TableError(f"table {self.name!r}: {what}: {why}")
 
@@ -290,6 +327,26 @@ class SourceTable:
         problem = self.source.problem() if self.source is not None else None
         if problem is not None:
             self._refuse("source", problem)
+        if self.new_columns == "evolve" and isinstance(self.source, RestApi | DltResource):
+            self._refuse(
+                "new_columns", "only the rows of an API tell its columns; use freeze or discard"
+            )
+
+    def _check_lag(self) -> None:
+        if self.lag is None or isinstance(self.source, RejectedRows):
+            return
+        if self.cursor is None or self.source is None or self.source.resumes != "query":
+            self._refuse("lag", "it is for a database or an API that is read by a cursor")
+            return
+        column = self.column(self.cursor)
+        by_time = column.polars.is_temporal() and column.postgres != "time without time zone"
+        if not by_time and not column.polars.is_numeric():
+            self._refuse("lag", f"{self.cursor!r} is {column.postgres}; use a time or a number")
+        if isinstance(self.lag, timedelta) != by_time:
+            what = "a timedelta" if by_time else "a number"
+            self._refuse("lag", f"{self.cursor!r} is {column.postgres}: lag must be {what}")
+        if (self.lag / DAY if isinstance(self.lag, timedelta) else self.lag) < 0:
+            self._refuse("lag", "it is negative")
 
     def _one_of(self, what: str, value: object, known: object) -> None:
         if value not in get_args(known):

@@ -17,6 +17,7 @@ from platform_assets.commands.change import apply, plan
 from platform_assets.commands.errors import STOPPED, exit_code, words
 from platform_assets.commands.rejects import rejects
 from platform_assets.commands.run import build, demo, load, move, up
+from platform_assets.commands.scaffold import scaffold
 from platform_assets.commands.show import sql, status
 
 HELP = """Load tables into PostgreSQL, let old partitions settle as Parquet, query both as one.
@@ -54,7 +55,7 @@ def group() -> None:
     """Hold the commands together."""
 
 
-for command in (demo, up, load, move, build, sql, status, rejects, plan, apply):
+for command in (demo, up, load, move, build, sql, status, rejects, plan, apply, scaffold):
     group.add_command(command)
 
 

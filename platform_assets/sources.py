@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from platform_assets.queried_sources import QueriedSource
+
 Resumes = Literal["bytes", "cursor", "query"]
 
 
@@ -88,7 +90,7 @@ class RejectedRows:
         return f"the quarantine of `{self.table}`"
 
 
-Source = ParquetFiles | CsvFiles | RejectedRows
+Source = ParquetFiles | CsvFiles | RejectedRows | QueriedSource
 
 
 def _problem_of(glob: str) -> str | None:

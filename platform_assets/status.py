@@ -14,6 +14,7 @@ from rich.text import Text
 
 from platform_assets.catalog import SourceTable
 from platform_assets.ingest.incremental import pending_files
+from platform_assets.ingest.sources.reader import SourceError
 from platform_assets.ingest.sources.readers import reader_of
 from platform_assets.platform import Platform
 from platform_assets.quality.ddl import relation_exists
@@ -182,7 +183,11 @@ def _waiting_files(
 ) -> tuple[str, ...]:
     if table.source is None or table.load_by == "window":
         return ()
-    pending, refused = pending_files(connection, table, reader_of(table.source, settings).find())
+    try:
+        found = reader_of(table, settings).glance()
+    except SourceError as error:
+        return (str(error),)  # what cannot be asked waits, too
+    pending, refused = pending_files(connection, table, found)
     return tuple(sorted([*(p.file.path for p in pending), *(r.path for r in refused)]))
 
 

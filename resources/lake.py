@@ -246,7 +246,7 @@ class Lake:
         try:
             connection.execute(
                 sql.SQL("load {}")
-                .format(sql.Literal(str(_extension("postgres_scanner"))))
+                .format(sql.Literal(str(extension_file("postgres_scanner"))))
                 .as_string()
             )
             connection.execute("set TimeZone = 'UTC'")
@@ -448,7 +448,7 @@ def _moment(moment: datetime) -> sql.Composable:
     return sql.SQL("{}::timestamptz").format(sql.Literal(moment.isoformat()))
 
 
-def _extension(name: str) -> Path:
+def extension_file(name: str) -> Path:
     """Return the path of a DuckDB extension that came as a wheel; loaded from where it lies."""
     spec = find_spec(f"duckdb_extension_{name}")
     if spec is None or not spec.submodule_search_locations:

@@ -107,6 +107,28 @@ def read_settings(environ: Mapping[str, str] | None = None, folder: Path | None 
     )
 
 
+def read_secret(
+    home: Path,
+    name: str,
+    environ: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> str:
+    """Return what the environment, `.env` of the folder or the home's settings.env say of a name.
+
+    For secrets that a table file names. Raises SettingsError where nothing is said.
+    """
+    environ = os.environ if environ is None else environ
+    folder = Path.cwd() if folder is None else folder
+    files = (folder / ".env", home / "settings.env")
+    given = environ.get(name) or next(filter(None, (dotenv_values(f).get(name) for f in files)), "")
+    if not given:
+        raise SettingsError(
+            f"{name} is not set, which a table file names; set it in the environment, or in "
+            f"{files[0]}"
+        )
+    return given
+
+
 def remember(home: Path, name: str, value: str) -> None:
     """Write one setting into the home's settings.env, keeping the others.
 

@@ -2,13 +2,14 @@
 
 import hashlib
 import json
+from datetime import datetime
 
 import dagster as dg
 
 from platform_assets.automation.alerts import post_alert
 from platform_assets.catalog import SourceTable
 from platform_assets.ingest.incremental import last_load_of, new_files_of
-from platform_assets.ingest.sources.reader import SourceItem
+from platform_assets.ingest.sources.reader import SourceError, SourceItem
 from platform_assets.ingest.sources.readers import reader_of
 from platform_assets.keys import cold_key, hot_key, source_key
 from platform_assets.platform import Platform
@@ -38,7 +39,11 @@ def new_files_sensor(platform: Platform, tables: list[SourceTable]) -> dg.Sensor
         requests, observations = [], []
         with platform.postgres.connect(autocommit=True) as connection:
             for table in tables:
-                files = reader_of(table.sourced, platform.settings).find()
+                try:
+                    files = reader_of(table, platform.settings).glance()
+                except SourceError as error:
+                    requests.append(_run_that_says(table, str(error), platform.clock.now()))
+                    continue
                 if files and seen.get(table.name) != _digest(files):
                     seen[table.name] = _digest(files)
                     observations.append(_observation(table, files))
@@ -130,6 +135,15 @@ def failure_sensor(platform: Platform) -> dg.SensorDefinition:
 def _digest(files: list[SourceItem]) -> str:
     text = "\n".join(f"{file.path}\t{file.version}" for file in files)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _run_that_says(table: SourceTable, problem: str, now: datetime) -> dg.RunRequest:
+    """Return a run that fails on what the sensor stumbled over, so that it is seen: one an hour."""
+    said = hashlib.sha256(f"{problem} {now:%Y-%m-%d %H}".encode()).hexdigest()[:16]
+    return dg.RunRequest(
+        run_key=f"{table.name}:unreachable:{said}",
+        asset_selection=[dg.AssetKey(hot_key(table.name))],
+    )
 
 
 def _observation(table: SourceTable, files: list[SourceItem]) -> dg.AssetObservation:

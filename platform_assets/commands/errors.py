@@ -33,6 +33,7 @@ EXIT_CODES = {
     "builtins.PermissionError": FAILED,
     "platform_assets.catalog.TableError": WRONG_USAGE,
     "platform_assets.models.model.ModelError": WRONG_USAGE,
+    "platform_assets.scaffold.ScaffoldError": WRONG_USAGE,
     "resources.settings.SettingsError": WRONG_USAGE,
     "resources.postgres.PostgresUnavailableError": UNREACHABLE,
 }

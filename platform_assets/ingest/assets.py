@@ -33,14 +33,16 @@ def source_spec(platform: Platform, table: SourceTable) -> dg.AssetSpec:
         source_key(table.name),
         description=f"{table.sourced.title}, as the source delivers them.".capitalize(),
         group_name="source",
-        kinds={table.sourced.kind, "file"},
+        kinds={table.sourced.kind}
+        if table.sourced.resumes == "query"
+        else {table.sourced.kind, "file"},
         owners=_owners(table),
         metadata=_where(platform, table.sourced),
     )
 
 
 def _where(platform: Platform, source: Source) -> dict[str, Any]:
-    if isinstance(source, RejectedRows):
+    if isinstance(source, RejectedRows) or source.resumes == "query":
         return {}
     return {"glob": str(platform.settings.data / source.glob)}
 

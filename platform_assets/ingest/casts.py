@@ -160,6 +160,10 @@ def _between(result: Cast, series: pl.Series, target: pl.DataType) -> None:
     if isinstance(series.dtype, pl.List | pl.Array | pl.Struct):
         raise pl.exceptions.InvalidOperationError("nested columns have no cast")
     dtype = series.dtype
+    if dtype.is_numeric() and target.is_temporal():
+        raise pl.exceptions.InvalidOperationError(
+            "a number does not say what it counts; where the source has dates=..., say it there"
+        )
     if isinstance(target, pl.Datetime) and isinstance(dtype, pl.Datetime):
         if target.time_zone and not dtype.time_zone:
             series = series.dt.replace_time_zone(target.time_zone)

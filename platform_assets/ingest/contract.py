@@ -40,11 +40,14 @@ class Checked:
     numbers: pl.Series
 
 
-def columns_to_read(table: SourceTable, file: SourceItem, there: Sequence[str]) -> list[str]:
+def columns_to_read(table: SourceTable, file: SourceItem, there: Sequence[str] | None) -> list[str]:
     """Return which of a file's columns are read. Raises SourceError on a broken contract.
 
-    A column that may be missing, and is, is not among them; `check` takes null for it.
+    A column that may be missing, and is, is not among them; `check` takes null for it.  there: the
+    columns of the file, None where only its rows can say.
     """
+    if there is None:
+        return list(table.source_columns)
     optional = {
         table.shape.get(column.name, PLAIN).column or column.name
         for column in table.contract
@@ -60,6 +63,11 @@ def columns_to_read(table: SourceTable, file: SourceItem, there: Sequence[str]) 
             file.path,
             f"column {missing[0]!r} is missing (the file has: {', '.join(there)}); {way_out}",
         )
+    _refuse_unknown(table, file, there)
+    return wanted
+
+
+def _refuse_unknown(table: SourceTable, file: SourceItem, there: Sequence[str]) -> None:
     unknown = unknown_columns(table, there)
     if unknown and table.new_columns == "freeze":
         raise SourceError(
@@ -67,7 +75,6 @@ def columns_to_read(table: SourceTable, file: SourceItem, there: Sequence[str]) 
             f"column {unknown[0]!r} is not in the contract of {table.name}; add it to the model, "
             f"to ignored=(...), or set new_columns='evolve' or 'discard'",
         )
-    return wanted
 
 
 def unknown_columns(table: SourceTable, there: Sequence[str]) -> list[str]:
@@ -87,6 +94,7 @@ def check(table: SourceTable, file: SourceItem, batch: Batch) -> Checked:
 
     Raises SourceError for a column that is no column at all, and for an expression that fails.
     """
+    _refuse_unknown(table, file, batch.others)
     raw = batch.frame
     problems: dict[int, list[tuple[str | None, str]]] = {}
     done = shaped(table, file, raw)

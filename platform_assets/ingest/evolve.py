@@ -58,6 +58,8 @@ class Columns:
         The connection must be in autocommit mode.
         """
         there = reader.columns(item)
+        if there is None:
+            return self.table  # what its rows bring is judged batch by batch
         if self.table.new_columns == "evolve" and (
             self.table.evolved or unknown_columns(self.table, there)
         ):

@@ -14,11 +14,18 @@ from typing import Any
 import polars as pl
 
 from platform_assets.catalog import SourceTable
+from platform_assets.ingest.boundary import Boundary
 from platform_assets.ingest.package import FileRead, parse_cursor
 from platform_assets.ingest.quarantine import encode
 from platform_assets.ingest.shaping import shaped
 from platform_assets.ingest.sources.delimited import COMPRESSED
-from platform_assets.ingest.sources.reader import Batch, Reader, SourceError, SourceItem
+from platform_assets.ingest.sources.reader import (
+    MOMENT,
+    Batch,
+    Reader,
+    SourceError,
+    SourceItem,
+)
 from platform_assets.shape import PLAIN
 from resources.postgres import Connection
 
@@ -36,14 +43,16 @@ class Loaded:
     """What the ledger says of a file that has changed since.
 
     rows: how many were read of it.  cursor, ties: its greatest cursor, and how many rows had it.
-    bytes, sha256: of the file as it was.  rejected: the rows in quarantine, by their number.
+    sha256, size: of the file as it was.  boundary: the rows that a query would answer with again.
+    rejected: the rows in quarantine, by their number.
     """
 
     rows: int
     cursor: str | None
     ties: int
-    bytes: int
     sha256: str | None
+    boundary: bytes | None
+    size: int
     rejected: Mapping[int, Any] = field(default_factory=dict, repr=False)
 
 
@@ -84,7 +93,8 @@ def pending_files(
     rows = connection.execute(
         "select distinct on (f.path) f.path, array_agg(f.version) over same_path,"
         " (sum(f.rows_read) over same_path)::bigint, f.cursor_max, f.cursor_ties,"
-        " split_part(f.version, '-', 1)::bigint, f.sha256"
+        " f.sha256, f.boundary,"
+        " coalesce(substring(f.version from '^([0-9]{1,18})-[0-9]+$'), '0')::bigint"
         " from lakebed.loaded_file f join lakebed.load l using (load_id)"
         " where f.table_name = %s window same_path as (partition by f.path)"
         " order by f.path, l.committed_at desc",
@@ -98,7 +108,7 @@ def pending_files(
             refused.append(_no_text(file))
             continue
         versions, before = known.get(file.name, ([], None))
-        if file.version in versions:
+        if is_loaded(file.version, versions):
             continue
         if before is None or table.changed_files == "reload":
             pending.append(Pending(file))
@@ -109,8 +119,13 @@ def pending_files(
             refused.append(
                 Refused(
                     file.path,
-                    "it was loaded before and has changed since; deliver new rows in a new file, "
-                    "or set changed_files in the table file",
+                    "it was loaded before and has changed since; "
+                    + (
+                        "declare a cursor that new rows grow beyond, or use merge with a key"
+                        if table.sourced.resumes == "query"
+                        else "deliver new rows in a new file, or set changed_files in the table "
+                        "file"
+                    ),
                 )
             )
     return pending, refused
@@ -146,7 +161,11 @@ def _all_or_nothing(
     ).fetchall()
     pending = [Pending(file) for file in files if _is_text(file.path)]
     refused = [_no_text(file) for file in files if not _is_text(file.path)]
-    if not refused and {(file.name, file.version) for file in files} == set(rows):
+    known: dict[str, str] = dict(rows)
+    same = {file.name for file in files} == known.keys() and all(
+        is_loaded(file.version, [known[file.name]]) for file in files
+    )
+    if same and not refused:
         return [], []
     return pending, refused
 
@@ -184,11 +203,12 @@ def below(table: SourceTable, column: str, value: Any) -> tuple[str, Any] | None
 
 
 class Start:
-    """Where reading begins: at the first row, or beyond what is loaded of a file that has grown.
+    """Where reading begins: at the first row, or beyond what is loaded of an item that has changed.
 
     A CSV file must begin with the very bytes that were loaded; its rows go on after theirs. A
     Parquet file is written anew when it grows: its rows go on beyond the cursor, and there must be
-    as many before that as were loaded.
+    as many before that as were loaded. A source that is queried is asked for rows from the cursor
+    on, less the lag: a merge takes them all, an append those it does not know (boundary.py).
     """
 
     def __init__(self, table: SourceTable, reader: Reader, item: Pending) -> None:
@@ -198,9 +218,15 @@ class Start:
         self.before = item.before
         self.by_cursor = table.sourced.resumes != "bytes" and item.before is not None
         self.value = parse_cursor(table, item.before.cursor) if item.before else None
+        self.queried = table.sourced.resumes == "query"
+        self.floor = None if self.value is None else table.floor_of(self.value)
         self.ties_left = item.before.ties if item.before else 0
         self.passed_over = 0
         self.unreadable = 0
+        self.boundary: Boundary | None = None
+        if self.queried and table.write_mode == "append" and table.cursor is not None:
+            packed = item.before.boundary if item.before else None
+            self.boundary = Boundary(table, item.file, packed, self.value)
         if item.before is not None and not self.by_cursor:
             _check_beginning(reader, item.file, item.before)
 
@@ -209,7 +235,7 @@ class Start:
         """The column and the value below which row groups need not be read."""
         if not self.beyond_cursor or self.table.cursor is None:
             return None
-        return below(self.table, self.table.cursor, self.value)
+        return below(self.table, self.table.cursor, self.floor)
 
     @property
     def beyond_cursor(self) -> bool:
@@ -230,7 +256,9 @@ class Start:
         if column is None or batch.frame.height == 0:
             return batch
         cursors = shaped(self.table, self.item.file, batch.frame, column)[column].series
-        if self.beyond_cursor:
+        if self.queried:
+            batch, cursors = self._not_loaded(batch, cursors)
+        elif self.beyond_cursor:
             batch, cursors = self._beyond_cursor(batch, cursors)
         if self.moves_cursor:
             note_cursor(read, cursors)
@@ -245,8 +273,17 @@ class Start:
         keep &= ~skip & ~again
         self.passed_over += int((~keep).sum())
         self.unreadable += cursors.null_count() - int(again.sum())
-        rest = Batch(batch.frame.filter(keep), batch.numbers.filter(keep), batch.malformed)
-        return rest, cursors.filter(keep)
+        return _those(batch, cursors, keep)
+
+    def _not_loaded(self, batch: Batch, cursors: pl.Series) -> tuple[Batch, pl.Series]:
+        """Leave out rows before the floor, and of an append those that are loaded already."""
+        keep = pl.Series([True]).new_from_index(0, len(cursors))
+        if self.floor is not None:
+            keep = (cursors >= self.floor).fill_null(True)
+        if self.boundary is not None:
+            batch, cursors = _those(batch, cursors, keep)
+            keep = self.boundary.is_new(batch.frame, cursors)
+        return _those(batch, cursors, keep)
 
     def _in_quarantine(self, batch: Batch, unreadable: pl.Series) -> pl.Series:
         """Tell which rows without a readable cursor stand in quarantine, as they are."""
@@ -275,12 +312,26 @@ class Start:
             )
 
 
+def is_loaded(version: str, loaded: list[str]) -> bool:
+    """Whether the ledger has a version, or a later one of those that are moments."""
+    if version.startswith(MOMENT):
+        return any(known >= version for known in loaded if known.startswith(MOMENT))
+    return version in loaded
+
+
+def _those(batch: Batch, cursors: pl.Series, keep: pl.Series) -> tuple[Batch, pl.Series]:
+    if keep.all():
+        return batch, cursors
+    rest = replace(batch, frame=batch.frame.filter(keep), numbers=batch.numbers.filter(keep))
+    return rest, cursors.filter(keep)
+
+
 def _check_beginning(reader: Reader, item: SourceItem, before: Loaded) -> None:
-    if item.bytes < before.bytes or reader.digest(item, before.bytes) != before.sha256:
+    if item.bytes < before.size or reader.digest(item, before.size) != before.sha256:
         raise _not_only_added_to(item, "it does not begin as it did when it was loaded")
-    if before.bytes == 0 or Path(item.path).suffix in COMPRESSED:
+    if before.size == 0 or Path(item.path).suffix in COMPRESSED:
         return
-    around = reader.read_at(item, before.bytes - 1, 2)
+    around = reader.read_at(item, before.size - 1, 2)
     if around[:1] not in b"\r\n" and around[1:2] not in b"\r\n":
         raise _not_only_added_to(
             item, f"row {before.rows} was loaded when its line was not yet finished"

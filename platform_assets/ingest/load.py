@@ -55,7 +55,7 @@ def load_table(
     if table.load_by == "window":
         raise TableError(f"table {table.name} is loaded by window; say which ones to load")
     started = time.monotonic()
-    reader = reader_of(table.sourced, settings)
+    reader = reader_of(table, settings)
 
     def load(items: list[Pending], connection: Connection, folder: str) -> Commit:
         stream = partial(
@@ -113,7 +113,7 @@ def load_window(
     LoadConflictError, TableError, PostgresUnavailableError, SourceError where there is no item.
     """
     started = time.monotonic()
-    reader = reader_of(table.sourced, settings)
+    reader = reader_of(table, settings)
     with postgres.connect(autocommit=True) as connection, alone(connection, table, window):
         columns = Columns(effective(connection, table))
         ensure_table(connection, columns.table)

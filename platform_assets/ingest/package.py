@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from platform_assets.catalog import SourceTable
+from platform_assets.ingest.boundary import Boundary
 from platform_assets.ingest.rejects import Reject
 from platform_assets.ingest.sources.reader import Reader, SourceItem
 from platform_assets.partitions import Window
@@ -19,8 +20,8 @@ class FileRead:
     """What was read of one item. cursor_ties: how many of its rows have cursor_max.
 
     sha256: of the whole file, kept where the file may grow.  rows_seen: with those that a load by
-    window passed over.  first_reject: the first row of it that
-    broke the contract.
+    window passed over.  first_reject: the first row of it that broke the contract.  boundary: the
+    rows that the next load must know again.
     """
 
     file: SourceItem
@@ -31,6 +32,7 @@ class FileRead:
     rows_seen: int = 0
     rejected: int = 0
     first_reject: Reject | None = None
+    boundary: Boundary | None = None
 
 
 @dataclass

@@ -189,6 +189,7 @@ class Stream:
         return FileRead(
             item.file,
             cursor_max=start.value,
+            boundary=start.boundary,
             cursor_ties=item.before.ties if item.before else 0,
             sha256=self.reader.digest(item.file, item.file.bytes) if by_bytes else None,
         )

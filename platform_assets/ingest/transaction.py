@@ -103,12 +103,12 @@ class LoadTransaction:
 
 _ENTER = (
     "insert into lakebed.loaded_file (table_name, path, version, load_id, rows_read, cursor_max,"
-    " cursor_ties, sha256) values (%s, %s, %s, %s, %s, %s, %s, %s)"
+    " cursor_ties, sha256, boundary) values (%s, %s, %s, %s, %s, %s, %s, %s, %s)"
 )
 _ENTER_AGAIN = (
     f"{_ENTER} on conflict (table_name, path, version) do update set load_id = excluded.load_id,"
     " rows_read = excluded.rows_read, cursor_max = excluded.cursor_max,"
-    " cursor_ties = excluded.cursor_ties, sha256 = excluded.sha256"
+    " cursor_ties = excluded.cursor_ties, sha256 = excluded.sha256, boundary = excluded.boundary"
 )
 """Of a source that is loaded whole, a version belongs to the last load that read it."""
 
@@ -127,6 +127,7 @@ def _enter_files(connection: Connection, package: Package) -> None:
                     format_cursor(read.cursor_max),
                     read.cursor_ties,
                     read.sha256,
+                    read.boundary.pack() if read.boundary else None,
                 )
                 for read in package.files
             ],

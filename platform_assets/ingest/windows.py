@@ -31,6 +31,7 @@ class InWindow:
     """
 
     value: Any = None
+    boundary: None = None
 
     def __init__(self, table: SourceTable, window: Window) -> None:
         self._table = table

@@ -31,13 +31,13 @@ class FileReader(Reader):
             if path.is_file():
                 inside = path.is_relative_to(self._data)
                 label = path.relative_to(self._data).as_posix() if inside else str(path)
-                found.append(SourceItem(str(path), _version(stat), stat.st_size, label))
+                found.append(SourceItem(str(path), version_of(stat), stat.st_size, label))
         return found
 
     def check_unchanged(self, item: SourceItem) -> None:
         """Make sure that a file is still at the version that was found. Raises SourceError."""
         try:
-            version = _version(Path(item.path).stat())
+            version = version_of(Path(item.path).stat())
         except FileNotFoundError:
             version = "gone"
         if version != item.version:
@@ -61,5 +61,6 @@ class FileReader(Reader):
             return stream.read(count)
 
 
-def _version(stat: os.stat_result) -> str:
+def version_of(stat: os.stat_result) -> str:
+    """Return what tells a file from an earlier one of its name: size and modification time."""
     return f"{stat.st_size}-{stat.st_mtime_ns}"

@@ -20,6 +20,8 @@ from platform_assets.ingest.sources.native import for_polars
 from resources.postgres import Connection
 
 BATCH_ROWS = 131_072
+MOMENT = "at "
+"""How the version of an item begins that is new whenever it is read: the moment of reading."""
 
 
 class SourceError(RuntimeError):
@@ -52,13 +54,15 @@ class Batch:
     """Some rows of an item. numbers: of each row, from 1, without a CSV's header.
 
     malformed: lines that are no rows at all, as (row number, what is wrong, text).  left_out: how
-    many rows before these were not read, being older than asked for.
+    many rows before these were not read, being older than asked for.  others: columns that are in
+    these rows and were not asked for, where an item cannot say beforehand what columns it has.
     """
 
     frame: pl.DataFrame
     numbers: pl.Series
     malformed: tuple[tuple[int, str, str], ...] = ()
     left_out: int = 0
+    others: tuple[str, ...] = ()
 
 
 class Reader(ABC):
@@ -73,9 +77,19 @@ class Reader(ABC):
     def find(self) -> list[SourceItem]:
         """Return the items that there are, by name, each at its version."""
 
+    def glance(self) -> list[SourceItem]:
+        """Return the items as a sensor sees them, which asks every few seconds.
+
+        An item that cannot cheaply say whether it has changed is seen at one version for a while.
+        """
+        return self.find()
+
     @abstractmethod
-    def columns(self, item: SourceItem) -> list[str]:
-        """Return the names of an item's columns without reading its rows. Raises SourceError."""
+    def columns(self, item: SourceItem) -> list[str] | None:
+        """Return the names of an item's columns without reading its rows. Raises SourceError.
+
+        None where only the rows can say; a batch then names those that were not asked for.
+        """
 
     def types(self, item: SourceItem) -> dict[str, pl.DataType | None]:
         """Return the type of each of an item's columns; None: it is text that may be anything.
@@ -83,7 +97,7 @@ class Reader(ABC):
         Told by the item's first rows, unless a reader knows better; pl.Null where there are no
         values. Raises SourceError.
         """
-        names = self.columns(item)
+        names = self.columns(item) or []
         for batch in self.batches(item, columns=names):
             if batch.frame.height:
                 return dict(batch.frame.schema)

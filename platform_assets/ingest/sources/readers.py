@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from typing import assert_never
+
+from platform_assets.catalog import SourceTable
 from platform_assets.ingest.sources.delimited import CsvReader
+from platform_assets.ingest.sources.duckdb_file import DuckdbReader
 from platform_assets.ingest.sources.parquet import ParquetReader
 from platform_assets.ingest.sources.quarantined import QuarantineReader
-from platform_assets.ingest.sources.reader import Reader
-from platform_assets.sources import CsvFiles, ParquetFiles, RejectedRows, Source
+from platform_assets.ingest.sources.reader import Reader, SourceError
+from platform_assets.ingest.sources.resource import DltReader, RestReader
+from platform_assets.ingest.sources.sqlite import SqliteReader
+from platform_assets.queried_sources import (
+    DltResource,
+    DuckdbTable,
+    RestApi,
+    SqliteTable,
+    SqlTable,
+)
+from platform_assets.sources import CsvFiles, ParquetFiles, RejectedRows
 from resources.postgres import Postgres
-from resources.settings import Settings
+from resources.settings import Settings, SettingsError, read_secret
 
 
-def reader_of(source: Source, settings: Settings) -> Reader:
-    """Return what reads a source; opens nothing."""
+def reader_of(table: SourceTable, settings: Settings) -> Reader:
+    """Return what reads a table's source; opens nothing. Raises TableError, SourceError."""
+    source = table.sourced
     match source:
         case ParquetFiles():
             return ParquetReader(source, settings.data)
@@ -20,3 +34,29 @@ def reader_of(source: Source, settings: Settings) -> Reader:
             return CsvReader(source, settings.data)
         case RejectedRows():
             return QuarantineReader(source, Postgres(settings))
+        case SqliteTable():
+            return SqliteReader(source, settings)
+        case DuckdbTable():
+            return DuckdbReader(source, settings)
+        case SqlTable():
+            return _server_reader(source, table, settings)
+        case RestApi():
+            return RestReader(source, settings)
+        case DltResource():
+            return DltReader(source, settings)
+        case _:
+            assert_never(source)
+
+
+def _server_reader(source: SqlTable, table: SourceTable, settings: Settings) -> Reader:
+    # SQLAlchemy takes a while to import; only a table of a server pays for it.
+    from platform_assets.ingest.sources.postgres_server import PostgresReader
+    from platform_assets.ingest.sources.server import SqlReader
+
+    try:
+        url = read_secret(settings.home, source.url_setting)
+    except SettingsError as error:
+        raise SourceError(f"{source.url_setting}:{source.label}", str(error)) from None
+    if url.startswith(("postgresql:", "postgresql+", "postgres:")):
+        return PostgresReader(source, table, settings)
+    return SqlReader(source, table, settings)

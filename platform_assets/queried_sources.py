@@ -1,0 +1,232 @@
+"""Sources that are asked for their rows: databases, APIs and dlt resources, declared. No I/O.
+
+What is asked for rows from the cursor on answers with those alone; nothing is known of the rest.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, ClassVar, Literal, get_args
+
+Epoch = Literal["unix", "unix_ms", "julian"]
+"""How a number stands for a moment: seconds or milliseconds since 1970, or days since 4714 BC."""
+
+HOURLY = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class Secret:
+    """The name of an environment variable (or of a line in .env) that is read when it is needed."""
+
+    setting: str
+
+    def problem(self) -> str | None:
+        """Say why the name cannot be, or None."""
+        return _problem_of_setting(self.setting)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SqliteTable:
+    """A table or view of SQLite databases that match a glob, relative to LAKEBED_DATA.
+
+    dates: columns whose numbers are moments, by how they count; their text is read as ISO 8601.
+    """
+
+    kind: ClassVar[str] = "sqlite"
+    resumes: ClassVar[Literal["query"]] = "query"
+
+    database: str
+    table: str
+    dates: Mapping[str, Epoch] = field(default_factory=dict, hash=False)
+
+    def problem(self) -> str | None:
+        """Say why the source makes no sense, with the way out, or None."""
+        for column, epoch in self.dates.items():
+            if epoch not in get_args(Epoch):
+                known = ", ".join(map(repr, get_args(Epoch)))
+                return f"dates[{column!r}] is {epoch!r}, which is none of {known}"
+        return _problem_of_file(self.database, self.table, "shop.db")
+
+    @property
+    def title(self) -> str:
+        """The source in a few words."""
+        return f"table `{self.table}` of SQLite database `{self.database}`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DuckdbTable:
+    """A table or view of DuckDB databases that match a glob, relative to LAKEBED_DATA."""
+
+    kind: ClassVar[str] = "duckdb"
+    resumes: ClassVar[Literal["query"]] = "query"
+
+    database: str
+    table: str
+    schema: str = "main"
+
+    def problem(self) -> str | None:
+        """Say why the source makes no sense, with the way out, or None."""
+        return _problem_of_file(self.database, self.table, "shop.duckdb")
+
+    @property
+    def title(self) -> str:
+        """The source in a few words."""
+        return f"table `{self.schema}.{self.table}` of DuckDB database `{self.database}`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SqlTable:
+    """A table, a view or a query of PostgreSQL, MySQL, MariaDB or what else SQLAlchemy speaks.
+
+    url_setting: the name of the environment variable that holds the database's URL with its
+    password.  table or query: what is read; the query's columns are the table's.  every: how often
+    it is read again where the database cannot cheaply say whether something changed, which is
+    everything without a cursor but plain tables of PostgreSQL.
+    """
+
+    kind: ClassVar[str] = "sql"
+    resumes: ClassVar[Literal["query"]] = "query"
+
+    url_setting: str
+    table: str | None = None
+    schema: str | None = None
+    query: str | None = None
+    every: timedelta = HOURLY
+
+    def problem(self) -> str | None:
+        """Say why the source makes no sense, with the way out, or None."""
+        if (self.table is None) == (self.query is None):
+            return "name a table or write a query, one of the two"
+        if self.query is not None and self.schema is not None:
+            return "schema belongs to a table; write it into the query"
+        return _problem_of_setting(self.url_setting) or _problem_of_every(self.every)
+
+    @property
+    def label(self) -> str:
+        """The table with its schema, or the query, as the ledger knows it."""
+        if self.query is not None:
+            return " ".join(self.query.split())
+        return f"{self.schema}.{self.table}" if self.schema else str(self.table)
+
+    @property
+    def title(self) -> str:
+        """The source in a few words."""
+        what = f"table `{self.label}`" if self.query is None else "a query"
+        return f"{what} of the database in {self.url_setting}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestApi:
+    """One list of an HTTP API that answers in JSON, read page by page through dlt's rest_api.
+
+    data_selector: the JSON path of the list in an answer; dlt looks for it where it is not given.
+    paginator, auth: as dlt's rest_api has them, such as {"type": "page_number", "base_page": 1}
+    and {"type": "bearer", "token": Secret("SHOP_TOKEN")}.  cursor_param: the parameter that asks
+    for rows from the cursor on, cursor_format: its form as strftime has it (a time's default is ISO
+    8601).  every: how often it is read.
+    """
+
+    kind: ClassVar[str] = "rest"
+    resumes: ClassVar[Literal["query"]] = "query"
+
+    base_url: str
+    path: str
+    params: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    headers: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    data_selector: str | None = None
+    paginator: str | Mapping[str, Any] | None = field(default=None, hash=False)
+    auth: Mapping[str, Any] | None = field(default=None, hash=False)
+    cursor_param: str | None = None
+    cursor_format: str | None = None
+    every: timedelta = HOURLY
+
+    def problem(self) -> str | None:
+        """Say why the source makes no sense, with the way out, or None."""
+        if not re.match(r"https?://[^/@]+(/|$)", self.base_url):
+            return "base_url must be an http or https address without a user name or password"
+        for name, value in (self.auth or {}).items():
+            if name in ("token", "api_key", "password") and not isinstance(value, Secret):
+                return f"auth[{name!r}] is a secret: write Secret('NAME_OF_A_VARIABLE')"
+        if self.cursor_format is not None and self.cursor_param is None:
+            return "cursor_format is the form of cursor_param; name that too"
+        return _problem_of_secrets(self.auth, self.params, self.headers) or _problem_of_every(
+            self.every
+        )
+
+    @property
+    def title(self) -> str:
+        """The source in a few words."""
+        return f"API `{self.base_url.rstrip('/')}/{self.path.lstrip('/')}`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DltResource:
+    """Any dlt resource, as package.module:name; the module must be importable.
+
+    name may be a resource, or a function that returns one or a dlt source, of which `select` then
+    names the resource.  arguments: what it is called with; Secret("NAME") stands for a secret.  Its
+    own dlt.sources.incremental, where it has one, starts at the cursor of Lakebed's ledger; dlt's
+    state is not kept.  every: how often it is read.
+    """
+
+    kind: ClassVar[str] = "dlt"
+    resumes: ClassVar[Literal["query"]] = "query"
+
+    resource: str
+    arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    select: str | None = None
+    every: timedelta = HOURLY
+
+    def problem(self) -> str | None:
+        """Say why the source makes no sense, with the way out, or None."""
+        if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", self.resource):
+            return f"{self.resource!r} names no resource; write package.module:name"
+        return _problem_of_secrets(self.arguments) or _problem_of_every(self.every)
+
+    @property
+    def title(self) -> str:
+        """The source in a few words."""
+        return f"dlt resource `{self.resource}`"
+
+
+QueriedSource = SqliteTable | DuckdbTable | SqlTable | RestApi | DltResource
+
+
+def secrets_in(value: Any) -> list[Secret]:
+    """Return the secrets that stand anywhere in nested mappings and lists."""
+    if isinstance(value, Secret):
+        return [value]
+    if isinstance(value, Mapping):
+        return [secret for part in value.values() for secret in secrets_in(part)]
+    if isinstance(value, list | tuple):
+        return [secret for part in value for secret in secrets_in(part)]
+    return []
+
+
+def _problem_of_file(database: str, table: str, example: str) -> str | None:
+    if not database:
+        return f"the database is empty; name a file such as {example}"
+    return None if table else "the table is empty; name one of the database"
+
+
+def _problem_of_setting(name: str) -> str | None:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        return (
+            "a secret is named, not written down: give the name of an environment variable, "
+            "such as SHOP_URL"
+        )
+    if name.startswith("LAKEBED_"):
+        return f"{name}: names that begin with LAKEBED_ are Lakebed's own settings; choose another"
+    return None
+
+
+def _problem_of_secrets(*values: Any) -> str | None:
+    problems = (secret.problem() for value in values for secret in secrets_in(value))
+    return next((problem for problem in problems if problem is not None), None)
+
+
+def _problem_of_every(every: timedelta) -> str | None:
+    return None if every > timedelta(0) else "every must be longer than no time"
