@@ -1,7 +1,11 @@
-"""Two hundred killed loads, two at once, in every way to write: each row is there once."""
+"""Killed loads, two at once, in every way to write: each row is there once.
+
+KILLS says how many; CI kills 200.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +19,9 @@ from tests.conftest import settings_for
 from tests.reliability import killed_loads
 from tests.reliability.killed_loads import DELIVERIES, Case, play, state_in
 
-KILLS = 200
+ALL_KINDS = 100
+"""So many kills surely hit every table and every step."""
+KILLS = int(os.environ.get("KILLS", "40"))
 
 
 @pytest.fixture
@@ -32,8 +38,10 @@ def test_what_was_delivered_is_there_once_however_its_loads_died(platform: Platf
     game = play(platform, seed=1, kills=KILLS)
     assert game.violations == [], killed_loads.describe(game)
     assert game.kills >= KILLS
-    assert {name.split(" at ")[0] for name in game.kills_at} == set(DELIVERIES)
-    assert {name.split(" at ")[1] for name in game.kills_at} >= {*killed_loads.STEPS, "random"}
+    if game.kills >= ALL_KINDS:
+        kinds = {tuple(name.split(" at ")) for name in game.kills_at}
+        assert {name for name, _ in kinds} == set(DELIVERIES)
+        assert {step for _, step in kinds} >= {*killed_loads.STEPS, "random"}
 
 
 def test_the_game_is_lost_without_the_fence(platform: Platform) -> None:
