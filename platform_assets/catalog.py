@@ -42,7 +42,9 @@ from platform_assets.queried_sources import SqliteTable as SqliteTable
 from platform_assets.queried_sources import SqlTable as SqlTable
 from platform_assets.shape import From as From
 from platform_assets.shape import shape_problem, source_columns
+from platform_assets.sources import ArrowFiles as ArrowFiles
 from platform_assets.sources import CsvFiles as CsvFiles
+from platform_assets.sources import JsonFiles as JsonFiles
 from platform_assets.sources import ParquetFiles as ParquetFiles
 from platform_assets.sources import RejectedRows, Source
 

@@ -152,7 +152,7 @@ def _observation(table: SourceTable, files: list[SourceItem]) -> dg.AssetObserva
         metadata={
             "files": len(files),
             "bytes": sum(file.bytes for file in files),
-            "newest": max(files, key=lambda f: f.version.rpartition("-")[2]).path,
+            "newest": max(files, key=lambda file: file.modified).path,
         },
         tags={"dagster/data_version": _digest(files)},
     )

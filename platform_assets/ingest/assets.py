@@ -44,7 +44,9 @@ def source_spec(platform: Platform, table: SourceTable) -> dg.AssetSpec:
 def _where(platform: Platform, source: Source) -> dict[str, Any]:
     if isinstance(source, RejectedRows) or source.resumes == "query":
         return {}
-    return {"glob": str(platform.settings.data / source.glob)}
+    # A URL stays one; joined to a folder it would not.
+    url = "://" in source.glob
+    return {"glob": source.glob if url else str(platform.settings.data / source.glob)}
 
 
 def hot_spec(table: SourceTable) -> dg.AssetSpec:

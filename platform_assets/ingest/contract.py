@@ -17,7 +17,7 @@ import polars as pl
 import pyarrow as pa
 from pandera.errors import SchemaErrors
 
-from platform_assets.catalog import SourceTable
+from platform_assets.catalog import JsonFiles, SourceTable
 from platform_assets.columns import GONE, ROW_NUMBER, SOURCE_FILE
 from platform_assets.ingest.casts import cast
 from platform_assets.ingest.quarantine import encode, shown
@@ -53,8 +53,11 @@ def columns_to_read(table: SourceTable, file: SourceItem, there: Sequence[str] |
         for column in table.contract
         if _may_be_missing(table, column)
     }
-    wanted = [name for name in table.source_columns if name in there or name not in optional]
-    missing = [name for name in wanted if name not in there]
+    sparse = isinstance(table.source, JsonFiles)
+    wanted = [
+        name for name in table.source_columns if sparse or name in there or name not in optional
+    ]
+    missing = [] if sparse else [name for name in wanted if name not in there]
     if missing:
         way_out = "deliver the file again, or change the table file"
         if any(c.name == missing[0] and c.nullable for c in table.contract):
@@ -94,7 +97,13 @@ def check(table: SourceTable, file: SourceItem, batch: Batch) -> Checked:
 
     Raises SourceError for a column that is no column at all, and for an expression that fails.
     """
-    _refuse_unknown(table, file, batch.others)
+    late = unknown_columns(table, batch.others)
+    if late and table.new_columns != "discard":
+        raise SourceError(
+            file.path,
+            f"{late[0]!r} comes in a later row, and is not in the contract of {table.name}; add it "
+            "to the model, to ignored=(...), or set new_columns='discard'",
+        )
     raw = batch.frame
     problems: dict[int, list[tuple[str | None, str]]] = {}
     done = shaped(table, file, raw)

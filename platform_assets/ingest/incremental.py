@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -18,7 +17,6 @@ from platform_assets.ingest.boundary import Boundary
 from platform_assets.ingest.package import FileRead, parse_cursor
 from platform_assets.ingest.quarantine import encode
 from platform_assets.ingest.shaping import shaped
-from platform_assets.ingest.sources.delimited import COMPRESSED
 from platform_assets.ingest.sources.reader import (
     MOMENT,
     Batch,
@@ -329,10 +327,7 @@ def _those(batch: Batch, cursors: pl.Series, keep: pl.Series) -> tuple[Batch, pl
 def _check_beginning(reader: Reader, item: SourceItem, before: Loaded) -> None:
     if item.bytes < before.size or reader.digest(item, before.size) != before.sha256:
         raise _not_only_added_to(item, "it does not begin as it did when it was loaded")
-    if before.size == 0 or Path(item.path).suffix in COMPRESSED:
-        return
-    around = reader.read_at(item, before.size - 1, 2)
-    if around[:1] not in b"\r\n" and around[1:2] not in b"\r\n":
+    if not reader.ends_a_line(item, before.size):
         raise _not_only_added_to(
             item, f"row {before.rows} was loaded when its line was not yet finished"
         )
@@ -348,7 +343,12 @@ def _not_only_added_to(file: SourceItem, what: str) -> SourceError:
 def _after(batch: Batch, rows: int) -> Batch:
     keep = batch.numbers > rows
     malformed = tuple(line for line in batch.malformed if line[0] > rows)
-    return Batch(batch.frame.filter(keep), batch.numbers.filter(keep), malformed)
+    return replace(
+        batch,
+        frame=batch.frame.filter(keep),
+        numbers=batch.numbers.filter(keep),
+        malformed=malformed,
+    )
 
 
 def note_cursor(read: FileRead, cursors: pl.Series) -> None:

@@ -169,6 +169,8 @@ class Stream:
                 if good.height:
                     self.package.windows |= self._windows_of(good)
                     yield to_arrow(self.table, self._sorted(good))
+            if self.table.sourced.resumes == "bytes" and self.table.changed_files == "grown":
+                read.sha256 = self.reader.digest(item.file, item.file.bytes)  # known by now
             self.reader.check_unchanged(item.file)
             start.check_the_past()
             self._judge(read)
@@ -185,13 +187,11 @@ class Stream:
         return Start(self.table, self.reader, item)
 
     def _read_of(self, item: Pending, start: Start | InWindow) -> FileRead:
-        by_bytes = self.table.sourced.resumes == "bytes" and self.table.changed_files == "grown"
         return FileRead(
             item.file,
             cursor_max=start.value,
             boundary=start.boundary,
             cursor_ties=item.before.ties if item.before else 0,
-            sha256=self.reader.digest(item.file, item.file.bytes) if by_bytes else None,
         )
 
     def _checked(self, read: FileRead, batch: Batch) -> Checked:

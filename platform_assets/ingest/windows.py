@@ -8,6 +8,7 @@ superseded in the same transaction.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ class InWindow:
             return batch
         moments = shaped(self._table, read.file, batch.frame, self._time)[self._time].series
         keep = ((moments >= self._window.lower) & (moments < self._window.upper)).fill_null(True)
-        batch = Batch(batch.frame.filter(keep), batch.numbers.filter(keep), batch.malformed)
+        batch = replace(batch, frame=batch.frame.filter(keep), numbers=batch.numbers.filter(keep))
         if self._table.cursor is not None and batch.frame.height:
             cursor = self._table.cursor
             note_cursor(read, shaped(self._table, read.file, batch.frame, cursor)[cursor].series)

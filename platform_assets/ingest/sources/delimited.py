@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import io
+import re
+import zipfile
+import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,6 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
-from platform_assets.ingest.sources.broken_utf8 import BrokenUtf8
 from platform_assets.ingest.sources.files import FileReader
 from platform_assets.ingest.sources.reader import (
     Batch,
@@ -19,153 +21,213 @@ from platform_assets.ingest.sources.reader import (
     SourceItem,
     first_line,
     frame_of,
-    row_numbers,
     without_doubles,
 )
+from platform_assets.ingest.sources.records import (
+    Dialect,
+    Piece,
+    Sorted,
+    pieces,
+    sort_records,
+    split_record,
+)
+from platform_assets.ingest.sources.streams import PARSERS, Stream, ahead, blocks, opened_stream
 from platform_assets.sources import CsvFiles
 
 CSV_BLOCK_BYTES = 8 * 2**20
 HEAD_BYTES = 1 << 16
-COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
+LONGEST_HEAD_BYTES = 1 << 22
+UNREADABLE = (pa.ArrowInvalid, OSError, EOFError, zipfile.BadZipFile, zlib.error)
+_NULL = b"\0null\0"
+"""Stands for a null string that begins with the escape character, such as \\N; no text holds it."""
 
 
 class CsvReader(FileReader):
     """Reads CsvFiles."""
 
+    suffixes = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", ".csv.zst", ".tsv.zst",
+                ".txt.zst", ".zip")  # fmt: skip
+    archives = True
+
     def __init__(self, source: CsvFiles, data: Path) -> None:
         """Read the files of source below data."""
-        super().__init__(source.glob, data)
+        super().__init__(source, data)
         self._source = source
-
-    def columns(self, item: SourceItem) -> list[str]:
-        """Return the names in a file's header. Raises SourceError."""
-        return _header(self._source, item)
-
-    def types(self, item: SourceItem) -> dict[str, pl.DataType | None]:
-        """Return no type for any column: all is text. Raises SourceError."""
-        return dict.fromkeys(self.columns(item))
-
-    def batches(
-        self, item: SourceItem, *, columns: list[str], newer: tuple[str, Any] | None = None
-    ) -> Iterator[Batch]:
-        """Yield the rows; nothing can be left out of a CSV file."""
-        return _csv_batches(self._source, item, columns)
-
-
-def _open_csv(item: SourceItem) -> pa.NativeFile:
-    compression = COMPRESSED.get(Path(item.path).suffix)
-    return pa.input_stream(item.path, compression=compression)
-
-
-def _header(source: CsvFiles, item: SourceItem) -> list[str]:
-    if item.bytes == 0:
-        raise SourceError(item.path, "the file is empty, without even a header; deliver it again")
-    try:
-        with _open_csv(item) as stream:
-            head = stream.read(HEAD_BYTES)
-        if not head.strip():
-            raise SourceError(item.path, "there is no header line in it; deliver it again")
-        options = pacsv.ReadOptions(block_size=max(len(head), 1024))
-        line = head.splitlines()[0] + b"\n"
-        table = pacsv.read_csv(
-            pa.BufferReader(line), read_options=options, parse_options=_parse_options(source)
+        self._dialect = Dialect(
+            delimiter=source.delimiter.encode(),
+            quote=source.quote.encode() if source.quote else None,
+            escape=source.escape.encode() if source.escape else None,
+            doubled_quotes=source.doubled_quotes,
+            multiline=source.multiline,
+            comment=source.comment.encode() if source.comment else None,
         )
-        names: list[str] = table.schema.names
-    except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
-        raise SourceError(item.path, f"its header cannot be read ({first_line(error)})") from error
-    names[0] = names[0].removeprefix("\ufeff")
-    return without_doubles(item, names)
+
+    def _names(self, item: SourceItem) -> list[str]:
+        return self._head(item)[0]
+
+    def _rows(
+        self, item: SourceItem, columns: list[str], newer: tuple[str, Any] | None
+    ) -> Iterator[Batch]:
+        try:
+            yield from self._read(item, columns)
+        except UNREADABLE as error:
+            raise SourceError(item.path, f"it cannot be read ({first_line(error)})") from error
+
+    def _read(self, item: SourceItem, columns: list[str]) -> Iterator[Batch]:
+        names, begin = self._head(item)
+        parse = _Parse(self._source, self._dialect, names, columns)
+        with opened_stream(item.path, self._source.encoding, self._hashed(item)) as stream:
+            _pass_over(stream, begin)
+            found = pieces(blocks(stream, CSV_BLOCK_BYTES), self._dialect, len(names))
+            number = 0
+            for parsed in ahead(found, parse, PARSERS):
+                yield parsed.batch(number)
+                number += parsed.count
+
+    def _head(self, item: SourceItem) -> tuple[list[str], int]:
+        """Return the names of the columns, and after how many bytes of UTF-8 the rows begin."""
+        source = self._source
+        if item.bytes == 0:
+            raise SourceError(
+                item.path, "the file is empty, without even a header; deliver it again"
+            )
+        try:
+            with opened_stream(item.path, source.encoding) as stream:
+                head = _lines_of_head(stream, source.skip_rows + 1)
+            line, begin = _header_line(head, source)
+            if source.columns:
+                return list(source.columns), begin
+            if not line.strip():
+                raise SourceError(item.path, "there is no header line in it; deliver it again")
+            names = [value.decode() for value in split_record(line, self._dialect)]
+        except UnicodeDecodeError as error:
+            raise SourceError(
+                item.path,
+                f"its header cannot be read as {source.encoding} ({first_line(error)}); name the "
+                "encoding, such as encoding='latin-1' or 'utf-16'",
+            ) from error
+        except UNREADABLE as error:
+            raise SourceError(
+                item.path, f"its header cannot be read ({first_line(error)})"
+            ) from error
+        return without_doubles(item, names), begin
 
 
-class _Stream(io.RawIOBase):
-    """Passes bytes on as UTF-8, and counts the quotes: an odd number leaves one open to the end."""
+@dataclass(frozen=True)
+class _Parsed:
+    """A piece as a frame. count: of its records, with the malformed ones."""
 
-    def __init__(self, stream: pa.NativeFile, quote: str, broken: BrokenUtf8) -> None:
-        self.stream = stream
-        self.quote = quote.encode()
-        self.broken = broken
-        self.count = 0
-        self.over = b""  # marks are longer than what they stand for
+    frame: pl.DataFrame
+    sorted: Sorted | None
+    count: int
 
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        size = CSV_BLOCK_BYTES if size < 0 else size
-        data = self.over
-        while len(data) < size:  # pyarrow takes what it gets for a block, and wants whole ones
-            block: bytes = self.stream.read(size - len(data))
-            self.count += block.count(self.quote)
-            data += self.broken.mark(block)
-            if not block:
-                break
-        self.over = data[size:]
-        return data[:size]
+    def batch(self, before: int) -> Batch:
+        """Return it with its numbers, of which as many were given as before says."""
+        if self.sorted is None:
+            numbers = pl.int_range(before + 1, before + 1 + self.frame.height, eager=True)
+            return Batch(self.frame, numbers)
+        malformed = tuple((before + n, problem, text) for n, problem, text in self.sorted.malformed)
+        return Batch(self.frame, pl.Series(self.sorted.numbers, dtype=pl.Int64) + before, malformed)
 
 
-def _csv_batches(source: CsvFiles, item: SourceItem, columns: list[str]) -> Iterator[Batch]:
-    header = _header(source, item)
-    with _open_csv(item) as stream:
-        head = stream.read(HEAD_BYTES)
-        _, _, rest = head.replace(b"\r", b"\n").partition(b"\n")
-        if len(head) < HEAD_BYTES and not rest.strip():
-            return  # pyarrow wants a row after the lines that it skips
-    malformed: list[tuple[int, str, str]] = []
-    broken = BrokenUtf8()
+class _Parse:
+    """Makes frames of pieces; does not mind several threads."""
 
-    def put_aside(row: pacsv.InvalidRow) -> str:
-        problem = f"{row.actual_columns} values for {row.expected_columns} columns"
-        malformed.append((row.number - 1, problem, broken.shown(row.text)))  # no header
-        return "skip"
+    def __init__(
+        self, source: CsvFiles, dialect: Dialect, names: list[str], columns: list[str]
+    ) -> None:
+        self._dialect = dialect
+        self._names = names
+        self._columns = columns
+        self._options = pacsv.ParseOptions(
+            delimiter=source.delimiter,
+            quote_char=source.quote or False,
+            double_quote=source.doubled_quotes,
+            escape_char=source.escape or False,
+            newlines_in_values=True,
+            # In a file of one column an empty line is a row, as it is for COPY.
+            ignore_empty_lines=len(names) > 1,
+        )
+        escaped = [n for n in source.null_strings if source.escape and n.startswith(source.escape)]
+        nulls = [null for null in source.null_strings if null not in escaped]
+        self._escaped_nulls = _escaped_nulls(escaped, dialect) if escaped else None
+        self._convert = pacsv.ConvertOptions(
+            column_types=dict.fromkeys(names, pa.binary()),
+            include_columns=columns,
+            null_values=[*nulls, _NULL.decode()] if escaped else nulls,
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=source.quoted_nulls,
+            check_utf8=False,
+        )
 
-    try:
-        with (
-            _open_csv(item) as stream,
-            pacsv.open_csv(
-                counter := _Stream(stream, source.quote, broken),
-                # Row numbers of malformed lines are only known when one thread reads.
+    def __call__(self, piece: Piece) -> _Parsed:
+        found = piece.sorted
+        if found is None:
+            try:
+                frame = self._frame(piece.data)
+            except pa.ArrowInvalid:
+                found = sort_records(piece.data, self._dialect, len(self._names), final=True)
+            else:
+                return _Parsed(frame, None, frame.height)
+        frame = self._frame(found.good)
+        if frame.height != len(found.numbers):
+            raise pa.ArrowInvalid(
+                f"{len(found.numbers)} lines were read as {frame.height} rows; check quote, escape"
+            )
+        return _Parsed(frame, found, found.count)
+
+    def _frame(self, data: bytes) -> pl.DataFrame:
+        if not data.strip(b"\r\n") and (len(self._names) > 1 or not data):
+            return pl.DataFrame(schema=dict.fromkeys(self._columns, pl.Binary))
+        if self._escaped_nulls is not None:
+            data = self._escaped_nulls.sub(_NULL, data)
+        return frame_of(
+            pacsv.read_csv(
+                pa.BufferReader(data),
                 read_options=pacsv.ReadOptions(
-                    use_threads=False,
-                    block_size=CSV_BLOCK_BYTES,
-                    column_names=header,
-                    skip_rows=1,
+                    use_threads=False, block_size=len(data) + 1, column_names=self._names
                 ),
-                parse_options=_parse_options(source, put_aside),
-                convert_options=pacsv.ConvertOptions(
-                    column_types=dict.fromkeys(header, pa.binary()),
-                    include_columns=columns,
-                    null_values=list(source.null_strings),
-                    strings_can_be_null=True,
-                    check_utf8=False,
-                ),
-            ) as reader,
-        ):
-            row = 1
-            skipped: list[int] = []  # the reader may be a block ahead of the batch that it gives
-            for batch in reader:
-                frame = broken.unmark(frame_of(pa.Table.from_batches([batch])))
-                skipped += [number for number, _, _ in malformed]
-                numbers = row_numbers(row, frame.height + len(skipped))
-                numbers = numbers.filter(~numbers.is_in(skipped)).head(frame.height)
-                yield Batch(frame, numbers, tuple(malformed))
-                row = numbers[-1] + 1 if frame.height else row
-                skipped = [number for number in skipped if number >= row]
-                malformed.clear()
-            if counter.count % 2:
-                raise SourceError(
-                    item.path, "a quote in it is opened and never closed, and hides what follows"
-                )
-            if malformed:
-                empty = pl.DataFrame(schema=dict.fromkeys(columns, pl.Binary))
-                yield Batch(empty, row_numbers(row, 0), tuple(malformed))
-    except (pa.ArrowInvalid, OSError, EOFError) as error:
-        raise SourceError(item.path, f"it cannot be read ({first_line(error)})") from error
+                parse_options=self._options,
+                convert_options=self._convert,
+            )
+        )
 
 
-def _parse_options(source: CsvFiles, invalid_row: Any = None) -> pacsv.ParseOptions:
-    return pacsv.ParseOptions(
-        delimiter=source.delimiter,
-        quote_char=source.quote,
-        newlines_in_values=True,
-        invalid_row_handler=invalid_row,
+def _escaped_nulls(nulls: list[str], dialect: Dialect) -> re.Pattern[bytes]:
+    r"""Return what finds \N as a whole value: the parser would take its backslash away."""
+    words = b"|".join(re.escape(null.encode()) for null in nulls)
+    edge = re.escape(dialect.delimiter) + rb"\r\n"
+    return re.compile(
+        rb"(?:(?<=[" + edge + rb"])|(?<![\s\S]))(?:" + words + rb")(?=[" + edge + rb"]|\Z)"
     )
+
+
+def _lines_of_head(stream: Stream, lines: int) -> bytes:
+    """Read until that many lines are there, or the end."""
+    head = b""
+    while len(head) < LONGEST_HEAD_BYTES:
+        more = stream.read(HEAD_BYTES)
+        head += more
+        if not more or head.count(b"\n") + head.count(b"\r") > 2 * lines + 1:
+            break
+    return head
+
+
+def _header_line(head: bytes, source: CsvFiles) -> tuple[bytes, int]:
+    """Return the header line, and where the line after it begins."""
+    lines = head.splitlines(keepends=True)
+    skipped = lines[: source.skip_rows]
+    begin = sum(map(len, skipped))
+    rest = lines[source.skip_rows :]
+    comment = source.comment.encode() if source.comment else None
+    while rest and comment is not None and rest[0].startswith(comment):
+        begin += len(rest.pop(0))
+    if source.columns:
+        return b"", begin
+    line = rest[0] if rest else b""
+    return line, begin + len(line)
+
+
+def _pass_over(stream: Stream, count: int) -> None:
+    while count > 0 and (passed := stream.read(count)):
+        count -= len(passed)

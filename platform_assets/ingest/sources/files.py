@@ -1,66 +1,215 @@
-"""Files that match a glob on local disk: found, told apart by size and modification time."""
+"""The part of a reader that is the same for all files: found, told apart, their paths' columns."""
 
 from __future__ import annotations
 
 import glob
 import hashlib
-import os
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
+from time import monotonic
+from typing import Any, ClassVar
+from urllib.parse import unquote
 
-from platform_assets.ingest.sources.reader import Reader, SourceError, SourceItem
+import polars as pl
+
+from platform_assets.ingest.sources.places import (
+    Found,
+    found_files,
+    is_url,
+    member_version,
+    members,
+    split_member,
+    version_of,
+)
+from platform_assets.ingest.sources.reader import Batch, Reader, SourceError, SourceItem
+from platform_assets.ingest.sources.streams import bytes_at, codec_of, hash_of
+from platform_assets.sources import Files
+
+SECONDS_BETWEEN_LISTINGS = 60
+HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
+# In UTF-8 and its like, UTF-16 and UTF-32, of either byte order.
+_BREAKS = (b"\n", b"\r", b"\n\0", b"\r\0", b"\n\0\0\0", b"\r\0\0\0")
+_BREAKS_AHEAD = (b"\n", b"\r", b"\0\n", b"\0\r", b"\0\0\0\n", b"\0\0\0\r")
 
 
-class FileReader(Reader):
-    """The part of a reader that is the same for all files."""
+class FoundFiles(Reader):
+    """The part of a reader that is the same for all that lies in files.
+
+    suffixes: of the files that are taken from a folder; none: a folder stands for nothing.
+    archives: whether the members of a .zip are items.
+    """
+
+    suffixes: ClassVar[tuple[str, ...]] = ()
+    archives: ClassVar[bool] = False
 
     def __init__(self, pattern: str, data: Path) -> None:
-        """Look for pattern, relative to data unless absolute."""
+        """Look for pattern, relative to data unless absolute or a URL."""
         self._pattern = pattern
         self._data = data
 
     def find(self) -> list[SourceItem]:
-        """Return the files, by name. A file that vanishes meanwhile is left out."""
-        pattern = str(Path(glob.escape(str(self._data))) / self._pattern)
-        found = []
-        for name in sorted(glob.glob(pattern, recursive=True)):  # noqa: PTH207  (may be absolute)
-            path = Path(name)
-            try:
-                stat = path.stat()
-            except FileNotFoundError:
-                continue
-            if path.is_file():
-                inside = path.is_relative_to(self._data)
-                label = path.relative_to(self._data).as_posix() if inside else str(path)
-                found.append(SourceItem(str(path), version_of(stat), stat.st_size, label))
-        return found
+        """Return the files, by name. Raises SourceError where a store cannot be listed."""
+        return self._items(found_files(self._whole_pattern, self.suffixes))
+
+    def glance(self) -> list[SourceItem]:
+        """Return the files; those of an object store as they were within the last minute.
+
+        A store asks money for each listing, and is slower than a disk.
+        """
+        if not is_url(self._whole_pattern):
+            return self.find()
+        now = int(monotonic() // SECONDS_BETWEEN_LISTINGS)
+        return self._items(_listed_lately(self._whole_pattern, self.suffixes, now))
 
     def check_unchanged(self, item: SourceItem) -> None:
         """Make sure that a file is still at the version that was found. Raises SourceError."""
-        try:
-            version = version_of(Path(item.path).stat())
-        except FileNotFoundError:
-            version = "gone"
-        if version != item.version:
+        if version_of(item.path) != item.version:
             raise SourceError(
                 item.path, "it changed while it was read; deliver files beside and rename them"
             )
 
+    def _items(self, files: Iterable[Found]) -> list[SourceItem]:
+        items: list[SourceItem] = []
+        for found in files:
+            if self.archives and found.path.lower().endswith(".zip"):
+                items += self._members(found)
+            else:
+                items.append(self._item(found))
+        return items
+
+    @property
+    def _whole_pattern(self) -> str:
+        pattern = self._pattern.removeprefix("file://")
+        if is_url(pattern) or Path(pattern).is_absolute():
+            return pattern
+        return str(Path(glob.escape(str(self._data))) / pattern)
+
+    def _item(self, found: Found) -> SourceItem:
+        name = found.path
+        if not is_url(name) and Path(name).is_relative_to(self._data):
+            name = Path(name).relative_to(self._data).as_posix()
+        return SourceItem(found.path, found.version, found.size, name, found.modified)
+
+    def _members(self, found: Found) -> Iterator[SourceItem]:
+        archive = self._item(found)
+        try:
+            infos = members(found.path, found.version)
+        except SourceError:
+            yield archive  # it is no .zip: reading it says so, and the other files go on
+            return
+        for info in infos:
+            yield SourceItem(
+                f"{archive.path}/{info.filename}",
+                member_version(info),
+                info.file_size,
+                f"{archive.name}/{info.filename}",
+                found.modified,
+            )
+
+
+class FileReader(FoundFiles):
+    """Reads files of one kind, with the columns of their paths."""
+
+    def __init__(self, source: Files, data: Path) -> None:
+        """Read the files of source, relative to data unless absolute or URLs."""
+        super().__init__(source.glob, data)
+        self._files = source
+        self._hashes: dict[tuple[str, str], str] = {}
+
     def digest(self, item: SourceItem, count: int) -> str:
-        """Return the SHA-256 of the first bytes of a file, in hex."""
-        found = hashlib.sha256()
-        with Path(item.path).open("rb") as stream:
-            while count > 0 and (block := stream.read(min(count, 1 << 20))):
-                found.update(block)
-                count -= len(block)
-        return found.hexdigest()
+        """Return the SHA-256 of the first bytes of a file, in hex; known once it was read."""
+        if count == item.bytes and (item.path, item.version) in self._hashes:
+            return self._hashes[item.path, item.version]
+        return hash_of(item.path, count)
 
-    def read_at(self, item: SourceItem, offset: int, count: int) -> bytes:
-        """Return some bytes of a file."""
-        with Path(item.path).open("rb") as stream:
-            stream.seek(offset)
-            return stream.read(count)
+    def ends_a_line(self, item: SourceItem, count: int) -> bool:
+        """Say whether a line ends with the first bytes of a file, or right behind them."""
+        if count == 0 or codec_of(item.path) is not None:
+            return True
+        around = bytes_at(item.path, max(count - 4, 0), min(count, 4) + 4)
+        before, after = around[: min(count, 4)], around[min(count, 4) :]
+        return after == b"" or before.endswith(_BREAKS) or after.startswith(_BREAKS_AHEAD)
+
+    def columns(self, item: SourceItem) -> list[str]:
+        """Return the names of a file's columns and those of its path. Raises SourceError."""
+        names = [name for name in self._names(item) if name not in self._files.hive]
+        return [*names, *self._hive_values(item)]
+
+    def types(self, item: SourceItem) -> dict[str, pl.DataType | None]:
+        """Return the types of a file's columns; those of its path are text. Raises SourceError."""
+        return self._types(item) | dict.fromkeys(self._files.hive)
+
+    def batches(
+        self, item: SourceItem, *, columns: list[str], newer: tuple[str, Any] | None = None
+    ) -> Iterator[Batch]:
+        """Yield the rows, with the columns of the path."""
+        hive = {name: value for name, value in self._hive_values(item).items() if name in columns}
+        if newer is not None and newer[0] in hive:
+            newer = None
+        own = [name for name in columns if name not in hive]
+        constants = [pl.lit(value, pl.String).alias(name) for name, value in hive.items()]
+        for batch in self._rows(item, own, newer):
+            if constants:
+                frame = batch.frame.with_columns(constants).select(columns)
+                batch = replace(batch, frame=frame)
+            yield batch
+
+    @abstractmethod
+    def _names(self, item: SourceItem) -> list[str]:
+        """Return the names of the columns in a file."""
+
+    def _types(self, item: SourceItem) -> dict[str, pl.DataType | None]:
+        """Return the types of the columns in a file: none, of files that hold text."""
+        return dict.fromkeys(self._names(item))
+
+    @abstractmethod
+    def _rows(
+        self, item: SourceItem, columns: list[str], newer: tuple[str, Any] | None
+    ) -> Iterator[Batch]:
+        """Yield the rows of a file."""
+
+    def _hashed(self, item: SourceItem) -> _Hash:
+        """Return a hash that is remembered when it is done."""
+        return _Hash(self._hashes, item)
+
+    def _hive_values(self, item: SourceItem) -> dict[str, str | None]:
+        """Return the columns of a path, as text. Raises SourceError where one is missing."""
+        if not self._files.hive:
+            return {}
+        path, _ = split_member(item.path)
+        pairs = (part.partition("=") for part in path.split("/")[:-1] if "=" in part)
+        there = {unquote(name): unquote(value) for name, _, value in pairs}
+        missing = [name for name in self._files.hive if name not in there]
+        if missing:
+            raise SourceError(
+                item.path,
+                f"there is no {missing[0]}=... in its path, where hive asks for one; move it into "
+                "such a folder, or narrow the glob",
+            )
+        values = {name: there[name] for name in self._files.hive}
+        return {name: None if value == HIVE_NULL else value for name, value in values.items()}
 
 
-def version_of(stat: os.stat_result) -> str:
-    """Return what tells a file from an earlier one of its name: size and modification time."""
-    return f"{stat.st_size}-{stat.st_mtime_ns}"
+@lru_cache(maxsize=256)
+def _listed_lately(pattern: str, suffixes: tuple[str, ...], now: int) -> tuple[Found, ...]:
+    """List a store; the same answer for the same minute, as a sensor asks every few seconds."""
+    return tuple(found_files(pattern, suffixes))
+
+
+class _Hash:
+    """A SHA-256 that a reader remembers of an item."""
+
+    def __init__(self, known: dict[tuple[str, str], str], item: SourceItem) -> None:
+        self._known = known
+        self._item = item
+        self._found = hashlib.sha256()
+        self._left = item.bytes
+
+    def update(self, data: bytes) -> None:
+        self._found.update(data)
+        self._left -= len(data)
+        if self._left == 0:
+            self._known[self._item.path, self._item.version] = self._found.hexdigest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
+from datetime import datetime
 from typing import Any
 
 import polars as pl
@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from platform_assets.ingest.sources.files import FileReader
+from platform_assets.ingest.sources.places import is_url, open_file
 from platform_assets.ingest.sources.reader import (
     BATCH_ROWS,
     Batch,
@@ -19,32 +20,29 @@ from platform_assets.ingest.sources.reader import (
     first_line,
     frame_of,
     row_numbers,
+    types_of,
     without_doubles,
 )
-from platform_assets.sources import ParquetFiles
+
+READ_BYTES = 1 << 20
 
 
 class ParquetReader(FileReader):
     """Reads ParquetFiles."""
 
-    def __init__(self, source: ParquetFiles, data: Path) -> None:
-        """Read the files of source below data."""
-        super().__init__(source.glob, data)
+    suffixes = (".parquet", ".parq", ".pq")
 
-    def columns(self, item: SourceItem) -> list[str]:
-        """Return the names of a file's columns from its footer. Raises SourceError."""
+    def _names(self, item: SourceItem) -> list[str]:
         with _parquet(item) as parquet:
             return without_doubles(item, list(parquet.schema_arrow.names))
 
-    def types(self, item: SourceItem) -> dict[str, pl.DataType | None]:
-        """Return the types that a file's footer tells. Raises SourceError."""
+    def _types(self, item: SourceItem) -> dict[str, pl.DataType | None]:
         with _parquet(item) as parquet:
-            return {field.name: _polars_type(field) for field in parquet.schema_arrow}
+            return types_of(parquet.schema_arrow)
 
-    def batches(
-        self, item: SourceItem, *, columns: list[str], newer: tuple[str, Any] | None = None
+    def _rows(
+        self, item: SourceItem, columns: list[str], newer: tuple[str, Any] | None
     ) -> Iterator[Batch]:
-        """Yield the rows, without row groups in which no row has at least the value of newer."""
         return _parquet_batches(item, columns, newer)
 
 
@@ -52,7 +50,10 @@ def _parquet(item: SourceItem) -> pq.ParquetFile:
     if item.bytes == 0:
         raise SourceError(item.path, "the file is empty (0 bytes); deliver it again")
     try:
-        return pq.ParquetFile(item.path)
+        if not is_url(item.path):
+            return pq.ParquetFile(item.path, buffer_size=READ_BYTES)
+        # Of a row group only the ranges of the columns that are asked for are fetched.
+        return pq.ParquetFile(pa.PythonFile(open_file(item.path), mode="r"), pre_buffer=True)
     except (pa.ArrowInvalid, OSError) as error:
         raise SourceError(
             item.path, f"this is no whole Parquet file ({first_line(error)}); deliver it again"
@@ -84,21 +85,28 @@ def _parquet_batches(
                 ) from error
 
 
-def _polars_type(field: pa.Field) -> pl.DataType:
-    try:
-        return frame_of(pa.schema([field]).empty_table()).dtypes[0]
-    except pa.ArrowInvalid:
-        return pl.Unknown()
-
-
 def _all_older(parquet: pq.ParquetFile, row_group: int, column: str, value: Any) -> bool:
-    index = parquet.schema_arrow.names.index(column)
-    if parquet.metadata.num_columns != len(parquet.schema_arrow.names):
-        return False  # nested columns: the statistics are numbered otherwise
-    statistics = parquet.metadata.row_group(row_group).column(index).statistics
+    leaf = _leaf(parquet, column)
+    if leaf is None:
+        return False
+    statistics = parquet.metadata.row_group(row_group).column(leaf).statistics
     if statistics is None or not statistics.has_min_max:
         return False
+    newest = statistics.max
+    if isinstance(newest, datetime) and isinstance(value, datetime) and newest.tzinfo is None:
+        # As the casts do: a time that names no zone is one of UTC where the contract has UTC.
+        newest = newest.replace(tzinfo=value.tzinfo)
     try:
-        return bool(statistics.max < value)
+        return bool(newest < value)
     except (TypeError, ValueError, OverflowError):
         return False  # the file has the column in another type, or finer than Python's
+
+
+def _leaf(parquet: pq.ParquetFile, column: str) -> int | None:
+    """Return which of the file's leaves is a column: nested columns have several, or none."""
+    schema = parquet.schema
+    for index in range(len(schema)):
+        leaf = schema.column(index)
+        if leaf.path == column == leaf.name and leaf.max_repetition_level == 0:
+            return index
+    return None

@@ -17,7 +17,8 @@ import duckdb
 import pyarrow as pa
 from psycopg import sql
 
-from platform_assets.ingest.sources.files import FileReader, version_of
+from platform_assets.ingest.sources.files import FoundFiles
+from platform_assets.ingest.sources.places import stat_version
 from platform_assets.ingest.sources.reader import (
     MOMENT,
     Batch,
@@ -35,7 +36,7 @@ from resources.settings import Settings, SettingsError, read_secret
 DUCKDB_MEMORY = "128MB"
 
 
-class DatabaseFileReader(FileReader):
+class DatabaseFileReader(FoundFiles):
     """A table of database files: found by a glob, told apart by size and time of file and log."""
 
     log_suffix = ""
@@ -70,7 +71,7 @@ class DatabaseFileReader(FileReader):
         except FileNotFoundError:
             return item.version
         # A log without a byte holds nothing; it comes and goes with those who only read.
-        return f"{item.version}-{version_of(log)}" if log.st_size else item.version
+        return f"{item.version}-{stat_version(log)}" if log.st_size else item.version
 
 
 class TimedReader(Reader):

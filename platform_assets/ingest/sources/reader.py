@@ -41,12 +41,14 @@ class SourceItem:
     path: what opens it.  version: another one when it changed; of a file its size and modification
     time, as size-mtime_ns.  bytes: its size, 0 where that is not known.  name: as the ledger knows
     it, for a file relative to LAKEBED_DATA where it lies there, so that the data can be moved.
+    modified: when it changed, in seconds since 1970; 0 where that is not known.
     """
 
     path: str
     version: str
     bytes: int
     name: str
+    modified: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -133,8 +135,8 @@ class Reader(ABC):
         """Return the SHA-256 of an item's first bytes, in hex; of sources that resume by bytes."""
         raise NotImplementedError(f"{type(self).__name__} has no bytes to compare")
 
-    def read_at(self, item: SourceItem, offset: int, count: int) -> bytes:
-        """Return some bytes of an item; of sources that resume by bytes."""
+    def ends_a_line(self, item: SourceItem, count: int) -> bool:
+        """Say whether a line ends with an item's first bytes; of sources that resume by bytes."""
         raise NotImplementedError(f"{type(self).__name__} has no bytes to compare")
 
 
@@ -146,6 +148,18 @@ def frame_of(table: pa.Table) -> pl.DataFrame:
         raise pa.ArrowInvalid(first_line(error)) from error
     assert isinstance(frame, pl.DataFrame)
     return frame
+
+
+def types_of(schema: pa.Schema) -> dict[str, pl.DataType | None]:
+    """Return the polars type of each column, pl.Unknown where there is none."""
+    return {field.name: _type_of(field) for field in schema}
+
+
+def _type_of(field: pa.Field) -> pl.DataType:
+    try:
+        return frame_of(pa.schema([field]).empty_table()).dtypes[0]
+    except pa.ArrowInvalid:
+        return pl.Unknown()
 
 
 def row_numbers(first: int, count: int) -> pl.Series:

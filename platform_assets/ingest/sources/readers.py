@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import assert_never
 
 from platform_assets.catalog import SourceTable
+from platform_assets.ingest.sources.arrow import ArrowReader
 from platform_assets.ingest.sources.delimited import CsvReader
 from platform_assets.ingest.sources.duckdb_file import DuckdbReader
+from platform_assets.ingest.sources.json_lines import JsonReader
 from platform_assets.ingest.sources.parquet import ParquetReader
 from platform_assets.ingest.sources.quarantined import QuarantineReader
 from platform_assets.ingest.sources.reader import Reader, SourceError
@@ -19,7 +21,7 @@ from platform_assets.queried_sources import (
     SqliteTable,
     SqlTable,
 )
-from platform_assets.sources import CsvFiles, ParquetFiles, RejectedRows
+from platform_assets.sources import ArrowFiles, CsvFiles, JsonFiles, ParquetFiles, RejectedRows
 from resources.postgres import Postgres
 from resources.settings import Settings, SettingsError, read_secret
 
@@ -32,6 +34,10 @@ def reader_of(table: SourceTable, settings: Settings) -> Reader:
             return ParquetReader(source, settings.data)
         case CsvFiles():
             return CsvReader(source, settings.data)
+        case JsonFiles():
+            return JsonReader(source, settings.data)
+        case ArrowFiles():
+            return ArrowReader(source, settings.data)
         case RejectedRows():
             return QuarantineReader(source, Postgres(settings))
         case SqliteTable():

@@ -1,0 +1,174 @@
+"""JSON lines: every value as its text, lines that are no objects told apart with their numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+
+from platform_assets.ingest.sources.delimited import HEAD_BYTES, UNREADABLE
+from platform_assets.ingest.sources.files import FileReader
+from platform_assets.ingest.sources.json_text import Members, members_of, unquoted
+from platform_assets.ingest.sources.reader import (
+    Batch,
+    SourceError,
+    SourceItem,
+    first_line,
+)
+from platform_assets.ingest.sources.records import with_last
+from platform_assets.ingest.sources.streams import PARSERS, ahead, blocks, opened_stream
+
+JSON_BLOCK_BYTES = 8 * 2**20
+LONGEST_LINE_BYTES = 64 * 2**20
+_NO_OBJECT = "it is no JSON object"
+
+
+class JsonReader(FileReader):
+    """Reads JsonFiles."""
+
+    suffixes = (".jsonl", ".ndjson", ".json", ".jsonl.gz", ".ndjson.gz", ".json.gz", ".jsonl.zst",
+                ".ndjson.zst", ".json.zst", ".zip")  # fmt: skip
+    archives = True
+
+    def _names(self, item: SourceItem) -> list[str]:
+        """Return the keys of the first lines; others may come later, and are named when they do."""
+        try:
+            with opened_stream(item.path) as stream:
+                head = next(blocks(stream, HEAD_BYTES), b"")
+        except UNREADABLE as error:
+            raise SourceError(item.path, f"it cannot be read ({first_line(error)})") from error
+        whole = head[: head.rfind(b"\n") + 1] or head
+        with _Judge() as judge:
+            good, _, _ = judge.sorted(whole)
+        return members_of(good).keys.unique(maintain_order=True).to_list()
+
+    def _rows(
+        self, item: SourceItem, columns: list[str], newer: tuple[str, Any] | None
+    ) -> Iterator[Batch]:
+        number = 0
+        try:
+            with opened_stream(item.path, found=self._hashed(item)) as stream, _Judge() as judge:
+
+                def parse(data: bytes) -> Batch:
+                    good, numbers, malformed = judge.sorted(data)
+                    frame, others = _frame(members_of(good), len(numbers), columns)
+                    return Batch(frame, pl.Series(numbers, dtype=pl.Int64), malformed, 0, others)
+
+                lines = _whole_lines(item, blocks(stream, JSON_BLOCK_BYTES))
+                for batch in ahead(lines, parse, PARSERS):
+                    malformed = tuple((number + n, what, line) for n, what, line in batch.malformed)
+                    yield replace(batch, numbers=batch.numbers + number, malformed=malformed)
+                    number += batch.frame.height + len(malformed)
+        except UNREADABLE as error:
+            raise SourceError(item.path, f"it cannot be read ({first_line(error)})") from error
+
+
+class _Judge:
+    """Tells lines that are JSON objects from those that are not; DuckDB reads them all at once."""
+
+    def __enter__(self) -> _Judge:
+        self._connection = duckdb.connect(config={"threads": 1})
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def sorted(self, data: bytes) -> tuple[bytes, Any, tuple[tuple[int, str, str], ...]]:
+        """Return the lines that are objects, their numbers from 1, and the others."""
+        array = np.frombuffer(data, np.uint8)
+        ends = np.flatnonzero(array == 10) + 1
+        if len(data) and (len(ends) == 0 or ends[-1] != len(data)):
+            ends = np.append(ends, len(data))
+        offsets = np.concatenate([[0], ends]).astype(np.int32)
+        bounds = np.stack([offsets[:-1], offsets[1:]], axis=1)
+        is_object = self._objects(_strings(data, offsets, bounds))
+        if is_object.all():
+            return data, np.arange(1, len(is_object) + 1), ()
+        blank = np.zeros(len(is_object), np.bool_)
+        for index in np.flatnonzero(~is_object).tolist():
+            begin, end = bounds[index].tolist()
+            blank[index] = not data[begin:end].strip()
+        bounds, is_object = bounds[~blank], is_object[~blank]
+        numbers = np.arange(1, len(is_object) + 1)
+        good = b"".join(data[begin:end] for begin, end in bounds[is_object].tolist())
+        malformed = [
+            (int(number), _NO_OBJECT, data[begin:end].rstrip(b"\r\n").decode("utf-8", "replace"))
+            for number, (begin, end) in zip(
+                numbers[~is_object].tolist(), bounds[~is_object].tolist(), strict=True
+            )
+        ]
+        return good, numbers[is_object], tuple(malformed)
+
+    def _objects(self, lines: pa.Array) -> npt.NDArray[np.bool_]:
+        table = pa.table({"line": lines})
+        query = (
+            "select case when json_valid(line) then json_type(line) = 'OBJECT' else false end as it"
+        )
+        cursor = self._connection.cursor()  # one for each thread
+        found = cursor.from_arrow(table).query("lines", f"{query} from lines")
+        answer: npt.NDArray[np.bool_] = found.to_arrow_table()["it"].to_numpy()
+        return answer
+
+
+def _strings(data: bytes, offsets: npt.NDArray[np.int32], bounds: Any) -> pa.Array:
+    """Return lines as Arrow; one that is no UTF-8 is null, as DuckDB may not be shown it."""
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return pa.array([_decoded(data[begin:end]) for begin, end in bounds.tolist()], pa.string())
+    return pa.StringArray.from_buffers(
+        len(bounds), pa.py_buffer(offsets), pa.py_buffer(data), None, 0, 0
+    )
+
+
+def _decoded(line: bytes) -> str | None:
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _frame(found: Members, rows: int, columns: list[str]) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """Return the columns that are asked for, and the names of the others that were met.
+
+    A key that a line lacks is null; of one that stands in it twice the last counts.
+    """
+    keys = found.keys
+    positions = pl.Series(range(len(columns)), dtype=pl.Int32)
+    index = keys.replace_strict(
+        pl.Series(columns, dtype=pl.String), positions, default=-1, return_dtype=pl.Int32
+    ).to_numpy()
+    series = []
+    for number, name in enumerate(columns):
+        there = np.flatnonzero(index == number)
+        where = np.full(rows, -1, np.int64)
+        where[found.lines[there]] = there
+        taken = pl.Series(where).set(pl.Series(where == -1), None)
+        series.append(unquoted(found.values.gather(taken)).alias(name))
+    others = keys.filter(pl.Series(index == -1)).unique().sort().to_list()
+    return pl.DataFrame(series), tuple(others)
+
+
+def _whole_lines(item: SourceItem, parts: Iterator[bytes]) -> Iterator[bytes]:
+    rest: list[bytes] = []
+    waiting = 0
+    for part, last in with_last(parts):
+        end = len(part) if last else part.rfind(b"\n") + 1
+        if end:
+            yield b"".join([*rest, part[:end]])
+            rest, waiting = [part[end:]], len(part) - end
+        else:
+            rest.append(part)
+            waiting += len(part)
+        if waiting > LONGEST_LINE_BYTES:
+            raise SourceError(
+                item.path,
+                f"a line of it is longer than {LONGEST_LINE_BYTES >> 20} MiB; these must be JSON "
+                "lines, one object a line",
+            )

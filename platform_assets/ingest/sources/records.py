@@ -1,0 +1,300 @@
+"""CSV as records: where one ends, and which lines are none. Bytes in, bytes out; no values here.
+
+Data whose quotes are all where they belong are cut at a line break outside of quotes, found by
+counting them. As soon as a quote stands where none may, or a line has too many or too few values,
+that stretch is looked at line by line: a line that is no record is put aside alone, and reading
+goes on with the next line, so that a stray quote never swallows the rows after it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+LONGEST_RECORD_BYTES = 32 * 2**20
+"""A quote that is not closed for so long counts as never closed: memory must not grow for it."""
+
+Positions = npt.NDArray[np.intp]
+_BREAKS = b"\r\n"
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a CSV file is written; each mark is one byte."""
+
+    delimiter: bytes
+    quote: bytes | None
+    escape: bytes | None
+    doubled_quotes: bool
+    multiline: bool
+    comment: bytes | None
+
+    @cached_property
+    def value(self) -> bytes:
+        """A value, as a regular expression."""
+        delimiter = re.escape(self.delimiter)
+        escaped = re.escape(self.escape) if self.escape else None
+        inner = rb"[^" + delimiter + rb"\r\n" + (escaped or b"") + rb"]"
+        plain = rb"(?:" + inner + rb"++" + (rb"|" + escaped + rb".)*+" if escaped else rb")*+")
+        if self.quote is None:
+            return plain
+        quote = re.escape(self.quote)
+        parts = [rb"[^" + quote + (escaped or b"") + rb"]++"]
+        parts += [escaped + rb"."] if escaped else []
+        parts += [quote + quote] if self.doubled_quotes else []
+        ended = rb"(?=" + delimiter + rb"|[\r\n]|\Z)"
+        quoted = quote + rb"(?:" + rb"|".join(parts) + rb")*+" + quote + ended
+        return rb"(?:" + quoted + rb"|(?!" + quote + rb")" + plain + rb")"
+
+    @cached_property
+    def record(self) -> re.Pattern[bytes]:
+        """A whole record with its line break."""
+        rest = rb"(?:" + re.escape(self.delimiter) + self.value + rb")*+"
+        return re.compile(self.value + rest + rb"(?:\r\n|\n|\r|\Z)", re.S)
+
+    @cached_property
+    def values(self) -> re.Pattern[bytes]:
+        """The values of a record, one after the other, each behind its delimiter."""
+        return re.compile(
+            rb"(?:\A|" + re.escape(self.delimiter) + rb")(" + self.value + rb")", re.S
+        )
+
+    @cached_property
+    def unfinished(self) -> re.Pattern[bytes]:
+        """The beginning of a record up to the end of the data, within quotes or not."""
+        value = self.value
+        opened = b""
+        if self.quote is not None:
+            quote = re.escape(self.quote)
+            escaped = re.escape(self.escape) if self.escape else b""
+            opened = quote + rb"(?:[^" + quote + escaped + rb"]++|" + quote + quote
+            opened += rb"|" + escaped + rb"." if escaped else b""
+            opened += rb")*+" + (escaped + rb"?" if escaped else b"") + quote + rb"?"
+        rest = rb"(?:" + value + re.escape(self.delimiter) + rb")*+"
+        return re.compile(rest + rb"(?:" + opened + rb"|" + value + rb")\r?\Z", re.S)
+
+
+@dataclass
+class Sorted:
+    """Records that were looked at line by line.
+
+    good: those that are whole, with their numbers from 1 among all.  malformed: (number, what is
+    wrong, text).  end: where the data was left, before a record that is not finished.
+    """
+
+    good: bytes = b""
+    numbers: list[int] = field(default_factory=list)
+    malformed: list[tuple[int, str, str]] = field(default_factory=list)
+    count: int = 0
+    end: int = 0
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Whole records: as bytes, or sorted where there was something to put aside."""
+
+    data: bytes = b""
+    sorted: Sorted | None = None
+
+
+def pieces(blocks: Iterable[bytes], dialect: Dialect, columns: int) -> Iterator[Piece]:
+    """Cut a stream into pieces of whole records. columns: how many values a record has."""
+    data = b""
+    for block, last in with_last(blocks):
+        data += block
+        if last and data[-1:] != b"\n":
+            data += b"\n"
+        end = last_end(data, dialect)
+        if last and end != len(data):
+            end = None
+        if end:
+            yield Piece(data[:end])
+            data = data[end:]
+        if (end is None or len(data) > LONGEST_RECORD_BYTES) and data:
+            found = sort_records(data, dialect, columns, final=last)
+            yield Piece(sorted=found)
+            data = data[found.end :]
+
+
+def with_last(blocks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
+    """Yield each block with whether it is the last one."""
+    held = None
+    for block in blocks:
+        if held is not None:
+            yield held, False
+        held = block
+    if held is not None:
+        yield held, True
+
+
+def last_end(data: bytes, dialect: Dialect) -> int | None:
+    """Return where the last whole record ends, 0 where none does, None where quotes are astray."""
+    if dialect.comment is not None and (
+        data.startswith(dialect.comment) or re.search(rb"[\r\n]" + re.escape(dialect.comment), data)
+    ):
+        return None
+    if dialect.escape is not None and dialect.escape in data:
+        return _last_end_between(data, dialect)
+    if dialect.quote is None or dialect.quote not in data:
+        return _break_before(data, len(data))
+    return _last_end_between(data, dialect)
+
+
+def sort_records(data: bytes, dialect: Dialect, columns: int, *, final: bool) -> Sorted:
+    """Look at each line by itself. final: whether the data end here."""
+    found, good = Sorted(), []
+    at, size = 0, len(data)
+    while at < size:
+        line_end = _line_end(data, at)
+        line = data[at:line_end]
+        whole = final or (line[-1:] in (b"\n", b"\r") and line_end < size)
+        if not whole and line[-1:] != b"\n" and size - at <= LONGEST_RECORD_BYTES:
+            break
+        if (columns > 1 and not line.strip(_BREAKS)) or (
+            dialect.comment is not None and line.startswith(dialect.comment)
+        ):
+            at = line_end
+            continue
+        record_end, problem = _record_at(data, at, line_end, dialect, columns)
+        open_end = problem is not None or data[-1:] not in (b"\n", b"\r")
+        if not final and record_end == size and open_end and size - at <= LONGEST_RECORD_BYTES:
+            break  # the next block may finish it
+        found.count += 1
+        if problem is None:
+            good.append(data[at:record_end])
+            found.numbers.append(found.count)
+            at = record_end
+        else:
+            text = line.rstrip(_BREAKS).decode("utf-8", "replace")
+            found.malformed.append((found.count, problem, text))
+            at = line_end
+    found.good, found.end = b"".join(good), at
+    return found
+
+
+def split_record(record: bytes, dialect: Dialect) -> list[bytes]:
+    """Return the values of a record without quotes, as a header needs them."""
+    found = []
+    for match in dialect.values.finditer(record.rstrip(_BREAKS)):
+        text = match[1]
+        quote = dialect.quote
+        if quote is not None and text.startswith(quote):
+            text = text[1:-1]
+            if dialect.doubled_quotes:
+                text = text.replace(quote + quote, quote)
+        if dialect.escape is not None:
+            text = re.sub(re.escape(dialect.escape) + rb"(.)", rb"\1", text, flags=re.S)
+        found.append(text)
+    return found
+
+
+def _record_at(
+    data: bytes, at: int, line_end: int, dialect: Dialect, columns: int
+) -> tuple[int, str | None]:
+    """Return where the record ends that begins here, and what is wrong with it.
+
+    The end is that of the data where the record may go on after them.
+    """
+    line = data[at:line_end]
+    special = [mark for mark in (dialect.quote, dialect.escape) if mark is not None]
+    if not any(mark in line for mark in special):
+        values = line.count(dialect.delimiter) + 1
+        return line_end, _wrong_count(values, columns)
+    match = dialect.record.match(data, at, len(data) if dialect.multiline else line_end)
+    if match is not None:
+        values = len(dialect.values.findall(match[0].rstrip(_BREAKS)))
+        return match.end(), _wrong_count(values, columns)
+    if dialect.multiline and dialect.unfinished.match(data, at):
+        return len(data), "a quote in it is opened and never closed"
+    return line_end, "a quote in it stands where none may: it is opened and not closed as it should"
+
+
+def _wrong_count(values: int, columns: int) -> str | None:
+    return None if values == columns else f"{values} values for {columns} columns"
+
+
+def _line_end(data: bytes, at: int) -> int:
+    """Return where the line ends that begins here, its break included."""
+    feed = data.find(b"\n", at)
+    carriage = data.find(b"\r", at, feed if feed >= 0 else len(data))
+    if carriage >= 0:
+        return carriage + (2 if data[carriage + 1 : carriage + 2] == b"\n" else 1)
+    return feed + 1 if feed >= 0 else len(data)
+
+
+def _break_before(data: bytes, end: int) -> int:
+    """Return where the last line ends before a place; a carriage return may be half of a break."""
+    feed = data.rfind(b"\n", 0, end)
+    if feed >= 0:
+        return feed + 1
+    return data.rfind(b"\r", 0, min(end, len(data) - 1)) + 1
+
+
+def _last_end_between(data: bytes, dialect: Dialect) -> int | None:
+    """Find the last line break outside of quotes, and make sure that no quote is astray."""
+    array = np.frombuffer(data, np.uint8)
+    quotes = np.flatnonzero(array == ord(dialect.quote)) if dialect.quote else np.array([], np.intp)
+    if dialect.escape is not None:
+        quotes = quotes[~escaped(array, quotes, ord(dialect.escape))]
+    if _astray(array, quotes, dialect):
+        return None
+    if not dialect.multiline and _breaks_inside(array, quotes):
+        return None
+    end = len(data)
+    while end := _break_before(data, end):
+        inside = int(np.searchsorted(quotes, end - 1))
+        if inside % 2:
+            end = int(quotes[inside - 1])
+        elif dialect.escape is not None and _is_escaped(data, end - 1, dialect.escape):
+            end -= 1
+        else:
+            return end
+    return 0
+
+
+def _astray(array: npt.NDArray[np.uint8], quotes: Positions, dialect: Dialect) -> bool:
+    """Say whether a quote opens in the middle of a value, or closes before its end."""
+    if len(quotes) == 0:
+        return False
+    edge = np.zeros(256, np.bool_)
+    edge[[ord(dialect.delimiter), *_BREAKS]] = True
+    opened, closed = quotes[0::2], quotes[1::2]
+    opens_well = (opened == 0) | edge[array[np.maximum(opened - 1, 0)]]
+    last = len(array) - 1
+    closes_well = (closed == last) | edge[array[np.minimum(closed + 1, last)]]
+    if dialect.doubled_quotes:
+        pairs = min(len(opened) - 1, len(closed))
+        doubled = opened[1 : pairs + 1] == closed[:pairs] + 1
+        opens_well[1 : pairs + 1] |= doubled
+        closes_well[:pairs] |= doubled
+    return not (opens_well.all() and closes_well.all())
+
+
+def _breaks_inside(array: npt.NDArray[np.uint8], quotes: Positions) -> bool:
+    breaks = np.flatnonzero((array == 10) | (array == 13))
+    return bool((np.searchsorted(quotes, breaks) % 2).any())
+
+
+def escaped(array: npt.NDArray[np.uint8], places: Positions, escape: int) -> npt.NDArray[np.bool_]:
+    """Say of each place whether an odd number of escape characters stands before it."""
+    escapes = np.flatnonzero(array == escape)
+    if len(escapes) == 0 or len(places) == 0:
+        return np.zeros(len(places), np.bool_)
+    order = np.arange(len(escapes))
+    begins = np.r_[True, np.diff(escapes) != 1]
+    run = order - np.maximum.accumulate(np.where(begins, order, 0)) + 1
+    index = np.minimum(np.searchsorted(escapes, places - 1), len(escapes) - 1)
+    odd: npt.NDArray[np.bool_] = (escapes[index] == places - 1) & (run[index] % 2 == 1)
+    return odd
+
+
+def _is_escaped(data: bytes, place: int, escape: bytes) -> bool:
+    begin = place
+    while begin > 0 and data[begin - 1 : begin] == escape:
+        begin -= 1
+    return (place - begin) % 2 == 1

@@ -1,0 +1,175 @@
+"""The bytes of an item as a stream: unpacked, in UTF-8, hashed on their way, read ahead of need."""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import PurePosixPath
+from typing import Any, Protocol, TypeVar
+
+import pyarrow as pa
+
+from platform_assets.ingest.sources.places import opened_bytes
+
+COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
+PARSERS = 2
+"""Threads that parse blocks; more gain nothing, as checks and the COPY want the processor too."""
+In = TypeVar("In")
+Out = TypeVar("Out")
+CHUNK_BYTES = 1 << 20
+BOM = b"\xef\xbb\xbf"
+BROKEN = "lakebed.broken"
+"""An error handler: what cannot be decoded becomes the byte FF, which is never UTF-8."""
+
+codecs.register_error(
+    BROKEN,
+    lambda error: ("\udcff", error.end) if isinstance(error, UnicodeDecodeError) else ("", 0),
+)
+
+
+class Stream(Protocol):
+    """What can be read to its end."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return the next bytes, none at the end."""
+
+
+def codec_of(path: str) -> str | None:
+    """Return how a file is compressed, by its name."""
+    return COMPRESSED.get(PurePosixPath(path).suffix.lower())
+
+
+@contextmanager
+def opened_stream(path: str, encoding: str | None = "utf-8", found: Any = None) -> Iterator[Stream]:
+    """Open an item for reading, unpacked.
+
+    encoding: what is turned into UTF-8 without a byte order mark; None leaves the bytes alone.
+    found: a hash that is told all bytes of the item, as they are stored, when it is read to its
+    end. Raises SourceError, OSError or pa.ArrowInvalid, also when it is read.
+    """
+    with opened_bytes(path) as raw:
+        stream: Stream = _Raw(raw) if found is None else _Hashing(raw, found)
+        codec = codec_of(path)
+        if codec is not None:
+            stream = pa.CompressedInputStream(pa.PythonFile(stream, mode="r"), codec)
+        if encoding is None:
+            yield stream
+        elif codecs.lookup(encoding).name in ("utf-8", "ascii", "utf-8-sig"):
+            yield _WithoutMark(stream)
+        else:
+            yield _Transcoded(stream, encoding)
+
+
+def blocks(stream: Stream, size: int) -> Iterator[bytes]:
+    """Yield a stream in blocks of about a size, each read while the one before is at work."""
+    with ThreadPoolExecutor(1, thread_name_prefix="read") as pool:
+        ahead = pool.submit(_filled, stream, size)
+        while block := ahead.result():
+            ahead = pool.submit(_filled, stream, size)
+            yield block
+
+
+def ahead(items: Iterable[In], work: Callable[[In], Out], workers: int) -> Iterator[Out]:
+    """Yield what the work makes of each item, in their order; some of it is done ahead."""
+    with ThreadPoolExecutor(workers, thread_name_prefix="parse") as pool:
+        waiting: deque[Future[Out]] = deque()
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def hash_of(path: str, count: int) -> str:
+    """Return the SHA-256 of the first bytes of an item as they are stored, in hex."""
+    found = hashlib.sha256()
+    with opened_bytes(path) as stream:
+        while count > 0 and (block := stream.read(min(count, CHUNK_BYTES))):
+            found.update(block)
+            count -= len(block)
+    return found.hexdigest()
+
+
+def bytes_at(path: str, offset: int, count: int) -> bytes:
+    """Return some of the bytes of an item as they are stored."""
+    with opened_bytes(path) as stream:
+        stream.seek(offset)
+        return _filled(stream, count)
+
+
+def _filled(stream: Stream, size: int) -> bytes:
+    """Read until a block is full: one read may give less."""
+    pieces = []
+    while size > 0 and (piece := stream.read(size)):
+        pieces.append(piece)
+        size -= len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+class _Raw:
+    """What pyarrow takes for a file."""
+
+    closed = False
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    def read(self, size: int = -1) -> bytes:
+        return self._stream.read(size)
+
+    def close(self) -> None:
+        """Whoever opened the stream closes it."""
+
+
+class _Hashing(_Raw):
+    """Passes bytes on and hashes them."""
+
+    def __init__(self, stream: Stream, found: Any) -> None:
+        super().__init__(stream)
+        self._found = found
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._stream.read(size)
+        self._found.update(data)
+        return data
+
+
+class _WithoutMark:
+    """Leaves out the mark that some programs write before UTF-8."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._begun = False
+
+    def read(self, size: int, /) -> bytes:
+        data = self._stream.read(size)
+        if not self._begun:
+            self._begun = True
+            if data.startswith(BOM):
+                return data[len(BOM) :] or self._stream.read(size)
+        return data
+
+
+class _Transcoded:
+    """Turns another encoding into UTF-8."""
+
+    def __init__(self, stream: Stream, encoding: str) -> None:
+        self._stream = stream
+        self._decoder = codecs.getincrementaldecoder(encoding)(BROKEN)
+        self._ended = False
+        self._over = b""
+
+    def read(self, size: int, /) -> bytes:
+        while not self._over and not self._ended:
+            data = self._stream.read(size)
+            self._ended = not data
+            text = self._decoder.decode(data, final=self._ended)
+            self._over = text.encode("utf-8", "surrogateescape")
+        # UTF-8 may be longer than what it was made from.
+        data, self._over = self._over[:size], self._over[size:]
+        return data
