@@ -49,6 +49,7 @@ from platform_assets.sources import ParquetFiles as ParquetFiles
 from platform_assets.sources import RejectedRows, Source
 
 MAX_IDENTIFIER_BYTES = 63
+MAX_UNDO_LOADS = 100
 DAY = timedelta(days=1)
 SYSTEM_COLUMNS = frozenset({"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"})
 
@@ -87,8 +88,9 @@ class SourceTable:
     values.  changed_files: what to do with a file that was loaded and has changed since: reload all
     of it (merge, history), read what was added where it has only grown, or refuse it.
     parallel_files: how many files of an append are loaded at once, each in its own transaction;
-    with 1, all files of a load are one transaction.  freshness: how old the newest row may be.
-    Raises TableError.
+    with 1, all files of a load are one transaction.  undo_loads: of how many last loads the rows
+    that they updated or deleted are kept, so that `lakebed rollback` can put them back; 0 for none.
+    freshness: how old the newest row may be.  Raises TableError.
     """
 
     name: str
@@ -111,6 +113,7 @@ class SourceTable:
     changed_files: ChangedFiles | None = None
     parallel_files: int = 1
     owner: str | None = None
+    undo_loads: int = 3
     freshness: timedelta | None = None
     columns: tuple[Column, ...] = field(init=False, repr=False, compare=False)
 
@@ -394,6 +397,10 @@ class SourceTable:
             self._refuse("changed_files", "'grown' needs a cursor; declare one, or use 'refuse'")
         if not 1 <= self.parallel_files <= 64:
             self._refuse("parallel_files", f"{self.parallel_files} is no number from 1 to 64")
+        if not 0 <= self.undo_loads <= MAX_UNDO_LOADS:
+            self._refuse(
+                "undo_loads", f"{self.undo_loads} is no number from 0 to {MAX_UNDO_LOADS}"
+            )
         if self.parallel_files > 1 and self.write_mode != "append":
             self._refuse("parallel_files", "only the files of an append are loaded apart")
         if not 0 <= self.reject_share <= 1:

@@ -151,7 +151,7 @@ def _table(
     partitions = _partitions(connection, table, now, counts) if table.partitioning else ()
     load = connection.execute(
         "select committed_at, rows_read, rejected, cursor_to from lakebed.load"
-        " where table_name = %s order by committed_at desc limit 1",
+        " where table_name = %s and rolled_back_at is null order by committed_at desc limit 1",
         [table.name],
     ).fetchone() or (None, 0, 0, None)
     lag = _lag(load[3], now)

@@ -28,6 +28,10 @@ from platform_assets.shape import PLAIN
 from resources.postgres import Connection
 
 
+STANDS = "load_id not in (select load_id from lakebed.load where rolled_back_at is not null)"
+"""The condition that a row of the ledger or the quarantine is of no load that was rolled back."""
+
+
 @dataclass(frozen=True)
 class Refused:
     """A file that was left out, and why."""
@@ -71,9 +75,10 @@ def new_files_of(
 
 
 def last_load_of(connection: Connection, table: SourceTable) -> str | None:
-    """Return the id of the load that changed the table last, None where there was none."""
+    """Return the id of the last load that stands, None where there is none."""
     row = connection.execute(
-        "select load_id from lakebed.load where table_name = %s order by committed_at desc limit 1",
+        "select load_id from lakebed.load where table_name = %s and rolled_back_at is null"
+        " order by committed_at desc limit 1",
         [table.name],
     ).fetchone()
     return row[0] if row else None
@@ -88,17 +93,22 @@ def pending_files(
     """
     if table.loads_whole:
         return _all_or_nothing(connection, table, files)
+    # What was rolled back is not in the table, but is not loaded again by itself either.
     rows = connection.execute(
         "select distinct on (f.path) f.path, array_agg(f.version) over same_path,"
-        " (sum(f.rows_read) over same_path)::bigint, f.cursor_max, f.cursor_ties,"
-        " f.sha256, f.boundary,"
+        " l.rolled_back_at is null,"
+        " (sum(f.rows_read) filter (where l.rolled_back_at is null) over same_path)::bigint,"
+        " f.cursor_max, f.cursor_ties, f.sha256, f.boundary,"
         " coalesce(substring(f.version from '^([0-9]{1,18})-[0-9]+$'), '0')::bigint"
         " from lakebed.loaded_file f join lakebed.load l using (load_id)"
         " where f.table_name = %s window same_path as (partition by f.path)"
-        " order by f.path, l.committed_at desc",
+        " order by f.path, l.rolled_back_at is not null, l.committed_at desc",
         [table.name],
     ).fetchall()
-    known = {path: (versions, Loaded(*before)) for path, versions, *before in rows}
+    known = {
+        path: (versions, Loaded(*before) if stands else None)
+        for path, versions, stands, *before in rows
+    }
     pending: list[Pending] = []
     refused: list[Refused] = []
     for file in files:
@@ -140,7 +150,8 @@ def _rejected(connection: Connection, table: SourceTable, file: SourceItem) -> d
         connection.execute(
             "select row_number, source_row from lakebed.rejected_row"
             " where table_name = %(table)s and load_id in (select load_id from lakebed.loaded_file"
-            " where table_name = %(table)s and path = %(name)s)"
+            " join lakebed.load l using (load_id) where l.rolled_back_at is null"
+            " and loaded_file.table_name = %(table)s and path = %(name)s)"
             " and right('/' || source_file, length(%(name)s) + 1) = '/' || %(name)s",
             {"table": table.name, "name": file.name},
         ).fetchall()
@@ -185,7 +196,7 @@ def last_cursor(connection: Connection, table: SourceTable) -> Any:
     """Return the greatest cursor that was committed, in its column's type, or None."""
     row = connection.execute(
         "select cursor_to from lakebed.load where table_name = %s and cursor_to is not null"
-        " order by committed_at desc limit 1",
+        " and rolled_back_at is null order by committed_at desc limit 1",
         [table.name],
     ).fetchone()
     return parse_cursor(table, row[0]) if row else None

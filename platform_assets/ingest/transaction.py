@@ -57,6 +57,7 @@ class LoadTransaction:
                 format_cursor(self._package.cursor_from),
             ],
         )
+        self._writer.undo.wrote(0)
         self._writer.begin()
         self._on_step("began")
 
@@ -91,6 +92,7 @@ class LoadTransaction:
         Raises LoadConflictError where another load committed one of the items in between.
         """
         counts = self._writer.finish()
+        self._writer.undo.finish()
         self._on_step("written")
         if self._package.window is None:
             _enter_files(self._connection, self._package)

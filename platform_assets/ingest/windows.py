@@ -19,7 +19,7 @@ from platform_assets.ingest.incremental import below, note_cursor
 from platform_assets.ingest.package import FileRead
 from platform_assets.ingest.shaping import shaped
 from platform_assets.ingest.sources.reader import Batch
-from platform_assets.ingest.writers import Counts, Writer, target_of
+from platform_assets.ingest.writers import Counts, Writer
 from platform_assets.keys import move_lock
 from platform_assets.partitions import Window
 from platform_assets.quality.schema import Column
@@ -64,7 +64,7 @@ class WindowWriter(Writer):
     """Empties a window, hot and cold, before another writer fills it."""
 
     def __init__(self, inner: Writer, window: Window) -> None:
-        super().__init__(inner.connection, inner.table, inner.windows, inner.load)
+        super().__init__(inner.connection, inner.table, inner.windows, inner.load, inner.undo)
         self._inner = inner
         self._window = window
 
@@ -82,19 +82,11 @@ class WindowWriter(Writer):
         """Take the rows out, under the lock that a move of the partition takes."""
         lock = move_lock(self.table.name, self._window)
         self.connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [lock])
-        self.connection.execute(
-            "update lakebed.cold_file set superseded_at = clock_timestamp()"
-            " where table_name = %s and partition_key = %s and superseded_at is null",
-            [self.table.name, self._window.key],
-        )
+        self.undo.supersede(self._window.key)
         time = sql.Identifier(self.table.partitioned.column)
-        self.connection.execute(
-            sql.SQL("delete from {} where {} >= {} and {} < {}").format(
-                target_of(self.table),
-                time,
-                sql.Literal(self._window.lower),
-                time,
-                sql.Literal(self._window.upper),
+        self.undo.delete(
+            sql.SQL("{} >= {} and {} < {}").format(
+                time, sql.Literal(self._window.lower), time, sql.Literal(self._window.upper)
             )
         )
         self._inner.begin()

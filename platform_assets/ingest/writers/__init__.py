@@ -3,8 +3,10 @@
 append:   copy into the table
 merge:    copy into a stage, then insert ... on conflict do update ... where different; straight
           into the table where it has no row that the load could meet
-replace:  the table becomes what the load holds, its old rows are kept in `lakebed_undo`
+replace:  the table becomes what the load holds
 history:  a row that changed is closed and followed by its new version
+
+Rows that a load updates or deletes are kept, so that it can be undone (undo.py).
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from platform_assets.ingest.writers.append import AppendWriter as AppendWriter
 from platform_assets.ingest.writers.history import HistoryWriter
 from platform_assets.ingest.writers.merge import MergeWriter
 from platform_assets.ingest.writers.replace import MergeReplaceWriter, ReplaceWriter
+from platform_assets.ingest.writers.undo import Undo
 from platform_assets.ingest.writers.writer import Counts as Counts
 from platform_assets.ingest.writers.writer import LoadConflictError as LoadConflictError
 from platform_assets.ingest.writers.writer import LoadStamp as LoadStamp
@@ -35,4 +38,6 @@ def writer_of(
         "replace": MergeReplaceWriter if table.key else ReplaceWriter,
         "history": HistoryWriter,
     }
-    return kinds[table.write_mode](connection, table, windows, load)
+    return kinds[table.write_mode](
+        connection, table, windows, load, Undo(connection, table, load)
+    )

@@ -40,6 +40,7 @@ class AppendWriter(Writer):
     def finish(self) -> Counts:
         """Return how many rows were added. Raises LoadConflictError where a key is there."""
         if self.stage is None:
+            self.undo.wrote(self.rows)
             return Counts(inserted=self.rows)
         rejected = self.stage.settle()
         columns = names(self.table.column_names)
@@ -48,6 +49,7 @@ class AppendWriter(Writer):
         )
         with _one_row_a_key(self.table):
             inserted = self.connection.execute(statement).rowcount
+        self.undo.wrote(inserted)
         return Counts(inserted=inserted, rejected=rejected)
 
 

@@ -90,17 +90,16 @@ select {columns}, lakebed_at, lakebed_kind, {gone}, lakebed_was_gone, lakebed_re
 from judged
 """
 
-WRITE_STATEMENTS = (
-    "delete from {target} as hot using {timeline} as line"
-    " where line.lakebed_kind = 'erase' and {is_it}",
-    "update {target} as hot set {stop} = line.lakebed_until from {timeline} as line"
-    " where line.lakebed_kind in ('old', 'same', 'correct') and {is_it}"
-    " and hot.{stop} is distinct from line.lakebed_until",
-    "update {target} as hot set {values} from {timeline} as line"
-    " where line.lakebed_kind = 'correct' and {is_it}",
+ERASED = "line.lakebed_kind = 'erase' and {is_it}"
+ENDED = (
+    "line.lakebed_kind in ('old', 'same', 'correct') and {is_it}"
+    " and hot.{stop} is distinct from line.lakebed_until"
+)
+CORRECTED = "line.lakebed_kind = 'correct' and {is_it}"
+INSERT_STATEMENT = (
     "insert into {target} ({columns}, {start}, {stop})"
     " select {columns}, lakebed_at, lakebed_until from {timeline}"
-    " where lakebed_kind = 'new' and not {gone} and not lakebed_repeats",
+    " where lakebed_kind = 'new' and not {gone} and not lakebed_repeats"
 )
 
 COUNTS_QUERY = """
@@ -235,7 +234,7 @@ class HistoryWriter(Writer):
 
         What ends is ended before what follows is inserted: a key has one version that holds.
         """
-        parts = {
+        parts: dict[str, sql.Composable] = {
             "target": self.target,
             "timeline": TIMELINE,
             "is_it": sql.SQL("{} and hot.{} = line.lakebed_at").format(
@@ -249,8 +248,13 @@ class HistoryWriter(Writer):
                 sql.SQL("{0} = line.{0}").format(sql.Identifier(name)) for name in self.columns
             ),
         }
-        for statement in WRITE_STATEMENTS:
-            self.connection.execute(sql.SQL(statement).format(**parts))
+        line = sql.SQL("{} as line").format(TIMELINE)
+        until = sql.SQL("{} = line.lakebed_until").format(parts["stop"])
+        self.undo.delete(sql.SQL(ERASED).format(**parts), line)
+        self.undo.update(until, sql.SQL(ENDED).format(**parts), line)
+        self.undo.update(parts["values"], sql.SQL(CORRECTED).format(**parts), line)
+        started = self.connection.execute(sql.SQL(INSERT_STATEMENT).format(**parts)).rowcount
+        self.undo.wrote(started)
         unchanged, updated, inserted, deleted = self.connection.execute(
             sql.SQL(COUNTS_QUERY).format(**parts)
         ).fetchall()[0]
@@ -271,22 +275,20 @@ class HistoryWriter(Writer):
         if deletes is None or not deletes.snapshot:
             return 0
         spared = keep_rejected(self.connection, self.table, self.load)
-        closed = self.connection.execute(
-            sql.SQL(
-                # A version that begins later than the load holds for a moment at least.
-                "update {target} as hot set {stop} ="
-                " greatest({now}, hot.{start} + interval '1 microsecond')"
-                " where hot.{stop} is null and {missing}"
-            ).format(
-                target=self.target,
+        closed = self.undo.update(
+            # A version that begins later than the load holds for a moment at least.
+            sql.SQL("{stop} = greatest({now}, hot.{start} + interval '1 microsecond')").format(
                 start=sql.Identifier(VALID_FROM),
                 stop=sql.Identifier(VALID_TO),
                 now=_moment(self.load.started_at.isoformat()),
+            ),
+            sql.SQL("hot.{stop} is null and {missing}").format(
+                stop=sql.Identifier(VALID_TO),
                 missing=missing_from(
                     self.table, sql.SQL("select * from {}").format(VERSIONS), spared
                 ),
-            )
-        ).rowcount
+            ),
+        )
         check_share(self.table, deletes.at_most, total, closed, self.stage.rows)
         return closed
 

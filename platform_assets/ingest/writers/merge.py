@@ -18,10 +18,8 @@ from platform_assets.ingest.encoding import copy_rows
 from platform_assets.ingest.settled import has_guard, live_generations, merge_beside_settled
 from platform_assets.ingest.writers.missing import check_share, keep_rejected, missing_from
 from platform_assets.ingest.writers.stage import PLACE, Stage
+from platform_assets.ingest.writers.undo import TELLS_OLD_FROM_NEW, Undo
 from platform_assets.ingest.writers.writer import Counts, Writer, names, same, target_of
-
-TELLS_OLD_FROM_NEW = 180_000
-"""The first server version whose RETURNING tells rows that were inserted from those updated."""
 
 
 class MergeWriter(Writer):
@@ -59,6 +57,7 @@ class MergeWriter(Writer):
         if self.straight and self._meets_settled():
             self._go_by_the_stage()
         if self.straight:
+            self.undo.wrote(self.rows)
             return Counts(inserted=self.rows)
         tells = self.connection.info.server_version >= TELLS_OLD_FROM_NEW
         plain = not self.table.lookups and self.table.marker is None
@@ -69,8 +68,9 @@ class MergeWriter(Writer):
             self.stage.source,
             guarded=self._is_guarded,
             tells=tells,
+            undo=self.undo if self.undo.keeps else None,
         )
-        latest, marked, deleted, inserted, written = self._run(statement)
+        latest, marked, deleted, inserted, written = self._run(statement, tells=tells)
         return Counts(
             inserted=inserted,
             updated=written - inserted,
@@ -81,11 +81,18 @@ class MergeWriter(Writer):
             deleted=deleted + removed,
         )
 
-    def _run(self, statement: sql.Composed) -> tuple[int, ...]:
+    def _run(self, statement: sql.Composed, *, tells: bool) -> tuple[int, ...]:
         """Merge, but for rows that are older than the row of their key that has settled."""
 
         def merge() -> tuple[int, ...]:
-            return tuple(self.connection.execute(statement).fetchall()[0])
+            if self.undo.keeps:
+                self.undo.make()
+                if not tells:
+                    self._keep_what_changes()
+            numbers = self.connection.execute(statement).fetchall()[0]
+            _, _, deleted, inserted, written = numbers
+            self.undo.wrote(written, changed=written - inserted + deleted)
+            return tuple(numbers)
 
         if not self._is_guarded or not has_guard(self.table):
             return merge()
@@ -128,12 +135,27 @@ class MergeWriter(Writer):
         total = self.connection.execute(
             sql.SQL("select count(*) from {}").format(target)
         ).fetchall()[0][0]
-        removed = self.connection.execute(
-            sql.SQL("delete from {} as hot where {}").format(
-                target, missing_from(self.table, self.stage.source, spared)
-            )
-        ).rowcount
+        removed = self.undo.delete(missing_from(self.table, self.stage.source, spared))
         return total, removed
+
+    def _keep_what_changes(self) -> None:
+        """Keep the rows that the merge will update, for servers that cannot tell of them later."""
+        table = self.table
+        others = [name for name in table.column_names if name not in table.key]
+        if not others:
+            return
+        there = sql.SQL(" and not latest.{}").format(sql.Identifier(GONE))
+        self.undo.keep(
+            sql.SQL("latest join {} as hot on {} where ({}) is distinct from ({}){}{}").format(
+                target_of(table),
+                same(table.key, "hot", "latest"),
+                _columns("hot", others),
+                _columns("latest", others),
+                _guard(_guarding(table, self._is_guarded), "latest"),
+                there if table.marker is not None else sql.SQL(""),
+            ),
+            sql.SQL("with {} ").format(_latest(table, self.stage.source)),
+        )
 
     def _is_empty(self) -> bool:
         """Whether the table has no row that the load could meet."""
@@ -153,29 +175,24 @@ class MergeWriter(Writer):
 
 
 def merge_statement(
-    table: SourceTable, source: sql.Composable, *, guarded: bool, tells: bool
+    table: SourceTable,
+    source: sql.Composable,
+    *,
+    guarded: bool,
+    tells: bool,
+    undo: Undo | None = None,
 ) -> sql.Composed:
     """Return the merge of the rows of a query.
 
     It answers with five numbers: the latest rows of a key that are there, those that are gone, rows
     deleted, rows inserted, rows inserted or updated.  guarded: a row older by cursor than the one
     in the table is left out.  tells: the server's RETURNING knows the row from before (18 and
-    later).
+    later).  undo: keeps the rows that are deleted and, where the server tells them, updated.
     """
-    cursor = table.cursor if table.cursor not in (None, *table.key) else None
-    order = [*map(sql.Identifier, table.key)]
-    newest: list[sql.Composable] = [*order]
-    if cursor is not None:
-        newest.append(sql.SQL("{} desc").format(sql.Identifier(cursor)))
-    newest.append(sql.SQL("{} desc").format(sql.Identifier(PLACE)))
-    guard = cursor if guarded else None
+    guard = _guarding(table, guarded)
     marks = table.marker is not None
     there = sql.SQL(" where not {}").format(sql.Identifier(GONE)) if marks else sql.SQL("")
-    parts: list[sql.Composable] = [
-        sql.SQL("latest as (select distinct on ({}) * from ({}) as rows order by {})").format(
-            names(table.key), source, sql.SQL(", ").join(newest)
-        )
-    ]
+    parts: list[sql.Composable] = [_latest(table, source)]
     if not tells:
         parts.append(
             sql.SQL("known as (select from latest join {} as hot on {}{})").format(
@@ -183,7 +200,7 @@ def merge_statement(
             )
         )
     if marks:
-        parts.append(_deletion(table, guard))
+        parts += _deletion(table, guard, undo)
     changed: sql.Composable = sql.SQL("latest{}").format(there)
     if table.loads_whole:
         # Most rows of an extract are the same, and a conflict locks its row even so.
@@ -192,7 +209,7 @@ def merge_statement(
     parts.append(
         sql.SQL(
             "written as (insert into {} as hot ({}) select {} from {}"
-            " on conflict ({}) do {} returning {} as inserted)"
+            " on conflict ({}) do {} returning {} as lakebed_inserted{})"
         ).format(
             target_of(table),
             names(table.column_names),
@@ -203,8 +220,15 @@ def merge_statement(
             sql.SQL("old.{} is null").format(sql.Identifier(table.key[0]))
             if tells
             else sql.SQL("null::boolean"),
+            sql.SQL(", {}").format(undo.old("old")) if undo and tells else sql.SQL(""),
         )
     )
+    if undo and tells:
+        parts.append(
+            sql.SQL(
+                "kept as (insert into {} select {} from written where not lakebed_inserted)"
+            ).format(undo.name, undo.kept)
+        )
     here = sql.SQL("(select count(*) from latest{})").format(there)
     return sql.SQL("with {} select {}, {}, {}, {}, count(*) from written").format(
         sql.SQL(", ").join(parts),
@@ -213,7 +237,7 @@ def merge_statement(
         if marks
         else sql.SQL("0"),
         sql.SQL("(select count(*) from deleted)") if marks else sql.SQL("0"),
-        sql.SQL("count(*) filter (where inserted)")
+        sql.SQL("count(*) filter (where lakebed_inserted)")
         if tells
         else sql.SQL("{} - (select count(*) from known)").format(here),
     )
@@ -247,15 +271,36 @@ def _changes(table: SourceTable) -> sql.Composable:
     )
 
 
-def _deletion(table: SourceTable, guard: str | None) -> sql.Composable:
-    return sql.SQL(
-        "deleted as (delete from {} as hot using latest where latest.{} and {}{} returning 1)"
+def _latest(table: SourceTable, source: sql.Composable) -> sql.Composable:
+    order: list[sql.Composable] = [*map(sql.Identifier, table.key)]
+    cursor = _guarding(table, True)
+    if cursor is not None:
+        order.append(sql.SQL("{} desc").format(sql.Identifier(cursor)))
+    order.append(sql.SQL("{} desc").format(sql.Identifier(PLACE)))
+    return sql.SQL("latest as (select distinct on ({}) * from ({}) as rows order by {})").format(
+        names(table.key), source, sql.SQL(", ").join(order)
+    )
+
+
+def _deletion(table: SourceTable, guard: str | None, undo: Undo | None) -> list[sql.Composable]:
+    deleted = sql.SQL(
+        "deleted as (delete from {} as hot using latest where latest.{} and {}{} returning {})"
     ).format(
         target_of(table),
         sql.Identifier(GONE),
         same(table.key, "hot", "latest"),
         _guard(guard, "latest"),
+        undo.old("hot") if undo else sql.SQL("1"),
     )
+    if not undo:
+        return [deleted]
+    keep = sql.SQL("kept_deleted as (insert into {} select * from deleted)").format(undo.name)
+    return [deleted, keep]
+
+
+def _guarding(table: SourceTable, guarded: bool) -> str | None:
+    """Return the cursor that tells which of two rows of a key is newer."""
+    return table.cursor if guarded and table.cursor not in table.key else None
 
 
 def _guard(cursor: str | None, newer: str) -> sql.Composable:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from psycopg import sql
 
@@ -14,6 +15,9 @@ from platform_assets.catalog import SourceTable
 from platform_assets.partitions import Window
 from platform_assets.quality.schema import Column
 from resources.postgres import Connection
+
+if TYPE_CHECKING:
+    from platform_assets.ingest.writers.undo import Undo
 
 
 class LoadConflictError(RuntimeError):
@@ -53,6 +57,7 @@ class Writer(ABC):
 
     windows: the partitions that the rows belong to, as far as they are known when copying begins;
     empty for a table without time.  load: the load that the ledger has been told of.
+    undo: is told of every write to the table.
     """
 
     def __init__(
@@ -61,12 +66,14 @@ class Writer(ABC):
         table: SourceTable,
         windows: Collection[Window],
         load: LoadStamp,
+        undo: Undo,
     ) -> None:
         """Write into table on connection, which is in a transaction."""
         self.connection = connection
         self.table = table
         self.windows = windows
         self.load = load
+        self.undo = undo
 
     @property
     def wire(self) -> Sequence[Column]:
