@@ -398,9 +398,7 @@ class SourceTable:
         if not 1 <= self.parallel_files <= 64:
             self._refuse("parallel_files", f"{self.parallel_files} is no number from 1 to 64")
         if not 0 <= self.undo_loads <= MAX_UNDO_LOADS:
-            self._refuse(
-                "undo_loads", f"{self.undo_loads} is no number from 0 to {MAX_UNDO_LOADS}"
-            )
+            self._refuse("undo_loads", f"{self.undo_loads} is no number from 0 to {MAX_UNDO_LOADS}")
         if self.parallel_files > 1 and self.write_mode != "append":
             self._refuse("parallel_files", "only the files of an append are loaded apart")
         if not 0 <= self.reject_share <= 1:

@@ -28,10 +28,6 @@ from platform_assets.shape import PLAIN
 from resources.postgres import Connection
 
 
-STANDS = "load_id not in (select load_id from lakebed.load where rolled_back_at is not null)"
-"""The condition that a row of the ledger or the quarantine is of no load that was rolled back."""
-
-
 @dataclass(frozen=True)
 class Refused:
     """A file that was left out, and why."""

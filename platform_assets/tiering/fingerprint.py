@@ -62,7 +62,7 @@ class Fingerprint:
 
 def fingerprint_query(
     columns: Sequence[Column], relation: sql.Composable, engine: Engine
-) -> sql.Composable:
+) -> sql.Composed:
     """Return the query whose one row `read_fingerprint` reads. relation follows FROM."""
     parts: list[sql.Composable] = [sql.SQL("count(*)")]
     for column in columns:

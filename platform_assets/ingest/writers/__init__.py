@@ -38,6 +38,4 @@ def writer_of(
         "replace": MergeReplaceWriter if table.key else ReplaceWriter,
         "history": HistoryWriter,
     }
-    return kinds[table.write_mode](
-        connection, table, windows, load, Undo(connection, table, load)
-    )
+    return kinds[table.write_mode](connection, table, windows, load, Undo(connection, table, load))

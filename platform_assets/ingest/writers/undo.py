@@ -63,9 +63,9 @@ class Undo:
     def make(self) -> None:
         """Make the table of the rows that are kept, if it is missing."""
         self._connection.execute(
-            sql.SQL(
-                "create table if not exists {} as select {} from {} as hot limit 0"
-            ).format(self.name, self.old("hot"), target_of(self._table))
+            sql.SQL("create table if not exists {} as select {} from {} as hot limit 0").format(
+                self.name, self.old("hot"), target_of(self._table)
+            )
         )
 
     def wrote(self, written: int, *, changed: int = 0) -> None:
@@ -75,9 +75,7 @@ class Undo:
         """
         enter_write(self._connection, self._load.load_id, written, changed)
 
-    def delete(
-        self, condition: sql.Composable, source: sql.Composable | None = None
-    ) -> int:
+    def delete(self, condition: sql.Composable, source: sql.Composable | None = None) -> int:
         """Delete rows of the table, as hot, and keep them; return how many.
 
         source: another relation that the condition speaks of.
@@ -116,9 +114,7 @@ class Undo:
             else:
                 other = sql.SQL("") if source is None else sql.SQL(", {}").format(source)
                 self.keep(
-                    sql.SQL("{} as hot{} where {}").format(
-                        target_of(self._table), other, condition
-                    )
+                    sql.SQL("{} as hot{} where {}").format(target_of(self._table), other, condition)
                 )
         updated = self._connection.execute(statement).rowcount
         self.wrote(updated, changed=updated)
@@ -166,9 +162,7 @@ class Undo:
         return bool(self._connection.execute(query).fetchall()[0][0])
 
     def _drop(self, load_id: str) -> None:
-        self._connection.execute(
-            sql.SQL("drop table if exists {}").format(undo_name(load_id))
-        )
+        self._connection.execute(sql.SQL("drop table if exists {}").format(undo_name(load_id)))
 
 
 def undo_name(load_id: str) -> sql.Identifier:
