@@ -117,8 +117,8 @@ def _problem(
         )
     if load.changed and not load.kept:
         return (
-            f"load {load_id} cannot be undone: it updated or deleted {load.changed} rows, of which the "
-            f"table file keeps the old versions for {table.undo_loads} loads (undo_loads); a "
+            f"load {load_id} cannot be undone: it updated or deleted {load.changed} rows, of which "
+            f"the table file keeps the old versions for {table.undo_loads} loads (undo_loads); a "
             f"greater number helps later loads; for this one, {backup}"
         )
     return None
