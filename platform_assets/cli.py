@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from platform_assets.commands.back import backup, rollback
 from platform_assets.commands.change import apply, plan
 from platform_assets.commands.errors import STOPPED, exit_code, words
 from platform_assets.commands.rejects import rejects
@@ -55,7 +56,10 @@ def group() -> None:
     """Hold the commands together."""
 
 
-for command in (demo, up, load, move, build, sql, status, rejects, plan, apply, scaffold):
+for command in (
+    *(demo, up, load, move, build, sql, status, rejects, plan, apply, scaffold),
+    *(backup, rollback),
+):
     group.add_command(command)
 
 

@@ -21,6 +21,7 @@ EXIT_CODES = {
     "platform_assets.ingest.locks.LoadBusyError": FAILED,
     "platform_assets.ingest.sources.reader.SourceError": FAILED,
     "platform_assets.ingest.apply.ApplyError": FAILED,
+    "platform_assets.ingest.undoable.RollbackError": FAILED,
     "platform_assets.ingest.writers.writer.LoadConflictError": FAILED,
     "platform_assets.quality.ddl.DriftError": FAILED,
     "platform_assets.tiering.move.MoveError": FAILED,

@@ -117,7 +117,7 @@ class _Rollback:
         self._verify()
         self.on_step("verified")
         self._revive()
-        self._record(reload=reload)
+        record_undone(self.connection, self._ids, reload=reload)
         self.on_step("recorded")
         return RolledBack(
             self.table.name,
@@ -331,30 +331,6 @@ class _Rollback:
                 [self.table.name, key, generation],
             )
 
-    def _record(self, *, reload: bool) -> None:
-        self.connection.execute(
-            "update lakebed.load set rolled_back_at = clock_timestamp() where load_id = any (%s)",
-            [self._ids],
-        )
-        # Rows that a retry had taken out of the quarantine wait again; the loads' own do not.
-        self.connection.execute(
-            "update lakebed.rejected_row set resolved_by = null, resolved_at = null"
-            " where resolved_by = any (%s)",
-            [self._ids],
-        )
-        self.connection.execute(
-            "update lakebed.rejected_row set resolved_by = load_id, resolved_at = clock_timestamp()"
-            " where load_id = any (%s) and resolved_by is null",
-            [self._ids],
-        )
-        if reload:
-            self.connection.execute(
-                "delete from lakebed.loaded_file where load_id = any (%s)", [self._ids]
-            )
-        for load in self.loads:
-            if load.kept:
-                self.connection.execute(sql.SQL("drop table {}").format(undo_name(load.load_id)))
-
     def _differs(self, expected: int, found: int) -> RollbackError:
         first = self.loads[-1]
         settled = self.connection.execute(
@@ -372,6 +348,32 @@ class _Rollback:
             f"them: {why}. Nothing was changed. Deliver the rows anew, or put back a backup "
             f"(`lakebed backup {self.table.name} --list`)"
         )
+
+
+def record_undone(connection: Connection, load_ids: Sequence[str], *, reload: bool) -> None:
+    """Record loads as rolled back, with their rejects, and drop what they kept.
+
+    reload: their files are forgotten, so that the next load reads them again.
+    """
+    ids = list(load_ids)
+    connection.execute(
+        "update lakebed.load set rolled_back_at = clock_timestamp() where load_id = any (%s)", [ids]
+    )
+    # Rows that a retry had taken out of the quarantine wait again; the loads' own do not.
+    connection.execute(
+        "update lakebed.rejected_row set resolved_by = null, resolved_at = null"
+        " where resolved_by = any (%s)",
+        [ids],
+    )
+    connection.execute(
+        "update lakebed.rejected_row set resolved_by = load_id, resolved_at = clock_timestamp()"
+        " where load_id = any (%s) and resolved_by is null",
+        [ids],
+    )
+    if reload:
+        connection.execute("delete from lakebed.loaded_file where load_id = any (%s)", [ids])
+    for load_id in sorted(ids):
+        connection.execute(sql.SQL("drop table if exists {}").format(undo_name(load_id)))
 
 
 def _array(xids: set[str] | Sequence[str]) -> sql.Composable:

@@ -1,0 +1,290 @@
+"""Restore: a table becomes what it was when a backup was taken, hot and cold, in one transaction.
+
+lock       the load lock of the table, and all its partitions against moves
+stage      the backup's rows, as text
+write      with a key only what differs, else all rows
+verify     the table holds what the backup holds
+record     the manifest as it was, the loads since as rolled back
+commit
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from platform_assets.catalog import SourceTable
+from platform_assets.ingest.backup import (
+    TEXT_STYLE,
+    Backup,
+    BackupError,
+    as_text,
+    backups_of,
+    kinds,
+    sha256,
+    texts,
+)
+from platform_assets.ingest.encoding import copy_rows
+from platform_assets.ingest.locks import alone
+from platform_assets.ingest.rollback import record_undone
+from platform_assets.ingest.writers import target_of
+from platform_assets.ingest.writers.undo import stored_columns, undo_name
+from platform_assets.ingest.writers.writer import names
+from platform_assets.keys import move_lock
+from platform_assets.partitions import window_for_key
+from platform_assets.quality.parents import has_unique_index
+from platform_assets.tiering.fingerprint import Fingerprint, fingerprint_query, read_fingerprint
+from resources.postgres import Connection, Postgres
+
+Step = Callable[[str], None]
+"""Told the name of each step when it is done: locked, staged, written, verified, recorded,
+committed."""
+
+STAGE = sql.Identifier("lakebed_backup")
+
+SUPERSEDE_OTHERS = """
+update lakebed.cold_file f set superseded_at = clock_timestamp()
+where table_name = %s and superseded_at is null and not exists (
+    select from lakebed.backup_cold b
+    where b.backup_id = %s and b.partition_key = f.partition_key and b.generation = f.generation)
+"""
+REVIVE = """
+update lakebed.cold_file f set superseded_at = null
+from lakebed.backup_cold b
+where f.table_name = %s and f.superseded_at is not null
+    and b.backup_id = %s and b.partition_key = f.partition_key and b.generation = f.generation
+"""
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What became of a table. loads: those after the backup, which are rolled back now."""
+
+    backup: Backup
+    loads: tuple[str, ...]
+    removed: int
+    updated: int
+    inserted: int
+
+
+def find_backup(connection: Connection, table: SourceTable, backup_id: str) -> Backup:
+    """Return a backup of a table. Raises BackupError."""
+    for backup in backups_of(connection, table):
+        if backup.backup_id == backup_id:
+            return backup
+    raise BackupError(
+        f"{table.name} has no backup {backup_id}; "
+        f"`lakebed backup {table.name} --list` shows those that there are"
+    )
+
+
+def restore(
+    home: Path,
+    postgres: Postgres,
+    lake: Path,
+    table: SourceTable,
+    backup_id: str,
+    *,
+    reload: bool = False,
+    on_step: Step = lambda step: None,
+) -> Restored:
+    """Make a table what it was when a backup was taken, hot and cold, in one transaction.
+
+    reload: the next load reads the files again that were loaded since. lake: where the cold files
+    are. Raises BackupError, LoadBusyError.
+    """
+    try:
+        with postgres.connect(autocommit=True) as connection, alone(connection, table):
+            on_step("locked")
+            with connection.transaction():
+                done = _Restorer(connection, home, lake, table, on_step).run(backup_id, reload)
+            on_step("committed")
+            return done
+    except (psycopg.errors.IntegrityError, psycopg.errors.RaiseException) as error:
+        raise BackupError(
+            f"{table.name}: nothing was changed: {error.diag.message_primary}"
+            f"{f' ({error.diag.message_detail})' if error.diag.message_detail else ''}. Mend the "
+            "rows of others that depend on these, then put the backup back again"
+        ) from error
+
+
+@dataclass
+class _Restorer:
+    """One restore, in a transaction of connection."""
+
+    connection: Connection
+    home: Path
+    lake: Path
+    table: SourceTable
+    on_step: Step
+
+    def run(self, backup_id: str, reload: bool) -> Restored:
+        backup = find_backup(self.connection, self.table, backup_id)
+        self._lock_partitions(backup)
+        for style in TEXT_STYLE:
+            self.connection.execute(sql.SQL(style))
+        self.columns = as_text(stored_columns(self.connection, self.table))
+        expected = self._check(backup)
+        self._stage(backup)
+        self.on_step("staged")
+        numbers = self._write()
+        self.on_step("written")
+        query = fingerprint_query(self.columns, texts(self.table, self.columns), "postgres")
+        found = read_fingerprint(self.columns, self.connection.execute(query).fetchall()[0])
+        wrong = found.differences(expected)
+        if wrong:
+            raise BackupError(
+                f"{self.table.name}: the table would not hold what the backup holds "
+                f"({'; '.join(wrong)}); nothing was changed. Others write to it, or it has triggers"
+            )
+        self.on_step("verified")
+        self._put_back_manifest(backup)
+        loads = self._record(backup, reload)
+        self.on_step("recorded")
+        return Restored(backup, tuple(loads), *numbers)
+
+    def _lock_partitions(self, backup: Backup) -> None:
+        """Keep moves out of the partitions that are cold now, or were."""
+        rows = self.connection.execute(
+            "select partition_key from lakebed.cold_file"
+            " where table_name = %s and superseded_at is null",
+            [self.table.name],
+        ).fetchall()
+        for key in sorted({row[0] for row in rows} | backup.generations.keys()):
+            window = window_for_key(self.table.partitioned.grain, key)
+            self.connection.execute(
+                "select pg_advisory_xact_lock(hashtextextended(%s, 0))",
+                [move_lock(self.table.name, window)],
+            )
+
+    def _check(self, backup: Backup) -> Fingerprint:
+        """Make sure that everything is there and fits; return what the rows must come to."""
+        digest, fingerprint, columns = self.connection.execute(
+            "select sha256, fingerprint, columns from lakebed.backup where backup_id = %s",
+            [backup.backup_id],
+        ).fetchall()[0]
+        file = self.home / backup.path
+        if not file.is_file() or sha256(file) != digest:
+            raise BackupError(
+                f"{self.table.name}: the backup's file {file} is gone or changed; nothing was "
+                "changed. Bring it back from where you keep copies of the home"
+            )
+        if columns != kinds(self.connection, self.table):
+            raise BackupError(
+                f"{self.table.name}: the table has other columns than when the backup was taken "
+                f"({', '.join(f'{n} {k}' for n, k in columns.items())}); nothing was changed. "
+                "ALTER it to those first"
+            )
+        files = self.connection.execute(
+            "select path, bytes from lakebed.backup_cold"
+            " join lakebed.cold_file using (table_name, partition_key, generation)"
+            " where backup_id = %s",
+            [backup.backup_id],
+        ).fetchall()
+        for path, size in files:
+            cold = self.lake / path
+            if not cold.is_file() or cold.stat().st_size != size:
+                raise BackupError(
+                    f"{self.table.name}: the cold file {cold} is gone or changed; nothing was "
+                    "changed. Bring it back from a backup of the lake"
+                )
+        return Fingerprint.from_json(fingerprint)
+
+    def _stage(self, backup: Backup) -> None:
+        parts = sql.SQL(", ").join(
+            sql.SQL("{} text").format(sql.Identifier(column.name)) for column in self.columns
+        )
+        self.connection.execute(
+            sql.SQL("create temporary table {} ({}) on commit drop").format(STAGE, parts)
+        )
+        copy_rows(self.connection, STAGE, self.columns, self.home / backup.path)
+        self.connection.execute(sql.SQL("analyze {}").format(STAGE))
+
+    def _write(self) -> tuple[int, int, int]:
+        """Make the table hold the staged rows; return how many went, changed and came.
+
+        Where there is a key only the difference is written, so that rows which others refer to
+        stay.
+        """
+        stored = kinds(self.connection, self.table)
+        values = {
+            name: sql.SQL("old.{}::{}").format(sql.Identifier(name), sql.SQL(kind))
+            for name, kind in stored.items()
+        }
+        key = self.table.primary_key
+        keyed = bool(key) and has_unique_index(self.connection, self.table.name, key)
+        parts: dict[str, sql.Composable] = {
+            "table": target_of(self.table),
+            "stage": STAGE,
+            "columns": names(tuple(stored)),
+            "values": sql.SQL(", ").join(values.values()),
+        }
+        if not keyed:
+            removed = self._run("delete from {table}", parts)
+            inserted = self._run(
+                "insert into {table} ({columns}) overriding system value"
+                " select {values} from {stage} as old",
+                parts,
+            )
+            return removed, 0, inserted
+        parts["same"] = sql.SQL(" and ").join(
+            sql.SQL("hot.{} = {}").format(sql.Identifier(name), values[name]) for name in key
+        )
+        parts["sets"] = sql.SQL(", ").join(
+            sql.SQL("{} = {}").format(sql.Identifier(name), value) for name, value in values.items()
+        )
+        parts["now"] = sql.SQL(", ").join(
+            sql.SQL("hot.{}::text").format(sql.Identifier(name)) for name in stored
+        )
+        parts["then"] = sql.SQL(", ").join(sql.Identifier("old", name) for name in stored)
+        removed = self._run(
+            "delete from {table} as hot where not exists (select from {stage} as old where {same})",
+            parts,
+        )
+        updated = self._run(
+            "update {table} as hot set {sets} from {stage} as old"
+            " where {same} and ({now}) is distinct from ({then})",
+            parts,
+        )
+        inserted = self._run(
+            "insert into {table} ({columns}) overriding system value select {values}"
+            " from {stage} as old where not exists (select from {table} as hot where {same})",
+            parts,
+        )
+        return removed, updated, inserted
+
+    def _run(self, statement: str, parts: dict[str, sql.Composable]) -> int:
+        return self.connection.execute(sql.SQL(statement).format(**parts)).rowcount
+
+    def _put_back_manifest(self, backup: Backup) -> None:
+        self.connection.execute(SUPERSEDE_OTHERS, [self.table.name, backup.backup_id])
+        self.connection.execute(REVIVE, [self.table.name, backup.backup_id])
+
+    def _record(self, backup: Backup, reload: bool) -> list[str]:
+        """Record the loads since as rolled back; of those before nobody knows the rows now."""
+        loads = [
+            row[0]
+            for row in self.connection.execute(
+                "select load_id from lakebed.load where table_name = %s and committed_at > %s"
+                " and rolled_back_at is null order by committed_at desc",
+                [self.table.name, backup.taken_at],
+            ).fetchall()
+        ]
+        record_undone(self.connection, loads, reload=reload)
+        self.connection.execute(
+            "delete from lakebed.load_write using lakebed.load l"
+            " where l.load_id = load_write.load_id and l.table_name = %s",
+            [self.table.name],
+        )
+        kept = self.connection.execute(
+            "select relname::text from pg_class join lakebed.load on load_id = relname"
+            " where relnamespace = 'lakebed_undo'::regnamespace and table_name = %s order by 1",
+            [self.table.name],
+        ).fetchall()
+        for (load_id,) in kept:
+            self.connection.execute(sql.SQL("drop table {}").format(undo_name(load_id)))
+        return loads
