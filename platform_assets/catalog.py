@@ -112,8 +112,8 @@ class SourceTable:
     shape: Mapping[str, From] = field(default_factory=dict, hash=False)
     changed_files: ChangedFiles | None = None
     parallel_files: int = 1
-    owner: str | None = None
     undo_loads: int = 3
+    owner: str | None = None
     freshness: timedelta | None = None
     columns: tuple[Column, ...] = field(init=False, repr=False, compare=False)
 

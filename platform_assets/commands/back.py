@@ -127,7 +127,7 @@ def _undo(
         click.echo(json.dumps(asdict(done), indent=2))
         return
     click.echo(
-        f"{table.name}: {len(done.loads)} loads undone, {done.removed:,} rows removed, "
+        f"{table.name}: {_loads(len(done.loads))} undone, {done.removed:,} rows removed, "
         f"{done.restored:,} as they were before"
     )
     _say_what_is_next(table, reload)
@@ -159,7 +159,7 @@ def _restore(
         return
     click.echo(
         f"{table.name}: {done.removed:,} rows removed, {done.updated:,} changed, "
-        f"{done.inserted:,} inserted; {len(done.loads)} loads rolled back"
+        f"{done.inserted:,} inserted; {_loads(len(done.loads))} rolled back"
     )
     _say_what_is_next(table, reload)
 
@@ -190,6 +190,10 @@ def _line(load: Undoable) -> str:
     )
 
 
+def _loads(number: int) -> str:
+    return "1 load" if number == 1 else f"{number} loads"
+
+
 def _shown(load: Undoable) -> dict[str, Any]:
     columns: Sequence[str] = ("load_id", "inserted", "updated", "deleted", "files", "problem")
     values: dict[str, Any] = {name: getattr(load, name) for name in columns}
@@ -206,9 +210,7 @@ def _agree(yes: bool) -> None:
 
 
 def _say_what_is_next(table: SourceTable, reload: bool) -> None:
-    files = (
-        "are read again by the next load" if reload else "are not loaded again until they change"
-    )
+    files = "are read again by the next load" if reload else "wait until they change"
     click.echo(
         f"The files of what was undone {files}. Cold and model assets follow with their next run",
         err=True,
