@@ -16,6 +16,7 @@ import click
 from platform_assets.commands.back import backup, rollback
 from platform_assets.commands.change import apply, plan
 from platform_assets.commands.errors import STOPPED, exit_code, words
+from platform_assets.commands.estimate import estimate
 from platform_assets.commands.rejects import rejects
 from platform_assets.commands.run import build, demo, load, move, up
 from platform_assets.commands.scaffold import scaffold
@@ -58,7 +59,7 @@ def group() -> None:
 
 for command in (
     *(demo, up, load, move, build, sql, status, rejects, plan, apply, scaffold),
-    *(backup, rollback),
+    *(backup, rollback, estimate),
 ):
     group.add_command(command)
 

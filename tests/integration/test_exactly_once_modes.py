@@ -67,7 +67,7 @@ def test_a_load_killed_after_a_step_and_run_again_is_as_one(
     shutil.rmtree(of_modes.settings.home / "dlt", ignore_errors=True)
     after_kill = ask(of_modes, CONTENT[name])
     undone = "select count(*) from pg_class where relnamespace = 'lakebed_undo'::regnamespace"
-    replaced = name in ("prices", "airports")
+    changes = name != "articles"  # which are only appended
     if step == "committed":
         assert after_kill != before
         assert load(of_modes, name).load_id is None
@@ -75,10 +75,10 @@ def test_a_load_killed_after_a_step_and_run_again_is_as_one(
     else:
         assert after_kill == before
         assert _parents(of_modes, name) == parents
-        assert ask(of_modes, undone) == [(int(replaced),)]
+        assert ask(of_modes, undone) == [(0,)]
         assert load(of_modes, name).load_id is not None
     _check(of_modes, name)
-    assert ask(of_modes, undone) == [(2 * int(replaced),)]
+    assert ask(of_modes, undone) == [(int(changes),)]
 
 
 def _parents(platform: Platform, name: str) -> int:
