@@ -210,8 +210,10 @@ def _agree(yes: bool) -> None:
 
 
 def _say_what_is_next(table: SourceTable, reload: bool) -> None:
-    files = "are read again by the next load" if reload else "wait until they change"
-    click.echo(
-        f"The files of what was undone {files}. Cold and model assets follow with their next run",
-        err=True,
-    )
+    if table.source is not None and table.source.resumes == "query":
+        then = "The next load asks the source for its rows again: mend it there first"
+    elif reload:
+        then = "The files of what was undone are read again by the next load"
+    else:
+        then = "The files of what was undone wait until they change"
+    click.echo(f"{then}. Cold and model assets follow with their next run", err=True)

@@ -77,9 +77,13 @@ class _Sample(Reader):
         """Return the items of the source."""
         return self._reader.find()
 
-    def columns(self, item: SourceItem) -> list[str]:
+    def columns(self, item: SourceItem) -> list[str] | None:
         """Return an item's columns."""
         return self._reader.columns(item)
+
+    def types(self, item: SourceItem) -> dict[str, pl.DataType | None]:
+        """Return their types."""
+        return self._reader.types(item)
 
     def batches(
         self, item: SourceItem, *, columns: list[str], newer: tuple[str, Any] | None = None
@@ -122,7 +126,7 @@ def estimate(
     """
     import resources.dlt_pipelines  # noqa: F401  (so that its import is not timed)
 
-    reader = reader_of(table.sourced, settings)
+    reader = reader_of(table, settings)
     items = reader.find()
     if not items:
         raise SourceError(table.sourced.title, "nothing is there to be estimated")
