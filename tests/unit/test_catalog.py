@@ -134,6 +134,7 @@ def by(**fields: Any) -> Partitioning:
         ({"load_by": "day"}, "load_by", "'cursor', 'window'"),
         ({"load_by": "window"}, "load_by", "partitioned"),
         ({"parallel_files": 0}, "parallel_files", "from 1 to 64"),
+        ({"undo_loads": -1}, "undo_loads", "from 0 to 100"),
         ({"parallel_files": 2, "write_mode": "merge", "key": ("id",)}, "parallel_files", "append"),
         ({"write_mode": "upsert", "key": ("id",)}, "write_mode", "append"),
         ({"changed_files": "reload"}, "changed_files", "merge"),
