@@ -37,6 +37,7 @@ SAMPLE_ROWS = 100_000
 PROBED_BYTES = 8 * 2**20
 REASONS = 5
 _COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
+_UNREADABLE = (".zip", ".bz2", ".xz", ".lz4")
 
 
 @dataclass(frozen=True)
@@ -236,9 +237,12 @@ def _rows(
     """Return how many rows the source has, and whether they were counted."""
     if sample.whole:
         return sampled, True
+    if not all(Path(item.path).is_file() for item in items):
+        return None, False  # in a store or an archive, of which only a reader knows how to open it
     if table.sourced.kind == "parquet":
         return sum(pq.read_metadata(item.path).num_rows for item in items), True
-    if table.sourced.kind not in ("csv", "json"):
+    text = table.sourced.kind in ("csv", "json")
+    if not text or any(Path(item.path).suffix in _UNREADABLE for item in items):
         return None, False
     lines = [_lines(item) for item in items]
     return max(sampled, sum(lines)), False
