@@ -300,7 +300,7 @@ def test_a_cursor_is_asked_of_the_source_by_its_name_there_or_not_at_all(
         name="o", model=Order, source=source, cursor="id", changed_files="grown",
         shape={"id": From("number"), "at": how},
     )  # fmt: skip
-    item = Pending(FILE, Loaded(2, "5", 1, 1, None))
+    item = Pending(FILE, Loaded(2, "5", 1, None, None, 1))
     start = Start(by_cursor, ParquetReader(source, tmp_path), item)
     assert start.newer == ("number", 5)
     read, timed_read = FileRead(FILE), FileRead(FILE)
@@ -315,7 +315,7 @@ def test_a_cursor_is_asked_of_the_source_by_its_name_there_or_not_at_all(
     timed = SourceTable(
         name="t", model=Timed, source=source, cursor="at", changed_files="grown", shape={"at": how}
     )
-    before = Loaded(1, "2024-02-01T11:00:00+00:00", 1, 1, None)
+    before = Loaded(1, "2024-02-01T11:00:00+00:00", 1, None, None, 1)
     start = Start(timed, ParquetReader(source, tmp_path), Pending(FILE, before))
     assert (start.newer[0] if start.newer else None) == pushed
     hour = 12 if how.time_zone else 11
