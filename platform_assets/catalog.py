@@ -9,21 +9,20 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import cached_property
 from math import ceil
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NoReturn
 
 from pandera.polars import DataFrameModel
 
-from platform_assets import write_modes
+from platform_assets import table_rules
 from platform_assets.columns import VALID_FROM, columns_in_table, columns_on_the_wire
 from platform_assets.keys import is_name
 from platform_assets.partitions import Grain as Grain
 from platform_assets.partitions import Window, window_of, windows_between
 from platform_assets.policies import (
     ChangedFiles,
-    Compression,
     LoadBy,
     MissingColumns,
     NewColumns,
@@ -41,30 +40,18 @@ from platform_assets.queried_sources import Secret as Secret
 from platform_assets.queried_sources import SqliteTable as SqliteTable
 from platform_assets.queried_sources import SqlTable as SqlTable
 from platform_assets.shape import From as From
-from platform_assets.shape import shape_problem, source_columns
+from platform_assets.shape import source_columns
 from platform_assets.sources import ArrowFiles as ArrowFiles
 from platform_assets.sources import CsvFiles as CsvFiles
 from platform_assets.sources import JsonFiles as JsonFiles
 from platform_assets.sources import ParquetFiles as ParquetFiles
-from platform_assets.sources import RejectedRows, Source
+from platform_assets.sources import Source
 
-MAX_IDENTIFIER_BYTES = 63
-MAX_UNDO_LOADS = 100
 DAY = timedelta(days=1)
-SYSTEM_COLUMNS = frozenset({"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"})
 
 
 class TableError(ValueError):
     """A table that makes no sense; the text names the table, the field and the way out."""
-
-
-def name_problem(name: str) -> str | None:
-    """Say why a column cannot have this name, to be read after the name, or None."""
-    if not name or len(name.encode()) > MAX_IDENTIFIER_BYTES or "\0" in name:
-        return ": PostgreSQL takes 1 to 63 bytes"
-    if name in SYSTEM_COLUMNS:
-        return " is PostgreSQL's own in every table; rename it"
-    return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +107,7 @@ class SourceTable:
     def __post_init__(self) -> None:
         """Derive the columns and refuse nonsense."""
         if not is_name(self.name):
-            self._refuse("name", "use lower case letters, digits and _, at most 40, a letter first")
+            self.refuse("name", "use lower case letters, digits and _, at most 40, a letter first")
         if self.deletes == "snapshot":
             object.__setattr__(self, "deletes", Deletes(snapshot=True))
         try:
@@ -128,17 +115,12 @@ class SourceTable:
                 self.contract, self.lookups, history=self.write_mode == "history"
             )
         except SchemaError as error:
-            self._refuse("model", str(error))
+            self.refuse("model", str(error))
         object.__setattr__(self, "columns", columns)
         if self.changed_files is None:
             object.__setattr__(self, "changed_files", self._default_for_changed_files())
         object.__setattr__(self, "shape", dict(self.shape))
-        self._check_columns()
-        self._check_shape()
-        self._check_source()
-        self._check_writing()
-        self._check_lag()
-        self._check_time()
+        table_rules.check(self)
 
     @property
     def description(self) -> str:
@@ -280,170 +262,13 @@ class SourceTable:
         if self.write_mode != "append":
             return "reload"
         if resumes == "query":
-            self._refuse(
+            self.refuse(
                 "cursor",
                 "an append from a source that changes takes what lies beyond a cursor: declare "
                 "one, use merge with a key, or say changed_files='refuse' to load it once",
             )
         return "grown" if resumes == "bytes" else "refuse"
 
-    def _refuse(self, what: str, why: str) -> None:
+    def refuse(self, what: str, why: str) -> NoReturn:
+        """Say what field of the table makes no sense, and the way out. Raises TableError."""
         raise TableError(f"table {self.name!r}: {what}: {why}")
-
-    def _known(self, what: str, names: tuple[str, ...]) -> None:
-        for name in names:
-            if name not in self.column_names:
-                self._refuse(
-                    what, f"{name!r} is no column of the model ({', '.join(self.column_names)})"
-                )
-
-    def _check_columns(self) -> None:
-        if not self.columns:
-            self._refuse("model", "it has no field; declare at least one column")
-        for name in self.column_names:
-            problem = name_problem(name)
-            if problem is not None:
-                self._refuse("model", f"column {name!r}{problem}")
-        folded: dict[str, str] = {}
-        for name in self.column_names:
-            twin = folded.setdefault(name.lower(), name)
-            if twin != name:
-                self._refuse(
-                    "model",
-                    f"columns {twin!r} and {name!r} differ in upper and lower case only, which "
-                    "DuckDB does not tell apart; rename one",
-                )
-
-    def _check_shape(self) -> None:
-        problem = shape_problem(self.shape, self.contract)
-        if problem is not None:
-            self._refuse(f"shape[{problem[0]!r}]", problem[1])
-        if self.shape and self.source is None:
-            self._refuse("shape", "there is no source to take columns from; others write the table")
-        both = set(self.ignored) & set(self.source_columns)
-        if both:
-            self._refuse(
-                "ignored",
-                f"{sorted(both)[0]!r} is a column of the model, or shape takes one from it; take "
-                "it out of one",
-            )
-
-    def _check_source(self) -> None:
-        problem = self.source.problem() if self.source is not None else None
-        if problem is not None:
-            self._refuse("source", problem)
-        if self.new_columns == "evolve" and isinstance(self.source, RestApi | DltResource):
-            self._refuse(
-                "new_columns", "only the rows of an API tell its columns; use freeze or discard"
-            )
-
-    def _check_lag(self) -> None:
-        if self.lag is None or isinstance(self.source, RejectedRows):
-            return
-        if self.cursor is None or self.source is None or self.source.resumes != "query":
-            self._refuse("lag", "it is for a database or an API that is read by a cursor")
-            return
-        column = self.column(self.cursor)
-        by_time = column.polars.is_temporal() and column.postgres != "time without time zone"
-        if not by_time and not column.polars.is_numeric():
-            self._refuse("lag", f"{self.cursor!r} is {column.postgres}; use a time or a number")
-        if isinstance(self.lag, timedelta) != by_time:
-            what = "a timedelta" if by_time else "a number"
-            self._refuse("lag", f"{self.cursor!r} is {column.postgres}: lag must be {what}")
-        if (self.lag / DAY if isinstance(self.lag, timedelta) else self.lag) < 0:
-            self._refuse("lag", "it is negative")
-
-    def _one_of(self, what: str, value: object, known: object) -> None:
-        if value not in get_args(known):
-            self._refuse(what, f"{value!r} is none of {', '.join(map(repr, get_args(known)))}")
-
-    def _check_writing(self) -> None:
-        self._one_of("write_mode", self.write_mode, WriteMode)
-        self._one_of("new_columns", self.new_columns, NewColumns)
-        self._one_of("missing_columns", self.missing_columns, MissingColumns)
-        self._one_of("changed_files", self.changed_files, ChangedFiles)
-        self._one_of("load_by", self.load_by, LoadBy)
-        if self.load_by == "window" and (self.source is None or self.partitioning is None):
-            self._refuse("load_by", "a window is loaded from a source into a partitioned table")
-        if self.load_by == "window" and self.parallel_files > 1:
-            self._refuse("load_by", "windows load side by side anyway; take parallel_files out")
-        self._known("key", self.key)
-        if len(set(self.key)) != len(self.key):
-            self._refuse("key", "a column stands in it twice")
-        for name in self.key:
-            if self.column(name).nullable:
-                self._refuse("key", f"{name!r} may be null; a key column may not (nullable=False)")
-            if not self.column(name).types.keyable:
-                self._refuse(
-                    "key",
-                    f"{name!r} is {self.column(name).postgres}, whose values are not equal in "
-                    "PostgreSQL and DuckDB alike; take another column",
-                )
-        if self.cursor is not None:
-            self._known("cursor", (self.cursor,))
-            if not self.column(self.cursor).orderable:
-                self._refuse("cursor", f"{self.cursor!r} has a type without a useful order")
-            if self.column(self.cursor).nullable:
-                self._refuse("cursor", f"{self.cursor!r} may be null; a cursor may not")
-        problem = write_modes.problem(self)
-        if problem is not None:
-            self._refuse(*problem)
-        if self.changed_files == "reload" and self.write_mode == "append":
-            self._refuse(
-                "changed_files", "reload of an append table doubles rows; use merge or grown"
-            )
-        by_bytes = self.source is None or self.source.resumes == "bytes"
-        if self.changed_files == "grown" and not by_bytes and self.cursor is None:
-            self._refuse("changed_files", "'grown' needs a cursor; declare one, or use 'refuse'")
-        if not 1 <= self.parallel_files <= 64:
-            self._refuse("parallel_files", f"{self.parallel_files} is no number from 1 to 64")
-        if not 0 <= self.undo_loads <= MAX_UNDO_LOADS:
-            self._refuse("undo_loads", f"{self.undo_loads} is no number from 0 to {MAX_UNDO_LOADS}")
-        if self.parallel_files > 1 and self.write_mode != "append":
-            self._refuse("parallel_files", "only the files of an append are loaded apart")
-        if not 0 <= self.reject_share <= 1:
-            self._refuse("reject_share", f"{self.reject_share} is no share between 0 and 1")
-
-    def _check_time(self) -> None:
-        by = self.partitioning
-        if by is None:
-            if self.tiering is not None:
-                self._refuse("tiering", "it needs a partitioning; a table without time stays hot")
-            return
-        self._known("partitioning.column", (by.column,))
-        column = self.column(by.column)
-        if column.postgres != "timestamp with time zone":
-            self._refuse(
-                "partitioning.column",
-                f"{by.column!r} is {column.postgres}; declare pl.Datetime('us', 'UTC')",
-            )
-        if column.nullable:
-            self._refuse("partitioning.column", f"{by.column!r} may be null; a row needs its time")
-        if self.key and by.column not in self.key:
-            self._refuse(
-                "key", f"a partitioned table's key holds its time column: add {by.column!r}"
-            )
-        for what, moment in (("start", by.start), ("end", by.end)):
-            if moment is not None and moment.tzinfo is None:
-                self._refuse(f"partitioning.{what}", "it names no time zone; add tzinfo=UTC")
-        if by.grain.floor(by.start) != by.start.astimezone(UTC):
-            self._refuse("partitioning.start", f"it must be the start of a {by.grain}")
-        if by.end is not None and (by.end <= by.start or by.grain.floor(by.end) != by.end):
-            self._refuse(
-                "partitioning.end", f"it must be the start of a {by.grain} after the start"
-            )
-        if self.tiering is not None:
-            for held in self.columns:
-                if held.types.stays_hot:
-                    self._refuse(
-                        "tiering",
-                        f"column {held.name!r} is {held.postgres}: {held.types.stays_hot}",
-                    )
-            self._known("tiering.sort", self.tiering.sort)
-            self._one_of("tiering.compression", self.tiering.compression, Compression)
-            if self.tiering.hot_for < timedelta(0):
-                self._refuse("tiering.hot_for", "it is negative")
-            if self.tiering.row_group_rows < 2048:
-                self._refuse(
-                    "tiering.row_group_rows", "DuckDB's row groups hold at least 2048 rows"
-                )

@@ -16,7 +16,7 @@ from typing import LiteralString, NoReturn
 import polars as pl
 from psycopg import sql
 
-from platform_assets.catalog import SourceTable, name_problem
+from platform_assets.catalog import SourceTable
 from platform_assets.ingest.apply import read_found
 from platform_assets.ingest.contract import unknown_columns
 from platform_assets.ingest.locks import evolving
@@ -31,6 +31,7 @@ from platform_assets.quality.evolved import (
 from platform_assets.quality.plan import SMALL_BYTES, Found
 from platform_assets.quality.postgres_types import field_line, settled_type, types_of, widening
 from platform_assets.quality.schema import Column, SchemaError, type_map
+from platform_assets.table_rules import name_problem
 from resources.postgres import Connection, change_schema
 
 
