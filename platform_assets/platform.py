@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from platform_assets.catalog import SourceTable
 from platform_assets.table_files import load_tables, table_named
 from resources.clock import Clock
-from resources.lake import Lake, LakeTable
+from resources.lake import Lake
 from resources.postgres import Postgres
 from resources.settings import Settings
+from resources.tiers import LakeTable
 
 
 @dataclass(frozen=True)

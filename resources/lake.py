@@ -11,10 +11,10 @@ The last term is only there for partitions in which hot rows wait to be folded.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -23,17 +23,15 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from resources.layouts import (
-    Layout,
     cold_layouts,
     evolved_columns,
     hot_columns,
-    names_of,
     rewritten_since,
-    typed,
     with_evolved,
 )
 from resources.postgres import Postgres
 from resources.pruning import Bounds, pushed_bounds
+from resources.tiers import ColdFile, LakeTable, all_rows, late_keys_query, parquet
 
 SNAPSHOTS = 20
 """How many a session takes where a table is written anew (ALTER) between snapshot and reading."""
@@ -41,42 +39,6 @@ SNAPSHOTS = 20
 
 class LakeReadError(RuntimeError):
     """The lake cannot be read; the text says what is missing and what to do."""
-
-
-@dataclass(frozen=True)
-class LakeTable:
-    """What reading needs to know of a table.
-
-    columns: name and DuckDB type, in order; a session adds those that evolved.  time: the column
-    that partitions it, if it is partitioned.  key: the columns by which a hot row overrides a cold
-    one; empty for none.  as_text: columns that PostgreSQL must turn into text, as DuckDB would
-    damage them.
-    """
-
-    name: str
-    columns: tuple[tuple[str, str], ...]
-    time: str | None = None
-    key: tuple[str, ...] = ()
-    schema: str = "public"
-    as_text: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True)
-class ColdFile:
-    """A live file of the cold tier: its partition, its place, the times of its rows (UTC).
-
-    late: hot rows of the same window wait to be folded in.  layout: the columns in it.
-    """
-
-    partition_key: str
-    path: str
-    rows: int
-    lower: datetime
-    upper: datetime
-    time_min: datetime
-    time_max: datetime
-    late: bool
-    layout: Layout
 
 
 @dataclass(frozen=True)
@@ -109,7 +71,9 @@ class ReadSession:
     def __post_init__(self) -> None:
         """Define every view over every live file."""
         for name, files in self.cold.items():
-            _keep_late_keys(self.connection, self.tables[name], files)
+            keys = late_keys_query(self.tables[name], files)
+            if keys is not None:
+                self.connection.execute(keys.as_string())
         self._define_tables({name: self.cold.get(name, ()) for name in self.tables})
         self._define_models()
 
@@ -187,7 +151,7 @@ class ReadSession:
 
     def _define_tables(self, cold: Mapping[str, Sequence[ColdFile]]) -> None:
         for name, files in cold.items():
-            body = _all_rows(self.tables[name], self.root, self.hot.get(name), files)
+            body = all_rows(self.tables[name], self.root, self.hot.get(name), files)
             _define(self.connection, name, body)
 
     def _define_models(self) -> None:
@@ -347,105 +311,9 @@ def _live_files(
     )
 
 
-def _keep_late_keys(
-    connection: duckdb.DuckDBPyConnection, table: LakeTable, files: Sequence[ColdFile]
-) -> None:
-    """Copy the keys of hot rows that override cold ones, so that a query scans hot once."""
-    late = [file for file in files if file.late]
-    if not (late and table.key and table.time):
-        return
-    windows = sql.SQL(" or ").join(
-        sql.SQL("({time} >= {lower} and {time} < {upper})").format(
-            time=sql.Identifier(table.time), lower=_moment(file.lower), upper=_moment(file.upper)
-        )
-        for file in late
-    )
-    connection.execute(
-        sql.SQL("create temp table {} as select {} from {} where {}")
-        .format(_late_keys(table), _typed(table, table.key), _hot(table, table.key), windows)
-        .as_string()
-    )
-
-
-def _all_rows(
-    table: LakeTable, root: Path, hot: frozenset[str] | None, files: Sequence[ColdFile]
-) -> sql.Composable:
-    """Return the query that gives each row of a table once: the protocol itself."""
-    parts: list[sql.Composable] = []
-    if hot is not None:
-        columns = typed(table.columns, hot)
-        parts.append(sql.SQL("select {} from {}").format(columns, _hot(table, hot)))
-    plain = [file for file in files if not (file.late and table.key)]
-    overridden = [file for file in files if file.late and table.key]
-    parts += cold_queries(table, root, plain)
-    parts += [
-        sql.SQL("{} anti join {} using ({})").format(query, _late_keys(table), _names(table.key))
-        for query in cold_queries(table, root, overridden)
-    ]
-    if not parts:
-        return sql.SQL("select {} where false").format(typed(table.columns, ()))
-    return sql.SQL(" union all ").join(parts)
-
-
-def cold_queries(table: LakeTable, root: Path, files: Sequence[ColdFile]) -> list[sql.Composable]:
-    """Return the queries that give the rows of cold files, one for each layout among them."""
-    layouts: dict[Layout, list[Path]] = {}
-    for file in files:
-        layouts.setdefault(file.layout, []).append(root / file.path)
-    return [
-        sql.SQL("select {} from ({})").format(
-            typed(table.columns, names_of(layout)), parquet(paths)
-        )
-        for layout, paths in layouts.items()
-    ]
-
-
-def parquet(paths: Sequence[Path]) -> sql.Composable:
-    """Return the query that reads Parquet files of one layout."""
-    files = sql.SQL(", ").join(sql.Literal(str(path)) for path in paths)
-    return sql.SQL("from read_parquet([{}], hive_partitioning = false)").format(files)
-
-
 def _define(connection: duckdb.DuckDBPyConnection, name: str, body: sql.Composable) -> None:
     view = sql.SQL("create or replace temp view {} as {}").format(sql.Identifier(name), body)
     connection.execute(view.as_string())
-
-
-def _hot(table: LakeTable, there: Collection[str]) -> sql.Composable:
-    """Return the relation of the hot rows: a scan that takes filters along, where it can be.
-
-    there: the columns that the table has in PostgreSQL.
-    """
-    if not table.as_text:
-        return sql.Identifier("pg", table.schema, table.name)
-    columns = sql.SQL(", ").join(
-        sql.SQL("{0}::text as {0}" if name in table.as_text else "{0}").format(sql.Identifier(name))
-        for name, _ in table.columns
-        if name in there
-    )
-    query = sql.SQL("select {} from {}").format(columns, sql.Identifier(table.schema, table.name))
-    return sql.SQL("postgres_query('pg', {})").format(sql.Literal(query.as_string()))
-
-
-def _typed(table: LakeTable, names: Sequence[str]) -> sql.Composable:
-    """Return columns in the types of the contract, alike from hot and cold."""
-    kinds = dict(table.columns)
-    return sql.SQL(", ").join(
-        sql.SQL("cast({0} as {1}) as {0}").format(sql.Identifier(name), sql.SQL(kinds[name]))
-        for name in names
-    )
-
-
-def _late_keys(table: LakeTable) -> sql.Composable:
-    return sql.Identifier(f"lakebed_late_{table.name}")
-
-
-def _names(columns: Sequence[str]) -> sql.Composable:
-    return sql.SQL(", ").join(sql.Identifier(name) for name in columns)
-
-
-def _moment(moment: datetime) -> sql.Composable:
-    return sql.SQL("{}::timestamptz").format(sql.Literal(moment.isoformat()))
 
 
 def extension_file(name: str) -> Path:

@@ -15,7 +15,7 @@ from psycopg import sql
 
 from platform_assets.platform import Platform
 from resources.durable import make_durable
-from resources.lake import cold_queries, parquet
+from resources.tiers import cold_queries, parquet
 
 LOCK = "lakebed.catalog"
 
