@@ -101,8 +101,8 @@ def check(table: SourceTable, file: SourceItem, batch: Batch) -> Checked:
     if late and table.new_columns != "discard":
         raise SourceError(
             file.path,
-            f"{late[0]!r} comes in a later row, and is not in the contract of {table.name}; add it "
-            "to the model, to ignored=(...), or set new_columns='discard'",
+            f"column {late[0]!r} is not in the contract of {table.name}, and is met in a later row "
+            "only; add it to the model, to ignored=(...), or set new_columns='discard'",
         )
     raw = batch.frame
     problems: dict[int, list[tuple[str | None, str]]] = {}

@@ -95,7 +95,7 @@ def pending_files(
         " l.rolled_back_at is null,"
         " (sum(f.rows_read) filter (where l.rolled_back_at is null) over same_path)::bigint,"
         " f.cursor_max, f.cursor_ties, f.sha256, f.boundary,"
-        " coalesce(substring(f.version from '^([0-9]{1,18})-[0-9]+$'), '0')::bigint"
+        " coalesce(substring(f.version from '^([0-9]{1,18})-'), '0')::bigint"
         " from lakebed.loaded_file f join lakebed.load l using (load_id)"
         " where f.table_name = %s window same_path as (partition by f.path)"
         " order by f.path, l.rolled_back_at is not null, l.committed_at desc",

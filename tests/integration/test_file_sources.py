@@ -162,7 +162,7 @@ def test_a_key_that_the_contract_does_not_know_refuses_the_file_wherever_it_come
     (data / "f.jsonl").write_text("".join(lines))
     source = JsonFiles(glob="f.jsonl")
     (refused,) = load(source).refused
-    assert "'new' comes in a later row, and is not in the contract" in refused.problem
+    assert "column 'new' is not in the contract" in refused.problem
     assert load(source, new_columns="discard").inserted == 20_001
 
 
