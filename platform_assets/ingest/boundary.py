@@ -169,4 +169,9 @@ def _canonical(series: pl.Series) -> pl.Series:
         return series.cast(pl.Float64).reinterpret(dtype=pl.Int64).cast(pl.String)
     if dtype.is_temporal():
         return series.to_physical().cast(pl.String)
+    if isinstance(dtype, pl.List):
+        texts = pl.element().map_batches(_canonical, return_dtype=pl.String)
+        values = series.list.eval(texts)
+        lists = pl.select(pl.struct(values=values).struct.json_encode()).to_series()
+        return lists.set(series.is_null(), None)
     return series.cast(pl.String)

@@ -55,6 +55,7 @@ def hot_check_results(
     failures: the load's rejects in groups, with column, reason, rows and example.  lag: seconds
     between the newest row and now, None where there is no row.
     """
+    told = report.rows_told
     results = [
         dg.AssetCheckResult(
             check_name=CONTRACT,
@@ -68,7 +69,8 @@ def hot_check_results(
         dg.AssetCheckResult(
             check_name=RECONCILIATION,
             passed=report.balanced,
-            metadata={
+            metadata={"rows_in_source": "not told" if told is None else told}
+            | {
                 name: getattr(report, name)
                 for name in (
                     "rows_read",

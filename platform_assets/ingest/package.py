@@ -19,9 +19,9 @@ from platform_assets.partitions import Window
 class FileRead:
     """What was read of one item. cursor_ties: how many of its rows have cursor_max.
 
-    sha256: of the whole file, kept where the file may grow.  rows_seen: with those that a load by
-    window passed over.  first_reject: the first row of it that broke the contract.  boundary: the
-    rows that the next load must know again.
+    sha256: of the whole file, kept where the file may grow.  rows_seen: with those that were
+    passed over.  rows_told: how many there are, as the item itself says.  first_reject: the first
+    row of it that broke the contract.  boundary: the rows that the next load must know again.
     """
 
     file: SourceItem
@@ -30,6 +30,7 @@ class FileRead:
     cursor_ties: int = 0
     sha256: str | None = None
     rows_seen: int = 0
+    rows_told: int | None = None
     rejected: int = 0
     first_reject: Reject | None = None
     boundary: Boundary | None = None
@@ -56,6 +57,12 @@ class Package:
     def rows_read(self) -> int:
         """How many rows were read."""
         return sum(read.rows_read for read in self.files)
+
+    @property
+    def rows_told(self) -> int | None:
+        """How many rows the items say that they have; None where one does not say."""
+        told = [read.rows_told for read in self.files]
+        return None if None in told else sum(rows for rows in told if rows is not None)
 
     @property
     def rejected(self) -> int:

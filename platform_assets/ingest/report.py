@@ -17,8 +17,10 @@ class LoadReport:
 
     marked: rows that said that a row is gone.  deleted: rows that left the table, whatever told so.
     load_ids: of the transactions, one, or one an item where they are loaded apart; none where there
-    was nothing new.  bytes: of the source files.  evolved: what was added to the table or widened,
-    in words.  discarded: source columns that were left out.  seconds: whole time.
+    was nothing new.  bytes: of the source files.  rows_told: how many rows the items of the source
+    have by their own word, those passed over included; None where one does not say.  evolved: what
+    was added to the table or widened, in words.  discarded: source columns that were left out.
+    seconds: whole time.
     """
 
     table: str
@@ -26,6 +28,7 @@ class LoadReport:
     files: int = 0
     bytes: int = 0
     rows_read: int = 0
+    rows_told: int | None = None
     inserted: int = 0
     updated: int = 0
     unchanged: int = 0
@@ -73,6 +76,7 @@ def report_of(
         files=sum(len(package.files) for package in packages),
         bytes=sum(package.bytes for package in packages),
         rows_read=sum(package.rows_read for package in packages),
+        rows_told=_sum([package.rows_told for package in packages]),
         inserted=sum(count.inserted for count in counts),
         updated=sum(count.updated for count in counts),
         unchanged=sum(count.unchanged for count in counts),
@@ -100,6 +104,7 @@ def sum_of(table: SourceTable, reports: Sequence[LoadReport]) -> LoadReport:
         files=total("files"),
         bytes=total("bytes"),
         rows_read=total("rows_read"),
+        rows_told=_sum([report.rows_told for report in reports]),
         inserted=total("inserted"),
         updated=total("updated"),
         unchanged=total("unchanged"),
@@ -111,3 +116,8 @@ def sum_of(table: SourceTable, reports: Sequence[LoadReport]) -> LoadReport:
         cursor_to=next((r.cursor_to for r in reversed(reports) if r.cursor_to), None),
         seconds=sum(report.seconds for report in reports),
     )
+
+
+def _sum(told: Sequence[int | None]) -> int | None:
+    known = [rows for rows in told if rows is not None]
+    return sum(known) if told and len(known) == len(told) else None

@@ -164,7 +164,7 @@ class Stream:
             read = self._read_of(item, start)
             columns = columns_to_read(self.table, item.file, self.reader.columns(item.file))
             for whole in self.reader.batches(item.file, columns=columns, newer=start.newer):
-                read.rows_seen += whole.frame.height + len(whole.malformed)
+                read.rows_seen += whole.frame.height + len(whole.malformed) + whole.left_out
                 good = self._checked(read, start.cut(whole, read)).good
                 if good.height:
                     self.package.windows |= self._windows_of(good)
@@ -173,6 +173,7 @@ class Stream:
                 read.sha256 = self.reader.digest(item.file, item.file.bytes)  # known by now
             self.reader.check_unchanged(item.file)
             start.check_the_past()
+            self._check_count(read)
             self._judge(read)
             self.package.files.append(read)
 
@@ -221,6 +222,16 @@ class Stream:
         self._rows_read += rows
         self.on_rows(rows)
         return checked
+
+    def _check_count(self, read: FileRead) -> None:
+        """Make sure that as many rows were seen as the item says that it has."""
+        read.rows_told = self.reader.count(read.file)
+        if read.rows_told is not None and read.rows_told != read.rows_seen:
+            raise SourceError(
+                read.file.path,
+                f"it says that it has {read.rows_told} rows, and {read.rows_seen} were found; "
+                "deliver it again",
+            )
 
     def _judge(self, read: FileRead) -> None:
         rows = read.rows_read if self.package.window is None else read.rows_seen

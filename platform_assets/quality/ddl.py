@@ -30,6 +30,14 @@ LEAVES_AHEAD = 2
 """How many future leaves are made with those that a load needs."""
 
 
+_MADE_BY_ANOTHER = (
+    psycopg.errors.DuplicateTable,
+    psycopg.errors.DuplicateObject,
+    psycopg.errors.UniqueViolation,
+)
+"""What PostgreSQL says to the later of two who make a table, or its row type, at once."""
+
+
 class DriftError(RuntimeError):
     """The table in PostgreSQL is not what its contract says; nothing was changed."""
 
@@ -52,7 +60,7 @@ def ensure_table(connection: Connection, table: SourceTable) -> None:
         return
     try:
         change_schema(connection, create_statements(table))
-    except (psycopg.errors.DuplicateTable, psycopg.errors.UniqueViolation):
+    except _MADE_BY_ANOTHER:
         check_drift(connection, table)  # a load of another window made it in between
 
 
@@ -73,7 +81,7 @@ def ensure_leaves(connection: Connection, table: SourceTable, windows: Iterable[
             continue
         try:
             change_schema(connection, leaf_statements(table, window))
-        except (psycopg.errors.DuplicateTable, psycopg.errors.UniqueViolation) as error:
+        except _MADE_BY_ANOTHER as error:
             if leaf not in _leaves(connection, table.name):
                 raise DriftError(
                     f"public.{leaf} is there and no leaf of public.{table.name}, which needs the "

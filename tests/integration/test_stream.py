@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -218,3 +220,24 @@ def load_until(settings: object, parallel: int, visit: int | None) -> None:
             processes.kill_at(step)(step)
 
     load_table(settings, platform.postgres, platform.clock, table, on_step=on_step)  # type: ignore[arg-type]
+
+
+def test_a_file_of_which_rows_were_lost_on_the_way_is_refused(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deliver(platform.settings.data / "readings", 1)
+    batches = parquet.ParquetReader.batches
+
+    def lose_some(self: parquet.ParquetReader, *arguments: Any, **more: Any) -> Iterator[Any]:
+        for batch in batches(self, *arguments, **more):
+            if batch.numbers[0] != 301:
+                yield batch
+
+    monkeypatch.setattr(parquet.ParquetReader, "batches", lose_some)
+    report = load(platform, platform.table("readings"))
+    assert report.load_id is None
+    assert "it says that it has 1000 rows, and 900 were found" in report.refused[0].problem
+    assert rows(platform)[0] == 0
+    monkeypatch.undo()
+    report = load(platform, platform.table("readings"))
+    assert (report.rows_read, report.rows_told) == (1000, 1000)

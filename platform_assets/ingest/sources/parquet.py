@@ -40,6 +40,11 @@ class ParquetReader(FileReader):
         with _parquet(item) as parquet:
             return types_of(parquet.schema_arrow)
 
+    def count(self, item: SourceItem) -> int | None:
+        """Return the number of rows in a file's footer."""
+        with _parquet(item) as parquet:
+            return int(parquet.metadata.num_rows)
+
     def _rows(
         self, item: SourceItem, columns: list[str], newer: tuple[str, Any] | None
     ) -> Iterator[Batch]:

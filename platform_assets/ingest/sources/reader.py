@@ -131,6 +131,10 @@ class Reader(ABC):
         items: those that the load commits.
         """
 
+    def count(self, item: SourceItem) -> int | None:
+        """Return how many rows an item says that it has, None where it does not say."""
+        return None
+
     def digest(self, item: SourceItem, count: int) -> str:
         """Return the SHA-256 of an item's first bytes, in hex; of sources that resume by bytes."""
         raise NotImplementedError(f"{type(self).__name__} has no bytes to compare")
