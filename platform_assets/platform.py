@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from platform_assets.catalog import SourceTable
@@ -32,7 +33,8 @@ def open_platform(settings: Settings, tables: tuple[SourceTable, ...] | None = N
     """Put the platform together from its settings; tables default to those of its folder."""
     tables = load_tables(settings.tables) if tables is None else tables
     postgres = Postgres(settings)
-    lake = Lake(settings.lake, postgres, [lake_table(table) for table in tables])
+    known = [lake_table(table) for table in tables]
+    lake = Lake(settings.lake, postgres, [*known, *parent_tables(tables)])
     return Platform(settings, tables, postgres, lake, settings.clock)
 
 
@@ -45,3 +47,20 @@ def lake_table(table: SourceTable) -> LakeTable:
         key=table.primary_key,
         as_text=frozenset(column.name for column in table.columns if column.types.stays_hot),
     )
+
+
+def parent_tables(tables: Sequence[SourceTable]) -> list[LakeTable]:
+    """Return what reading needs to know of the parents of lookups that have no file of their own.
+
+    Of such a table only what the lookups say is known: its key and its natural keys.
+    """
+    files = {table.name for table in tables}
+    found: dict[str, dict[str, str]] = {}
+    for table in tables:
+        types = {column.name: column.duckdb for column in table.contract}
+        for lookup in table.lookups:
+            if lookup.table not in files:
+                natural = zip(lookup.natural_key, lookup.natural, strict=True)
+                columns = found.setdefault(lookup.table, {lookup.key: "UUID"})
+                columns |= {theirs: types[ours] for theirs, ours in natural}
+    return [LakeTable(name, tuple(columns.items())) for name, columns in found.items()]

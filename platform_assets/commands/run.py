@@ -50,8 +50,8 @@ def load(names: Sequence[str], everything: bool, keys: Sequence[str], as_json: b
             failed.append({"table": table.name, "error": words(error)})
             continue
         reports.append(report)
-        done = f"{report.rows_read:,} rows read" if report.load_id else "nothing new"
-        click.echo(f"{table.name}: {done}", err=True)
+        what = table.name if window is None else f"{table.name} {window.key}"
+        click.echo(f"{what}: {_done(report)}", err=True)
         for change in report.evolved:
             click.echo(f"{table.name}: new column {change}", err=True)
         if report.discarded:
@@ -62,6 +62,7 @@ def load(names: Sequence[str], everything: bool, keys: Sequence[str], as_json: b
     elif any(report.load_id for report in reports):
         _show(_loads(reports))
     refused = [f"{r.table}: {f.path}: {f.problem}" for r in reports for f in r.refused]
+    refused = list(dict.fromkeys(refused))
     _fail([f"{f['table']}: {f['error']}" for f in failed] + refused, "not loaded")
 
 
@@ -155,9 +156,17 @@ def up(host: str, port: int) -> None:
 
 def _platform() -> Platform:
     from platform_assets.platform import open_platform
+    from resources.clock import FixedClock
     from resources.settings import read_settings
 
-    return open_platform(read_settings())
+    platform = open_platform(read_settings())
+    if isinstance(platform.clock, FixedClock):
+        click.echo(
+            f"the clock of this home stands still at {platform.clock.at:%Y-%m-%d %H:%M} UTC "
+            "(LAKEBED_CLOCK, as the demo sets it)",
+            err=True,
+        )
+    return platform
 
 
 def _tables(platform: Platform, names: Sequence[str], everything: bool) -> list[SourceTable]:
@@ -180,7 +189,18 @@ def _loads_of(
         if len(tables) != 1 or tables[0].load_by != "window":
             raise click.UsageError("--window goes with one table that is loaded by window")
         return [(tables[0], window) for window in _windows(tables[0], keys)]
-    return [(t, None) for t in tables if t.load_by == "cursor" or not everything]
+    windowed = [table.name for table in tables if table.load_by == "window"]
+    if windowed and not everything:
+        raise click.UsageError(f"{windowed[0]} is loaded by window; name it alone, with --window")
+    if windowed:
+        click.echo(f"loaded by window, left out: {', '.join(windowed)}", err=True)
+    return [(table, None) for table in tables if table.load_by == "cursor"]
+
+
+def _done(report: LoadReport) -> str:
+    if report.load_id:
+        return f"{report.rows_read:,} rows read"
+    return "refused, see below" if report.refused else "nothing new"
 
 
 def _load(platform: Platform, table: SourceTable, window: Window | None) -> LoadReport:

@@ -239,3 +239,13 @@ def test_a_marked_row_finds_its_row_by_the_surrogate_and_makes_no_parent(
     query = "select paper from papers left join news on id = paper_id where at is not null"
     assert sorted(ask(platform, query)) == [("a",), ("c",)]
     assert ask(platform, "select count(*) from papers") == [(3,)]
+
+
+def test_a_parent_without_a_file_of_its_own_is_read_by_its_name(of_modes: Platform) -> None:
+    deliver(
+        of_modes, "articles/1.parquet", articles(("u1", "a", "de", "x"), ("u2", "b", "fr", "y"))
+    )
+    load(of_modes, "articles")
+    with of_modes.lake.session() as session:
+        found = session.sql(f"{PUBLISHED} order by 1").fetchall()
+    assert found == [("u1", "a"), ("u2", "b")]
