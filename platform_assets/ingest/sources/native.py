@@ -1,8 +1,8 @@
 """Arrow types that polars has not, made into ones that it has, before anything is lost.
 
-uuid becomes its text; 16 bytes of fixed size become an array of numbers, which no text is taken
-for; a decimal of 256 bits a shorter one, or its digits as text; other extension types what they
-are stored as.
+Text that is no UTF-8 becomes bytes, uuid its text; 16 bytes of fixed size become an array of
+numbers, which no text is taken for; a decimal of 256 bits a shorter one, or its digits as text;
+other extension types what they are stored as.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ _LIST = pa.types.is_list, pa.types.is_large_list
 def for_polars(table: pa.Table) -> pa.Table:
     """Return the table with the columns replaced that polars would damage or refuse."""
     for index, field in enumerate(table.schema):
-        if _is_foreign(field.type):
+        if _holds_text(field.type):
+            table = table.set_column(index, field.name, _checked_text(table.column(index)))
+        elif _is_foreign(field.type):
             chunks = [_known(chunk) for chunk in table.column(index).chunks]
             if not chunks:
                 chunks = [_known(pa.array([], field.type))]
@@ -39,6 +41,29 @@ def bytes_of(arrays: pl.Series) -> pl.Series:
         offset=lists.offset,
     )
     return pl.Series(arrays.name, data, dtype=pl.Binary)
+
+
+def _holds_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        return _holds_text(kind.value_type)
+    return bool(
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    )
+
+
+def _checked_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return text as it is, and as bytes where some of it is no UTF-8: polars takes it unseen."""
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid:
+        return pa.chunked_array([_bytes_of_text(chunk) for chunk in column.chunks], pa.binary())
+    return column
+
+
+def _bytes_of_text(array: pa.Array) -> pa.Array:
+    if isinstance(array, pa.DictionaryArray):
+        return _bytes_of_text(array.dictionary).take(array.indices)
+    return array.cast(pa.binary())
 
 
 def _is_foreign(kind: pa.DataType) -> bool:
