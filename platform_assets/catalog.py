@@ -106,10 +106,13 @@ class SourceTable:
 
     def __post_init__(self) -> None:
         """Derive the columns and refuse nonsense."""
+        table_rules.check_kinds(self)
         if not is_name(self.name):
             self.refuse("name", "use lower case letters, digits and _, at most 40, a letter first")
         if self.deletes == "snapshot":
             object.__setattr__(self, "deletes", Deletes(snapshot=True))
+        if not isinstance(self.deletes, Deletes | None):
+            self.refuse("deletes", f"{self.deletes!r} is neither Deletes(...) nor 'snapshot'")
         try:
             columns = columns_in_table(
                 self.contract, self.lookups, history=self.write_mode == "history"

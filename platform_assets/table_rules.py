@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import UTC, timedelta
+from dataclasses import fields, is_dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, get_args
 
 from platform_assets import write_modes
 from platform_assets.policies import (
     ChangedFiles,
     Compression,
+    Deletes,
     LoadBy,
     MissingColumns,
     NewColumns,
+    Partitioning,
+    Tiering,
     WriteMode,
 )
 from platform_assets.queried_sources import DltResource, RestApi
@@ -35,6 +39,58 @@ def check(table: SourceTable) -> None:
     _writing(table)
     _lag(table)
     _time(table)
+
+
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "str": str,
+    "int": int,
+    "bool": bool,
+    "float": (int, float),
+    "timedelta": timedelta,
+    "datetime": datetime,
+    "Deletes": Deletes,
+    "Partitioning": Partitioning,
+    "Tiering": Tiering,
+}
+"""What a field's value is an instance of, by how the field is annotated."""
+
+
+def check_kinds(table: SourceTable) -> None:
+    """Refuse values of another kind than their fields have, such as a text for a tuple.
+
+    Raises TableError.
+    """
+    parts: list[tuple[str, object]] = [
+        ("", table),
+        ("source.", table.source),
+        ("deletes.", table.deletes),
+    ]
+    parts += [("partitioning.", table.partitioning), ("tiering.", table.tiering)]
+    parts += [("lookups.", lookup) for lookup in table.lookups]
+    for prefix, part in parts:
+        if not is_dataclass(part) or isinstance(part, type):
+            continue
+        for one in fields(part):
+            if one.init and (problem := _kind_problem(str(one.type), getattr(part, one.name))):
+                table.refuse(f"{prefix}{one.name}", problem)
+
+
+def _kind_problem(annotation: str, value: object) -> str | None:
+    choices = [choice.strip() for choice in annotation.split(" | ")]
+    if "[" in annotation.split("tuple[")[0]:
+        choices = [annotation]
+    if value is None and "None" in choices:
+        return None
+    if all(choice.startswith("tuple[") for choice in choices if choice != "None"):
+        if isinstance(value, tuple):
+            return None
+        return f"{value!r} is no tuple; write ({value!r},)"
+    known = [_KINDS[choice] for choice in choices if choice in _KINDS]
+    if len(known) < len([choice for choice in choices if choice != "None"]):
+        return None  # a kind that has rules of its own
+    if any(isinstance(value, kind) for kind in known):
+        return None
+    return f"{value!r} is no {' or '.join(choice for choice in choices if choice != 'None')}"
 
 
 def name_problem(name: str) -> str | None:

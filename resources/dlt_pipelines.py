@@ -27,6 +27,10 @@ from dlt.common.storages import FileStorage
 from dlt.pipeline.exceptions import PipelineStepFailed
 
 
+class ExtractError(RuntimeError):
+    """dlt could not do its part; nothing was loaded. The text says where and why."""
+
+
 def extract_packages(
     name: str, folder: Path, rows: Iterator[pa.Table], full: Callable[[int, int], bool]
 ) -> Iterator[Path]:
@@ -34,7 +38,7 @@ def extract_packages(
 
     folder: the pipeline's own, emptied first; the caller makes sure that nobody else uses it, and
     removes it when the files are no longer needed.  full: is told how many rows and bytes are in a
-    package, and says whether it is large enough. Raises what rows raised.
+    package, and says whether it is large enough. Raises what rows raised, ExtractError.
     """
     shutil.rmtree(folder, ignore_errors=True)
     files = folder / "files"
@@ -103,9 +107,19 @@ def _run_package(pipeline: dlt.Pipeline, name: str, package: _Package) -> None:
         pipeline.extract(resource, loader_file_format="parquet")
         pipeline.normalize()
         pipeline.load()
-    except PipelineStepFailed:
+    except PipelineStepFailed as error:
         if package.error is not None:
             raise package.error from None
-        raise
+        raise ExtractError(
+            f"dlt could not write the rows of {name} below {pipeline.pipelines_dir} "
+            f"({_root_of(error)}); nothing was loaded. Make room there, or set LAKEBED_HOME"
+        ) from error
     if package.error is not None:
         raise package.error
+
+
+def _root_of(error: BaseException) -> str:
+    """Return in a line what an error came from."""
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return f"{type(error).__name__}: {error}".strip().splitlines()[0]

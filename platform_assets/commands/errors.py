@@ -26,6 +26,7 @@ EXIT_CODES = {
     "platform_assets.quality.ddl.DriftError": FAILED,
     "platform_assets.tiering.move.MoveError": FAILED,
     "platform_assets.up.UpError": FAILED,
+    "resources.dlt_pipelines.ExtractError": FAILED,
     "resources.lake.LakeReadError": FAILED,
     "resources.postgres.LockWaitError": FAILED,
     "resources.postgres.MigrationError": FAILED,

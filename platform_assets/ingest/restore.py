@@ -264,8 +264,25 @@ class _Restorer:
         self.connection.execute(SUPERSEDE_OTHERS, [self.table.name, backup.backup_id])
         self.connection.execute(REVIVE, [self.table.name, backup.backup_id])
 
+    def _let_stand(self, backup: Backup) -> None:
+        """Record as standing again what was rolled back since: its rows are in the backup."""
+        stood = self.connection.execute(
+            "update lakebed.load set rolled_back_at = null where table_name = %s"
+            " and committed_at <= %s and rolled_back_at > %s returning load_id",
+            [self.table.name, backup.taken_at, backup.taken_at],
+        ).fetchall()
+        self.connection.execute(
+            "update lakebed.rejected_row set resolved_by = null, resolved_at = null"
+            " where load_id = resolved_by and load_id = any (%s)",
+            [[row[0] for row in stood]],
+        )
+
     def _record(self, backup: Backup, reload: bool) -> list[str]:
-        """Record the loads since as rolled back; of those before nobody knows the rows now."""
+        """Record the loads since as rolled back, and those that stood then as standing.
+
+        Of the rows of those before nobody knows any more which load wrote them.
+        """
+        self._let_stand(backup)
         loads = [
             row[0]
             for row in self.connection.execute(

@@ -47,6 +47,23 @@ def test_a_table_is_put_back_as_it_was(platform: Platform, of_modes: Platform, n
     assert rows(platform, name) == states[0]
 
 
+def test_a_load_that_was_rolled_back_stands_again_with_the_backup_that_holds_it(
+    platform: Platform,
+) -> None:
+    deliver(platform, "readings/1.parquet", readings(*range(10)))
+    load(platform, "readings")
+    deliver(platform, "readings/2.parquet", readings(*range(10, 20)))
+    load(platform, "readings")
+    backup = back_up(platform, "readings")
+    undo(platform, "readings")
+    assert len(rows(platform, "readings")) == 10
+    put_back(platform, "readings", backup.backup_id)
+    deliver(platform, "readings/2.parquet", readings(*range(10, 25)))
+    load(platform, "readings")
+    found = ask(platform, "select count(*)::int, count(distinct at)::int from readings")
+    assert found == [(25, 25)]
+
+
 def test_hot_and_cold_come_back_together(platform: Platform) -> None:
     hours = range(0, 2000, 7)
     deliver(platform, "readings/1.parquet", readings(*hours))

@@ -27,7 +27,9 @@ def home() -> Iterator[Path]:
 def member(home: Path, joined: Any, leave: Any, ending: str) -> None:
     """Join the server, say so, wait, and end in one way or another."""
     with psycopg.connect(embedded.join(home), autocommit=True) as connection:
-        connection.execute("create table if not exists visitor (pid int)")
+        with connection.transaction():  # two at once would both make it
+            connection.execute("select pg_advisory_xact_lock(1)")
+            connection.execute("create table if not exists visitor (pid int)")
         connection.execute("insert into visitor values (%s)", [os.getpid()])
     joined.release()
     assert leave.acquire(timeout=PATIENCE)

@@ -423,7 +423,7 @@ def test_any_row_settles_and_is_read_as_if_it_had_not(
         types = [row[:2] for row in catalog.execute("describe settling").fetchall()]
     assert types == seen(platform, staying)[0]
     with platform.postgres.connect(autocommit=True) as connection:
-        connection.execute("truncate settling, staying, lakebed.cold_file")
+        connection.execute("truncate settling, staying, lakebed.cold_file cascade")
 
 
 def seen(platform: Platform, table: SourceTable) -> tuple[list[Any], list[Any]]:

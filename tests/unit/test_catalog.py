@@ -131,6 +131,15 @@ def by(**fields: Any) -> Partitioning:
         ({"key": ("id", "id")}, "key", "twice"),
         ({"key": ("note",)}, "key", "nullable=False"),
         ({"write_mode": "merge"}, "write_mode", r"key=\(\.\.\.\)"),
+        ({"key": "id"}, "key", r"'id' is no tuple; write \('id',\)"),
+        ({"reject_share": "1%"}, "reject_share", "is no float"),
+        ({"parallel_files": 1.5}, "parallel_files", "is no int"),
+        ({"source": ParquetFiles(glob=("a", "b"))}, "source.glob", "is no str"),  # type: ignore[arg-type]
+        ({"source": CsvFiles(glob="a", null_strings="NA")}, "source.null_strings", "no tuple"),  # type: ignore[arg-type]
+        ({"source": CsvFiles(glob="a", skip_rows=1.5)}, "source.skip_rows", "is no int"),  # type: ignore[arg-type]
+        (MERGED | {"deletes": "snapshots"}, "deletes", "nor 'snapshot'"),
+        (MERGED | {"deletes": Deletes(marker="x", values="gone")}, "deletes.values", "no tuple"),  # type: ignore[arg-type]
+        ({"freshness": 60}, "freshness", "is no timedelta"),
         ({"load_by": "day"}, "load_by", "'cursor', 'window'"),
         ({"load_by": "window"}, "load_by", "partitioned"),
         ({"parallel_files": 0}, "parallel_files", "from 1 to 64"),
