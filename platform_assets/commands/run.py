@@ -41,12 +41,14 @@ def load(names: Sequence[str], everything: bool, keys: Sequence[str], as_json: b
     platform = _platform()
     reports: list[LoadReport] = []
     failed: list[dict[str, Any]] = []
+    fault: Exception | None = None
     for table, window in _loads_of(_tables(platform, names, everything), keys, everything):
         try:
             report = _load(platform, table, window)
         except Exception as error:
             if exit_code(error) != FAILED:
-                raise
+                fault = error  # what was loaded before it is shown all the same
+                break
             failed.append({"table": table.name, "error": words(error)})
             continue
         reports.append(report)
@@ -61,6 +63,8 @@ def load(names: Sequence[str], everything: bool, keys: Sequence[str], as_json: b
         click.echo(json.dumps([*map(asdict, reports), *failed], indent=2))
     elif any(report.load_id for report in reports):
         _show(_loads(reports))
+    if fault is not None:
+        raise fault
     refused = [f"{r.table}: {f.path}: {f.problem}" for r in reports for f in r.refused]
     refused = list(dict.fromkeys(refused))
     _fail([f"{f['table']}: {f['error']}" for f in failed] + refused, "not loaded")
@@ -72,7 +76,9 @@ def load(names: Sequence[str], everything: bool, keys: Sequence[str], as_json: b
 @click.option(
     "--due", "all_due", is_flag=True, help="Every partition that is due and has hot rows."
 )
-@click.option("--as-of", metavar="TIME", help="With --due: take this ISO 8601 time for now.")
+@click.option(
+    "--as-of", metavar="TIME", help="With --due: take this ISO 8601 time, with its zone, for now."
+)
 @as_json
 def move(name: str, keys: Sequence[str], all_due: bool, as_of: str | None, as_json: bool) -> None:
     """Move partitions of a table to the lake, or fold late rows into them.

@@ -30,7 +30,7 @@ from platform_assets.ingest.backup import (
 )
 from platform_assets.ingest.encoding import copy_rows
 from platform_assets.ingest.locks import alone
-from platform_assets.ingest.rollback import record_undone
+from platform_assets.ingest.rollback import FORGOTTEN, record_undone
 from platform_assets.ingest.writers import target_of
 from platform_assets.ingest.writers.undo import stored_columns, undo_name
 from platform_assets.ingest.writers.writer import names
@@ -271,10 +271,24 @@ class _Restorer:
             " and committed_at <= %s and rolled_back_at > %s returning load_id",
             [self.table.name, backup.taken_at, backup.taken_at],
         ).fetchall()
+        loads = [row[0] for row in stood]
         self.connection.execute(
             "update lakebed.rejected_row set resolved_by = null, resolved_at = null"
             " where load_id = resolved_by and load_id = any (%s)",
-            [[row[0] for row in stood]],
+            [loads],
+        )
+        # What was forgotten may have been read again since, by a load that is rolled back now.
+        forgotten = "f.load_id = any (%s) and starts_with(f.version, %s || f.load_id || ' ')"
+        version = "substr(f.version, length(%s || f.load_id || ' ') + 1)"
+        self.connection.execute(
+            "delete from lakebed.loaded_file since using lakebed.loaded_file f"
+            f" where {forgotten} and since.table_name = f.table_name and since.path = f.path"
+            f" and since.version = {version}",
+            [loads, FORGOTTEN, FORGOTTEN],
+        )
+        self.connection.execute(
+            f"update lakebed.loaded_file f set version = {version} where {forgotten}",  # noqa: S608
+            [FORGOTTEN, loads, FORGOTTEN],
         )
 
     def _record(self, backup: Backup, reload: bool) -> list[str]:
@@ -282,7 +296,6 @@ class _Restorer:
 
         Of the rows of those before nobody knows any more which load wrote them.
         """
-        self._let_stand(backup)
         loads = [
             row[0]
             for row in self.connection.execute(
@@ -292,6 +305,7 @@ class _Restorer:
             ).fetchall()
         ]
         record_undone(self.connection, loads, reload=reload)
+        self._let_stand(backup)
         self.connection.execute(
             "delete from lakebed.load_write using lakebed.load l"
             " where l.load_id = load_write.load_id and l.table_name = %s",

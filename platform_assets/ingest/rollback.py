@@ -350,6 +350,10 @@ class _Rollback:
         )
 
 
+FORGOTTEN = "forgotten with "
+"""Stands before the load and the version of a file that is to be read again."""
+
+
 def record_undone(connection: Connection, load_ids: Sequence[str], *, reload: bool) -> None:
     """Record loads as rolled back, with their rejects, and drop what they kept.
 
@@ -371,7 +375,12 @@ def record_undone(connection: Connection, load_ids: Sequence[str], *, reload: bo
         [ids],
     )
     if reload:
-        connection.execute("delete from lakebed.loaded_file where load_id = any (%s)", [ids])
+        # Not deleted: a backup that holds these loads makes them stand again, files and all.
+        connection.execute(
+            "update lakebed.loaded_file set version = %s || load_id || ' ' || version"
+            " where load_id = any (%s)",
+            [FORGOTTEN, ids],
+        )
     for load_id in sorted(ids):
         connection.execute(sql.SQL("drop table if exists {}").format(undo_name(load_id)))
 

@@ -47,17 +47,21 @@ def test_a_table_is_put_back_as_it_was(platform: Platform, of_modes: Platform, n
     assert rows(platform, name) == states[0]
 
 
+@pytest.mark.parametrize("again", ["kept", "forgotten", "forgotten and read again"])
 def test_a_load_that_was_rolled_back_stands_again_with_the_backup_that_holds_it(
-    platform: Platform,
+    platform: Platform, again: str
 ) -> None:
     deliver(platform, "readings/1.parquet", readings(*range(10)))
     load(platform, "readings")
     deliver(platform, "readings/2.parquet", readings(*range(10, 20)))
     load(platform, "readings")
     backup = back_up(platform, "readings")
-    undo(platform, "readings")
+    undo(platform, "readings", reload=again != "kept")
     assert len(rows(platform, "readings")) == 10
+    if again == "forgotten and read again":
+        assert load(platform, "readings").inserted == 10
     put_back(platform, "readings", backup.backup_id)
+    assert load(platform, "readings").load_id is None
     deliver(platform, "readings/2.parquet", readings(*range(10, 25)))
     load(platform, "readings")
     found = ask(platform, "select count(*)::int, count(distinct at)::int from readings")
