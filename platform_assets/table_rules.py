@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, get_args
@@ -28,12 +29,15 @@ if TYPE_CHECKING:
 MAX_IDENTIFIER_BYTES = 63
 MAX_UNDO_LOADS = 100
 DAY = timedelta(days=1)
+OWNER = re.compile(r"team:[\w-]+|[^@\s]+@[^@\s]+\.[^@\s]+")
+"""As Dagster has it."""
 SYSTEM_COLUMNS = frozenset({"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"})
 
 
 def check(table: SourceTable) -> None:
     """Refuse nonsense. Raises TableError."""
     _columns(table)
+    _shown(table)
     _shape(table)
     _source(table)
     _writing(table)
@@ -91,6 +95,13 @@ def _kind_problem(annotation: str, value: object) -> str | None:
     if any(isinstance(value, kind) for kind in known):
         return None
     return f"{value!r} is no {' or '.join(choice for choice in choices if choice != 'None')}"
+
+
+def _shown(table: SourceTable) -> None:
+    if table.owner is not None and not OWNER.fullmatch(table.owner):
+        table.refuse("owner", f"{table.owner!r} is neither team:<name> nor an e-mail address")
+    if table.freshness is not None and table.freshness <= timedelta(0):
+        table.refuse("freshness", "it must be more than nothing")
 
 
 def name_problem(name: str) -> str | None:

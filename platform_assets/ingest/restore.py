@@ -278,17 +278,19 @@ class _Restorer:
             [loads],
         )
         # What was forgotten may have been read again since, by a load that is rolled back now.
-        forgotten = "f.load_id = any (%s) and starts_with(f.version, %s || f.load_id || ' ')"
-        version = "substr(f.version, length(%s || f.load_id || ' ') + 1)"
         self.connection.execute(
             "delete from lakebed.loaded_file since using lakebed.loaded_file f"
-            f" where {forgotten} and since.table_name = f.table_name and since.path = f.path"
-            f" and since.version = {version}",
-            [loads, FORGOTTEN, FORGOTTEN],
+            " where f.load_id = any (%(loads)s) and since.table_name = f.table_name"
+            " and since.path = f.path"
+            " and f.version = %(forgotten)s || f.load_id || ' ' || since.version",
+            {"loads": loads, "forgotten": FORGOTTEN},
         )
         self.connection.execute(
-            f"update lakebed.loaded_file f set version = {version} where {forgotten}",  # noqa: S608
-            [FORGOTTEN, loads, FORGOTTEN],
+            "update lakebed.loaded_file"
+            " set version = substr(version, length(%(forgotten)s || load_id || ' ') + 1)"
+            " where load_id = any (%(loads)s)"
+            " and starts_with(version, %(forgotten)s || load_id || ' ')",
+            {"loads": loads, "forgotten": FORGOTTEN},
         )
 
     def _record(self, backup: Backup, reload: bool) -> list[str]:

@@ -140,6 +140,8 @@ def by(**fields: Any) -> Partitioning:
         (MERGED | {"deletes": "snapshots"}, "deletes", "nor 'snapshot'"),
         (MERGED | {"deletes": Deletes(marker="x", values="gone")}, "deletes.values", "no tuple"),  # type: ignore[arg-type]
         ({"freshness": 60}, "freshness", "is no timedelta"),
+        ({"freshness": timedelta(0)}, "freshness", "more than nothing"),
+        ({"owner": "nobody"}, "owner", "team:<name>"),
         ({"load_by": "day"}, "load_by", "'cursor', 'window'"),
         ({"load_by": "window"}, "load_by", "partitioned"),
         ({"parallel_files": 0}, "parallel_files", "from 1 to 64"),
