@@ -225,16 +225,6 @@ def _delete_before_the_commit(platform: Platform) -> None:
     _Mover._check_gone = lambda self: None  # type: ignore[method-assign]
 
 
-def _truncate_the_leaf(platform: Platform) -> None:
-    """Sabotage: in the right transaction, but a TRUNCATE, which older snapshots see."""
-
-    def truncate(self: _Mover) -> None:
-        leaf = f"{self.table.name}_{self.window.key.replace('-', '_')}"
-        self._do(sql.SQL("truncate {}").format(sql.Identifier("public", leaf)))
-
-    _Mover._delete_hot = truncate  # type: ignore[method-assign]
-
-
 def _read_manifest_in_its_own_transaction() -> None:
     """Sabotage of a reader: the manifest comes from another snapshot than the rows."""
     live_files = resources.lake._live_files
@@ -266,7 +256,6 @@ def _write_in_another_transaction(platform: Platform) -> None:
 MOVE_SABOTAGES: dict[str, Callable[[Platform], None]] = {
     "record before the delete": _record_before_the_delete,
     "delete before the commit": _delete_before_the_commit,
-    "truncate the leaf": _truncate_the_leaf,
 }
 LOAD_SABOTAGES: dict[str, Callable[[Platform], None]] = {
     "forget the files": _forget_the_files,

@@ -270,7 +270,7 @@ class _Mover:
             file=sql.Literal(str(file)),
             compression=sql.Literal(tiering.compression),
             group=sql.Literal(tiering.row_group_rows),
-            encoding=sql.SQL("" if dictionaries else ", dictionary_size_limit 1"),
+            encoding=sql.SQL("" if dictionaries else ", dictionary_size_limit 0"),
             table=sql.Literal(self.table.name),
             key=sql.Literal(self.window.key),
             columns=sql.Literal(json.dumps(described, ensure_ascii=False)),

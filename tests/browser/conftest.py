@@ -145,7 +145,7 @@ def up(chromium: str) -> Iterator[Up]:
                 left.kill()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # playwright's event loop would be in the way of later modules
 def browser(chromium: str) -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 

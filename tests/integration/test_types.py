@@ -397,6 +397,8 @@ in_january = st.datetimes(datetime(2024, 1, 1), datetime(2024, 1, 31))  # noqa: 
 settled = {
     **{name: nullable(name, values) for name, values in VALUES.items() if name != "any"},
     "at": in_january.map(lambda moment: moment.replace(tzinfo=UTC)),
+    # DuckDB writes -00:00:11 as -00:11; the move sees it and refuses.
+    "tz": nullable("tz", VALUES["tz"].filter(lambda text: not re.search(r":00:\d\d$", text))),
     **{name: VALUES[name] for name in KEY[2:]},
 }
 
@@ -407,6 +409,10 @@ def test_any_row_settles_and_is_read_as_if_it_had_not(
     platform_of: Callable[..., Platform], made: list[dict[str, Any]]
 ) -> None:
     platform = platform_of(settling, staying)
+    with platform.postgres.connect(autocommit=True) as connection:
+        for table in (settling, staying):
+            ensure_table(connection, table)
+        connection.execute("truncate settling, staying, lakebed.cold_file cascade")
     rows = [{"id": number, **row} for number, row in enumerate(made)]
     # The first half comes again after the move: their keys, with what other rows hold beside them.
     keys = [{name: row[name] for name in KEY} for row in rows]
@@ -422,8 +428,6 @@ def test_any_row_settles_and_is_read_as_if_it_had_not(
     with duckdb.connect(str(write_catalog(platform)), read_only=True) as catalog:
         types = [row[:2] for row in catalog.execute("describe settling").fetchall()]
     assert types == seen(platform, staying)[0]
-    with platform.postgres.connect(autocommit=True) as connection:
-        connection.execute("truncate settling, staying, lakebed.cold_file cascade")
 
 
 def seen(platform: Platform, table: SourceTable) -> tuple[list[Any], list[Any]]:
