@@ -14,6 +14,7 @@ from platform_assets.catalog import SourceTable, TableError
 from platform_assets.ingest.load import load_table, load_window
 from platform_assets.ingest.report import LoadReport
 from platform_assets.ingest.sources.reader import SourceError
+from platform_assets.ingest.windows import WindowWriter
 from platform_assets.partitions import window_for_key
 from platform_assets.platform import Platform, open_platform
 from tests import processes
@@ -90,6 +91,18 @@ def test_a_window_that_has_settled_comes_back_replaced(
     moved = processes.move_key(platform, "readings", "2024-02")
     assert (moved.generation, moved.rows) == (2, FEBRUARY)
     assert months(platform) == [("2024-02", FEBRUARY, 2.0 * FEBRUARY)]
+
+
+def test_rows_are_doubled_where_a_window_is_filled_before_it_is_emptied(
+    windowed: tuple[Platform, SourceTable], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    platform, table = windowed
+    deliver(platform, 1)
+    load(platform, table, "2024-02")
+    processes.move_key(platform, "readings", "2024-02")
+    monkeypatch.setattr(WindowWriter, "begin", lambda self: self._inner.begin())
+    load(platform, table, "2024-02")
+    assert months(platform) == [("2024-02", 2 * FEBRUARY, 2.0 * FEBRUARY)]
 
 
 def test_readers_see_a_window_before_or_after_and_nothing_between(
