@@ -106,7 +106,7 @@ def read_status(platform: Platform) -> PlatformStatus:
         tables = tuple(
             _table(connection, table, platform.settings, now) for table in platform.tables
         )
-    return PlatformStatus(now.isoformat(), platform.postgres.name, str(platform.lake.root), tables)
+    return PlatformStatus(now.isoformat(), platform.postgres.name, str(platform.lake.files), tables)
 
 
 def heat_map(status: PlatformStatus) -> Table:

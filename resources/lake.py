@@ -22,6 +22,7 @@ import duckdb
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from resources.lake_files import LakeFiles
 from resources.layouts import (
     cold_layouts,
     evolved_columns,
@@ -51,6 +52,13 @@ class Touched:
     rows: int
 
 
+@dataclass(frozen=True)
+class ModelTable:
+    """A model that is a file of the lake; what DuckDB opens for it."""
+
+    address: str
+
+
 @dataclass
 class ReadSession:
     """One snapshot of everything, as DuckDB views named like the tables and models.
@@ -61,11 +69,11 @@ class ReadSession:
     """
 
     connection: duckdb.DuckDBPyConnection
-    root: Path
+    lake: LakeFiles
     tables: Mapping[str, LakeTable]
     hot: Mapping[str, frozenset[str]]
     cold: Mapping[str, tuple[ColdFile, ...]]
-    models: Mapping[str, Path | str]
+    models: Mapping[str, ModelTable | str]
     unreadable: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -151,7 +159,7 @@ class ReadSession:
 
     def _define_tables(self, cold: Mapping[str, Sequence[ColdFile]]) -> None:
         for name, files in cold.items():
-            body = all_rows(self.tables[name], self.root, self.hot.get(name), files)
+            body = all_rows(self.tables[name], self.lake, self.hot.get(name), files)
             _define(self.connection, name, body)
 
     def _define_models(self) -> None:
@@ -159,7 +167,9 @@ class ReadSession:
         while waiting:
             errors: dict[str, str] = {}
             for name, target in waiting.items():
-                body = parquet([target]) if isinstance(target, Path) else sql.SQL(target)
+                body = (
+                    parquet([target.address]) if isinstance(target, ModelTable) else sql.SQL(target)
+                )
                 try:
                     _define(self.connection, name, body)
                 except duckdb.Error as error:
@@ -174,9 +184,9 @@ class ReadSession:
 class Lake:
     """The cold tier's folder and the way to read it together with the hot tier."""
 
-    def __init__(self, root: Path, postgres: Postgres, tables: Sequence[LakeTable]) -> None:
+    def __init__(self, files: LakeFiles, postgres: Postgres, tables: Sequence[LakeTable]) -> None:
         """Remember where things are; open nothing."""
-        self.root = root
+        self.files = files
         self._postgres = postgres
         self._tables = {table.name: table for table in tables}
 
@@ -196,7 +206,7 @@ class Lake:
                 if (files := _live_files(connection, table, name in hot))
             }
             models = self._models(connection)
-            yield ReadSession(connection, self.root, tables, hot, cold, models)
+            yield ReadSession(connection, self.files, tables, hot, cold, models)
 
     @contextmanager
     def attached(self, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -214,8 +224,9 @@ class Lake:
                 .as_string()
             )
             connection.execute("set TimeZone = 'UTC'")
+            self.files.make_readable(connection)
             # What does not fit in memory goes beside the lake, not into the working folder.
-            spill = sql.SQL("set temp_directory = {}").format(str(self.root / ".spill"))
+            spill = sql.SQL("set temp_directory = {}").format(str(self.files.spill))
             connection.execute(spill.as_string())
             # Parallel ctid scans may run on different snapshots when sharing one fails.
             connection.execute("set pg_use_ctid_scan = false")
@@ -266,12 +277,15 @@ class Lake:
         found = hot_columns(connection, places)
         return {places[place]: columns for place, columns in found.items()}
 
-    def _models(self, connection: duckdb.DuckDBPyConnection) -> dict[str, Path | str]:
+    def _models(self, connection: duckdb.DuckDBPyConnection) -> dict[str, ModelTable | str]:
         rows = connection.execute(
             "select model, sql, path from pg.lakebed.model_version where superseded_at is null "
             "order by built_at"
         ).fetchall()
-        return {name: self.root / path if path else text for name, text, path in rows}
+        return {
+            name: ModelTable(self.files.address(path)) if path else text
+            for name, text, path in rows
+        }
 
 
 def _live_files(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 from psycopg import sql
 
+from resources.lake_files import LakeFiles
 from resources.layouts import Layout, names_of, typed
 
 
@@ -49,7 +49,7 @@ class ColdFile:
 
 
 def all_rows(
-    table: LakeTable, root: Path, hot: frozenset[str] | None, files: Sequence[ColdFile]
+    table: LakeTable, lake: LakeFiles, hot: frozenset[str] | None, files: Sequence[ColdFile]
 ) -> sql.Composable:
     """Return the query that gives each row of a table once: the protocol itself."""
     parts: list[sql.Composable] = []
@@ -58,32 +58,34 @@ def all_rows(
         parts.append(sql.SQL("select {} from {}").format(columns, _hot(table, hot)))
     plain = [file for file in files if not (file.late and table.key)]
     overridden = [file for file in files if file.late and table.key]
-    parts += cold_queries(table, root, plain)
+    parts += cold_queries(table, lake, plain)
     parts += [
         sql.SQL("{} anti join {} using ({})").format(query, _late_keys(table), _names(table.key))
-        for query in cold_queries(table, root, overridden)
+        for query in cold_queries(table, lake, overridden)
     ]
     if not parts:
         return sql.SQL("select {} where false").format(typed(table.columns, ()))
     return sql.SQL(" union all ").join(parts)
 
 
-def cold_queries(table: LakeTable, root: Path, files: Sequence[ColdFile]) -> list[sql.Composable]:
+def cold_queries(
+    table: LakeTable, lake: LakeFiles, files: Sequence[ColdFile]
+) -> list[sql.Composable]:
     """Return the queries that give the rows of cold files, one for each layout among them."""
-    layouts: dict[Layout, list[Path]] = {}
+    layouts: dict[Layout, list[str]] = {}
     for file in files:
-        layouts.setdefault(file.layout, []).append(root / file.path)
+        layouts.setdefault(file.layout, []).append(lake.address(file.path))
     return [
         sql.SQL("select {} from ({})").format(
-            typed(table.columns, names_of(layout)), parquet(paths)
+            typed(table.columns, names_of(layout)), parquet(addresses)
         )
-        for layout, paths in layouts.items()
+        for layout, addresses in layouts.items()
     ]
 
 
-def parquet(paths: Sequence[Path]) -> sql.Composable:
+def parquet(addresses: Sequence[str]) -> sql.Composable:
     """Return the query that reads Parquet files of one layout."""
-    files = sql.SQL(", ").join(sql.Literal(str(path)) for path in paths)
+    files = sql.SQL(", ").join(map(sql.Literal, addresses))
     return sql.SQL("from read_parquet([{}], hive_partitioning = false)").format(files)
 
 

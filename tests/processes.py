@@ -24,8 +24,10 @@ from platform_assets.ingest.load import load_table
 from platform_assets.ingest.retry import retry_rejects
 from platform_assets.partitions import window_for_key
 from platform_assets.platform import Platform, open_platform
+from platform_assets.tiering import move as movement
 from platform_assets.tiering.fingerprint import fingerprint_query, read_fingerprint
-from platform_assets.tiering.move import _Mover, move
+from platform_assets.tiering.move import move
+from platform_assets.tiering.partition import Partition
 from platform_assets.tiering.report import Moved
 from resources.lake import Lake
 from resources.settings import Settings
@@ -141,7 +143,7 @@ class SlowLake(Lake):
     """A lake whose readers pause at the places where a move would hurt a naive one."""
 
     def __init__(self, lake: Lake, pauses: tuple[float, float]) -> None:
-        super().__init__(lake.root, lake._postgres, list(lake._tables.values()))
+        super().__init__(lake.files, lake._postgres, list(lake._tables.values()))
         self._pauses = pauses
 
     def _hot_tables(self, connection: Any) -> dict[str, frozenset[str]]:
@@ -193,36 +195,42 @@ def move_key(platform: Platform, name: str, key: str, **more: Any) -> Moved:
     return move(platform.lake, table, window_for_key(table.partitioned.grain, key), **more)
 
 
-def _elsewhere(platform: Platform, statement: sql.Composable) -> None:
-    with platform.postgres.connect(autocommit=True) as connection:
-        connection.execute(statement)
+@contextmanager
+def _elsewhere(platform: Platform, partition: Partition) -> Iterator[None]:
+    """Have what the partition is told happen on a connection of its own."""
+
+    def do(statement: sql.Composable) -> None:
+        with platform.postgres.connect(autocommit=True) as connection:
+            connection.execute(statement)
+
+    partition.do = do  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        del partition.do
 
 
 def _record_before_the_delete(platform: Platform) -> None:
     """Sabotage: the manifest entry is committed on a connection of its own."""
-    record, delete = _Mover._record, _Mover._delete_hot
+    record = movement.record
 
-    def record_elsewhere(self: _Mover, *args: Any) -> None:
-        self._do = lambda statement: _elsewhere(platform, statement)  # type: ignore[method-assign]
-        record(self, *args)
-        del self._do
+    def record_elsewhere(partition: Partition, written: Any) -> None:
+        with _elsewhere(platform, partition):
+            record(partition, written)
         time.sleep(0.3)
 
-    _Mover._record, _Mover._delete_hot = record_elsewhere, delete  # type: ignore[method-assign]
+    movement.record = record_elsewhere  # type: ignore[attr-defined]
 
 
 def _delete_before_the_commit(platform: Platform) -> None:
     """Sabotage: the hot rows are deleted on a connection of its own."""
-    delete = _Mover._delete_hot
 
-    def delete_elsewhere(self: _Mover) -> None:
-        self._do = lambda statement: _elsewhere(platform, statement)  # type: ignore[method-assign]
-        delete(self)
-        del self._do
+    def delete_elsewhere(self: Partition) -> None:
+        with _elsewhere(platform, self):
+            self.do(sql.SQL("delete from {} where {}").format(self.hot, self.in_window))
         time.sleep(0.3)
 
-    _Mover._delete_hot = delete_elsewhere  # type: ignore[method-assign]
-    _Mover._check_gone = lambda self: None  # type: ignore[method-assign]
+    Partition.delete_hot = delete_elsewhere  # type: ignore[method-assign]
 
 
 def _read_manifest_in_its_own_transaction() -> None:

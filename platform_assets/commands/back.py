@@ -117,7 +117,7 @@ def _undo(
     _agree(yes)
     done = roll_back(
         platform.postgres,
-        platform.lake.root,
+        platform.lake.files,
         table,
         load_id,
         expected=[load.load_id for load in loads],
@@ -149,7 +149,7 @@ def _restore(
     done = restore(
         platform.settings.home,
         platform.postgres,
-        platform.lake.root,
+        platform.lake.files,
         table,
         backup_id,
         reload=reload,

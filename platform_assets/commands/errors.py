@@ -24,7 +24,7 @@ EXIT_CODES = {
     "platform_assets.ingest.undoable.RollbackError": FAILED,
     "platform_assets.ingest.writers.writer.LoadConflictError": FAILED,
     "platform_assets.quality.ddl.DriftError": FAILED,
-    "platform_assets.tiering.move.MoveError": FAILED,
+    "platform_assets.tiering.partition.TieringError": FAILED,
     "platform_assets.up.UpError": FAILED,
     "resources.dlt_pipelines.ExtractError": FAILED,
     "resources.lake.LakeReadError": FAILED,

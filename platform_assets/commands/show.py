@@ -125,7 +125,7 @@ def _explain(session: ReadSession, text: str) -> None:
             f"{table.rows:,} of {of_rows:,} cold rows"
         )
         for file in table.files:
-            click.echo(f"    {session.root / file}")
+            click.echo(f"    {session.lake.address(file)}")
     if not touched:
         click.echo("no table with cold files is read")
     click.echo(session.connection.execute(f"explain {last}").fetchall()[0][1])

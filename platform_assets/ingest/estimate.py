@@ -30,6 +30,7 @@ from platform_assets.ingest.stream import Stream
 from platform_assets.ingest.writers import target_of
 from platform_assets.quality.ddl import ensure_table
 from resources.clock import Clock
+from resources.lake_files import LakeFiles
 from resources.postgres import Postgres
 from resources.settings import Settings
 
@@ -182,7 +183,7 @@ def _load(
         connection.execute("set local lock_timeout = 0")
         stream = Stream(
             settings.home / "dlt" / name,
-            settings.lake,
+            LakeFiles(settings.lake),
             postgres,
             scratch,
             sample,

@@ -32,6 +32,7 @@ from platform_assets.partitions import Window
 from platform_assets.quality.ddl import ensure_leaves, ensure_leaves_ahead, ensure_table
 from platform_assets.quality.evolved import effective
 from resources.clock import Clock
+from resources.lake_files import LakeFiles
 from resources.postgres import Connection, Postgres
 from resources.settings import Settings
 
@@ -61,7 +62,7 @@ def load_table(
         stream = partial(
             Stream,
             settings.home / "dlt" / folder,
-            settings.lake,
+            LakeFiles(settings.lake),
             postgres,
             columns.table,
             reader,
@@ -130,7 +131,7 @@ def load_window(
         stream = partial(
             Stream,
             settings.home / "dlt" / table.name / window.key,
-            settings.lake,
+            LakeFiles(settings.lake),
             postgres,
             columns.table,
             reader,

@@ -38,6 +38,7 @@ from platform_assets.keys import move_lock
 from platform_assets.partitions import window_for_key
 from platform_assets.quality.parents import has_unique_index
 from platform_assets.tiering.fingerprint import Fingerprint, fingerprint_query, read_fingerprint
+from resources.lake_files import LakeFiles
 from resources.postgres import Connection, Postgres
 
 Step = Callable[[str], None]
@@ -85,7 +86,7 @@ def find_backup(connection: Connection, table: SourceTable, backup_id: str) -> B
 def restore(
     home: Path,
     postgres: Postgres,
-    lake: Path,
+    lake: LakeFiles,
     table: SourceTable,
     backup_id: str,
     *,
@@ -118,7 +119,7 @@ class _Restorer:
 
     connection: Connection
     home: Path
-    lake: Path
+    lake: LakeFiles
     table: SourceTable
     on_step: Step
 
@@ -186,11 +187,10 @@ class _Restorer:
             [backup.backup_id],
         ).fetchall()
         for path, size in files:
-            cold = self.lake / path
-            if not cold.is_file() or cold.stat().st_size != size:
+            if self.lake.size(path) != size:
                 raise BackupError(
-                    f"{self.table.name}: the cold file {cold} is gone or changed; nothing was "
-                    "changed. Bring it back from a backup of the lake"
+                    f"{self.table.name}: the cold file {self.lake.address(path)} is gone or "
+                    "changed; nothing was changed. Bring it back from a backup of the lake"
                 )
         return Fingerprint.from_json(fingerprint)
 

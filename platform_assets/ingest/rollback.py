@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import psycopg
 from psycopg import sql
@@ -32,6 +31,7 @@ from platform_assets.keys import move_lock
 from platform_assets.partitions import window_for_key
 from platform_assets.quality.parents import has_unique_index
 from platform_assets.tiering.fingerprint import fingerprint_query, read_fingerprint
+from resources.lake_files import LakeFiles
 from resources.postgres import Connection, Postgres
 
 Step = Callable[[str], None]
@@ -57,7 +57,7 @@ class RolledBack:
 
 def rollback(
     postgres: Postgres,
-    lake: Path,
+    lake: LakeFiles,
     table: SourceTable,
     load_id: str | None = None,
     *,
@@ -97,7 +97,7 @@ class _Rollback:
     """One rollback, in a transaction of connection."""
 
     connection: Connection
-    lake: Path
+    lake: LakeFiles
     table: SourceTable
     loads: Sequence[Undoable]
     on_step: Step
@@ -319,11 +319,10 @@ class _Rollback:
             [self._ids],
         ).fetchall()
         for key, generation, path, size in rows:
-            file = self.lake / path
-            if not file.is_file() or file.stat().st_size != size:
+            if self.lake.size(path) != size:
                 raise RollbackError(
-                    f"{self.table.name} {key}: its cold file {file} is gone or changed; nothing "
-                    "was changed. Bring the file back from a backup of the lake"
+                    f"{self.table.name} {key}: its cold file {self.lake.address(path)} is gone or "
+                    "changed; nothing was changed. Bring the file back from a backup of the lake"
                 )
             self.connection.execute(
                 "update lakebed.cold_file set superseded_at = null where table_name = %s"

@@ -19,7 +19,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any, TypeVar
 
 import duckdb
@@ -32,6 +31,7 @@ from platform_assets.ingest.encoding import Encoder
 from platform_assets.ingest.writers.writer import LoadConflictError, names, target_of
 from platform_assets.partitions import Window
 from platform_assets.quality.schema import Column, arrow_schema
+from resources.lake_files import LakeFiles
 from resources.postgres import Connection
 
 T = TypeVar("T")
@@ -85,7 +85,7 @@ def merge_beside_settled(
     connection: Connection,
     table: SourceTable,
     stage: sql.Identifier,
-    lake: Path,
+    lake: LakeFiles,
     windows: Collection[Window],
     merge: Callable[[], T],
     *,
@@ -94,7 +94,7 @@ def merge_beside_settled(
     """Merge a stage without the rows that are older than their cold ones.
 
     The connection is in the load's transaction. stage: a temporary table of the table's columns.
-    lake: the folder of the cold files.  windows: all partitions of the staged rows.  merge: brings
+    lake: where the cold files are.  windows: all partitions of the staged rows.  merge: brings
     the stage into the table; it is run again, on the stage as it was, where a move came in between.
     Returns what merge returned, and how many staged rows were dropped.
 
@@ -130,7 +130,7 @@ def drop_stale(
     connection: Connection,
     table: SourceTable,
     stage: sql.Identifier,
-    lake: Path,
+    lake: LakeFiles,
     generations: Sequence[Generation],
 ) -> int:
     """Delete staged rows that are older than the cold row of their key; return how many.
@@ -155,8 +155,8 @@ def drop_stale(
         )
     )
     try:
-        files = [str(lake / generation.path) for generation in met]
-        if not _copy_cold(connection, table, columns, files, staged):
+        files = [lake.address(generation.path) for generation in met]
+        if not _copy_cold(connection, table, columns, lake, files, staged):
             return 0
         return _delete_older(connection, table, stage)
     finally:
@@ -209,6 +209,7 @@ def _copy_cold(
     connection: Connection,
     table: SourceTable,
     columns: tuple[Column, ...],
+    lake: LakeFiles,
     files: list[str],
     staged: _Staged,
 ) -> int:
@@ -219,6 +220,7 @@ def _copy_cold(
     rows = 0
     with duckdb.connect(":memory:") as reader, connection.cursor() as cursor:
         reader.execute("set TimeZone = 'UTC'")
+        lake.make_readable(reader)
         batches = _newer(reader, table, columns, files, staged)
         with cursor.copy(into) as copy:
             copy.write(encoder.header())

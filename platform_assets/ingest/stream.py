@@ -35,6 +35,7 @@ from platform_assets.ingest.transaction import LoadTransaction, Step
 from platform_assets.ingest.windows import InWindow
 from platform_assets.partitions import Grain, Window
 from platform_assets.quality.ddl import ensure_leaves
+from resources.lake_files import LakeFiles
 from resources.postgres import Connection, Postgres
 
 PACKAGE_ROWS = 524_288
@@ -61,7 +62,7 @@ class Stream:
     def __init__(
         self,
         folder: Path,
-        lake: Path,
+        lake: LakeFiles,
         postgres: Postgres,
         table: SourceTable,
         reader: Reader,

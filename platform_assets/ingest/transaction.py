@@ -19,6 +19,7 @@ from platform_assets.ingest.package import Package, format_cursor
 from platform_assets.ingest.rejects import Reject, write_rejects
 from platform_assets.ingest.windows import WindowWriter
 from platform_assets.ingest.writers import Counts, LoadConflictError, LoadStamp, writer_of
+from resources.lake_files import LakeFiles
 from resources.postgres import Connection
 
 Step = Callable[[str], None]
@@ -32,10 +33,12 @@ class LoadTransaction:
     Only one thread at a time may call it.
     """
 
-    def __init__(self, connection: Connection, package: Package, lake: Path, on_step: Step) -> None:
+    def __init__(
+        self, connection: Connection, package: Package, lake: LakeFiles, on_step: Step
+    ) -> None:
         """Write what package says on connection, which is in a transaction.
 
-        lake: the folder of the cold files.
+        lake: where the cold files are.
         """
         self._connection = connection
         self._package = package

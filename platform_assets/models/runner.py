@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import duckdb
 from psycopg import sql
@@ -21,7 +20,7 @@ from platform_assets.models.model import Model, ModelError, ModelSet, SqlTest
 from platform_assets.models.parser import load_models
 from platform_assets.models.schemas import model_error
 from platform_assets.platform import Platform
-from resources.durable import make_durable, reserve, unfinished
+from resources.lake_files import NewFile
 from resources.postgres import Connection
 
 
@@ -67,7 +66,8 @@ class _Output:
     generation: int
     columns: tuple[tuple[str, str], ...]
     rows: int | None = None
-    file: Path | None = None
+    file: NewFile | None = None
+    bytes: int | None = None
 
 
 def models_of(platform: Platform) -> ModelSet:
@@ -113,16 +113,15 @@ def build_model(platform: Platform, model: Model) -> Built:
                 out = _run(session.connection, platform, model, generation)
         except duckdb.Error as error:
             raise model_error(model, error) from error
-        size = out.file.stat().st_size if out.file else None
-        path = str(out.file.relative_to(platform.lake.root)) if out.file else None
-        _publish(connection, model, out.generation, path, out.rows, size)
+        path = str(out.file.path) if out.file else None
+        _publish(connection, model, out.generation, path, out.rows, out.bytes)
     return Built(
         model.name,
         model.materialized,
         out.generation,
         out.columns,
         out.rows,
-        size,
+        out.bytes,
         time.monotonic() - started,
     )
 
@@ -172,21 +171,21 @@ def _run(
     columns = tuple((name, kind) for name, kind, *_ in described)
     if model.materialized == "view":
         return _Output(generation, columns)
-    root = platform.lake.root
-    generation, file = reserve(
-        lambda number: root / model_path(model.group, model.name, number), generation
+    generation, file = platform.lake.files.reserve(
+        lambda number: model_path(model.group, model.name, number), generation
     )
     try:
         copy = sql.SQL("copy ({}\n) to {} (format parquet, compression zstd)").format(
             sql.SQL(model.sql),
-            sql.Literal(str(unfinished(file))),
+            sql.Literal(str(file.writing)),
         )
         count = connection.execute(copy.as_string()).fetchall()[0][0]
-        make_durable(unfinished(file), file, root)
+        size = file.bytes
+        file.publish()
     except BaseException:
-        unfinished(file).unlink(missing_ok=True)
+        file.discard()
         raise
-    return _Output(generation, columns, int(count), file)
+    return _Output(generation, columns, int(count), file, size)
 
 
 def _next_generation(connection: Connection, name: str) -> int:

@@ -14,7 +14,8 @@ from platform_assets.partitions import window_for_key
 from platform_assets.platform import Platform
 from platform_assets.tiering.catalog_file import write_catalog
 from platform_assets.tiering.checks import FINGERPRINT, fingerprint_result
-from platform_assets.tiering.move import MoveError, move
+from platform_assets.tiering.move import move
+from platform_assets.tiering.partition import TieringError
 from platform_assets.tiering.report import Moved
 
 
@@ -44,7 +45,7 @@ def _cold_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:
         owners=[table.owner] if table.owner else None,
         metadata={
             "dagster/column_schema": table_schema(table),
-            "dagster/uri": (platform.lake.root / table.name).as_uri(),
+            "dagster/uri": f"{platform.lake.files.uri}/{table.name}",
         },
         partitions_def=partitions_of(table),
         backfill_policy=dg.BackfillPolicy.single_run(),
@@ -65,7 +66,7 @@ def _cold_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:
             window = window_for_key(table.partitioned.grain, partition)
             try:
                 done = move(platform.lake, table, window)
-            except MoveError as error:
+            except TieringError as error:
                 failed.append((partition, str(error)))
                 continue
             moved.append(done)
@@ -98,5 +99,5 @@ def _metadata(platform: Platform, done: Moved) -> dict[str, Any]:
         "fingerprint": "equal" if done.fingerprint else "nothing to move",
     }
     if done.path:
-        metadata["file"] = dg.MetadataValue.path(str(platform.lake.root / done.path))
+        metadata["file"] = dg.MetadataValue.path(platform.lake.files.address(done.path))
     return metadata

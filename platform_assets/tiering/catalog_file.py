@@ -15,6 +15,7 @@ from psycopg import sql
 
 from platform_assets.platform import Platform
 from resources.durable import make_durable
+from resources.lake import ModelTable
 from resources.tiers import cold_queries, parquet
 
 LOCK = "lakebed.catalog"
@@ -22,7 +23,7 @@ LOCK = "lakebed.catalog"
 
 def write_catalog(platform: Platform) -> Path:
     """Write the catalog file anew from the manifest; return its path."""
-    target = platform.lake.root / "catalog.duckdb"
+    target = platform.lake.files.root / "catalog.duckdb"
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.with_name(f"catalog.{os.getpid()}.tmp")
     with platform.postgres.connect(autocommit=True) as connection:
@@ -37,7 +38,7 @@ def write_catalog(platform: Platform) -> Path:
                 catalog.execute(view.as_string())
         finally:
             catalog.close()
-        make_durable(unfinished, target, platform.lake.root)
+        make_durable(unfinished, target, platform.lake.files.root)
     return target
 
 
@@ -46,11 +47,11 @@ def _views(platform: Platform) -> list[tuple[str, sql.Composable]]:
     with platform.lake.session() as session:
         views: list[tuple[str, sql.Composable]] = []
         for name, files in session.cold.items():
-            queries = cold_queries(session.tables[name], session.root, files)
+            queries = cold_queries(session.tables[name], session.lake, files)
             views.append((name, sql.SQL(" union all ").join(queries)))
         views += [
-            (name, parquet([target]))
+            (name, parquet([target.address]))
             for name, target in session.models.items()
-            if isinstance(target, Path)
+            if isinstance(target, ModelTable)
         ]
     return views

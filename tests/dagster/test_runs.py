@@ -14,7 +14,7 @@ from platform_assets.automation.instance import instance_environment, prepare_in
 from platform_assets.build import build_defs
 from platform_assets.platform import open_platform
 from platform_assets.tiering import assets as cold_assets
-from platform_assets.tiering.move import MoveError
+from platform_assets.tiering.partition import TieringError
 from platform_assets.tiering.report import Moved
 from tests.conftest import Server
 from tests.dagster.conftest import Project, check_of, metadata_of, table_of
@@ -145,7 +145,7 @@ def test_the_run_of_a_range_with_a_failed_move_names_the_partition(
 
     def no_room_in_february(lake: Any, table: Any, window: Any) -> Moved:
         if window.key == "2024-02":
-            raise MoveError("no room in February")
+            raise TieringError("no room in February")
         return move(lake, table, window)
 
     monkeypatch.setattr(cold_assets, "move", no_room_in_february)

@@ -23,7 +23,7 @@ def back_up(platform: Platform, name: str, **more: Any) -> Backup:
 def put_back(platform: Platform, name: str, backup_id: str, **more: Any) -> Restored:
     table = platform.table(name)
     home = platform.settings.home
-    return restore(home, platform.postgres, platform.lake.root, table, backup_id, **more)
+    return restore(home, platform.postgres, platform.lake.files, table, backup_id, **more)
 
 
 @pytest.mark.parametrize("name", DELIVERIES)

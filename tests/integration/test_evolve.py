@@ -138,7 +138,7 @@ def test_a_new_column_reaches_postgres_its_comments_the_lake_and_every_reader(
     folded = settle(platform)
     assert (folded.generation, folded.rows) == (2, 4)
     assert read(platform, "n, speed") == expected
-    file = platform.lake.root / str(folded.path)
+    file = platform.lake.files.root / str(folded.path)
     assert pq.read_schema(file).names == ["at", "n", "note", "speed"]
     assert b"brought by 2.parquet" in pq.read_metadata(file).metadata[b"lakebed_columns"]
     ((columns,),) = ask(

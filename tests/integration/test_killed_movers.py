@@ -113,7 +113,7 @@ def test_a_file_that_no_manifest_row_names_is_never_read(platform: Platform) -> 
     move = (platform.settings, "readings", [KEY])
     assert processes.run(processes.move_all, *move, "renamed", None) == -9
     assert processes.run(processes.move_all, *move, "copied", None) == -9
-    orphans = list(platform.lake.root.rglob("*.parquet*"))
+    orphans = list(platform.lake.files.root.rglob("*.parquet*"))
     assert {orphan.suffix for orphan in orphans} == {".parquet", ".tmp"}
     for orphan in orphans:
         orphan.write_bytes(b"no Parquet at all")

@@ -22,12 +22,13 @@ from platform_assets.ingest.load import load_table
 from platform_assets.partitions import window_for_key
 from platform_assets.platform import Platform
 from platform_assets.quality.ddl import ensure_leaves, ensure_table
-from platform_assets.tiering.move import (
-    MoveBusyError,
-    MoveError,
+from platform_assets.tiering import cold_file
+from platform_assets.tiering.move import move
+from platform_assets.tiering.partition import (
+    Partition,
+    PartitionBusyError,
+    TieringError,
     VerificationError,
-    _Mover,
-    move,
 )
 from tests import processes
 from tests.processes import all_rows, move_key
@@ -198,7 +199,7 @@ def test_an_empty_partition_moves_nothing(keyless: Platform) -> None:
     moved = move_key(keyless, "events", "2024-05")
     assert (moved.rows, moved.path) == (0, None)
     assert manifest(keyless) == []
-    assert not list(keyless.lake.root.rglob("*"))
+    assert not list(keyless.lake.files.root.rglob("*"))
 
 
 def test_only_the_rows_of_the_window_are_moved(keyless: Platform) -> None:
@@ -248,7 +249,7 @@ def test_a_fold_with_nothing_late_writes_nothing(keyless: Platform) -> None:
 
 def test_the_file_is_what_the_manifest_says_and_any_engine_reads_it(keyless: Platform) -> None:
     moved = move_key(keyless, "events", "2024-02")
-    file = keyless.lake.root / str(moved.path)
+    file = keyless.lake.files.root / str(moved.path)
     with keyless.postgres.connect() as connection:
         path, size, digest, first, last = connection.execute(
             "select path, bytes, sha256, time_min, time_max from lakebed.cold_file"
@@ -262,13 +263,13 @@ def test_the_file_is_what_the_manifest_says_and_any_engine_reads_it(keyless: Pla
         " where decode(key) = 'lakebed_columns'"
     ).fetchall()
     assert found == [('{"id": "which"}',)]
-    assert [p.name for p in keyless.lake.root.rglob("*") if p.is_file()] == [file.name]
+    assert [p.name for p in keyless.lake.files.root.rglob("*") if p.is_file()] == [file.name]
 
 
 def test_a_second_mover_of_the_same_partition_is_refused(keyless: Platform) -> None:
     def other(step: str) -> None:
         if step == "verified":
-            with pytest.raises(MoveBusyError, match="another mover"):
+            with pytest.raises(PartitionBusyError, match="another mover"):
                 move_key(keyless, "events", "2024-02")
 
     assert move_key(keyless, "events", "2024-02", on_step=other).moved == 10
@@ -301,7 +302,7 @@ def test_a_row_changed_during_the_move_makes_it_start_again(keyless: Platform, c
     assert moved.rows == (9 if "delete" in change else 10)
     expected = [(i, "first") for i in range(10) if i != 3]
     assert [row for row in seen(keyless) if row[1] != "new"] == expected
-    assert len(list(keyless.lake.root.rglob("*.parquet*"))) == 1
+    assert len(list(keyless.lake.files.root.rglob("*.parquet*"))) == 1
 
 
 def test_a_partition_that_is_never_left_alone_is_given_up_unmoved(keyless: Platform) -> None:
@@ -309,7 +310,7 @@ def test_a_partition_that_is_never_left_alone_is_given_up_unmoved(keyless: Platf
         if step == "copied":
             run(keyless, "update events set amount = coalesce(amount, 0) + 1 where id = 3")
 
-    with pytest.raises(MoveError, match="changed during each of 2 attempts"):
+    with pytest.raises(TieringError, match="changed during each of 2 attempts"):
         move_key(keyless, "events", "2024-02", on_step=write, attempts=2)
     assert manifest(keyless) == []
     assert hot_rows(keyless) == 10
@@ -321,30 +322,30 @@ def test_a_partition_that_is_never_left_alone_is_given_up_unmoved(keyless: Platf
 def test_a_copy_that_is_not_what_was_counted_moves_nothing(
     keyless: Platform, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
-    copy = _Mover._copy
+    copy = cold_file._copy
 
-    def damaged(self: _Mover, file: Path, old: Any) -> None:
-        copy(self, file, old)
+    def damaged(partition: Partition, rows: Any, file: Path) -> None:
+        copy(partition, rows, file)
         duckdb.sql(
             f"copy (select \"at\", id, note, amount from ({damage} from read_parquet('{file}')))"  # noqa: S608
             f" to '{file}' (format parquet)"
         )
 
-    monkeypatch.setattr(_Mover, "_copy", damaged)
+    monkeypatch.setattr(cold_file, "_copy", damaged)
     with pytest.raises(VerificationError, match="nothing was moved"):
         move_key(keyless, "events", "2024-02")
     assert manifest(keyless) == []
     assert hot_rows(keyless) == 10
-    assert not list(keyless.lake.root.rglob("*.parquet*"))
+    assert not list(keyless.lake.files.root.rglob("*.parquet*"))
 
 
 def test_a_copy_that_lost_a_row_moves_nothing(
     keyless: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        _Mover,
+        cold_file,
         "_copy",
-        lambda self, file, old: self.connection.execute(
+        lambda partition, rows, file: partition.connection.execute(
             f"copy (select * from pg.public.events where id <> 3) to '{file}' (format parquet)"  # noqa: S608
         ),
     )
@@ -355,7 +356,7 @@ def test_a_copy_that_lost_a_row_moves_nothing(
 
 def test_a_damaged_cold_file_stops_the_fold_and_keeps_the_late_rows(keyless: Platform) -> None:
     moved = move_key(keyless, "events", "2024-02")
-    file = keyless.lake.root / str(moved.path)
+    file = keyless.lake.files.root / str(moved.path)
     pl.read_parquet(file, hive_partitioning=False).head(9).write_parquet(file)
     insert(keyless, 50)
     with pytest.raises(VerificationError, match=r"not what the manifest says.*9 rows against 10"):
@@ -366,7 +367,7 @@ def test_a_damaged_cold_file_stops_the_fold_and_keeps_the_late_rows(keyless: Pla
 
 def test_values_that_parquet_cannot_carry_are_not_moved(keyless: Platform) -> None:
     run(keyless, "update events set amount = 'NaN' where id = 3")
-    with pytest.raises(MoveError):
+    with pytest.raises(TieringError):
         move_key(keyless, "events", "2024-02")
     assert manifest(keyless) == []
     assert hot_rows(keyless) == 10
@@ -421,7 +422,7 @@ def test_a_mover_that_wakes_up_after_another_finished_changes_nothing(platform: 
         path, digest = connection.execute("select path, sha256 from lakebed.cold_file").fetchall()[
             0
         ]
-    file = platform.lake.root / path
+    file = platform.lake.files.root / path
     assert hashlib.sha256(file.read_bytes()).hexdigest() == digest
 
 
@@ -429,7 +430,7 @@ def test_rows_are_lost_where_a_mover_takes_a_name_that_another_has(
     platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "platform_assets.tiering.move.reserve", lambda path_of, first: (first, path_of(first))
+        "resources.lake_files.reserve", lambda path_of, first: (first, path_of(first))
     )
     move_while_another_sleeps(platform)
     with pytest.raises(duckdb.Error, match=r"No files found.*g0001"):
@@ -449,7 +450,7 @@ def stopped(pid: int | None) -> None:
 
 def test_a_table_that_is_not_there_is_an_error_in_words(platform: Platform) -> None:
     table = platform.table("readings")
-    with pytest.raises(MoveError, match="readings"):
+    with pytest.raises(TieringError, match="readings"):
         move(platform.lake, table, window_for_key(Grain.MONTH, "2024-02"))
 
 
@@ -462,7 +463,7 @@ def test_a_server_that_goes_away_in_the_middle_moves_nothing(keyless: Platform) 
                     " where datname = current_database() and pid <> pg_backend_pid()"
                 )
 
-    with pytest.raises((MoveError, psycopg.Error)):
+    with pytest.raises((TieringError, psycopg.Error)):
         move_key(keyless, "events", "2024-02", on_step=cut)
     assert manifest(keyless) == []
     assert len(seen(keyless)) == 10
@@ -481,20 +482,20 @@ def test_rows_that_a_trigger_keeps_are_doubled_where_nobody_looks(
     keyless: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keep_rows(keyless)
-    monkeypatch.setattr(_Mover, "_check_gone", lambda self: None)
+    monkeypatch.setattr(Partition, "_check_gone", lambda self: None)
     move_key(keyless, "events", "2024-02")
     assert len(seen(keyless)) == 20
 
 
 def test_rows_that_a_trigger_keeps_stop_the_move(keyless: Platform) -> None:
     keep_rows(keyless)
-    with pytest.raises(MoveError, match="10 rows were not deleted"):
+    with pytest.raises(TieringError, match="10 rows were not deleted"):
         move_key(keyless, "events", "2024-02")
     assert (manifest(keyless), hot_rows(keyless)) == ([], 10)
 
 
 def test_a_column_that_the_contract_does_not_know_stops_the_move(keyless: Platform) -> None:
     run(keyless, "alter table events add column extra text")
-    with pytest.raises(MoveError, match="extra is not in the contract"):
+    with pytest.raises(TieringError, match="extra is not in the contract"):
         move_key(keyless, "events", "2024-02")
     assert (manifest(keyless), hot_rows(keyless)) == ([], 10)

@@ -29,7 +29,7 @@ STEPS = ("locked", "gathered", "written", "verified", "recorded", "committed")
 
 
 def undo(platform: Platform, name: str, load_id: str | None = None, **more: Any) -> RolledBack:
-    return rollback(platform.postgres, platform.lake.root, platform.table(name), load_id, **more)
+    return rollback(platform.postgres, platform.lake.files, platform.table(name), load_id, **more)
 
 
 def readings(*numbers: int) -> list[dict[str, Any]]:
@@ -376,7 +376,7 @@ def test_a_window_whose_cold_file_is_gone_stays(platform: Platform) -> None:
     load_month(platform, table, "2024-02", 1)
     moved = processes.move_key(platform, "readings", "2024-02")
     load_month(platform, table, "2024-02", 2)
-    (platform.lake.root / str(moved.path)).unlink()
+    (platform.lake.files.root / str(moved.path)).unlink()
     with pytest.raises(RollbackError, match="is gone or changed"):
         undo(platform, "readings")
     assert seen(platform, "select distinct value from readings") == [(2.0,)]

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from platform_assets import cli
 from platform_assets.commands.errors import EXIT_CODES, exit_code
-from platform_assets.tiering.move import MoveBusyError
+from platform_assets.tiering.partition import PartitionBusyError
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -152,7 +152,7 @@ def test_each_expected_error_is_one_that_exists(name: str) -> None:
 
 
 def test_a_kind_of_an_expected_error_is_expected_too() -> None:
-    assert exit_code(MoveBusyError("another mover")) == 1
+    assert exit_code(PartitionBusyError("another mover")) == 1
     assert exit_code(psycopg.errors.DiskFull("disk full")) == 1
 
 

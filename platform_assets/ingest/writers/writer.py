@@ -14,6 +14,7 @@ from psycopg import sql
 from platform_assets.catalog import SourceTable
 from platform_assets.partitions import Window
 from platform_assets.quality.schema import Column
+from resources.lake_files import LakeFiles
 from resources.postgres import Connection
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class LoadStamp:
 
     load_id: str
     started_at: datetime
-    lake: Path
+    lake: LakeFiles
 
 
 @dataclass(frozen=True)

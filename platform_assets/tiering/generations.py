@@ -1,0 +1,141 @@
+"""The generations of a partition: what the manifest says of them, and what their files hold."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+
+from psycopg import sql
+
+from platform_assets.quality.postgres_types import types_of
+from platform_assets.quality.schema import Column
+from platform_assets.tiering.cold_file import Written
+from platform_assets.tiering.fingerprint import Fingerprint
+from platform_assets.tiering.partition import Partition, TieringError, VerificationError
+from resources.layouts import typed
+
+
+@dataclass(frozen=True)
+class Generation:
+    """The live generation of a partition. columns: name and PostgreSQL type of its file's."""
+
+    number: int
+    path: PurePosixPath
+    fingerprint: Fingerprint
+    columns: dict[str, str]
+
+
+def generations(partition: Partition) -> tuple[Generation | None, int]:
+    """Return the live generation, if there is one, and the last number that was given out."""
+    query = sql.SQL(
+        "select generation, path, fingerprint::text, columns::text, superseded_at is null as live"
+        " from lakebed.cold_file where table_name = {} and partition_key = {} order by generation"
+    ).format(partition.table.name, partition.window.key)
+    rows = partition.ask(query)
+    live = [
+        Generation(
+            number,
+            PurePosixPath(path),
+            Fingerprint.from_json(json.loads(text)),
+            {column["name"]: column["type"] for column in json.loads(columns)},
+        )
+        for number, path, text, columns, live in rows
+        if live
+    ]
+    return (live[0] if live else None), max((row[0] for row in rows), default=0)
+
+
+def verified(partition: Partition, old: Generation) -> Fingerprint:
+    """Return the fingerprint of a generation's file, read anew.
+
+    Raises VerificationError where it is not what the manifest says.
+    """
+    found = partition.fingerprint(parquet(partition, old), columns_of(partition, old))
+    damage = found.differences(old.fingerprint)
+    if damage:
+        raise VerificationError(
+            f"{partition.files.address(old.path)} is not what the manifest says: "
+            f"{'; '.join(damage)}. Bring the file back from a backup before anything is folded "
+            "into it."
+        )
+    return found
+
+
+def parquet(partition: Partition, generation: Generation) -> sql.Composable:
+    """Return the relation of a generation's file, in DuckDB."""
+    return sql.SQL("read_parquet([{}], hive_partitioning = false)").format(
+        sql.Literal(partition.files.address(generation.path))
+    )
+
+
+def rows_of(partition: Partition, old: Generation) -> sql.Composable:
+    """Return the query of a generation's rows, in the columns and types that the table has now."""
+    columns = sql.SQL(", ").join(
+        sql.Identifier(column.name)
+        if old.columns.get(column.name) == column.postgres
+        else typed([(column.name, column.in_file)], old.columns)
+        for column in partition.table.columns
+    )
+    return sql.SQL("select {} from {}").format(columns, parquet(partition, old))
+
+
+def columns_of(partition: Partition, old: Generation) -> list[Column]:
+    """Return the columns of an older file, with the types that they have there."""
+    table = partition.table
+    lost = sorted(old.columns.keys() - set(table.column_names))
+    if lost:
+        raise TieringError(
+            f"{partition}: the cold file has a column {lost[0]} that the contract has not, and a "
+            "fold would lose it; nothing was moved. Declare it in the model, nullable"
+        )
+    columns = [column for column in table.columns if column.name in old.columns]
+    return [_as_it_was(partition, column, old.columns[column.name]) for column in columns]
+
+
+def supersede(partition: Partition, old: Generation) -> None:
+    """Make the live generation live no more, in the transaction."""
+    partition.do(
+        sql.SQL(
+            "update lakebed.cold_file set superseded_at = clock_timestamp() where table_name = {}"
+            " and partition_key = {} and generation = {} and superseded_at is null"
+        ).format(partition.table.name, partition.window.key, old.number)
+    )
+
+
+def record(partition: Partition, written: Written) -> None:
+    """Name a new file in the manifest, in the transaction."""
+    columns = [{"name": c.name, "type": c.postgres} for c in partition.table.columns]
+    partition.do(
+        sql.SQL(
+            "insert into lakebed.cold_file (table_name, partition_key, generation, path, rows,"
+            " bytes, sha256, lower_bound, upper_bound, time_min, time_max, fingerprint, columns)"
+            " values ({}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}::jsonb, {}::jsonb)"
+        ).format(
+            partition.table.name,
+            partition.window.key,
+            written.generation,
+            str(written.file.path),
+            written.fingerprint.rows,
+            written.bytes,
+            written.sha256,
+            partition.window.lower.isoformat(),
+            partition.window.upper.isoformat(),
+            written.first.isoformat(),
+            written.last.isoformat(),
+            json.dumps(written.fingerprint.to_json()),
+            json.dumps(columns),
+        )
+    )
+
+
+def _as_it_was(partition: Partition, column: Column, postgres: str) -> Column:
+    if column.postgres == postgres:
+        return column
+    types = types_of(postgres)
+    if types is None:
+        raise TieringError(
+            f"{partition}: column {column.name} is {postgres} in the cold file and "
+            f"{column.postgres} now; nothing was moved. Declare it as it was"
+        )
+    return replace(column, types=types)

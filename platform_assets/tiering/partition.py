@@ -1,0 +1,201 @@
+"""One partition in one transaction: what all that rewrites a partition have in common.
+
+The transaction is one of PostgreSQL, REPEATABLE READ, with DuckDB in front: what DuckDB scans of
+the hot tier, what PostgreSQL is asked and what it is told share one snapshot and one commit.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import duckdb
+from psycopg import sql
+
+from platform_assets.catalog import SourceTable
+from platform_assets.keys import move_lock
+from platform_assets.partitions import Window
+from platform_assets.quality.ddl import COLUMNS_QUERY, differences
+from platform_assets.quality.evolved import EVOLVED_QUERY, extended_by
+from platform_assets.quality.schema import Column
+from platform_assets.tiering.fingerprint import Fingerprint, fingerprint_query, read_fingerprint
+from resources.lake import Lake
+from resources.lake_files import LakeFiles
+
+Step = Callable[[str], None]
+"""Told the name of each step when it is done."""
+
+T = TypeVar("T")
+
+
+class TieringError(RuntimeError):
+    """A change of a partition that did not happen. The text says why and what to do."""
+
+
+class VerificationError(TieringError):
+    """A file does not hold what it should; nothing was changed."""
+
+
+class PartitionBusyError(TieringError):
+    """Another process rewrites the partition."""
+
+
+@dataclass
+class Partition:
+    """A partition, locked and in a transaction, with the table as it is in PostgreSQL now.
+
+    connection: DuckDB with PostgreSQL attached as pg.  table: with the columns that evolved.
+    """
+
+    connection: duckdb.DuckDBPyConnection
+    files: LakeFiles
+    table: SourceTable
+    window: Window
+
+    def __str__(self) -> str:
+        """Return the table and the partition's key."""
+        return f"{self.table.name} {self.window.key}"
+
+    @property
+    def hot(self) -> sql.Composable:
+        """The hot table, as PostgreSQL knows it."""
+        return sql.Identifier("public", self.table.name)
+
+    @property
+    def hot_in_duckdb(self) -> sql.Composable:
+        """The hot table, as DuckDB knows it."""
+        return sql.Identifier("pg", "public", self.table.name)
+
+    @property
+    def in_window(self) -> sql.Composable:
+        """The condition that a row belongs to the partition, for both engines."""
+        return sql.SQL("{time} >= {lower}::timestamptz and {time} < {upper}::timestamptz").format(
+            time=sql.Identifier(self.table.partitioned.column),
+            lower=sql.Literal(self.window.lower.isoformat()),
+            upper=sql.Literal(self.window.upper.isoformat()),
+        )
+
+    def lock(self) -> None:
+        """Take the partition's lock for as long as the transaction lives, and no longer.
+
+        It is bound to the transaction that will commit: who lost it has lost both.
+        Raises PartitionBusyError.
+        """
+        query = sql.SQL("select pg_try_advisory_xact_lock(hashtextextended({}, 0)) as ok").format(
+            move_lock(self.table.name, self.window)
+        )
+        if not self.ask(query)[0][0]:
+            raise PartitionBusyError(f"{self}: another mover is at work on it; wait for it to end")
+
+    def take_columns(self) -> None:
+        """Take the columns that evolved into the table. Raises TieringError where it differs."""
+        evolved = self.ask(sql.SQL(EVOLVED_QUERY).format(sql.Literal(self.table.name)))
+        self.table = extended_by(self.table, evolved)
+        rows = self.ask(sql.SQL(COLUMNS_QUERY).format(sql.Literal(self.table.name)))
+        known = set(self.table.column_names)
+        wrong = differences(self.table, rows)
+        wrong += [f"column {name} is not in the contract" for name, *_ in rows if name not in known]
+        if wrong:
+            raise TieringError(
+                f"{self}: the table differs from its contract: {'; '.join(wrong)}. Nothing was "
+                f"moved; `lakebed plan {self.table.name}` shows what mends it"
+            )
+
+    def fingerprint_of_hot(self) -> Fingerprint:
+        """Return the fingerprint of the hot rows in the snapshot, by PostgreSQL."""
+        relation = sql.SQL("{} where {}").format(self.hot, self.in_window)
+        query = fingerprint_query(self.table.columns, relation, "postgres")
+        return read_fingerprint(self.table.columns, self.ask(query)[0])
+
+    def fingerprint(
+        self, relation: sql.Composable, columns: Sequence[Column] | None = None
+    ) -> Fingerprint:
+        """Return the fingerprint of a relation of DuckDB; columns: the table's, unless given."""
+        columns = self.table.columns if columns is None else columns
+        query = fingerprint_query(columns, relation, "duckdb")
+        return read_fingerprint(columns, self.connection.execute(query.as_string()).fetchall()[0])
+
+    def delete_hot(self) -> None:
+        """Delete the hot rows that the snapshot shows, and no other.
+
+        Raises TieringError where a trigger or a policy keeps some, duckdb.Error where others have
+        changed some.
+        """
+        self.do(sql.SQL("delete from {} where {}").format(self.hot, self.in_window))
+        self._check_gone()
+
+    def _check_gone(self) -> None:
+        query = sql.SQL("select count(*) as remaining from {} where {}").format(
+            self.hot, self.in_window
+        )
+        left = self.ask(query)[0][0]
+        if left:
+            raise TieringError(
+                f"{self}: {left} rows were not deleted, by a trigger or a policy of the table; "
+                "nothing was moved"
+            )
+
+    def ask(self, query: sql.Composable) -> list[tuple[Any, ...]]:
+        """Return what PostgreSQL answers, in the transaction."""
+        return self.connection.execute(
+            "from postgres_query('pg', $query)", {"query": query.as_string()}
+        ).fetchall()
+
+    def do(self, statement: sql.Composable) -> None:
+        """Tell PostgreSQL to do something, in the transaction."""
+        self.connection.execute(
+            "call postgres_execute('pg', $statement)", {"statement": statement.as_string()}
+        )
+
+
+def in_transaction(
+    lake: Lake,
+    table: SourceTable,
+    window: Window,
+    work: Callable[[Partition], T],
+    *,
+    on_step: Step,
+    attempts: int,
+) -> tuple[T, float]:
+    """Do work on a locked partition and commit; again where others changed its rows meanwhile.
+
+    Steps it tells itself: locked, committed. Returns what work returned, and the seconds.
+    Raises PartitionBusyError, or TieringError where others kept changing the rows; and what work
+    raises. Nothing has happened then.
+    """
+    started = time.monotonic()
+    for attempt in range(attempts):
+        try:
+            with lake.attached(read_only=False) as connection, _transaction(connection):
+                partition = Partition(connection, lake.files, table, window)
+                partition.lock()
+                on_step("locked")
+                partition.take_columns()
+                done = work(partition)
+            on_step("committed")
+            return done, time.monotonic() - started
+        except duckdb.Error as error:
+            text = str(error)
+            if "could not serialize access" not in text and "deadlock detected" not in text:
+                raise TieringError(f"{table.name} {window.key}: {lake.redact(text)}") from None
+            time.sleep(0.1 * 2**attempt)
+    raise TieringError(
+        f"{table.name} {window.key}: rows of the partition were changed during each of {attempts} "
+        "attempts; nothing was moved. Move it when nobody writes there."
+    )
+
+
+@contextmanager
+def _transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    connection.execute("begin")
+    try:
+        yield
+        connection.execute("commit")
+    except BaseException:
+        # A transaction that died with its connection cannot; the first error is the one to show.
+        with suppress(duckdb.Error):
+            connection.execute("rollback")
+        raise
