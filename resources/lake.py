@@ -32,6 +32,7 @@ from resources.layouts import (
 )
 from resources.postgres import Postgres
 from resources.pruning import Bounds, pushed_bounds
+from resources.spill import spill_folder
 from resources.tiers import ColdFile, LakeTable, all_rows, late_keys_query, parquet
 
 SNAPSHOTS = 20
@@ -216,8 +217,7 @@ class Lake:
         """
         # A plain connection first: it brings the schema up to date and says clearly what is wrong.
         self._postgres.connect().close()
-        connection = duckdb.connect(":memory:")
-        try:
+        with spill_folder(self.files.spill) as spill, _in_memory() as connection:
             connection.execute(
                 sql.SQL("load {}")
                 .format(sql.Literal(str(extension_file("postgres_scanner"))))
@@ -226,8 +226,8 @@ class Lake:
             connection.execute("set TimeZone = 'UTC'")
             self.files.make_readable(connection)
             # What does not fit in memory goes beside the lake, not into the working folder.
-            spill = sql.SQL("set temp_directory = {}").format(str(self.files.spill))
-            connection.execute(spill.as_string())
+            setting = sql.SQL("set temp_directory = {}").format(sql.Literal(str(spill)))
+            connection.execute(setting.as_string())
             # Parallel ctid scans may run on different snapshots when sharing one fails.
             connection.execute("set pg_use_ctid_scan = false")
             # The password as a secret: the rest of the URL is there for every query to see.
@@ -245,10 +245,6 @@ class Lake:
             except duckdb.Error as error:
                 raise LakeReadError(self._postgres.redact(str(error))) from None
             yield connection
-        finally:
-            # Closing waits for a query that still runs, for one that was stopped with Ctrl-C too.
-            connection.interrupt()
-            connection.close()
 
     def redact(self, text: str) -> str:
         """Return the text with the database's password taken out."""
@@ -323,6 +319,17 @@ def _live_files(
         )
         for key, path, count, lower, upper, first, last, late, layout in rows
     )
+
+
+@contextmanager
+def _in_memory() -> Iterator[duckdb.DuckDBPyConnection]:
+    connection = duckdb.connect(":memory:")
+    try:
+        yield connection
+    finally:
+        # Closing waits for a query that still runs, for one that was stopped with Ctrl-C too.
+        connection.interrupt()
+        connection.close()
 
 
 def _define(connection: duckdb.DuckDBPyConnection, name: str, body: sql.Composable) -> None:

@@ -68,7 +68,7 @@ class LakeFiles:
 
     @property
     def spill(self) -> Path:
-        """The folder of this machine for what a query cannot hold in memory."""
+        """The folder of this machine for what queries cannot hold in memory."""
         return self.root / ".spill"
 
     def make_readable(self, connection: duckdb.DuckDBPyConnection) -> None:

@@ -1,0 +1,58 @@
+"""Where DuckDB puts what does not fit in memory: a folder that is one session's alone.
+
+DuckDB numbers its files from nought in whatever folder it is given. Two processes that spill into
+one folder write over each other's rows: both end in a segmentation fault, or in wrong answers.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_OURS = re.compile(r"(?P<host>.+)-(?P<process>\d+)-[0-9a-f]{8}")
+
+
+@contextmanager
+def spill_folder(parent: Path) -> Iterator[Path]:
+    """Yield a path at which DuckDB makes a folder when it needs one; it is gone afterwards.
+
+    What killed processes of this machine have left in the parent goes too. Where nothing may be
+    written in the parent, as in a lake that is mounted to be read, it is the machine's own folder
+    for temporary files.
+    """
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        writable = os.access(parent, os.W_OK)
+    except OSError:
+        writable = False
+    parent = parent if writable else Path(tempfile.gettempdir())
+    _sweep(parent)
+    folder = parent / f"{platform.node()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sweep(parent: Path) -> None:
+    for folder in parent.iterdir():
+        found = _OURS.fullmatch(folder.name)
+        if found and found["host"] == platform.node() and not _is_alive(int(found["process"])):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
