@@ -45,6 +45,15 @@ def make_durable(written: Path, file: Path, root: Path) -> None:
             break
 
 
+def forget(file: Path) -> None:
+    """Take a file away so that it stays away after a power cut; it may be gone already."""
+    try:
+        file.unlink()
+    except FileNotFoundError:
+        return
+    _fsync(file.parent)
+
+
 def _fsync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:

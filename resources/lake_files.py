@@ -8,12 +8,24 @@ nobody.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 import duckdb
 
-from resources.durable import make_durable, reserve, unfinished
+from resources.durable import forget, make_durable, reserve, unfinished
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file that lies in the lake, whoever put it there. modified: in UTC."""
+
+    path: PurePosixPath
+    bytes: int
+    modified: datetime
 
 
 class NewFile:
@@ -87,3 +99,30 @@ class LakeFiles:
         """Return the size of a file in bytes, None where it is not there."""
         file = self.root / path
         return file.stat().st_size if file.is_file() else None
+
+    def sha256(self, path: PurePosixPath | str) -> str:
+        """Return the digest of a file. Raises FileNotFoundError."""
+        with (self.root / path).open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+
+    def listing(self, under: str = "") -> Iterator[StoredFile]:
+        """Yield the files below a folder of the lake, unfinished ones too, in no order."""
+        for folder, _, names in os.walk(self.root / under):
+            for name in names:
+                file = Path(folder, name)
+                try:
+                    found = file.stat()
+                except FileNotFoundError:
+                    continue  # taken away since the folder was read
+                yield StoredFile(
+                    PurePosixPath(file.relative_to(self.root)),
+                    found.st_size,
+                    datetime.fromtimestamp(found.st_mtime, UTC),
+                )
+
+    def remove(self, path: PurePosixPath | str) -> None:
+        """Take a file away so that it stays away after a power cut; it may be gone already.
+
+        Only what no manifest row names, and no transaction that is open can come to name.
+        """
+        forget(self.root / path)

@@ -62,7 +62,7 @@ def load(names: Sequence[str], everything: bool, keys: Sequence[str], as_json: b
     if as_json:
         click.echo(json.dumps([*map(asdict, reports), *failed], indent=2))
     elif any(report.load_id for report in reports):
-        _show(_loads(reports))
+        show(_loads(reports))
     if fault is not None:
         raise fault
     refused = [f"{r.table}: {f.path}: {f.problem}" for r in reports for f in r.refused]
@@ -94,12 +94,12 @@ def move(name: str, keys: Sequence[str], all_due: bool, as_of: str | None, as_js
     platform = _platform()
     table = platform.table(name)
     _ = table.settles
-    windows = _due(platform, table, now) if all_due else _windows(table, keys)
+    windows = _due(platform, table, now) if all_due else windows_of(table, keys)
     done, failed = _move(platform, table, windows)
     if as_json:
         click.echo(json.dumps([*map(_moved, done), *failed], indent=2))
     elif any(moved.path for moved in done):
-        _show(_moves([moved for moved in done if moved.path]))
+        show(_moves([moved for moved in done if moved.path]))
     if not windows:
         click.echo(f"{name}: nothing is due", err=as_json)
     failures = [f["error"] for f in failed]
@@ -126,7 +126,7 @@ def build(names: Sequence[str], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([asdict(result) for result in results], indent=2))
     else:
-        _show(_builds(results))
+        show(_builds(results))
     failures = [f"{r.name}: {r.error}" for r in results if r.error]
     _fail(failures + _write_catalog(platform), "failed")
 
@@ -194,7 +194,7 @@ def _loads_of(
     if keys:
         if len(tables) != 1 or tables[0].load_by != "window":
             raise click.UsageError("--window goes with one table that is loaded by window")
-        return [(tables[0], window) for window in _windows(tables[0], keys)]
+        return [(tables[0], window) for window in windows_of(tables[0], keys)]
     windowed = [table.name for table in tables if table.load_by == "window"]
     if windowed and not everything:
         raise click.UsageError(f"{windowed[0]} is loaded by window; name it alone, with --window")
@@ -274,7 +274,8 @@ def _due(platform: Platform, table: SourceTable, now: datetime | None) -> list[W
         return waiting(connection, table, now or platform.clock.now())
 
 
-def _windows(table: SourceTable, keys: Sequence[str]) -> list[Window]:
+def windows_of(table: SourceTable, keys: Sequence[str]) -> list[Window]:
+    """Return the windows that partition keys name, in order. Raises TableError."""
     from platform_assets.catalog import TableError
     from platform_assets.partitions import window_for_key
 
@@ -300,7 +301,7 @@ def _moment(text: str) -> datetime:
 def _loads(reports: Sequence[LoadReport]) -> Table:
     columns = ["files", "read", "inserted", "updated", "unchanged", "superseded", "rejected"]
     columns += ["marked", "deleted"]
-    table = _numbers("table", *columns, "seconds", "rows/s", "bytes")
+    table = numbers("table", *columns, "seconds", "rows/s", "bytes")
     for report in reports:
         values = [report.files, report.rows_read, report.inserted, report.updated]
         values += [report.unchanged, report.superseded, report.rejected]
@@ -315,7 +316,7 @@ def _loads(reports: Sequence[LoadReport]) -> Table:
 
 
 def _moves(done: Sequence[Moved]) -> Table:
-    table = _numbers(
+    table = numbers(
         "partition", "generation", "moved", "overridden", "rows", "seconds", "rows/s", "bytes"
     )
     for moved in done:
@@ -332,7 +333,7 @@ def _moves(done: Sequence[Moved]) -> Table:
 
 
 def _builds(results: Sequence[BuildResult]) -> Table:
-    table = _numbers("model", "rows", "bytes", "seconds")
+    table = numbers("model", "rows", "bytes", "seconds")
     table.add_column("is a")
     table.add_column("result")
     for result in results:
@@ -348,7 +349,8 @@ def _builds(results: Sequence[BuildResult]) -> Table:
     return table
 
 
-def _numbers(first: str, *others: str) -> Table:
+def numbers(first: str, *others: str) -> Table:
+    """Return a table for figures: a first column of names, the others on the right."""
     from rich.table import Table
 
     table = Table(first, box=None)
@@ -361,7 +363,7 @@ def _speed(rows: int, seconds: float) -> tuple[str, str]:
     return f"{seconds:.2f}", f"{rows / seconds:,.0f}" if seconds else ""
 
 
-def _show(table: Table) -> None:
+def show(table: Table) -> None:
     """Print a table to stdout as wide as it is: a narrow terminal folds it, nothing is cut off."""
     from rich.console import Console
 

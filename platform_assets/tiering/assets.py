@@ -13,10 +13,16 @@ from platform_assets.keys import cold_key, hot_key
 from platform_assets.partitions import window_for_key
 from platform_assets.platform import Platform
 from platform_assets.tiering.catalog_file import write_catalog
-from platform_assets.tiering.checks import FINGERPRINT, fingerprint_result
+from platform_assets.tiering.checks import (
+    FILES,
+    FINGERPRINT,
+    files_result,
+    fingerprint_result,
+)
 from platform_assets.tiering.move import move
 from platform_assets.tiering.partition import TieringError
 from platform_assets.tiering.report import Moved
+from platform_assets.tiering.verify import verify
 
 
 def cold_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:
@@ -56,7 +62,13 @@ def _cold_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:
                 FINGERPRINT,
                 asset=key,
                 description="Each file holds what PostgreSQL held, by count and fingerprint.",
-            )
+            ),
+            dg.AssetCheckSpec(
+                FILES,
+                asset=key,
+                description="Each live file is in the lake as the manifest says; the job `verify` "
+                "reads them whole.",
+            ),
         ],
     )
     def settle(context: dg.AssetExecutionContext) -> Iterator[Any]:
@@ -75,8 +87,9 @@ def _cold_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:
                     asset_key=key, partition=partition, metadata=_metadata(platform, done)
                 )
             )
-        write_catalog(platform)
         yield fingerprint_result(moved, failed)
+        yield files_result(verify(platform, table))
+        write_catalog(platform)
         if failed:
             raise dg.Failure(
                 f"{len(failed)} of {len(failed) + len(moved)} partitions failed: "

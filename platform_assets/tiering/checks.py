@@ -1,15 +1,20 @@
-"""Checks of a run's moves, as Dagster's asset check results."""
+"""Checks of moves and of what lies in the lake, as Dagster's asset check results."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import dagster as dg
 
 from platform_assets.dagster_tables import metadata_table
 from platform_assets.tiering.report import Moved
+from platform_assets.tiering.verify import CheckedFile
 
 FINGERPRINT = "fingerprint"
+FILES = "files"
+
+SHOWN_FILES = 100
 
 
 def fingerprint_result(
@@ -40,3 +45,34 @@ def fingerprint_result(
         ),
         metadata={"partitions": metadata_table(rows, names)},
     )
+
+
+def files_evaluation(
+    key: dg.AssetKey, found: Sequence[CheckedFile], *, deep: bool
+) -> dg.AssetCheckEvaluation:
+    """Turn what was found of a table's live files into a check of its cold asset."""
+    values = _files(found, deep)
+    return dg.AssetCheckEvaluation(asset_key=key, check_name=FILES, **values)
+
+
+def files_result(found: Sequence[CheckedFile]) -> dg.AssetCheckResult:
+    """Turn what was found of a table's live files into the result of a run's check."""
+    return dg.AssetCheckResult(check_name=FILES, **_files(found, deep=False))
+
+
+def _files(found: Sequence[CheckedFile], deep: bool) -> dict[str, Any]:
+    wrong = [file for file in found if file.problem]
+    how = "read whole: SHA-256, count and fingerprint" if deep else "there, with their sizes"
+    rows = [
+        {"partition": f.partition_key, "file": f.path, "problem": f.problem or ""}
+        for f in wrong[:SHOWN_FILES]
+    ]
+    return {
+        "passed": not wrong,
+        "description": f"{len(found)} live files, {how}; {len(wrong)} are wrong.",
+        "metadata": {
+            "files": len(found),
+            "bytes": sum(file.bytes for file in found),
+            "wrong": metadata_table(rows, ("partition", "file", "problem")),
+        },
+    }

@@ -17,7 +17,7 @@ from platform_assets.tiering import assets as cold_assets
 from platform_assets.tiering.partition import TieringError
 from platform_assets.tiering.report import Moved
 from tests.conftest import Server
-from tests.dagster.conftest import Project, check_of, metadata_of, table_of
+from tests.dagster.conftest import QUIET, Project, check_of, metadata_of, table_of
 
 SPRING = ("2024-01", "2024-05")
 MONTHS = {"2024-01", "2024-02", "2024-03", "2024-04", "2024-05"}
@@ -244,3 +244,45 @@ def test_a_load_shows_the_columns_that_came_and_those_that_were_left_out(
     else:
         assert (came, left_out) == ("none", "extra")
         assert "extra" not in columns
+
+
+def test_a_file_that_is_missing_in_the_lake_fails_the_check_of_files(project: Project) -> None:
+    project.deliver_readings("1.parquet")
+    project.run("hot/readings")
+    result = project.run("cold/readings", partitions=("2024-01", "2024-02"))
+    assert check_of(result, "cold/readings", "files").passed
+    (january,) = project.platform.lake.files.root.rglob("readings_2024_01_g0001.parquet")
+    january.unlink()
+    result = project.run("cold/readings", partitions=("2024-03", "2024-03"), raise_on_error=False)
+    check = check_of(result, "cold/readings", "files")
+    assert (check.passed, check.metadata["files"].value) == (False, 3)
+    assert [(row["partition"], row["problem"]) for row in table_of(check, "wrong")] == [
+        ("2024-01", "it is not there")
+    ]
+
+
+def test_the_job_verify_reads_every_file_and_tells_the_check_of_its_asset(
+    project: Project,
+) -> None:
+    project.deliver_readings("1.parquet")
+    project.run("hot/readings")
+    project.run("cold/readings", partitions=SPRING)
+    job = project.defs.resolve_job_def("verify")
+    key = dg.AssetCheckKey(dg.AssetKey(["cold", "readings"]), "files")
+
+    def told() -> bool:
+        records = project.instance.event_log_storage.get_asset_check_execution_history(key, limit=1)
+        return bool(records[0].event.asset_check_evaluation.passed)
+
+    assert job.execute_in_process(instance=project.instance, run_config=QUIET).success
+    assert told()
+    (march,) = project.platform.lake.files.root.rglob("readings_2024_03_g0001.parquet")
+    data = bytearray(march.read_bytes())
+    data[100] ^= 1
+    march.write_bytes(data)
+    result = job.execute_in_process(
+        instance=project.instance, run_config=QUIET, raise_on_error=False
+    )
+    (failure,) = result.get_step_failure_events()
+    assert "readings_2024_03_g0001.parquet: its SHA-256" in str(failure.step_failure_data)
+    assert not told()
