@@ -9,7 +9,7 @@ from platform_assets.catalog import SourceTable
 from platform_assets.table_files import load_tables, table_named
 from resources.clock import Clock
 from resources.lake import Lake
-from resources.lake_files import LakeFiles
+from resources.lake_files import lake_files
 from resources.postgres import Postgres
 from resources.settings import Settings
 from resources.tiers import LakeTable
@@ -35,7 +35,7 @@ def open_platform(settings: Settings, tables: tuple[SourceTable, ...] | None = N
     tables = load_tables(settings.tables) if tables is None else tables
     postgres = Postgres(settings)
     known = [lake_table(table) for table in tables]
-    lake = Lake(LakeFiles(settings.lake), postgres, [*known, *parent_tables(tables)])
+    lake = Lake(lake_files(settings), postgres, [*known, *parent_tables(tables)])
     return Platform(settings, tables, postgres, lake, settings.clock)
 
 

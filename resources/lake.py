@@ -15,13 +15,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC
-from importlib.util import find_spec
-from pathlib import Path
 
 import duckdb
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from resources.extensions import extension_file
 from resources.lake_files import LakeFiles
 from resources.layouts import (
     cold_layouts,
@@ -183,7 +182,7 @@ class ReadSession:
 
 
 class Lake:
-    """The cold tier's folder and the way to read it together with the hot tier."""
+    """The cold tier and the way to read it together with the hot tier."""
 
     def __init__(self, files: LakeFiles, postgres: Postgres, tables: Sequence[LakeTable]) -> None:
         """Remember where things are; open nothing."""
@@ -247,8 +246,8 @@ class Lake:
             yield connection
 
     def redact(self, text: str) -> str:
-        """Return the text with the database's password taken out."""
-        return self._postgres.redact(text)
+        """Return the text without the database's password and what opens the lake."""
+        return self.files.redact(self._postgres.redact(text))
 
     def _snapshot(self, connection: duckdb.DuckDBPyConnection) -> dict[str, frozenset[str]]:
         """Begin the transaction, with a snapshot that sees the rows of every hot table."""
@@ -335,18 +334,3 @@ def _in_memory() -> Iterator[duckdb.DuckDBPyConnection]:
 def _define(connection: duckdb.DuckDBPyConnection, name: str, body: sql.Composable) -> None:
     view = sql.SQL("create or replace temp view {} as {}").format(sql.Identifier(name), body)
     connection.execute(view.as_string())
-
-
-def extension_file(name: str) -> Path:
-    """Return the path of a DuckDB extension that came as a wheel; loaded from where it lies."""
-    spec = find_spec(f"duckdb_extension_{name}")
-    if spec is None or not spec.submodule_search_locations:
-        raise LakeReadError(f"the wheel duckdb-extension-{name.replace('_', '-')} is not installed")
-    folder = Path(spec.submodule_search_locations[0]) / "extensions" / f"v{duckdb.__version__}"
-    file = folder / f"{name}.duckdb_extension"
-    if not file.exists():
-        raise LakeReadError(
-            f"the wheel of the DuckDB extension {name} is not for DuckDB {duckdb.__version__}; "
-            "install both at one version (see requirements.lock)"
-        )
-    return file

@@ -1,15 +1,19 @@
-"""The files of the lake: where they are, and how a new one comes to be.
+"""The files of the lake, behind one door: where they are, and how a new one comes to be.
 
 A new file is written on this machine under a name that is one writer's alone, and is given its
 final name, durably, before any transaction names it. A file that no transaction names exists for
-nobody.
+nobody; a name that exists is never used again.
+
+A lake is a folder (here) or a bucket of an object store (lake_bucket.py).
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -17,6 +21,10 @@ from pathlib import Path, PurePosixPath
 import duckdb
 
 from resources.durable import forget, make_durable, reserve, unfinished
+from resources.settings import Settings
+
+PathOf = Callable[[int], PurePosixPath]
+"""The path of a generation, relative to the lake."""
 
 
 @dataclass(frozen=True)
@@ -28,19 +36,25 @@ class StoredFile:
     modified: datetime
 
 
-class NewFile:
-    """A file that is being written: at `writing` first, at `path` in the lake when published."""
+class LakeFileError(RuntimeError):
+    """A file of the lake that cannot be written or read. The text names it and what to do."""
 
-    def __init__(self, root: Path, path: PurePosixPath) -> None:
-        """Stand for a file whose name was reserved."""
-        self.path = path
-        self._root = root
-        self._file = root / path
+
+class NewFile(ABC):
+    """A file that is being written: at `writing` first, at `path` in the lake when published.
+
+    generation, path: what was reserved; where others were faster, publishing takes later ones.
+    copied: publishing copies its bytes to another machine, so they are to be verified there too.
+    """
+
+    generation: int
+    path: PurePosixPath
+    copied: bool
 
     @property
+    @abstractmethod
     def writing(self) -> Path:
         """Where it is written, and read again to verify it, until it is published."""
-        return unfinished(self._file)
 
     @property
     def bytes(self) -> int:
@@ -52,21 +66,100 @@ class NewFile:
         with self.writing.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
 
+    @abstractmethod
     def publish(self) -> None:
-        """Give the file its name in the lake so that it survives a power cut."""
-        make_durable(self.writing, self._file, self._root)
+        """Give the file its name in the lake so that it survives a power cut.
 
+        Raises LakeFileError where the lake does not take it.
+        """
+
+    @abstractmethod
     def discard(self) -> None:
         """Take the file away, published or not. Only while no transaction can have named it."""
-        self.writing.unlink(missing_ok=True)
-        self._file.unlink(missing_ok=True)
 
 
-class LakeFiles:
+class LakeFiles(ABC):
+    """The files of a lake. Opens nothing until it is used."""
+
+    @abstractmethod
+    def __str__(self) -> str:
+        """Return where the lake is, for people."""
+
+    @property
+    @abstractmethod
+    def uri(self) -> str:
+        """Where the lake is, as a URI."""
+
+    @property
+    @abstractmethod
+    def spill(self) -> Path:
+        """The folder of this machine for what queries cannot hold in memory."""
+
+    @abstractmethod
+    def make_readable(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Prepare a DuckDB connection for the addresses of this lake. Raises LakeFileError."""
+
+    @abstractmethod
+    def address(self, path: PurePosixPath | str) -> str:
+        """Return what DuckDB opens for a path that is relative to the lake."""
+
+    @abstractmethod
+    def reserve(self, path_of: PathOf, first: int) -> NewFile:
+        """Return a new file of the first generation, from first on, whose name was never used.
+
+        Raises LakeFileError.
+        """
+
+    @abstractmethod
+    def size(self, path: PurePosixPath | str) -> int | None:
+        """Return the size of a file in bytes, None where it is not there. Raises LakeFileError."""
+
+    @abstractmethod
+    def sha256(self, path: PurePosixPath | str) -> str:
+        """Return the digest of a file. Raises FileNotFoundError, LakeFileError."""
+
+    @abstractmethod
+    def listing(self, under: str = "") -> Iterator[StoredFile]:
+        """Yield the files below a folder of the lake, unfinished ones too, in no order.
+
+        Raises LakeFileError.
+        """
+
+    @abstractmethod
+    def remove(self, path: PurePosixPath | str) -> None:
+        """Take a file away so that it stays away after a power cut; it may be gone already.
+
+        Only what no manifest row names, and no transaction that is open can come to name.
+        Raises LakeFileError.
+        """
+
+    @abstractmethod
+    def replacing(self, path: PurePosixPath | str) -> AbstractContextManager[Path]:
+        """Give where to write a file that takes the place of the one at path, all at once.
+
+        It does so when the block ends; where the block raises, nothing has happened.
+        Raises LakeFileError.
+        """
+
+    def redact(self, text: str) -> str:
+        """Return the text without what opens the lake to others."""
+        return text
+
+
+def lake_files(settings: Settings) -> LakeFiles:
+    """Return the files of the lake that the settings name. Opens nothing."""
+    if isinstance(settings.lake, Path):
+        return LakeFolder(settings.lake)
+    from resources.lake_bucket import LakeBucket
+
+    return LakeBucket(settings.lake, settings.home)
+
+
+class LakeFolder(LakeFiles):
     """The lake as a folder of this machine."""
 
     def __init__(self, root: Path) -> None:
-        """Remember where the lake is; open nothing."""
+        """Remember where the lake is."""
         self.root = root
 
     def __str__(self) -> str:
@@ -80,20 +173,20 @@ class LakeFiles:
 
     @property
     def spill(self) -> Path:
-        """The folder of this machine for what queries cannot hold in memory."""
+        """A folder beside the tables' own."""
         return self.root / ".spill"
 
     def make_readable(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Prepare a DuckDB connection for the addresses of this lake."""
+        """Do nothing: DuckDB reads local files as it is."""
 
     def address(self, path: PurePosixPath | str) -> str:
-        """Return what DuckDB opens for a path that is relative to the lake."""
+        """Return the path on this machine."""
         return str(self.root / path)
 
-    def reserve(self, path_of: Callable[[int], PurePosixPath], first: int) -> tuple[int, NewFile]:
-        """Return the first generation, from first on, whose name was never used, and its file."""
+    def reserve(self, path_of: PathOf, first: int) -> NewFile:
+        """Return a new file of the first generation, from first on, whose name was never used."""
         generation, _ = reserve(lambda number: self.root / path_of(number), first)
-        return generation, NewFile(self.root, path_of(generation))
+        return _FolderFile(self.root, path_of(generation), generation)
 
     def size(self, path: PurePosixPath | str) -> int | None:
         """Return the size of a file in bytes, None where it is not there."""
@@ -121,8 +214,41 @@ class LakeFiles:
                 )
 
     def remove(self, path: PurePosixPath | str) -> None:
-        """Take a file away so that it stays away after a power cut; it may be gone already.
-
-        Only what no manifest row names, and no transaction that is open can come to name.
-        """
+        """Take a file away so that it stays away after a power cut; it may be gone already."""
         forget(self.root / path)
+
+    @contextmanager
+    def replacing(self, path: PurePosixPath | str) -> Iterator[Path]:
+        """Give where to write a file that takes the place of the one at path, by a rename."""
+        file = self.root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        written = file.with_name(f"{file.name}.{os.getpid()}.tmp")
+        written.unlink(missing_ok=True)
+        try:
+            yield written
+            make_durable(written, file, self.root)
+        finally:
+            written.unlink(missing_ok=True)
+
+
+class _FolderFile(NewFile):
+    """A new file of a folder: written beside its name, published by a rename."""
+
+    copied = False
+
+    def __init__(self, root: Path, path: PurePosixPath, generation: int) -> None:
+        self.path = path
+        self.generation = generation
+        self._root = root
+        self._file = root / path
+
+    @property
+    def writing(self) -> Path:
+        return unfinished(self._file)
+
+    def publish(self) -> None:
+        make_durable(self.writing, self._file, self._root)
+
+    def discard(self) -> None:
+        self.writing.unlink(missing_ok=True)
+        self._file.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +20,8 @@ from dotenv import dotenv_values
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
+from resources import bucket
+from resources.bucket import Bucket
 from resources.clock import Clock, FixedClock, SystemClock
 
 PACKAGE_ROOT = Path(__file__).resolve().parent.parent
@@ -45,12 +47,13 @@ class Settings:
     """Where everything is.
 
     home: state, embedded Postgres, Dagster home.  postgres_url: None means the embedded server;
-    kept out of repr because it may hold a password.  lake: folder of the cold tier.  tables: folder
-    of table files.  models: folder of SQL models.  data: where relative source paths start.
+    kept out of repr because it may hold a password.  lake: folder or bucket of the cold tier.
+    tables: folder of table files.  models: folder of SQL models.  data: where relative source
+    paths start.
     """
 
     home: Path
-    lake: Path
+    lake: Path | Bucket
     tables: Path
     models: Path
     data: Path
@@ -80,6 +83,8 @@ class Settings:
             "LAKEBED_ALERT_URL": self.alert_url or "",
             "LAKEBED_CLOCK": self.fixed_time.isoformat() if self.fixed_time else "",
         }
+        if isinstance(self.lake, Bucket):
+            pairs |= self.lake.environment()
         return {name: value for name, value in pairs.items() if value}
 
 
@@ -90,12 +95,13 @@ def read_settings(environ: Mapping[str, str] | None = None, folder: Path | None 
     """
     environ = os.environ if environ is None else environ
     folder = Path.cwd() if folder is None else folder
-    given = _known(dotenv_values(folder / ".env"), folder / ".env") | _known(environ, None)
+    dot_env = dotenv_values(folder / ".env")
+    given = _known(dot_env, folder / ".env") | _known(environ, None)
     home = _path("LAKEBED_HOME", given.get("LAKEBED_HOME", ".lakebed"), folder)
     values = _remembered(home) | given
     return Settings(
         home=home,
-        lake=_path("LAKEBED_LAKE", values.get("LAKEBED_LAKE", str(home / "lake")), folder),
+        lake=_lake(values.get("LAKEBED_LAKE", str(home / "lake")), folder, (dot_env, environ)),
         tables=_folder(
             "LAKEBED_TABLES", values, PACKAGE_ROOT / "platform_assets" / "tables", folder
         ),
@@ -179,12 +185,23 @@ def _known(values: Mapping[str, str | None], file: Path | None) -> dict[str, str
 def _path(name: str, value: str, folder: Path) -> Path:
     if "://" in value:
         raise SettingsError(
-            f"{name}: {value!r} is a URL; object storage is not supported yet, name a local folder"
+            f"{name} is a URL; only LAKEBED_LAKE may be in object storage, name a local folder"
         )
     path = (folder / Path(value).expanduser()).resolve()
     if path.exists() and not path.is_dir():
         raise SettingsError(f"{name}: {path} is a file; name a folder")
     return path
+
+
+def _lake(value: str, folder: Path, places: Sequence[Mapping[str, str | None]]) -> Path | Bucket:
+    """Return the folder or the bucket; places: what may say how to get in, the last one wins."""
+    if "://" not in value:
+        return _path("LAKEBED_LAKE", value, folder)
+    said = {name: value for place in places for name, value in place.items() if value}
+    try:
+        return bucket.bucket_of(value, {n: said[n] for n in bucket.NAMES if n in said})
+    except ValueError as error:
+        raise SettingsError(f"LAKEBED_LAKE: {error}") from None
 
 
 def _folder(name: str, values: Mapping[str, str], default: Path, folder: Path) -> Path:

@@ -27,7 +27,9 @@ EXIT_CODES = {
     "platform_assets.tiering.partition.TieringError": FAILED,
     "platform_assets.up.UpError": FAILED,
     "resources.dlt_pipelines.ExtractError": FAILED,
+    "resources.extensions.ExtensionError": FAILED,
     "resources.lake.LakeReadError": FAILED,
+    "resources.lake_files.LakeFileError": FAILED,
     "resources.postgres.LockWaitError": FAILED,
     "resources.postgres.MigrationError": FAILED,
     "_duckdb.Error": FAILED,
@@ -61,13 +63,15 @@ def exit_code(error: BaseException) -> int | None:
 
 
 def words(error: BaseException) -> str:
-    """Return the error's text without the database's password."""
+    """Return the error's text without the database's password and the keys of the lake."""
+    from resources.lake_files import lake_files
     from resources.postgres import Postgres
     from resources.settings import SettingsError, read_settings
 
     text = str(error).strip() or type(error).__name__
     with suppress(SettingsError):
-        text = Postgres(read_settings()).redact(text)
+        settings = read_settings()
+        text = lake_files(settings).redact(Postgres(settings).redact(text))
     return text
 
 

@@ -30,7 +30,7 @@ from platform_assets.ingest.stream import Stream
 from platform_assets.ingest.writers import target_of
 from platform_assets.quality.ddl import ensure_table
 from resources.clock import Clock
-from resources.lake_files import LakeFiles
+from resources.lake_files import lake_files
 from resources.postgres import Postgres
 from resources.settings import Settings
 
@@ -183,7 +183,7 @@ def _load(
         connection.execute("set local lock_timeout = 0")
         stream = Stream(
             settings.home / "dlt" / name,
-            LakeFiles(settings.lake),
+            lake_files(settings),
             postgres,
             scratch,
             sample,

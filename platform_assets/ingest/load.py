@@ -32,7 +32,7 @@ from platform_assets.partitions import Window
 from platform_assets.quality.ddl import ensure_leaves, ensure_leaves_ahead, ensure_table
 from platform_assets.quality.evolved import effective
 from resources.clock import Clock
-from resources.lake_files import LakeFiles
+from resources.lake_files import lake_files
 from resources.postgres import Connection, Postgres
 from resources.settings import Settings
 
@@ -62,7 +62,7 @@ def load_table(
         stream = partial(
             Stream,
             settings.home / "dlt" / folder,
-            LakeFiles(settings.lake),
+            lake_files(settings),
             postgres,
             columns.table,
             reader,
@@ -131,7 +131,7 @@ def load_window(
         stream = partial(
             Stream,
             settings.home / "dlt" / table.name / window.key,
-            LakeFiles(settings.lake),
+            lake_files(settings),
             postgres,
             columns.table,
             reader,

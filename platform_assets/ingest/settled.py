@@ -31,7 +31,7 @@ from platform_assets.ingest.encoding import Encoder
 from platform_assets.ingest.writers.writer import LoadConflictError, names, target_of
 from platform_assets.partitions import Window
 from platform_assets.quality.schema import Column, arrow_schema
-from resources.lake_files import LakeFiles
+from resources.lake_files import LakeFileError, LakeFiles
 from resources.postgres import Connection
 
 T = TypeVar("T")
@@ -221,13 +221,19 @@ def _copy_cold(
     with duckdb.connect(":memory:") as reader, connection.cursor() as cursor:
         reader.execute("set TimeZone = 'UTC'")
         lake.make_readable(reader)
-        batches = _newer(reader, table, columns, files, staged)
-        with cursor.copy(into) as copy:
-            copy.write(encoder.header())
-            for batch in batches:
-                copy.write(encoder.rows(batch.cast(schema)))
-                rows += batch.num_rows
-            copy.write(encoder.end())
+        try:
+            batches = _newer(reader, table, columns, files, staged)
+            with cursor.copy(into) as copy:
+                copy.write(encoder.header())
+                for batch in batches:
+                    copy.write(encoder.rows(batch.cast(schema)))
+                    rows += batch.num_rows
+                copy.write(encoder.end())
+        except duckdb.Error as error:
+            raise LakeFileError(
+                f"{table.name}: a cold file cannot be read: {lake.redact(str(error))}; nothing was "
+                "loaded. Run the load again when it can be"
+            ) from None
     return rows
 
 

@@ -20,7 +20,7 @@ from platform_assets.models.model import Model, ModelError, ModelSet, SqlTest
 from platform_assets.models.parser import load_models
 from platform_assets.models.schemas import model_error
 from platform_assets.platform import Platform
-from resources.lake_files import NewFile
+from resources.lake_files import LakeFileError, NewFile
 from resources.postgres import Connection
 
 
@@ -113,6 +113,10 @@ def build_model(platform: Platform, model: Model) -> Built:
                 out = _run(session.connection, platform, model, generation)
         except duckdb.Error as error:
             raise model_error(model, error) from error
+        except LakeFileError as error:
+            raise ModelError(
+                model.path, None, f"{model.name!r} was not published: {error}", "Build it again."
+            ) from error
         path = str(out.file.path) if out.file else None
         _publish(connection, model, out.generation, path, out.rows, out.bytes)
     return Built(
@@ -171,7 +175,7 @@ def _run(
     columns = tuple((name, kind) for name, kind, *_ in described)
     if model.materialized == "view":
         return _Output(generation, columns)
-    generation, file = platform.lake.files.reserve(
+    file = platform.lake.files.reserve(
         lambda number: model_path(model.group, model.name, number), generation
     )
     try:
@@ -185,7 +189,7 @@ def _run(
     except BaseException:
         file.discard()
         raise
-    return _Output(generation, columns, int(count), file, size)
+    return _Output(file.generation, columns, int(count), file, size)
 
 
 def _next_generation(connection: Connection, name: str) -> int:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 import polars as pl
 from psycopg import sql
@@ -49,20 +48,22 @@ def cold_file(
     Steps: copied, verified, renamed. Raises VerificationError.
     """
     table = partition.table
-    generation, file = partition.files.reserve(
+    file = partition.files.reserve(
         lambda number: cold_path(
             ColdFileName(table.name, partition.window, number), table.column_names
         ),
         after + 1,
     )
     try:
-        _write(partition, rows, expected, file.writing, on_step)
+        _write(partition, rows, expected, str(file.writing), on_step)
         on_step("verified")
-        first, last = _times(partition, file.writing)
+        first, last = _times(partition, str(file.writing))
         size, digest = file.bytes, file.sha256()
         file.publish()
+        if file.copied:
+            _verify(partition, partition.files.address(file.path), expected)
         on_step("renamed")
-        yield Written(file, generation, expected, size, digest, first, last)
+        yield Written(file, file.generation, expected, size, digest, first, last)
     except BaseException:
         file.discard()
         raise
@@ -84,7 +85,7 @@ def stored_columns(partition: Partition) -> sql.Composable:
 
 
 def _write(
-    partition: Partition, rows: sql.Composable, expected: Fingerprint, file: Path, on_step: Step
+    partition: Partition, rows: sql.Composable, expected: Fingerprint, file: str, on_step: Step
 ) -> None:
     """Copy and verify; write a table with floats that fails once more, without dictionaries.
 
@@ -102,7 +103,7 @@ def _write(
 
 
 def _copy(
-    partition: Partition, rows: sql.Composable, file: Path, *, dictionaries: bool = True
+    partition: Partition, rows: sql.Composable, file: str, *, dictionaries: bool = True
 ) -> None:
     table = partition.table
     tiering = table.settles
@@ -116,7 +117,7 @@ def _copy(
     ).format(
         rows=rows,
         sort=sql.SQL(", ").join(sql.Identifier(name) for name in sort),
-        file=sql.Literal(str(file)),
+        file=sql.Literal(file),
         compression=sql.Literal(tiering.compression),
         group=sql.Literal(tiering.row_group_rows),
         encoding=sql.SQL("" if dictionaries else ", dictionary_size_limit 0"),
@@ -127,7 +128,7 @@ def _copy(
     partition.connection.execute(copy.as_string())
 
 
-def _verify(partition: Partition, file: Path, expected: Fingerprint) -> None:
+def _verify(partition: Partition, file: str, expected: Fingerprint) -> None:
     """Re-read the file and hold it against what the snapshot held."""
     wrong = partition.fingerprint(_relation(file)).differences(expected)
     if wrong:
@@ -138,7 +139,7 @@ def _verify(partition: Partition, file: Path, expected: Fingerprint) -> None:
         )
 
 
-def _times(partition: Partition, file: Path) -> tuple[datetime, datetime]:
+def _times(partition: Partition, file: str) -> tuple[datetime, datetime]:
     query = sql.SQL("select min({0}), max({0}) from {1}").format(
         sql.Identifier(partition.table.partitioned.column), _relation(file)
     )
@@ -146,8 +147,8 @@ def _times(partition: Partition, file: Path) -> tuple[datetime, datetime]:
     return first, last
 
 
-def _relation(file: Path) -> sql.Composable:
-    return sql.SQL("read_parquet([{}], hive_partitioning = false)").format(sql.Literal(str(file)))
+def _relation(file: str) -> sql.Composable:
+    return sql.SQL("read_parquet([{}], hive_partitioning = false)").format(sql.Literal(file))
 
 
 def _holds_floats(dtype: pl.DataType) -> bool:

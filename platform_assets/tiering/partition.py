@@ -23,7 +23,7 @@ from platform_assets.quality.evolved import EVOLVED_QUERY, extended_by
 from platform_assets.quality.schema import Column
 from platform_assets.tiering.fingerprint import Fingerprint, fingerprint_query, read_fingerprint
 from resources.lake import Lake
-from resources.lake_files import LakeFiles
+from resources.lake_files import LakeFileError, LakeFiles
 
 Step = Callable[[str], None]
 """Told the name of each step when it is done."""
@@ -182,6 +182,10 @@ def in_transaction(
             if "could not serialize access" not in text and "deadlock detected" not in text:
                 raise TieringError(f"{table.name} {window.key}: {lake.redact(text)}") from None
             time.sleep(0.1 * 2**attempt)
+        except LakeFileError as error:
+            raise TieringError(
+                f"{table.name} {window.key}: nothing was moved: {lake.redact(str(error))}"
+            ) from error
     raise TieringError(
         f"{table.name} {window.key}: rows of the partition were changed during each of {attempts} "
         "attempts; nothing was moved. Move it when nobody writes there."

@@ -89,7 +89,7 @@ def merge(
         )
         write(connection, "staged", *rows)
         return merge_beside_settled(
-            connection, table, STAGE, platform.settings.lake, windows(platform), run, **more
+            connection, table, STAGE, platform.lake.files, windows(platform), run, **more
         )[1]
 
 

@@ -19,7 +19,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from platform_assets.ingest.sources.queried import batches_of, private_duckdb
 from platform_assets.ingest.sources.reader import BATCH_ROWS, Batch, SourceItem
 from platform_assets.ingest.sources.server import ServerReader
-from resources.lake import extension_file
+from resources.extensions import extension_file
 from resources.postgres import Connection
 
 SESSION = (

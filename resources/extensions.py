@@ -1,0 +1,30 @@
+"""DuckDB's extensions, which come as wheels and are loaded from where they lie."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import duckdb
+
+
+class ExtensionError(RuntimeError):
+    """An extension of DuckDB that is not installed as it should be."""
+
+
+def extension_file(name: str) -> Path:
+    """Return the path of an extension. Raises ExtensionError."""
+    spec = find_spec(f"duckdb_extension_{name}")
+    if spec is None or not spec.submodule_search_locations:
+        wheel = f"duckdb-extension-{name.replace('_', '-')}"
+        raise ExtensionError(
+            f"the wheel {wheel} is not installed: pip install '{wheel}=={duckdb.__version__}'"
+        )
+    folder = Path(spec.submodule_search_locations[0]) / "extensions" / f"v{duckdb.__version__}"
+    file = folder / f"{name}.duckdb_extension"
+    if not file.exists():
+        raise ExtensionError(
+            f"the wheel of the DuckDB extension {name} is not for DuckDB {duckdb.__version__}; "
+            "install both at one version (see requirements.lock)"
+        )
+    return file
