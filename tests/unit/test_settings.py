@@ -67,7 +67,11 @@ def test_a_setting_that_is_none_is_refused_and_the_known_ones_are_named(
         ("LAKEBED_CLOCK", "yesterday", "ISO 8601"),
         ("LAKEBED_CLOCK", "2024-01-01T00:00:00", r"\+00:00"),
         ("LAKEBED_TABLES", "missing", "no folder"),
-        ("LAKEBED_LAKE", "s3://bucket", "local folder"),
+        ("LAKEBED_LAKE", "gs://bucket", "s3://bucket/prefix"),
+        ("LAKEBED_LAKE", "s3://b", "no name of a bucket"),
+        ("LAKEBED_LAKE", "s3://bucket/a*", "the prefix"),
+        ("LAKEBED_LAKE", "s3://me:s3cret@bucket", "AWS_ACCESS_KEY_ID"),
+        ("LAKEBED_DATA", "s3://bucket", "local folder"),
         ("LAKEBED_DATA", "file", "is a file"),
     ],
 )
