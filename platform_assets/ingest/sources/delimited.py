@@ -8,15 +8,15 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
-from platform_assets.ingest.sources.files import FileReader
+from platform_assets.ingest.sources.lines import LinesReader
 from platform_assets.ingest.sources.reader import (
     Batch,
+    Beginning,
     SourceError,
     SourceItem,
     first_line,
@@ -31,7 +31,13 @@ from platform_assets.ingest.sources.records import (
     sort_records,
     split_record,
 )
-from platform_assets.ingest.sources.streams import PARSERS, Stream, ahead, blocks, opened_stream
+from platform_assets.ingest.sources.streams import (
+    PARSERS,
+    Stream,
+    ahead,
+    blocks,
+    opened_stream,
+)
 from platform_assets.sources import CsvFiles
 
 CSV_BLOCK_BYTES = 8 * 2**20
@@ -42,7 +48,7 @@ _NULL = b"\0null\0"
 """Stands for a null string that begins with the escape character, such as \\N; no text holds it."""
 
 
-class CsvReader(FileReader):
+class CsvReader(LinesReader):
     """Reads CsvFiles."""
 
     suffixes = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", ".csv.zst", ".tsv.zst",
@@ -53,6 +59,7 @@ class CsvReader(FileReader):
         """Read the files of source below data."""
         super().__init__(source, data)
         self._source = source
+        self.encoding = source.encoding
         self._dialect = Dialect(
             delimiter=source.delimiter.encode(),
             quote=source.quote.encode() if source.quote else None,
@@ -65,21 +72,21 @@ class CsvReader(FileReader):
     def _names(self, item: SourceItem) -> list[str]:
         return self._head(item)[0]
 
-    def _rows(
-        self, item: SourceItem, columns: list[str], newer: tuple[str, Any] | None
-    ) -> Iterator[Batch]:
+    def _lines(self, item: SourceItem, columns: list[str], beginning: Beginning) -> Iterator[Batch]:
         try:
-            yield from self._read(item, columns)
+            yield from self._read(item, columns, beginning)
         except UNREADABLE as error:
             raise SourceError(item.path, f"it cannot be read ({first_line(error)})") from error
 
-    def _read(self, item: SourceItem, columns: list[str]) -> Iterator[Batch]:
+    def _read(self, item: SourceItem, columns: list[str], beginning: Beginning) -> Iterator[Batch]:
         names, begin = self._head(item)
         parse = _Parse(self._source, self._dialect, names, columns)
-        with opened_stream(item.path, self._source.encoding, self._hashed(item)) as stream:
-            _pass_over(stream, begin)
+        hashed = self._hashed(item, beginning)
+        with opened_stream(item.path, self._source.encoding, hashed, beginning.bytes) as stream:
+            if beginning.bytes == 0:
+                _pass_over(stream, begin)
             found = pieces(blocks(stream, CSV_BLOCK_BYTES), self._dialect, len(names))
-            number = 0
+            number = beginning.rows
             for parsed in ahead(found, parse, PARSERS):
                 yield parsed.batch(number)
                 number += parsed.count

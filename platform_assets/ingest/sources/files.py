@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import glob
-import hashlib
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -25,14 +24,10 @@ from platform_assets.ingest.sources.places import (
     version_of,
 )
 from platform_assets.ingest.sources.reader import Batch, Reader, SourceError, SourceItem
-from platform_assets.ingest.sources.streams import bytes_at, codec_of, hash_of
 from platform_assets.sources import Files
 
 SECONDS_BETWEEN_LISTINGS = 60
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
-# In UTF-8 and its like, UTF-16 and UTF-32, of either byte order.
-_BREAKS = (b"\n", b"\r", b"\n\0", b"\r\0", b"\n\0\0\0", b"\r\0\0\0")
-_BREAKS_AHEAD = (b"\n", b"\r", b"\0\n", b"\0\r", b"\0\0\0\n", b"\0\0\0\r")
 
 
 class FoundFiles(Reader):
@@ -117,21 +112,6 @@ class FileReader(FoundFiles):
         """Read the files of source, relative to data unless absolute or URLs."""
         super().__init__(source.glob, data)
         self._files = source
-        self._hashes: dict[tuple[str, str], str] = {}
-
-    def digest(self, item: SourceItem, count: int) -> str:
-        """Return the SHA-256 of the first bytes of a file, in hex; known once it was read."""
-        if count == item.bytes and (item.path, item.version) in self._hashes:
-            return self._hashes[item.path, item.version]
-        return hash_of(item.path, count)
-
-    def ends_a_line(self, item: SourceItem, count: int) -> bool:
-        """Say whether a line ends with the first bytes of a file, or right behind them."""
-        if count == 0 or codec_of(item.path) is not None:
-            return True
-        around = bytes_at(item.path, max(count - 4, 0), min(count, 4) + 4)
-        before, after = around[: min(count, 4)], around[min(count, 4) :]
-        return after == b"" or before.endswith(_BREAKS) or after.startswith(_BREAKS_AHEAD)
 
     def columns(self, item: SourceItem) -> list[str]:
         """Return the names of a file's columns and those of its path. Raises SourceError."""
@@ -146,12 +126,21 @@ class FileReader(FoundFiles):
         self, item: SourceItem, *, columns: list[str], newer: tuple[str, Any] | None = None
     ) -> Iterator[Batch]:
         """Yield the rows, with the columns of the path."""
-        hive = {name: value for name, value in self._hive_values(item).items() if name in columns}
-        if newer is not None and newer[0] in hive:
+        if newer is not None and newer[0] in self._files.hive:
             newer = None
+        return self._with_path(item, columns, lambda own: self._rows(item, own, newer))
+
+    def _with_path(
+        self,
+        item: SourceItem,
+        columns: list[str],
+        rows: Callable[[list[str]], Iterator[Batch]],
+    ) -> Iterator[Batch]:
+        """Yield rows with the columns of the path. rows: is told which columns are the file's."""
+        hive = {name: value for name, value in self._hive_values(item).items() if name in columns}
         own = [name for name in columns if name not in hive]
         constants = [pl.lit(value, pl.String).alias(name) for name, value in hive.items()]
-        for batch in self._rows(item, own, newer):
+        for batch in rows(own):
             if constants:
                 frame = batch.frame.with_columns(constants).select(columns)
                 batch = replace(batch, frame=frame)
@@ -170,10 +159,6 @@ class FileReader(FoundFiles):
         self, item: SourceItem, columns: list[str], newer: tuple[str, Any] | None
     ) -> Iterator[Batch]:
         """Yield the rows of a file."""
-
-    def _hashed(self, item: SourceItem) -> _Hash:
-        """Return a hash that is remembered when it is done."""
-        return _Hash(self._hashes, item)
 
     def _hive_values(self, item: SourceItem) -> dict[str, str | None]:
         """Return the columns of a path, as text. Raises SourceError where one is missing."""
@@ -197,19 +182,3 @@ class FileReader(FoundFiles):
 def _listed_lately(pattern: str, suffixes: tuple[str, ...], now: int) -> tuple[Found, ...]:
     """List a store; the same answer for the same minute, as a sensor asks every few seconds."""
     return tuple(found_files(pattern, suffixes))
-
-
-class _Hash:
-    """A SHA-256 that a reader remembers of an item."""
-
-    def __init__(self, known: dict[tuple[str, str], str], item: SourceItem) -> None:
-        self._known = known
-        self._item = item
-        self._found = hashlib.sha256()
-        self._left = item.bytes
-
-    def update(self, data: bytes) -> None:
-        self._found.update(data)
-        self._left -= len(data)
-        if self._left == 0:
-            self._known[self._item.path, self._item.version] = self._found.hexdigest()

@@ -13,10 +13,11 @@ import polars as pl
 import pyarrow as pa
 
 from platform_assets.ingest.sources.delimited import HEAD_BYTES, UNREADABLE
-from platform_assets.ingest.sources.files import FileReader
 from platform_assets.ingest.sources.json_text import Members, members_of, unquoted
+from platform_assets.ingest.sources.lines import LinesReader
 from platform_assets.ingest.sources.reader import (
     Batch,
+    Beginning,
     SourceError,
     SourceItem,
     first_line,
@@ -29,7 +30,7 @@ LONGEST_LINE_BYTES = 64 * 2**20
 _NO_OBJECT = "it is no JSON object"
 
 
-class JsonReader(FileReader):
+class JsonReader(LinesReader):
     """Reads JsonFiles."""
 
     suffixes = (".jsonl", ".ndjson", ".json", ".jsonl.gz", ".ndjson.gz", ".json.gz", ".jsonl.zst",
@@ -48,12 +49,14 @@ class JsonReader(FileReader):
             good, _, _ = judge.sorted(whole)
         return members_of(good).keys.unique(maintain_order=True).to_list()
 
-    def _rows(
-        self, item: SourceItem, columns: list[str], newer: tuple[str, Any] | None
-    ) -> Iterator[Batch]:
-        number = 0
+    def _lines(self, item: SourceItem, columns: list[str], beginning: Beginning) -> Iterator[Batch]:
+        number = beginning.rows
+        found = self._hashed(item, beginning)
         try:
-            with opened_stream(item.path, found=self._hashed(item)) as stream, _Judge() as judge:
+            with (
+                opened_stream(item.path, found=found, offset=beginning.bytes) as stream,
+                _Judge() as judge,
+            ):
 
                 def parse(data: bytes) -> Batch:
                     good, numbers, malformed = judge.sorted(data)

@@ -52,6 +52,14 @@ class SourceItem:
 
 
 @dataclass(frozen=True)
+class Beginning:
+    """The first bytes of an item, which hold whole rows: how many bytes, and how many rows."""
+
+    bytes: int = 0
+    rows: int = 0
+
+
+@dataclass(frozen=True)
 class Batch:
     """Some rows of an item. numbers: of each row, from 1, without a CSV's header.
 
@@ -114,6 +122,15 @@ class Reader(ABC):
         columns: those to read, each in the item.  newer: (column, value) lets the reader leave out
         rows below this value where it can do so cheaply; it need not. Raises SourceError.
         """
+
+    def batches_after(
+        self, item: SourceItem, beginning: Beginning, *, columns: list[str]
+    ) -> Iterator[Batch]:
+        """Yield the rows behind an item's beginning, numbered on; of sources that resume by bytes.
+
+        The reader may yield those of the beginning too. Raises SourceError.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no bytes to go on behind")
 
     @abstractmethod
     def check_unchanged(self, item: SourceItem) -> None:

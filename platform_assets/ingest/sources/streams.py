@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
 
-from platform_assets.ingest.sources.places import opened_bytes
+from platform_assets.ingest.sources.places import opened_bytes, split_member
 
 COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
 PARSERS = 2
@@ -43,23 +43,37 @@ def codec_of(path: str) -> str | None:
     return COMPRESSED.get(PurePosixPath(path).suffix.lower())
 
 
+def is_utf8(encoding: str) -> bool:
+    """Say whether an encoding is UTF-8, with a byte order mark or without, or a part of it."""
+    return codecs.lookup(encoding).name in ("utf-8", "ascii", "utf-8-sig")
+
+
+def can_be_cut(path: str) -> bool:
+    """Say whether an item's bytes can be read from any place on: it is not packed."""
+    return codec_of(path) is None and split_member(path)[1] is None
+
+
 @contextmanager
-def opened_stream(path: str, encoding: str | None = "utf-8", found: Any = None) -> Iterator[Stream]:
+def opened_stream(
+    path: str, encoding: str | None = "utf-8", found: Any = None, offset: int = 0
+) -> Iterator[Stream]:
     """Open an item for reading, unpacked.
 
     encoding: what is turned into UTF-8 without a byte order mark; None leaves the bytes alone.
     found: a hash that is told all bytes of the item, as they are stored, when it is read to its
-    end. Raises SourceError, OSError or pa.ArrowInvalid, also when it is read.
+    end.  offset: how many bytes are passed over, of an item that `can_be_cut`.
+    Raises SourceError, OSError or pa.ArrowInvalid, also when it is read.
     """
     with opened_bytes(path) as raw:
+        raw.seek(offset)
         stream: Stream = _Raw(raw) if found is None else _Hashing(raw, found)
         codec = codec_of(path)
         if codec is not None:
             stream = pa.CompressedInputStream(pa.PythonFile(stream, mode="r"), codec)
         if encoding is None:
             yield stream
-        elif codecs.lookup(encoding).name in ("utf-8", "ascii", "utf-8-sig"):
-            yield _WithoutMark(stream)
+        elif is_utf8(encoding):
+            yield stream if offset else _WithoutMark(stream)
         else:
             yield _Transcoded(stream, encoding)
 
@@ -85,14 +99,14 @@ def ahead(items: Iterable[In], work: Callable[[In], Out], workers: int) -> Itera
             yield waiting.popleft().result()
 
 
-def hash_of(path: str, count: int) -> str:
-    """Return the SHA-256 of the first bytes of an item as they are stored, in hex."""
+def hash_of(path: str, count: int) -> hashlib._Hash:
+    """Return the SHA-256 of the first bytes of an item as they are stored."""
     found = hashlib.sha256()
     with opened_bytes(path) as stream:
         while count > 0 and (block := stream.read(min(count, CHUNK_BYTES))):
             found.update(block)
             count -= len(block)
-    return found.hexdigest()
+    return found
 
 
 def bytes_at(path: str, offset: int, count: int) -> bytes:

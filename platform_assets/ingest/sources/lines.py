@@ -1,0 +1,105 @@
+"""Files of lines, which may grow at their end: told by their first bytes, and read on behind them.
+
+A file that has grown must begin with the very bytes that were loaded. They are hashed again, which
+costs little, and are not parsed again, which would cost as much as a first load.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from platform_assets.ingest.sources.files import FileReader
+from platform_assets.ingest.sources.reader import Batch, Beginning, SourceItem
+from platform_assets.ingest.sources.streams import (
+    bytes_at,
+    can_be_cut,
+    codec_of,
+    hash_of,
+    is_utf8,
+)
+from platform_assets.sources import Files
+
+# In UTF-8 and its like, UTF-16 and UTF-32, of either byte order.
+_BREAKS = (b"\n", b"\r", b"\n\0", b"\r\0", b"\n\0\0\0", b"\r\0\0\0")
+_BREAKS_AHEAD = (b"\n", b"\r", b"\0\n", b"\0\r", b"\0\0\0\n", b"\0\0\0\r")
+
+
+class LinesReader(FileReader):
+    """Reads files of lines of one kind."""
+
+    encoding = "utf-8"
+
+    def __init__(self, source: Files, data: Path) -> None:
+        """Read the files of source, relative to data unless absolute or URLs."""
+        super().__init__(source, data)
+        self._hashes: dict[tuple[str, str], str] = {}
+        self._begun: dict[tuple[str, str, int], hashlib._Hash] = {}
+
+    def digest(self, item: SourceItem, count: int) -> str:
+        """Return the SHA-256 of the first bytes of a file, in hex; known once it was read."""
+        if count == item.bytes and (item.path, item.version) in self._hashes:
+            return self._hashes[item.path, item.version]
+        found = self._begun[item.path, item.version, count] = hash_of(item.path, count)
+        return found.hexdigest()
+
+    def ends_a_line(self, item: SourceItem, count: int) -> bool:
+        """Say whether a line ends with the first bytes of a file, or right behind them."""
+        if count == 0 or codec_of(item.path) is not None:
+            return True
+        around = bytes_at(item.path, max(count - 4, 0), min(count, 4) + 4)
+        before, after = around[: min(count, 4)], around[min(count, 4) :]
+        return after == b"" or before.endswith(_BREAKS) or after.startswith(_BREAKS_AHEAD)
+
+    def batches_after(
+        self, item: SourceItem, beginning: Beginning, *, columns: list[str]
+    ) -> Iterator[Batch]:
+        """Yield the rows behind a beginning that `digest` was asked for, where it can be cut off.
+
+        Else those of the whole file.
+        """
+        cut = can_be_cut(item.path) and is_utf8(self.encoding)
+        return self._with_path(
+            item, columns, lambda own: self._lines(item, own, beginning if cut else Beginning())
+        )
+
+    def _rows(
+        self, item: SourceItem, columns: list[str], newer: tuple[str, Any] | None
+    ) -> Iterator[Batch]:
+        return self._lines(item, columns, Beginning())
+
+    @abstractmethod
+    def _lines(self, item: SourceItem, columns: list[str], beginning: Beginning) -> Iterator[Batch]:
+        """Yield the rows behind a beginning, numbered on from it."""
+
+    def _hashed(self, item: SourceItem, beginning: Beginning) -> _Hash:
+        """Return a hash that is remembered when it is done; it goes on behind a beginning."""
+        begun = self._begun.pop((item.path, item.version, beginning.bytes), None)
+        if begun is None:
+            begun, beginning = hashlib.sha256(), Beginning()
+        return _Hash(self._hashes, item, begun, item.bytes - beginning.bytes)
+
+
+class _Hash:
+    """A SHA-256 that a reader remembers of an item. left: how many bytes are still to come."""
+
+    def __init__(
+        self,
+        known: dict[tuple[str, str], str],
+        item: SourceItem,
+        begun: hashlib._Hash,
+        left: int,
+    ) -> None:
+        self._known = known
+        self._item = item
+        self._found = begun
+        self._left = left
+
+    def update(self, data: bytes) -> None:
+        self._found.update(data)
+        self._left -= len(data)
+        if self._left == 0:
+            self._known[self._item.path, self._item.version] = self._found.hexdigest()
