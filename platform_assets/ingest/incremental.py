@@ -20,6 +20,7 @@ from platform_assets.ingest.shaping import shaped
 from platform_assets.ingest.sources.reader import (
     MOMENT,
     Batch,
+    Beginning,
     Reader,
     SourceError,
     SourceItem,
@@ -42,7 +43,7 @@ class Loaded:
 
     rows: how many were read of it.  cursor, ties: its greatest cursor, and how many rows had it.
     sha256, size: of the file as it was.  boundary: the rows that a query would answer with again.
-    rejected: the rows in quarantine, by their number.
+    rejected: the rows in quarantine, by their number; of a file of lines only its last row.
     """
 
     rows: int
@@ -117,7 +118,7 @@ def pending_files(
         if before is None or table.changed_files == "reload":
             pending.append(Pending(file))
         elif table.changed_files == "grown":
-            rejected = _rejected(connection, table, file)
+            rejected = _rejected(connection, table, file, before.rows)
             pending.append(Pending(file, replace(before, rejected=rejected)))
         else:
             refused.append(
@@ -135,21 +136,23 @@ def pending_files(
     return pending, refused
 
 
-def _rejected(connection: Connection, table: SourceTable, file: SourceItem) -> dict[int, Any]:
-    """Return what quarantine has of a file whose rows go on beyond a cursor, by row number.
+def _rejected(
+    connection: Connection, table: SourceTable, file: SourceItem, rows: int
+) -> dict[int, Any]:
+    """Return what quarantine has of a file that has grown behind so many rows, by row number.
 
     The data may have been somewhere else when it was loaded: the file is told by its name.
     """
-    if table.sourced.resumes != "cursor":
-        return {}
+    last = rows if table.sourced.resumes == "bytes" else None
     return dict(
         connection.execute(
             "select row_number, source_row from lakebed.rejected_row"
             " where table_name = %(table)s and load_id in (select load_id from lakebed.loaded_file"
             " join lakebed.load l using (load_id) where l.rolled_back_at is null"
             " and loaded_file.table_name = %(table)s and path = %(name)s)"
-            " and right('/' || source_file, length(%(name)s) + 1) = '/' || %(name)s",
-            {"table": table.name, "name": file.name},
+            " and right('/' || source_file, length(%(name)s) + 1) = '/' || %(name)s"
+            " and (%(last)s::bigint is null or row_number = %(last)s)",
+            {"table": table.name, "name": file.name, "last": last},
         ).fetchall()
     )
 
@@ -234,6 +237,17 @@ class Start:
             self.boundary = Boundary(table, item.file, packed, self.value)
         if item.before is not None and not self.by_cursor:
             _check_beginning(reader, item.file, item.before)
+
+    @property
+    def beginning(self) -> Beginning | None:
+        """What is loaded of a file that only grows at its end; None: it is read from the top.
+
+        A last row that was rejected may have been a quote that was still open: what follows may
+        belong to it, and only reading from the top can tell.
+        """
+        if self.before is None or self.by_cursor or self.before.rows in self.before.rejected:
+            return None
+        return Beginning(self.before.size, self.before.rows)
 
     @property
     def newer(self) -> tuple[str, Any] | None:

@@ -30,7 +30,7 @@ from platform_assets.ingest.package import FileRead, Package
 from platform_assets.ingest.rejects import Reject
 from platform_assets.ingest.report import Commit
 from platform_assets.ingest.sift import sift
-from platform_assets.ingest.sources.reader import Batch, Reader, SourceError
+from platform_assets.ingest.sources.reader import Batch, Reader, SourceError, SourceItem
 from platform_assets.ingest.transaction import LoadTransaction, Step
 from platform_assets.ingest.windows import InWindow
 from platform_assets.partitions import Grain, Window
@@ -164,7 +164,7 @@ class Stream:
             start = self._start(item)
             read = self._read_of(item, start)
             columns = columns_to_read(self.table, item.file, self.reader.columns(item.file))
-            for whole in self.reader.batches(item.file, columns=columns, newer=start.newer):
+            for whole in self._batches(item.file, start, columns):
                 read.rows_seen += whole.frame.height + len(whole.malformed) + whole.left_out
                 good = self._checked(read, start.cut(whole, read)).good
                 if good.height:
@@ -177,6 +177,13 @@ class Stream:
             self._check_count(read)
             self._judge(read)
             self.package.files.append(read)
+
+    def _batches(
+        self, item: SourceItem, start: Start | InWindow, columns: list[str]
+    ) -> Iterator[Batch]:
+        if start.beginning is not None:
+            return self.reader.batches_after(item, start.beginning, columns=columns)
+        return self.reader.batches(item, columns=columns, newer=start.newer)
 
     def _sorted(self, good: pl.DataFrame) -> pl.DataFrame:
         """Rows in the order of the key, whose index then grows faster; equal keys as delivered."""

@@ -13,11 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from platform_assets.catalog import ParquetFiles, SourceTable
+from platform_assets.catalog import CsvFiles, ParquetFiles, SourceTable
 from platform_assets.ingest.load import load_table
 from platform_assets.ingest.report import LoadReport
+from platform_assets.ingest.sources.delimited import _Parse
 from platform_assets.platform import Platform, open_platform
 from tests.processes import move_key
+from tests.tables.readings import readings as declared_readings
 
 START = datetime(2024, 2, 1, tzinfo=UTC)
 Row = tuple[int, str, float | None, int]
@@ -196,6 +198,44 @@ def test_a_grown_csv_is_read_beyond_its_cursor(platform_of: Callable[..., Platfo
     deliver(platform, "readings/1.csv", readings([*rows, (1, "b", 1.0, 2), (2, "a", 1.0, 4)]))
     assert load(platform, "readings").inserted == 2
     assert numbers(platform) == [1, 2, 2, 2, 4]
+
+
+def test_of_a_grown_csv_only_the_new_lines_are_parsed(
+    platform_of: Callable[..., Platform], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    platform = platform_of(replace(declared_readings, source=CsvFiles(glob="readings/*.csv")))
+    rows: list[Row] = [(0, "a", 1.0, number) for number in range(500)]
+    deliver(platform, "readings/1.csv", readings(rows))
+    load(platform, "readings")
+    deliver(platform, "readings/1.csv", readings([*rows, (2, "a", 1.0, 500)]))
+    parsed: list[int] = []
+    frame_of = _Parse._frame
+
+    def counted(self: _Parse, data: bytes) -> pl.DataFrame:
+        parsed.append(data.count(b"\n"))
+        return frame_of(self, data)
+
+    monkeypatch.setattr(_Parse, "_frame", counted)
+    assert load(platform, "readings").inserted == 1
+    assert parsed == [1]
+    assert numbers(platform) == list(range(501))
+
+
+def test_a_quote_that_was_open_at_the_end_of_a_csv_is_read_again_with_what_follows(
+    platform_of: Callable[..., Platform],
+) -> None:
+    platform = platform_of(
+        replace(declared_readings, source=CsvFiles(glob="readings/*.csv"), reject_share=0.9)
+    )
+    file = platform.settings.data / "readings/1.csv"
+    file.parent.mkdir(parents=True)
+    header = "at,sensor,value,number\n"
+    open_end = '2024-02-01T00:00:00Z,a,1.0,1\n2024-02-01T00:00:00Z,"b\n'
+    file.write_text(header + open_end)
+    assert load(platform, "readings").rejected == 1
+    file.write_text(header + open_end + 'c",1.0,2\n2024-02-01T00:00:00Z,d,1.0,3\n')
+    load(platform, "readings")
+    assert numbers(platform) == [1, 3]
 
 
 def test_a_changed_file_is_refused_where_the_table_says_so(

@@ -61,10 +61,14 @@ class LinesReader(FileReader):
 
         Else those of the whole file.
         """
+        if not self._ends_with_break(item, beginning.bytes):
+            beginning = Beginning()
+        return self._with_path(item, columns, lambda own: self._lines(item, own, beginning))
+
+    def _ends_with_break(self, item: SourceItem, count: int) -> bool:
+        """Say whether the line after so many bytes begins just behind them, and is found there."""
         cut = can_be_cut(item.path) and is_utf8(self.encoding)
-        return self._with_path(
-            item, columns, lambda own: self._lines(item, own, beginning if cut else Beginning())
-        )
+        return cut and count > 0 and bytes_at(item.path, count - 1, 1) == b"\n"
 
     def _rows(
         self, item: SourceItem, columns: list[str], newer: tuple[str, Any] | None
