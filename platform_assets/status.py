@@ -23,7 +23,8 @@ from resources.postgres import Connection
 from resources.settings import Settings
 
 State = Literal["hot", "due", "cold", "late", "empty"]
-"""hot; due: hot and past its policy; cold; late: cold, with hot rows to be folded in; empty."""
+"""hot; due: hot and past its policy; cold; late: cold, with hot rows or deletes to be folded in;
+empty."""
 
 COUNT_UP_TO = 1_000_000
 """Leaves with more rows than this by PostgreSQL's statistics are not counted, but estimated."""
@@ -47,7 +48,7 @@ _SHOWN: Mapping[State, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class PartitionStatus:
-    """One partition. bytes: of its cold file."""
+    """One partition. bytes: of its cold file.  deletes: of settled rows, to be folded in."""
 
     key: str
     state: State
@@ -55,6 +56,7 @@ class PartitionStatus:
     cold_rows: int
     bytes: int
     generation: int
+    deletes: int = 0
 
 
 @dataclass(frozen=True)
@@ -202,22 +204,25 @@ def _partitions(
             [table.name],
         )
     }
+    deleted = sql.SQL("select moment from lakebed.cold_delete where table_name = {}")
+    deletes = Counter(_by_key(connection, table, deleted.format(table.name)))
     past = {window.key for window in due(table, now)} if table.tiering else set()
     keys = sorted({w.key for w in table.windows(now)} | cold.keys() | counts.keys())
     return tuple(
         PartitionStatus(
             key,
-            _state(counts.get(key, 0), key in cold, key in past),
+            _state(counts.get(key, 0), deletes[key], key in cold, key in past),
             counts.get(key, 0),
             *cold.get(key, (0, 0, 0)),
+            deletes[key],
         )
         for key in keys
     )
 
 
-def _state(hot_rows: int, cold: bool, past: bool) -> State:
+def _state(hot_rows: int, deletes: int, cold: bool, past: bool) -> State:
     if cold:
-        return "late" if hot_rows else "cold"
+        return "late" if hot_rows or deletes else "cold"
     if hot_rows:
         return "due" if past else "hot"
     return "empty"

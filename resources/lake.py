@@ -5,8 +5,9 @@ READ transaction there. It reads the manifest first and then scans hot rows and 
 manifest named; both come from one snapshot, so a move that commits in between changes nothing.
 
     for every table:   hot rows  +  live cold files  -  cold rows whose key has a hot row
+                                                     -  cold rows whose key has a tombstone
 
-The last term is only there for partitions in which hot rows wait to be folded.
+The last two terms are only there for partitions in which hot rows or tombstones wait to be folded.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from resources.layouts import (
 from resources.postgres import Postgres
 from resources.pruning import Bounds, pushed_bounds
 from resources.spill import spill_folder
-from resources.tiers import ColdFile, LakeTable, all_rows, late_keys_query, parquet
+from resources.tiers import ColdFile, LakeTable, all_rows, masked_keys_query, parquet
 
 SNAPSHOTS = 20
 """How many a session takes where a table is written anew (ALTER) between snapshot and reading."""
@@ -79,7 +80,7 @@ class ReadSession:
     def __post_init__(self) -> None:
         """Define every view over every live file."""
         for name, files in self.cold.items():
-            keys = late_keys_query(self.tables[name], files)
+            keys = masked_keys_query(self.tables[name], files)
             if keys is not None:
                 self.connection.execute(keys.as_string())
         self._define_tables({name: self.cold.get(name, ()) for name in self.tables})
@@ -286,8 +287,14 @@ class Lake:
 def _live_files(
     connection: duckdb.DuckDBPyConnection, table: LakeTable, hot: bool
 ) -> tuple[ColdFile, ...]:
-    """Read one table's part of the manifest, and where hot rows wait to be folded."""
+    """Read one table's part of the manifest, and where hot rows or deletes wait to be folded."""
     late: sql.Composable = sql.SQL("false")
+    deleted: sql.Composable = sql.SQL("false")
+    if table.key:
+        deleted = sql.SQL(
+            "exists (select from lakebed.cold_delete d where d.table_name = f.table_name"
+            " and d.moment >= f.lower_bound and d.moment < f.upper_bound)"
+        )
     if hot and table.time:
         late = sql.SQL(
             "exists (select from {table} h where h.{time} >= f.lower_bound"
@@ -296,13 +303,18 @@ def _live_files(
     query = sql.SQL(
         "select partition_key, path, rows, lower_bound, upper_bound,"
         " coalesce(time_min, lower_bound) as first, coalesce(time_max, upper_bound) as last,"
-        " {late} as late, md5(columns::text) as layout"
+        " {late} as late, {deleted} as deleted, md5(columns::text) as layout"
         " from lakebed.cold_file f where table_name = {name} and superseded_at is null"
         " order by lower_bound"
-    ).format(late=late, name=sql.Literal(table.name))
+    ).format(late=late, deleted=deleted, name=sql.Literal(table.name))
     rows = connection.execute(
         "from postgres_query('pg', $query)", {"query": query.as_string()}
     ).fetchall()
+    if not hot and any(row[-2] for row in rows):
+        raise LakeReadError(
+            f"public.{table.name} is gone, whose columns tell the types of lakebed.cold_delete; "
+            f"`lakebed apply {table.name}` makes it again"
+        )
     layouts = cold_layouts(connection, table.name) if rows else {}
     return tuple(
         ColdFile(
@@ -314,9 +326,10 @@ def _live_files(
             time_min=first.astimezone(UTC),
             time_max=last.astimezone(UTC),
             late=late,
+            deleted=deleted,
             layout=layouts[layout],
         )
-        for key, path, count, lower, upper, first, last, late, layout in rows
+        for key, path, count, lower, upper, first, last, late, deleted, layout in rows
     )
 
 

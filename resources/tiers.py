@@ -10,6 +10,7 @@ from psycopg import sql
 
 from resources.lake_files import LakeFiles
 from resources.layouts import Layout, names_of, typed
+from resources.tombstones import asked, deleted_keys
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,8 @@ class LakeTable:
 class ColdFile:
     """A live file of the cold tier: its partition, its place, the times of its rows (UTC).
 
-    late: hot rows of the same window wait to be folded in.  layout: the columns in it.
+    late: hot rows of the same window wait to be folded in.  deleted: so do deletes of its rows.
+    layout: the columns in it.
     """
 
     partition_key: str
@@ -45,7 +47,13 @@ class ColdFile:
     time_min: datetime
     time_max: datetime
     late: bool
+    deleted: bool
     layout: Layout
+
+    @property
+    def masked(self) -> bool:
+        """Whether some of its rows may not count, by their keys."""
+        return self.late or self.deleted
 
 
 def all_rows(
@@ -56,12 +64,12 @@ def all_rows(
     if hot is not None:
         columns = typed(table.columns, hot)
         parts.append(sql.SQL("select {} from {}").format(columns, _hot(table, hot)))
-    plain = [file for file in files if not (file.late and table.key)]
-    overridden = [file for file in files if file.late and table.key]
+    plain = [file for file in files if not (file.masked and table.key)]
+    masked = [file for file in files if file.masked and table.key]
     parts += cold_queries(table, lake, plain)
     parts += [
-        sql.SQL("{} anti join {} using ({})").format(query, _late_keys(table), _names(table.key))
-        for query in cold_queries(table, lake, overridden)
+        sql.SQL("{} anti join {} using ({})").format(query, _masked_keys(table), _names(table.key))
+        for query in cold_queries(table, lake, masked)
     ]
     if not parts:
         return sql.SQL("select {} where false").format(typed(table.columns, ()))
@@ -89,22 +97,35 @@ def parquet(addresses: Sequence[str]) -> sql.Composable:
     return sql.SQL("from read_parquet([{}], hive_partitioning = false)").format(files)
 
 
-def late_keys_query(table: LakeTable, files: Sequence[ColdFile]) -> sql.Composable | None:
-    """Return what copies the keys of hot rows that override cold ones, None where there is nothing.
+def masked_keys_query(table: LakeTable, files: Sequence[ColdFile]) -> sql.Composable | None:
+    """Return what copies the keys whose cold rows do not count, None where there are none.
 
+    They are those of hot rows, which override cold ones, and those of rows that are deleted.
     A query then scans hot once.
     """
-    late = [file for file in files if file.late]
-    if not (late and table.key and table.time):
+    if not (table.key and table.time):
         return None
-    windows = sql.SQL(" or ").join(
-        sql.SQL("({time} >= {lower} and {time} < {upper})").format(
-            time=sql.Identifier(table.time), lower=_moment(file.lower), upper=_moment(file.upper)
+    parts: list[sql.Composable] = []
+    late = [file for file in files if file.late]
+    if late:
+        windows = sql.SQL(" or ").join(
+            sql.SQL("({time} >= {lower} and {time} < {upper})").format(
+                time=sql.Identifier(table.time),
+                lower=_moment(file.lower),
+                upper=_moment(file.upper),
+            )
+            for file in late
         )
-        for file in late
-    )
-    return sql.SQL("create temp table {} as select {} from {} where {}").format(
-        _late_keys(table), _typed(table, table.key), _hot(table, table.key), windows
+        parts.append(sql.SQL("{} where {}").format(_hot(table, table.key), windows))
+    deleted = [(file.lower, file.upper) for file in files if file.deleted]
+    if deleted:
+        hot = sql.Identifier(table.schema, table.name)
+        parts.append(asked(deleted_keys(hot, table.name, table.key, deleted)))
+    if not parts:
+        return None
+    keys = [sql.SQL("select {} from {}").format(_typed(table, table.key), part) for part in parts]
+    return sql.SQL("create temp table {} as {}").format(
+        _masked_keys(table), sql.SQL(" union all ").join(keys)
     )
 
 
@@ -133,8 +154,8 @@ def _typed(table: LakeTable, names: Sequence[str]) -> sql.Composable:
     )
 
 
-def _late_keys(table: LakeTable) -> sql.Composable:
-    return sql.Identifier(f"lakebed_late_{table.name}")
+def _masked_keys(table: LakeTable) -> sql.Composable:
+    return sql.Identifier(f"lakebed_masked_{table.name}")
 
 
 def _names(columns: Sequence[str]) -> sql.Composable:

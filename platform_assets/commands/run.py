@@ -376,8 +376,14 @@ def show(table: Table) -> None:
 def _line(moved: Moved) -> str:
     where = f"{moved.table} {moved.partition_key}"
     if moved.path is None:
-        return f"{where}: no hot rows, nothing to move"
-    return f"{where}: {moved.moved:,} rows moved and verified in {moved.seconds:.2f} s"
+        if not moved.deletes:
+            return f"{where}: no hot rows, nothing to move"
+        left = (
+            f"{moved.overridden:,} rows deleted, none is left" if moved.overridden else "no row met"
+        )
+        return f"{where}: {moved.deletes:,} deletes folded in: {left}"
+    folded = f" and {moved.deletes:,} deletes folded in" if moved.deletes else ""
+    return f"{where}: {moved.moved:,} rows moved{folded}, verified in {moved.seconds:.2f} s"
 
 
 def _moved(moved: Moved) -> dict[str, Any]:

@@ -105,6 +105,7 @@ def _metadata(platform: Platform, done: Moved) -> dict[str, Any]:
         "dagster/partition_row_count": done.rows,
         "rows_moved": done.moved,
         "rows_overridden": done.overridden,
+        "deletes_folded": done.deletes,
         "bytes": done.bytes,
         "generation": done.generation,
         "seconds": round(done.seconds, 3),

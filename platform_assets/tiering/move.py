@@ -6,12 +6,30 @@
     copy                       hot rows (in a fold also the cold rows they leave standing) to a file
     verify                     fingerprint of the re-read file, by DuckDB, against what was counted
     rename                     the file to its final name, made durable
-    record, delete             manifest entry in, older generation superseded, hot rows out
+    record, delete             manifest entry in, older generation superseded, hot rows and
+                               tombstones out
     commit                     the only moment at which anything becomes visible
 
 Killed before the commit it leaves a file that nobody names; after it, nothing to do. Rows that
 others insert meanwhile are not in the snapshot: they stay hot and are folded in by the next run.
 Rows that others change meanwhile make the delete fail, and the move starts again.
+
+A reader sees of a key its hot row; else its cold row, if the key has no tombstone. A fold makes a
+file of what a reader of its snapshot sees: hot rows, and cold ones whose key is neither hot nor
+has a tombstone. It takes out the hot rows and the tombstones of its snapshot, and no others. Of a
+key that others delete (hot row out, tombstone in, one commit) and insert again meanwhile:
+
+    in the snapshot        then            after the fold
+    cold                   deleted         its row is in the new file, its tombstone stays: gone
+    cold                   deleted, back   the same, and the hot row that came back: seen
+    cold, tombstone        back            it is not in the new file, the hot row stays: seen
+    hot                    deleted         the delete of the hot row fails, the fold starts again
+    hot, out by the fold   deleted         who deletes waits for the fold, finds no hot row, and
+                                           its tombstone hides the row of the new file: gone
+    tombstone              taken back      the delete of the tombstone fails, it starts again
+
+So tombstones may stand twice, and must: one that the fold takes out does not count for what was
+deleted after its snapshot.
 """
 
 from __future__ import annotations
@@ -22,7 +40,7 @@ from psycopg import sql
 
 from platform_assets.catalog import SourceTable
 from platform_assets.partitions import Window
-from platform_assets.tiering.cold_file import cold_file, stored_columns
+from platform_assets.tiering.cold_file import Written, cold_file, stored_columns
 from platform_assets.tiering.fingerprint import Fingerprint
 from platform_assets.tiering.generations import (
     Generation,
@@ -35,6 +53,7 @@ from platform_assets.tiering.generations import (
 from platform_assets.tiering.partition import Partition, Step, in_transaction
 from platform_assets.tiering.report import Moved
 from resources.lake import Lake
+from resources.tombstones import asked
 
 
 def move(
@@ -45,8 +64,9 @@ def move(
     on_step: Step = lambda step: None,
     attempts: int = 5,
 ) -> Moved:
-    """Move one partition's hot rows to the lake, or fold them into its cold file.
+    """Move one partition's hot rows to the lake, or fold them and deletes into its cold file.
 
+    A partition of which no row is left has no file.
     Steps: locked, counted, copied, verified, renamed, recorded, deleted, committed.
     Raises PartitionBusyError, VerificationError, or TieringError where others kept changing the
     rows.
@@ -66,43 +86,73 @@ def _move(partition: Partition, on_step: Step) -> Moved:
     """Take all steps between the lock and the commit."""
     old, last = generations(partition)
     hot = partition.fingerprint_of_hot()
+    tombstones = partition.count_tombstones()
     on_step("counted")
-    if hot.rows == 0:
+    if hot.rows == 0 and tombstones == 0:
         return Moved(partition.table.name, partition.window.key)
-    expected, overridden = _expected(partition, hot, old)
-    with cold_file(partition, _rows(partition, old), expected, last, on_step) as written:
-        if old is not None:
-            supersede(partition, old)
-        record(partition, written)
-        on_step("recorded")
-        partition.delete_hot()
-        on_step("deleted")
-    return Moved(
+    deletes = tombstones > 0
+    expected, overridden = _expected(partition, hot, old, deletes=deletes)
+    done = Moved(
         partition.table.name,
         partition.window.key,
-        written.generation,
-        str(written.file.path),
-        expected.rows,
-        hot.rows,
-        overridden,
-        written.bytes,
+        rows=expected.rows,
+        moved=hot.rows,
+        overridden=overridden,
+        deletes=tombstones,
+    )
+    if hot.rows == 0 and overridden == 0:
+        partition.consume_tombstones()  # of rows that are not there
+        on_step("deleted")
+        return replace(done, rows=0)
+    if expected.rows == 0:
+        assert old is not None
+        _change(partition, old, None, on_step, deletes=deletes)
+        return done
+    rows = _rows(partition, old, deletes=deletes)
+    with cold_file(partition, rows, expected, last, on_step) as written:
+        _change(partition, old, written, on_step, deletes=deletes)
+    return replace(
+        done,
+        generation=written.generation,
+        path=str(written.file.path),
+        bytes=written.bytes,
         fingerprint=expected,
     )
 
 
+def _change(
+    partition: Partition,
+    old: Generation | None,
+    new: Written | None,
+    on_step: Step,
+    *,
+    deletes: bool,
+) -> None:
+    """Change the manifest, and take out what went into the new file. new: None for no row left."""
+    if old is not None:
+        supersede(partition, old)
+    if new is not None:
+        record(partition, new)
+    on_step("recorded")
+    partition.delete_hot()
+    if deletes:
+        partition.consume_tombstones()
+    on_step("deleted")
+
+
 def _expected(
-    partition: Partition, hot: Fingerprint, old: Generation | None
+    partition: Partition, hot: Fingerprint, old: Generation | None, *, deletes: bool
 ) -> tuple[Fingerprint, int]:
-    """Return what the new file must come to, and how many cold rows hot ones override."""
+    """Return what the new file must come to, and how many cold rows do not go into it."""
     if old is None:
         return hot, 0
     before = verified(partition, old)
-    kept = partition.fingerprint(sql.SQL("({}) c").format(_kept(partition, old)))
+    kept = partition.fingerprint(sql.SQL("({}) c").format(_kept(partition, old, deletes=deletes)))
     return hot + kept, before.rows - kept.rows
 
 
-def _rows(partition: Partition, old: Generation | None) -> sql.Composable:
-    """Return the query of the new file's rows: hot ones, and cold ones that these leave standing.
+def _rows(partition: Partition, old: Generation | None, *, deletes: bool) -> sql.Composable:
+    """Return the query of the new file's rows: hot ones, and cold ones that stay.
 
     It is for DuckDB, which scans the hot table in the transaction's snapshot.
     """
@@ -112,22 +162,28 @@ def _rows(partition: Partition, old: Generation | None) -> sql.Composable:
     if old is None:
         return rows
     columns = sql.SQL(", ").join(map(sql.Identifier, partition.table.column_names))
-    return sql.SQL("{} union all select {} from ({})").format(rows, columns, _kept(partition, old))
+    kept = _kept(partition, old, deletes=deletes)
+    return sql.SQL("{} union all select {} from ({})").format(rows, columns, kept)
 
 
-def _kept(partition: Partition, old: Generation) -> sql.Composable:
-    """Return the query of the cold rows that no hot row overrides by key."""
+def _kept(partition: Partition, old: Generation, *, deletes: bool) -> sql.Composable:
+    """Return the query of the cold rows that no hot row overrides and no tombstone hides."""
     table = partition.table
     rows = sql.SQL("from ({})").format(rows_of(partition, old))
     if not table.key:
         return rows
     key = sql.SQL(", ").join(sql.Identifier(name) for name in table.key)
-    hot = sql.SQL(", ").join(
+    typed = sql.SQL(", ").join(
         sql.SQL("cast({0} as {1}) as {0}").format(
             sql.Identifier(name), sql.SQL(table.column(name).duckdb)
         )
         for name in table.key
     )
-    return sql.SQL("{} anti join (select {} from {} where {}) using ({})").format(
-        rows, hot, partition.hot_in_duckdb, partition.in_window, key
+    masked: sql.Composable = sql.SQL("select {} from {} where {}").format(
+        typed, partition.hot_in_duckdb, partition.in_window
     )
+    if deletes:
+        masked = sql.SQL("{} union all select {} from {}").format(
+            masked, typed, asked(partition.deleted_keys)
+        )
+    return sql.SQL("{} anti join ({}) using ({})").format(rows, masked, key)

@@ -20,10 +20,12 @@ from platform_assets.keys import move_lock
 from platform_assets.partitions import Window
 from platform_assets.quality.ddl import COLUMNS_QUERY, differences
 from platform_assets.quality.evolved import EVOLVED_QUERY, extended_by
+from platform_assets.quality.noted import note_statement
 from platform_assets.quality.schema import Column
 from platform_assets.tiering.fingerprint import Fingerprint, fingerprint_query, read_fingerprint
 from resources.lake import Lake
 from resources.lake_files import LakeFileError, LakeFiles
+from resources.tombstones import deleted_keys
 
 Step = Callable[[str], None]
 """Told the name of each step when it is done."""
@@ -104,6 +106,38 @@ class Partition:
                 f"moved; `lakebed plan {self.table.name}` shows what mends it"
             )
 
+    @property
+    def deleted_keys(self) -> sql.Composed:
+        """The query of the keys that have tombstones, for PostgreSQL. The table has a key."""
+        window = (self.window.lower, self.window.upper)
+        return deleted_keys(
+            sql.Identifier("public", self.table.name), self.table.name, self.table.key, [window]
+        )
+
+    def note(self) -> None:
+        """Note what PostgreSQL must know of the table for people to delete its rows."""
+        statement = note_statement(self.table)
+        if statement is not None:
+            self.do(statement)
+
+    def count_tombstones(self) -> int:
+        """Return how many tombstones of the partition the snapshot shows."""
+        query = sql.SQL("select count(*) as tombstones from lakebed.cold_delete where {}")
+        return int(self.ask(query.format(self._of_tombstones))[0][0])
+
+    def consume_tombstones(self) -> None:
+        """Delete the tombstones that the snapshot shows, and no other.
+
+        Raises duckdb.Error where others have taken some back.
+        """
+        self.do(sql.SQL("delete from lakebed.cold_delete where {}").format(self._of_tombstones))
+
+    @property
+    def _of_tombstones(self) -> sql.Composable:
+        return sql.SQL(
+            "table_name = {} and moment >= {}::timestamptz and moment < {}::timestamptz"
+        ).format(self.table.name, self.window.lower.isoformat(), self.window.upper.isoformat())
+
     def fingerprint_of_hot(self) -> Fingerprint:
         """Return the fingerprint of the hot rows in the snapshot, by PostgreSQL."""
         relation = sql.SQL("{} where {}").format(self.hot, self.in_window)
@@ -174,6 +208,7 @@ def in_transaction(
                 partition.lock()
                 on_step("locked")
                 partition.take_columns()
+                partition.note()
                 done = work(partition)
             on_step("committed")
             return done, time.monotonic() - started

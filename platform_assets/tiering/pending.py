@@ -1,4 +1,4 @@
-"""What waits to be moved: due partitions with hot rows, late rows, and requests from SQL.
+"""What waits to be moved: due partitions with hot rows, late rows, deletes, and requests from SQL.
 
 The truth is in PostgreSQL; nothing is remembered between two looks.
 """
@@ -18,9 +18,9 @@ from resources.postgres import Connection
 
 
 def waiting(connection: Connection, table: SourceTable, now: datetime) -> list[Window]:
-    """Return the windows that are due, by policy or by request, and have hot rows; in order.
+    """Return the windows that are due, by policy or by request, and have work; in order.
 
-    A cold partition with late rows is one of them.
+    A cold partition with late rows or tombstones is one of them.
     """
     if not relation_exists(connection, table.name):
         return []
@@ -30,20 +30,23 @@ def waiting(connection: Connection, table: SourceTable, now: datetime) -> list[W
         [table.name],
     ):
         windows |= set(due(table, now, older_than))
-    return with_hot_rows(connection, table, sorted(windows))
+    return with_work(connection, table, sorted(windows))
 
 
-def with_hot_rows(
+def with_work(
     connection: Connection, table: SourceTable, windows: Sequence[Window]
 ) -> list[Window]:
-    """Return those of the windows that hold any hot row; one query, no counting."""
+    """Return those of the windows with any hot row or tombstone; one query, no counting."""
     if not windows:
         return []
     query = sql.SQL(
         "select w.lower from unnest({lowers}::timestamptz[], {uppers}::timestamptz[])"
         " as w (lower, upper)"
         " where exists (select from {table} h where h.{time} >= w.lower and h.{time} < w.upper)"
+        " or exists (select from lakebed.cold_delete d where d.table_name = {name}"
+        " and d.moment >= w.lower and d.moment < w.upper)"
     ).format(
+        name=sql.Literal(table.name),
         table=sql.Identifier("public", table.name),
         time=sql.Identifier(table.partitioned.column),
         lowers=[window.lower.isoformat() for window in windows],

@@ -11,8 +11,9 @@ from platform_assets.tiering.fingerprint import Fingerprint
 class Moved:
     """What a move did.
 
-    rows: of the new generation's file, 0 where there was nothing to move.  moved: hot rows that
-    went into it.  overridden: cold rows that a hot row of the same key replaced.
+    rows: of the new generation's file, 0 where there is none: nothing was to be moved, or no row is
+    left.  moved: hot rows that went into it.  overridden: cold rows that did not, as a hot row of
+    the same key replaced them or a tombstone hid them.  deletes: tombstones that are done with.
     """
 
     table: str
@@ -22,6 +23,7 @@ class Moved:
     rows: int = 0
     moved: int = 0
     overridden: int = 0
+    deletes: int = 0
     bytes: int = 0
     seconds: float = 0.0
     fingerprint: Fingerprint | None = field(default=None, repr=False)
