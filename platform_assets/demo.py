@@ -23,6 +23,7 @@ from platform_assets.platform import Platform, open_platform
 from platform_assets.status import heat_map, read_status
 from platform_assets.tiering.pending import ranges, waiting
 from resources.settings import PACKAGE_ROOT, Settings, SettingsError, remember
+from resources.touched import touched
 
 DEMO_NOW = datetime(2013, 12, 31, tzinfo=UTC)
 
@@ -155,12 +156,12 @@ def _instance(platform: Platform) -> dg.DagsterInstance:
 
 def _show(platform: Platform, console: Console, title: str, query: str) -> None:
     with platform.lake.session() as session:
+        found = [t for t in touched(session, query) if t.of_cold.files]
         started = time.monotonic()
-        touched = session.prune(query)
-        relation = session.connection.sql(query)
+        relation = session.sql(query)
         rows, names = relation.fetchall(), relation.columns
         seconds = time.monotonic() - started
-    files = ", ".join(f"{len(t.files)} of {t.of_files} cold files of {t.table}" for t in touched)
+    files = ", ".join(f"{len(t.files)} of {t.of_cold.files} cold files of {t.table}" for t in found)
     console.print(f"   {title} [dim]({seconds * 1000:.0f} ms, {files})[/]", soft_wrap=True)
     table = Table(box=box.SIMPLE_HEAD)
     for name in names:

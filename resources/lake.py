@@ -1,5 +1,10 @@
 """The reading protocol, in one place: hot and cold as one table, each row exactly once.
 
+    from resources.lake import connect
+
+    with connect() as lake:
+        lake.sql("select count(*) from flights").show()
+
 A session is one DuckDB transaction with PostgreSQL attached read-only, which is one REPEATABLE
 READ transaction there. It reads the manifest first and then scans hot rows and the files that the
 manifest named; both come from one snapshot, so a move that commits in between changes nothing.
@@ -12,10 +17,10 @@ The last two terms are only there for partitions in which hot rows or tombstones
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC
+from importlib import import_module
 
 import duckdb
 from psycopg import sql
@@ -23,17 +28,13 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from resources.extensions import extension_file
 from resources.lake_files import LakeFiles
-from resources.layouts import (
-    cold_layouts,
-    evolved_columns,
-    hot_columns,
-    rewritten_since,
-    with_evolved,
-)
+from resources.layouts import evolved_columns, hot_columns, rewritten_since, with_evolved
+from resources.manifest import Manifest, take_manifest
 from resources.postgres import Postgres
-from resources.pruning import Bounds, pushed_bounds
+from resources.pruning import Bounds, Parameters, pushed_bounds
+from resources.settings import Settings, read_settings
 from resources.spill import spill_folder
-from resources.tiers import ColdFile, LakeTable, all_rows, masked_keys_query, parquet
+from resources.tiers import ColdPart, LakeTable, all_rows, listed, parquet
 
 SNAPSHOTS = 20
 """How many a session takes where a table is written anew (ALTER) between snapshot and reading."""
@@ -41,16 +42,6 @@ SNAPSHOTS = 20
 
 class LakeReadError(RuntimeError):
     """The lake cannot be read; the text says what is missing and what to do."""
-
-
-@dataclass(frozen=True)
-class Touched:
-    """What a query reads of one table's cold tier: files and rows after pruning, of how many."""
-
-    table: str
-    files: tuple[str, ...]
-    of_files: int
-    rows: int
 
 
 @dataclass(frozen=True)
@@ -64,104 +55,150 @@ class ModelTable:
 class ReadSession:
     """One snapshot of everything, as DuckDB views named like the tables and models.
 
-    `connection` is a DuckDB connection for anything that DuckDB can do; `sql` also prunes cold
-    files by the manifest before DuckDB opens them. hot: the columns of each hot table that is
-    there. unreadable: models that do not bind, and why.
+    bare: DuckDB with the views as they are now.  hot: the columns of each hot table that is there.
+    unreadable: models that do not bind, and why.
+
+    A view shows the hot rows, and the cold files that some query needed so far: no file is opened
+    before that, and an answer that is read again, or built upon, still has all of its rows.
     """
 
-    connection: duckdb.DuckDBPyConnection
+    bare: duckdb.DuckDBPyConnection
     lake: LakeFiles
     tables: Mapping[str, LakeTable]
     hot: Mapping[str, frozenset[str]]
-    cold: Mapping[str, tuple[ColdFile, ...]]
+    manifest: Manifest
     models: Mapping[str, ModelTable | str]
     unreadable: dict[str, str] = field(default_factory=dict)
+    _cold_shown: set[str] = field(default_factory=set)
+    _kept: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        """Define every view over every live file."""
-        for name, files in self.cold.items():
-            keys = masked_keys_query(self.tables[name], files)
-            if keys is not None:
-                self.connection.execute(keys.as_string())
-        self._define_tables({name: self.cold.get(name, ()) for name in self.tables})
+        """Define every view, over hot rows alone."""
+        self._show(dict.fromkeys(self.tables, ()))
         self._define_models()
 
-    def sql(self, query: str) -> duckdb.DuckDBPyRelation:
+    @property
+    def connection(self) -> duckdb.DuckDBPyConnection:
+        """DuckDB, where each view has its whole history, for anything that DuckDB can do.
+
+        Cold files are not pruned there; `sql` and `stream` prune them.
+        """
+        everything = dict.fromkeys(self.manifest.tables, Bounds())
+        self._keep(everything)
+        self._show_kept()
+        return self.bare
+
+    def sql(self, query: str, params: Parameters = None) -> duckdb.DuckDBPyRelation:
         """Run one statement with its cold files pruned; its result is held.
 
+        params: values for ? (a list) or $name (a dict). The relation gives rows by fetchall(), and
+        pl(), df(), to_arrow_table(), show().
         Raises duckdb.Error as DuckDB does, LakeReadError for several statements.
         """
-        with self._pruned(query):
-            relation = self.connection.sql(query)
+        with self.pruned(query, params):
+            relation = self.bare.sql(query, params=params)
             if relation is not None:
                 # A relation binds its views when it runs: run it before they change again.
                 relation.execute()
             return relation
 
     @contextmanager
-    def stream(self, query: str) -> Iterator[duckdb.DuckDBPyConnection]:
+    def stream(self, query: str, params: Parameters = None) -> Iterator[duckdb.DuckDBPyConnection]:
         """Run one statement with its cold files pruned, for a result that need not fit in memory.
 
         Yields what has fetchmany() and description. Raises duckdb.Error, LakeReadError.
         """
-        with self._pruned(query):
-            yield self.connection.execute(query)
+        with self.pruned(query, params):
+            yield self.bare.execute(query, params)
 
     @contextmanager
-    def _pruned(self, query: str) -> Iterator[None]:
-        texts = [statement.query for statement in self.connection.extract_statements(query)]
+    def pruned(self, query: str, params: Parameters = None) -> Iterator[None]:
+        """Narrow the views to the cold files that one statement can need, for the block.
+
+        In the block `bare` is good for
+        this statement alone. A statement that is no query (CREATE TABLE ... AS, COPY) is pruned
+        all the same; what EXPLAIN refuses reads every file. Raises LakeReadError.
+        """
+        try:
+            needed = self._needed(query, params)
+            cold = {name: needed[name] for name in needed if name in self.manifest.tables}
+            self._show({name: self.manifest.within(name, cold[name]) for name in cold})
+            self._keep(cold)
+            yield
+        finally:
+            self._show_kept()
+
+    def needed(self, query: str, params: Parameters = None) -> dict[str, Bounds]:
+        """Return the bounds of time of each table of which one statement can read rows.
+
+        Raises LakeReadError for several statements.
+        """
+        try:
+            return self._needed(query, params)
+        finally:
+            self._show_kept()
+
+    def _needed(self, query: str, params: Parameters) -> dict[str, Bounds]:
+        """Do the same, and leave every view over hot rows alone."""
+        self._show(dict.fromkeys(self._cold_shown, ()))
+        texts = [statement.query for statement in self.bare.extract_statements(query)]
         # A PIVOT that finds its columns itself comes back as several statements without a text,
         # which EXPLAIN does not take for one: it reads every file.
         pivot = not all(texts)
         count = sum(map(bool, texts)) + pivot
         if count != 1:
             raise LakeReadError(f"one statement at a time, please; these are {count}")
+        times = {name: table.time for name, table in self.tables.items()}
+        if not pivot:
+            with suppress(duckdb.Error):
+                bounds = pushed_bounds(self.bare, query, times, params)
+                # A plan may have lost a table's scan for reasons that hold for hot rows only.
+                unseen = self.manifest.tables - bounds.keys()
+                if unseen and not self._binds_without(unseen, query, params):
+                    bounds |= dict.fromkeys(unseen, Bounds())
+                return bounds
+        return dict.fromkeys(self.manifest.tables, Bounds())
+
+    def _binds_without(self, names: Collection[str], query: str, params: Parameters) -> bool:
+        """Whether the statement reads none of these tables, by whatever way."""
         try:
-            if not pivot:
+            for name in names:
+                self._drop(name)
+            self.bare.execute(f"explain {query}", params)
+        except duckdb.Error:
+            return False
+        finally:
+            self._show(dict.fromkeys(names, ()))
+        return True
+
+    def _drop(self, name: str) -> None:
+        view = sql.SQL("drop view if exists {}").format(sql.Identifier("temp", name))
+        self.bare.execute(view.as_string())
+
+    def _keep(self, bounds: Mapping[str, Bounds]) -> None:
+        for name in bounds:
+            self.manifest.keep(name, bounds[name])
+        self._kept |= bounds.keys()
+
+    def _show_kept(self) -> None:
+        """Show what was needed so far. What cannot be shown is taken away: no row goes missing."""
+        for name in self._kept | self._cold_shown:
+            try:
+                self._show({name: self.manifest.kept(name)})
+            except duckdb.Error:
+                # After an error the transaction may be over; the error is the one to show.
                 with suppress(duckdb.Error):
-                    self.prune(query)  # what EXPLAIN refuses reads every file, or is refused below
-            yield
-        finally:
-            # After an error the transaction may be over; the error is the one to show.
-            with suppress(duckdb.Error):
-                self._define_tables(self.cold)
+                    self._drop(name)
 
-    def prune(self, query: str) -> list[Touched]:
-        """Narrow the views to the files that the query can need; say which those are.
-
-        The views are good for this query alone, until `sql` or `prune` is called again.
-        A statement that is no query (CREATE TABLE ... AS, COPY) is pruned all the same.
-        """
-        times = {name: t.time for name, t in self.tables.items() if t.time and name in self.cold}
-        self._define_tables(dict.fromkeys(self.cold, ()))
-        try:
-            bounds = pushed_bounds(self.connection, query, times)
-        finally:
-            with suppress(duckdb.Error):
-                self._define_tables(self.cold)
-        kept = {
-            name: tuple(
-                file
-                for file in self.cold[name]
-                if bounds.get(name, Bounds()).touches(file.time_min, file.time_max)
-            )
-            for name in bounds
-        }
-        self._define_tables(kept)
-        return [
-            Touched(
-                name,
-                tuple(file.path for file in files),
-                len(self.cold[name]),
-                sum(file.rows for file in files),
-            )
-            for name, files in kept.items()
-        ]
-
-    def _define_tables(self, cold: Mapping[str, Sequence[ColdFile]]) -> None:
-        for name, files in cold.items():
-            body = all_rows(self.tables[name], self.lake, self.hot.get(name), files)
-            _define(self.connection, name, body)
+    def _show(self, cold: Mapping[str, Sequence[ColdPart]]) -> None:
+        """Define the views of tables over their hot rows and these parts of their cold files."""
+        for name, parts in cold.items():
+            body = all_rows(self.tables[name], self.hot.get(name), parts)
+            self._cold_shown.add(name)
+            _define(self.bare, name, body)
+            self.manifest.fill(parts)
+            if not parts:
+                self._cold_shown.discard(name)
 
     def _define_models(self) -> None:
         waiting = dict(self.models)
@@ -169,10 +206,12 @@ class ReadSession:
             errors: dict[str, str] = {}
             for name, target in waiting.items():
                 body = (
-                    parquet([target.address]) if isinstance(target, ModelTable) else sql.SQL(target)
+                    parquet(listed([target.address]))
+                    if isinstance(target, ModelTable)
+                    else sql.SQL(target)
                 )
                 try:
-                    _define(self.connection, name, body)
+                    _define(self.bare, name, body)
                 except duckdb.Error as error:
                     errors[name] = str(error)
             if len(errors) == len(waiting):
@@ -201,13 +240,12 @@ class Lake:
                 name: replace(table, columns=with_evolved(table.columns, evolved.get(name, ())))
                 for name, table in self._tables.items()
             }
-            cold = {
-                name: files
-                for name, table in tables.items()
-                if (files := _live_files(connection, table, name in hot))
-            }
+            manifest = take_manifest(connection, self.files, tables.keys())
+            for name in manifest.tables:
+                if tables[name].key and tables[name].time:
+                    _find_masked(manifest, tables[name], name in hot)
             models = self._models(connection)
-            yield ReadSession(connection, self.files, tables, hot, cold, models)
+            yield ReadSession(connection, self.files, tables, hot, manifest, models)
 
     @contextmanager
     def attached(self, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -284,53 +322,25 @@ class Lake:
         }
 
 
-def _live_files(
-    connection: duckdb.DuckDBPyConnection, table: LakeTable, hot: bool
-) -> tuple[ColdFile, ...]:
-    """Read one table's part of the manifest, and where hot rows or deletes wait to be folded."""
-    late: sql.Composable = sql.SQL("false")
-    deleted: sql.Composable = sql.SQL("false")
-    if table.key:
-        deleted = sql.SQL(
-            "exists (select from lakebed.cold_delete d where d.table_name = f.table_name"
-            " and d.moment >= f.lower_bound and d.moment < f.upper_bound)"
-        )
-    if hot and table.time:
-        late = sql.SQL(
-            "exists (select from {table} h where h.{time} >= f.lower_bound"
-            " and h.{time} < f.upper_bound)"
-        ).format(table=sql.Identifier(table.schema, table.name), time=sql.Identifier(table.time))
-    query = sql.SQL(
-        "select partition_key, path, rows, lower_bound, upper_bound,"
-        " coalesce(time_min, lower_bound) as first, coalesce(time_max, upper_bound) as last,"
-        " {late} as late, {deleted} as deleted, md5(columns::text) as layout"
-        " from lakebed.cold_file f where table_name = {name} and superseded_at is null"
-        " order by lower_bound"
-    ).format(late=late, deleted=deleted, name=sql.Literal(table.name))
-    rows = connection.execute(
-        "from postgres_query('pg', $query)", {"query": query.as_string()}
-    ).fetchall()
-    if not hot and any(row[-2] for row in rows):
+@contextmanager
+def connect(settings: Settings | None = None) -> Iterator[ReadSession]:
+    """Open one snapshot of the platform that the settings name, by default the environment's.
+
+    Raises SettingsError, PostgresUnavailableError, TableError for a table file that makes no sense.
+    """
+    settings = read_settings() if settings is None else settings
+    # Table files are read by what is built upon this package: known when called, not when imported.
+    platform = import_module("platform_assets.platform").open_platform(settings)
+    with platform.lake.session() as session:
+        yield session
+
+
+def _find_masked(manifest: Manifest, table: LakeTable, hot: bool) -> None:
+    if not manifest.find_masked(table, hot):
         raise LakeReadError(
             f"public.{table.name} is gone, whose columns tell the types of lakebed.cold_delete; "
             f"`lakebed apply {table.name}` makes it again"
         )
-    layouts = cold_layouts(connection, table.name) if rows else {}
-    return tuple(
-        ColdFile(
-            key,
-            path,
-            count,
-            lower=lower.astimezone(UTC),
-            upper=upper.astimezone(UTC),
-            time_min=first.astimezone(UTC),
-            time_max=last.astimezone(UTC),
-            late=late,
-            deleted=deleted,
-            layout=layouts[layout],
-        )
-        for key, path, count, lower, upper, first, last, late, deleted, layout in rows
-    )
 
 
 @contextmanager

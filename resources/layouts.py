@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import duckdb
 from psycopg import sql
@@ -28,7 +29,7 @@ def hot_columns(
     ).format(sql.SQL(", ").join(sql.SQL("({}, {})").format(*table) for table in tables))
     return {
         (schema, name): frozenset(json.loads(columns))
-        for schema, name, columns in _ask(connection, query)
+        for schema, name, columns in ask(connection, query)
     }
 
 
@@ -48,7 +49,7 @@ def rewritten_since(
         sql.SQL("exists (select from {} limit 0) as {}").format(name, sql.Identifier(f"t{i}"))
         for i, name in enumerate(names)
     )
-    _ask(connection, sql.SQL("select {}").format(held))
+    ask(connection, sql.SQL("select {}").format(held))
     query = sql.SQL(
         "with hot as (select unnest(array[{}]::regclass[]) as oid),"
         " files as (select oid from hot union all"
@@ -56,7 +57,7 @@ def rewritten_since(
         " select c.relname::text as name from files join pg_class c on c.oid = files.oid"
         " where c.relfilenode <> 0 and c.relfilenode <> pg_relation_filenode(c.oid)"
     ).format(sql.SQL(", ").join(sql.Literal(name.as_string()) for name in names))
-    return [name for (name,) in _ask(connection, query)]
+    return [name for (name,) in ask(connection, query)]
 
 
 def evolved_columns(
@@ -67,7 +68,7 @@ def evolved_columns(
         "select table_name, column_name, duckdb_type from lakebed.evolved_column order by position"
     )
     found: dict[str, list[tuple[str, str]]] = {}
-    for table, name, kind in _ask(connection, query):
+    for table, name, kind in ask(connection, query):
         found.setdefault(table, []).append((name, kind))
     return found
 
@@ -78,18 +79,6 @@ def with_evolved(
     """Return a table's columns and those that evolved; what the contract knows it says itself."""
     known = {name.lower() for name, _ in columns}
     return (*columns, *(column for column in evolved if column[0].lower() not in known))
-
-
-def cold_layouts(connection: duckdb.DuckDBPyConnection, table: str) -> dict[str, Layout]:
-    """Return the layouts of a table's live cold files by the digest of the manifest's entry."""
-    query = sql.SQL(
-        "select distinct md5(columns::text) as digest, columns::text as columns"
-        " from lakebed.cold_file where table_name = {} and superseded_at is null"
-    ).format(sql.Literal(table))
-    return {
-        digest: frozenset((column["name"], column["type"]) for column in json.loads(columns))
-        for digest, columns in _ask(connection, query)
-    }
 
 
 def typed(columns: Sequence[tuple[str, str]], there: Collection[str]) -> sql.Composable:
@@ -109,7 +98,8 @@ def names_of(layout: Layout) -> frozenset[str]:
     return frozenset(name for name, _ in layout)
 
 
-def _ask(connection: duckdb.DuckDBPyConnection, query: sql.Composable) -> list[tuple[str, ...]]:
+def ask(connection: duckdb.DuckDBPyConnection, query: sql.Composable) -> list[tuple[Any, ...]]:
+    """Return what PostgreSQL answers, in the connection's transaction."""
     return connection.execute(
         "from postgres_query('pg', $query)", {"query": query.as_string()}
     ).fetchall()

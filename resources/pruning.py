@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import duckdb
+
+Parameters = Sequence[Any] | Mapping[str, Any] | None
+"""Values for the ? of a query, or for its $names."""
 
 _TICK = timedelta(microseconds=1)
 _COMPARISON = re.compile(
@@ -46,7 +49,10 @@ class Bounds:
 
 
 def pushed_bounds(
-    connection: duckdb.DuckDBPyConnection, query: str, time_columns: Mapping[str, str]
+    connection: duckdb.DuckDBPyConnection,
+    query: str,
+    time_columns: Mapping[str, str | None],
+    params: Parameters = None,
 ) -> dict[str, Bounds]:
     """Return the bounds of each table of time_columns (name -> time column) that the query scans.
 
@@ -54,7 +60,7 @@ def pushed_bounds(
     is not in the result: it may have been optimized away for reasons that hold for hot rows only.
     Raises duckdb.Error where the query does not bind.
     """
-    row = connection.execute(f"explain (format json) {query}").fetchone()
+    row = connection.execute(f"explain (format json) {query}", params).fetchone()
     if row is None:
         return {}
     found: dict[str, Bounds] = {}
@@ -72,7 +78,7 @@ def _nodes(plan: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         yield from _nodes(node["children"])
 
 
-def _bounds(filters: str | list[str], column: str) -> Bounds:
+def _bounds(filters: str | list[str], column: str | None) -> Bounds:
     first: datetime | None = None
     last: datetime | None = None
     for text in [filters] if isinstance(filters, str) else filters:

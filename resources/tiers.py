@@ -8,7 +8,6 @@ from datetime import datetime
 
 from psycopg import sql
 
-from resources.lake_files import LakeFiles
 from resources.layouts import Layout, names_of, typed
 from resources.tombstones import asked, deleted_keys
 
@@ -32,101 +31,89 @@ class LakeTable:
 
 
 @dataclass(frozen=True)
-class ColdFile:
-    """A live file of the cold tier: its partition, its place, the times of its rows (UTC).
+class ColdPart:
+    """Live cold files of a table that are read alike.
 
-    late: hot rows of the same window wait to be folded in.  deleted: so do deletes of its rows.
-    layout: the columns in it.
+    masked: some of their rows may not count, by their keys.  variable: DuckDB's, that holds their
+    addresses.  chosen: the condition that they are, in the manifest.
     """
 
-    partition_key: str
-    path: str
-    rows: int
-    lower: datetime
-    upper: datetime
-    time_min: datetime
-    time_max: datetime
-    late: bool
-    deleted: bool
     layout: Layout
-
-    @property
-    def masked(self) -> bool:
-        """Whether some of its rows may not count, by their keys."""
-        return self.late or self.deleted
+    masked: bool
+    variable: str
+    chosen: sql.Composable
 
 
 def all_rows(
-    table: LakeTable, lake: LakeFiles, hot: frozenset[str] | None, files: Sequence[ColdFile]
+    table: LakeTable, hot: frozenset[str] | None, parts: Sequence[ColdPart]
 ) -> sql.Composable:
     """Return the query that gives each row of a table once: the protocol itself."""
-    parts: list[sql.Composable] = []
+    queries: list[sql.Composable] = []
     if hot is not None:
         columns = typed(table.columns, hot)
-        parts.append(sql.SQL("select {} from {}").format(columns, _hot(table, hot)))
-    plain = [file for file in files if not (file.masked and table.key)]
-    masked = [file for file in files if file.masked and table.key]
-    parts += cold_queries(table, lake, plain)
-    parts += [
-        sql.SQL("{} anti join {} using ({})").format(query, _masked_keys(table), _names(table.key))
-        for query in cold_queries(table, lake, masked)
-    ]
-    if not parts:
+        queries.append(sql.SQL("select {} from {}").format(columns, _hot(table, hot)))
+    for part in parts:
+        files = sql.SQL("getvariable({})").format(sql.Literal(part.variable))
+        query = cold_rows(table, part.layout, files)
+        if part.masked:
+            query = sql.SQL("{} anti join {} using ({})").format(
+                query, masked_keys(table), _names(table.key)
+            )
+        queries.append(query)
+    if not queries:
         return sql.SQL("select {} where false").format(typed(table.columns, ()))
-    return sql.SQL(" union all ").join(parts)
+    return sql.SQL(" union all ").join(queries)
 
 
-def cold_queries(
-    table: LakeTable, lake: LakeFiles, files: Sequence[ColdFile]
-) -> list[sql.Composable]:
-    """Return the queries that give the rows of cold files, one for each layout among them."""
-    layouts: dict[Layout, list[str]] = {}
-    for file in files:
-        layouts.setdefault(file.layout, []).append(lake.address(file.path))
-    return [
-        sql.SQL("select {} from ({})").format(
-            typed(table.columns, names_of(layout)), parquet(addresses)
-        )
-        for layout, addresses in layouts.items()
-    ]
+def cold_rows(table: LakeTable, layout: Layout, files: sql.Composable) -> sql.Composable:
+    """Return the query that gives the rows of cold files of one layout.
+
+    files: a list of their addresses, as an expression.
+    """
+    return sql.SQL("select {} from ({})").format(
+        typed(table.columns, names_of(layout)), parquet(files)
+    )
 
 
-def parquet(addresses: Sequence[str]) -> sql.Composable:
-    """Return the query that reads Parquet files of one layout."""
-    files = sql.SQL(", ").join(map(sql.Literal, addresses))
-    return sql.SQL("from read_parquet([{}], hive_partitioning = false)").format(files)
+def parquet(files: sql.Composable) -> sql.Composable:
+    """Return the query that reads Parquet files of one layout; files: a list, as an expression."""
+    return sql.SQL("from read_parquet({}, hive_partitioning = false)").format(files)
 
 
-def masked_keys_query(table: LakeTable, files: Sequence[ColdFile]) -> sql.Composable | None:
-    """Return what copies the keys whose cold rows do not count, None where there are none.
+def listed(addresses: Sequence[str]) -> sql.Composable:
+    """Return addresses as a list, written out."""
+    return sql.SQL("[{}]").format(sql.SQL(", ").join(map(sql.Literal, addresses)))
+
+
+def masked_keys(table: LakeTable) -> sql.Identifier:
+    """Return the name of the temporary table with the keys whose cold rows do not count."""
+    return sql.Identifier(f"lakebed_masked_{table.name}")
+
+
+def masked_keys_query(
+    table: LakeTable,
+    late: Sequence[tuple[datetime, datetime]],
+    deleted: Sequence[tuple[datetime, datetime]],
+) -> sql.Composable:
+    """Return the query of the keys whose cold rows do not count.
 
     They are those of hot rows, which override cold ones, and those of rows that are deleted.
-    A query then scans hot once.
+    late, deleted: the windows in which there are any, at least one.
     """
-    if not (table.key and table.time):
-        return None
     parts: list[sql.Composable] = []
-    late = [file for file in files if file.late]
     if late:
         windows = sql.SQL(" or ").join(
             sql.SQL("({time} >= {lower} and {time} < {upper})").format(
-                time=sql.Identifier(table.time),
-                lower=_moment(file.lower),
-                upper=_moment(file.upper),
+                time=sql.Identifier(table.time or ""), lower=_moment(lower), upper=_moment(upper)
             )
-            for file in late
+            for lower, upper in late
         )
         parts.append(sql.SQL("{} where {}").format(_hot(table, table.key), windows))
-    deleted = [(file.lower, file.upper) for file in files if file.deleted]
     if deleted:
         hot = sql.Identifier(table.schema, table.name)
         parts.append(asked(deleted_keys(hot, table.name, table.key, deleted)))
-    if not parts:
-        return None
     keys = [sql.SQL("select {} from {}").format(_typed(table, table.key), part) for part in parts]
-    return sql.SQL("create temp table {} as {}").format(
-        _masked_keys(table), sql.SQL(" union all ").join(keys)
-    )
+    return sql.SQL(" union all ").join(keys)
 
 
 def _hot(table: LakeTable, there: Collection[str]) -> sql.Composable:
@@ -152,10 +139,6 @@ def _typed(table: LakeTable, names: Sequence[str]) -> sql.Composable:
         sql.SQL("cast({0} as {1}) as {0}").format(sql.Identifier(name), sql.SQL(kinds[name]))
         for name in names
     )
-
-
-def _masked_keys(table: LakeTable) -> sql.Composable:
-    return sql.Identifier(f"lakebed_masked_{table.name}")
 
 
 def _names(columns: Sequence[str]) -> sql.Composable:

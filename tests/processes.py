@@ -235,15 +235,15 @@ def _delete_before_the_commit(platform: Platform) -> None:
 
 def _read_manifest_in_its_own_transaction() -> None:
     """Sabotage of a reader: the manifest comes from another snapshot than the rows."""
-    live_files = resources.lake._live_files
+    take = resources.lake.take_manifest
 
-    def live_files_then_commit(connection: Any, *args: Any) -> Any:
-        files = live_files(connection, *args)
+    def take_then_commit(connection: Any, *args: Any) -> Any:
+        manifest = take(connection, *args)
         connection.execute("commit")
         connection.execute("begin")
-        return files
+        return manifest
 
-    resources.lake._live_files = live_files_then_commit
+    resources.lake.take_manifest = take_then_commit
 
 
 def _forget_the_files(platform: Platform) -> None:

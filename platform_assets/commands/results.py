@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, TextIO
 
@@ -54,7 +54,7 @@ class Lines:
 
 def statements_of(session: ReadSession, text: str) -> list[str]:
     """Split a text into statements. Raises duckdb.Error, or QueryError where there is none."""
-    found = [_bare(s.query) for s in session.connection.extract_statements(text)]
+    found = [_bare(s.query) for s in session.bare.extract_statements(text)]
     if not found:
         raise QueryError("there is no statement in the query")
     # A PIVOT comes back as several statements without text; it has to run as it was written.
@@ -72,10 +72,9 @@ def run(session: ReadSession, text: str) -> Iterator[Rows | None]:
         with session.stream(statement) as result:
             result.fetchall()
     if _is_query(session, last):
-        relation = session.connection.sql(last)
-        with suppress(duckdb.Error):
-            session.prune(last)  # what EXPLAIN refuses reads every file
-        yield _rows(f"({last}\n)", relation.columns, relation.types)
+        with session.pruned(last):
+            relation = session.bare.sql(last)
+            yield _rows(f"({last}\n)", relation.columns, relation.types)
         return
     with _stream(session, last) as result:
         held = result.to_arrow_table() if result.description else None
@@ -84,8 +83,8 @@ def run(session: ReadSession, text: str) -> Iterator[Rows | None]:
         return
     held = held.rename_columns([f"c{i}" for i in range(held.num_columns)])
     names = [column[0] for column in result.description or ()]
-    session.connection.register("lakebed_result", held)
-    yield _rows("lakebed_result", names, session.connection.table("lakebed_result").types)
+    session.bare.register("lakebed_result", held)
+    yield _rows("lakebed_result", names, session.bare.table("lakebed_result").types)
 
 
 def write(
@@ -108,7 +107,7 @@ def write(
 
 @contextmanager
 def _stream(session: ReadSession, statement: str) -> Iterator[duckdb.DuckDBPyConnection]:
-    if len(session.connection.extract_statements(statement)) > 1:
+    if len(session.bare.extract_statements(statement)) > 1:
         yield session.connection.execute(statement)  # a PIVOT; it reads every cold file
     else:
         with session.stream(statement) as result:
@@ -126,14 +125,14 @@ def _bare(statement: str) -> str:
 
 
 def _is_query(session: ReadSession, statement: str) -> bool:
-    kinds = [s.type for s in session.connection.extract_statements(statement)]
+    kinds = [s.type for s in session.bare.extract_statements(statement)]
     first = re.sub(r"--[^\n]*\n|/\*.*?\*/", " ", statement, flags=re.DOTALL).split(maxsplit=1)
     return kinds == [duckdb.StatementType.SELECT] and first[0].lower() != "pragma"
 
 
 def _is_silent(session: ReadSession, statement: str) -> bool:
     """Whether a statement answers with nothing but that it was done."""
-    kind = session.connection.extract_statements(statement)[-1].type
+    kind = session.bare.extract_statements(statement)[-1].type
     loud = ("SELECT", "EXPLAIN", "CALL", "PRAGMA", "EXECUTE", "RELATION", "LOGICAL_PLAN")
     return kind.name not in loud
 
@@ -205,7 +204,7 @@ def _batches(
     session: ReadSession, query: str, first: int = BATCH_ROWS
 ) -> Iterator[list[tuple[Any, ...]]]:
     try:
-        result = session.connection.execute(query)
+        result = session.bare.execute(query)
         batch = result.fetchmany(first)
         while batch:
             yield batch

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from platform_assets.commands.results import Format
     from platform_assets.platform import Platform
     from resources.lake import ReadSession
+    from resources.touched import Touched
 
 
 @click.command()
@@ -28,7 +29,11 @@ if TYPE_CHECKING:
     help="How rows are written; by default what the output's name ends with, or a table.",
 )
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write to a file.")
-@click.option("--explain", is_flag=True, help="Say which cold files would be read, and the plan.")
+@click.option(
+    "--explain",
+    is_flag=True,
+    help="Say which cold files and how many hot rows would be read, and the plan.",
+)
 def sql(query: str, form: Format | None, output: Path | None, explain: bool) -> None:
     """Run SQL over both tiers, in one snapshot. QUERY may be - for standard input.
 
@@ -112,23 +117,41 @@ def _answer(session: ReadSession, text: str, form: Format, output: Path | None) 
 
 def _explain(session: ReadSession, text: str) -> None:
     from platform_assets.commands.results import statements_of
+    from resources.touched import touched
 
     *before, last = statements_of(session, text)
     for statement in before:
         with session.stream(statement) as result:
             result.fetchall()
-    touched = session.prune(last)
-    for table in touched:
-        of_rows = sum(file.rows for file in session.cold[table.table])
-        click.echo(
-            f"{table.table}: {len(table.files)} of {table.of_files} cold files, "
-            f"{table.rows:,} of {of_rows:,} cold rows"
-        )
+    found = touched(session, last)
+    for table in found:
+        for line in _about(table):
+            click.echo(line)
         for file in table.files:
             click.echo(f"    {session.lake.address(file)}")
-    if not touched:
-        click.echo("no table with cold files is read")
-    click.echo(session.connection.execute(f"explain {last}").fetchall()[0][1])
+    if not found:
+        click.echo("no table is read")
+    with session.pruned(last):
+        click.echo(session.bare.execute(f"explain {last}").fetchall()[0][1])
+
+
+def _about(table: Touched) -> Iterator[str]:
+    """Say how much of a table is read, and what was left out."""
+    from resources.touched import COUNT_UP_TO
+
+    cold, whole = table.cold, table.of_cold
+    hot = "not there" if table.hot_rows is None else f"{table.hot_rows:,} rows"
+    yield f"{table.table}: hot {'more than ' if table.hot_rows == COUNT_UP_TO else ''}{hot}"
+    if whole.files:
+        yield (
+            f"    cold {cold.files:,} of {whole.files:,} files, {cold.rows:,} of {whole.rows:,} "
+            f"rows, {cold.bytes / 1e6:,.1f} of {whole.bytes / 1e6:,.1f} MB"
+        )
+    first, last = table.bounds.first, table.bounds.last
+    if first is not None or last is not None:
+        since = "" if first is None else f" from {first:%Y-%m-%d %H:%M:%S}"
+        until = "" if last is None else f" to {last:%Y-%m-%d %H:%M:%S}"
+        yield f"    within{since}{until} UTC"
 
 
 @contextmanager

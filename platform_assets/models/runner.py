@@ -108,9 +108,8 @@ def build_model(platform: Platform, model: Model) -> Built:
     with platform.postgres.connect(autocommit=True) as connection, _alone(connection, model):
         generation = _next_generation(connection, model.name)
         try:
-            with platform.lake.session() as session:
-                session.prune(model.sql)
-                out = _run(session.connection, platform, model, generation)
+            with platform.lake.session() as session, session.pruned(model.sql):
+                out = _run(session.bare, platform, model, generation)
         except duckdb.Error as error:
             raise model_error(model, error) from error
         except LakeFileError as error:

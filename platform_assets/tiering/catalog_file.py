@@ -12,7 +12,8 @@ from psycopg import sql
 
 from platform_assets.platform import Platform
 from resources.lake import ModelTable
-from resources.tiers import cold_queries, parquet
+from resources.pruning import Bounds
+from resources.tiers import cold_rows, listed, parquet
 
 NAME = "catalog.duckdb"
 LOCK = "lakebed.catalog"
@@ -40,11 +41,18 @@ def _views(platform: Platform) -> list[tuple[str, sql.Composable]]:
     """Return the name of each view and its query, from one snapshot of the manifest."""
     with platform.lake.session() as session:
         views: list[tuple[str, sql.Composable]] = []
-        for name, files in session.cold.items():
-            queries = cold_queries(session.tables[name], session.lake, files)
+        for name in sorted(session.manifest.tables):
+            queries = [
+                cold_rows(
+                    session.tables[name],
+                    part.layout,
+                    listed(session.manifest.addresses(part)),
+                )
+                for part in session.manifest.within(name, Bounds())
+            ]
             views.append((name, sql.SQL(" union all ").join(queries)))
         views += [
-            (name, parquet([target.address]))
+            (name, parquet(listed([target.address])))
             for name, target in session.models.items()
             if isinstance(target, ModelTable)
         ]

@@ -438,13 +438,17 @@ def test_an_output_that_is_a_device_or_a_link_stays_one(lakebed: Lakebed) -> Non
     assert pipe.is_fifo()
 
 
-def test_explain_says_how_many_cold_files_and_rows_are_read(lakebed: Lakebed) -> None:
-    assert "no table with cold files is read" in lakebed("sql", COUNT, "--explain").out
+def test_explain_says_what_is_read_of_both_tiers(lakebed: Lakebed) -> None:
+    before = lakebed("sql", COUNT, "--explain").out
+    assert before.splitlines()[0] == "flights: hot 336,776 rows"
+    assert "no table is read" in lakebed("sql", "select 1", "--explain").out
     lakebed("move", "flights", "--due")
     out = lakebed("sql", f"{COUNT} where time_hour < '2013-01-20'", "--explain").out
     lines = out.splitlines()
-    assert lines[0] == "flights: 1 of 9 cold files, 26,865 of 252,392 cold rows"
-    assert lines[1].strip().endswith("flights/year=2013/month=01/flights_2013_01_g0001.parquet")
+    assert lines[0] == "flights: hot 0 rows"
+    assert lines[1].startswith("    cold 1 of 9 files, 26,865 of 252,392 rows, 0.")
+    assert lines[2] == "    within to 2013-01-19 23:59:59 UTC"
+    assert lines[3].strip().endswith("flights/year=2013/month=01/flights_2013_01_g0001.parquet")
     assert "AGGREGATE" in out
 
 

@@ -16,6 +16,7 @@ from platform_assets.partitions import window_for_key
 from platform_assets.platform import Platform, open_platform
 from platform_assets.quality.ddl import ensure_leaves, ensure_table
 from resources.lake import LakeReadError, ReadSession
+from resources.touched import touched
 from tests.conftest import Server, settings_for
 from tests.processes import move_key
 
@@ -158,7 +159,7 @@ def test_no_condition_on_time_loses_a_row(settled: Platform, found: list[str]) -
 
 def files(session: ReadSession, query: str) -> list[str]:
     return sorted(
-        Path(f).stem.removesuffix("_g0001")[-7:] for t in session.prune(query) for f in t.files
+        Path(f).stem.removesuffix("_g0001")[-7:] for t in touched(session, query) for f in t.files
     )
 
 
@@ -188,6 +189,16 @@ def test_an_older_answer_is_not_changed_by_the_next_query(settled: Platform) -> 
         assert first.fetchall() == truth
         assert second.fetchall() != truth
         assert session.connection.sql("select count(*) from readings").fetchall() == truth
+
+
+def test_a_view_or_macro_of_ones_own_hides_no_cold_row(settled: Platform) -> None:
+    january = "from readings where \"at\" < '2024-02-01'"
+    with settled.lake.session() as session:
+        session.sql(f"create temp view mine as {january}")
+        session.sql(f"create temp macro ours() as table {january} and \"at\" >= '2024-01-01'")
+        session.sql("select count(*) from readings where \"at\" >= '2024-05-01'")
+        assert session.sql("select count(*) from mine").fetchall() == [(248,)]
+        assert session.sql("select count(*) from ours()").fetchall() == [(248,)]
 
 
 def test_a_query_that_fails_leaves_the_session_whole(settled: Platform) -> None:
