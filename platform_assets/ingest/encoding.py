@@ -23,7 +23,7 @@ from resources.postgres import Connection
 
 CHUNK_ROWS = 16_384
 """pgpq holds the GIL while it encodes: short pieces let the sender and the reader go on."""
-CHUNKS_AHEAD = 8
+CHUNKS_AHEAD = 4
 BATCH_ROWS = 65_536
 """Smaller batches of a Parquet file cost far more to read, in threads or not."""
 

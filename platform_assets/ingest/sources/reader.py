@@ -19,7 +19,7 @@ from platform_assets.ingest.rejects import Reject
 from platform_assets.ingest.sources.native import for_polars
 from resources.postgres import Connection
 
-BATCH_ROWS = 131_072
+BATCH_ROWS = 65_536
 MOMENT = "at "
 """How the version of an item begins that is new whenever it is read: the moment of reading."""
 
