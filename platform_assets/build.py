@@ -11,6 +11,7 @@ from platform_assets.automation.sensors import (
     new_files_sensor,
 )
 from platform_assets.catalog import SourceTable
+from platform_assets.exports.assets import export_assets
 from platform_assets.ingest.assets import hot_asset, hot_spec, source_spec, window_asset
 from platform_assets.models.assets import model_assets
 from platform_assets.models.model import ModelSet
@@ -29,7 +30,7 @@ def build_defs(
 ) -> dg.Definitions:
     """Return the whole graph. tables and models default to the folders that the settings name.
 
-    Opens no connection. Raises TableError or ModelError for a folder that makes no sense.
+    Opens no connection. Raises TableError, ModelError or ExportError for what makes no sense.
     """
     platform = open_platform(settings, tables)
     models = models_of(platform) if models is None else models
@@ -46,6 +47,7 @@ def build_defs(
             *(hot_spec(table) for table in platform.tables if table.source is None),
             *(cold_asset(platform, table) for table in tiered),
             *model_assets(platform, models),
+            *export_assets(platform, models),
         ],
         jobs=[upkeep_job, verify_job(platform)],
         schedules=[daily_upkeep],
@@ -56,7 +58,7 @@ def build_defs(
             dg.AutomationConditionSensorDefinition(
                 "models_follow_data",
                 target=dg.AssetSelection.all(),
-                description="Rebuilds a model when what it reads has new rows.",
+                description="Rebuilds a model or an export when what it reads has new rows.",
                 default_status=dg.DefaultSensorStatus.RUNNING,
             ),
         ],

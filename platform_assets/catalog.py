@@ -18,6 +18,8 @@ from pandera.polars import DataFrameModel
 
 from platform_assets import table_rules
 from platform_assets.columns import VALID_FROM, columns_in_table, columns_on_the_wire
+from platform_assets.exports.export import Csv as Csv
+from platform_assets.exports.export import Export as Export
 from platform_assets.keys import is_name
 from platform_assets.partitions import Grain as Grain
 from platform_assets.partitions import Window, window_of, windows_between

@@ -17,6 +17,7 @@ from platform_assets.commands.back import backup, rollback
 from platform_assets.commands.change import apply, plan
 from platform_assets.commands.errors import STOPPED, exit_code, words
 from platform_assets.commands.estimate import estimate
+from platform_assets.commands.export import export
 from platform_assets.commands.rejects import rejects
 from platform_assets.commands.run import build, demo, load, move, up
 from platform_assets.commands.scaffold import scaffold
@@ -30,6 +31,7 @@ HELP = """Load tables into PostgreSQL, let old partitions settle as Parquet, que
   lakebed load --all                                what is new in every source
   lakebed move flights --due                        old partitions to the lake
   lakebed sql "select count(*) from flights"        over both tiers
+  lakebed export flights --output flights.csv.gz    any table or model as a file
   lakebed status                                    where the rows are
   lakebed up                                        the Dagster UI and its sensors
 
@@ -60,7 +62,7 @@ def group() -> None:
 
 for command in (
     *(demo, up, load, move, build, sql, status, rejects, plan, apply, scaffold),
-    *(backup, rollback, estimate, verify),
+    *(backup, rollback, estimate, verify, export),
 ):
     group.add_command(command)
 

@@ -1,6 +1,6 @@
 """The naming grammar, once: asset keys, Postgres names, lake paths.
 
-asset keys       source/<table>  hot/<table>  cold/<table>  <group>/<model>
+asset keys       source/<table>  hot/<table>  cold/<table>  <group>/<model>  exports/<name>
 Postgres         public.<table>, its leaves public.<table>_<key with _>
 lake             <table>/year=2024/month=01/day=05/<table>_2024_01_05_g0001.parquet
                  <group>/<model>/<model>_g0001.parquet
@@ -45,6 +45,11 @@ def hot_key(table: str) -> list[str]:
 def cold_key(table: str) -> list[str]:
     """Return the asset key of a table's cold tier."""
     return ["cold", table]
+
+
+def export_key(name: str) -> list[str]:
+    """Return the asset key of an export."""
+    return ["exports", name]
 
 
 def leaf_name(table: str, window: Window) -> str:

@@ -1,4 +1,4 @@
-"""The platform in one object, for commands and assets: settings, tables, PostgreSQL, the lake."""
+"""The platform in one object: settings, tables, exports, PostgreSQL, the lake."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from platform_assets.catalog import SourceTable
-from platform_assets.table_files import load_tables, table_named
+from platform_assets.exports.export import Export
+from platform_assets.table_files import read_table_files, table_named
 from resources.clock import Clock
 from resources.lake import Lake
 from resources.lake_files import lake_files
@@ -24,6 +25,7 @@ class Platform:
     postgres: Postgres
     lake: Lake
     clock: Clock
+    exports: tuple[Export, ...] = ()
 
     def table(self, name: str) -> SourceTable:
         """Return a table by name. Raises TableError with the names that there are."""
@@ -31,12 +33,18 @@ class Platform:
 
 
 def open_platform(settings: Settings, tables: tuple[SourceTable, ...] | None = None) -> Platform:
-    """Put the platform together from its settings; tables default to those of its folder."""
-    tables = load_tables(settings.tables) if tables is None else tables
+    """Put the platform together from its settings; tables default to those of its folder.
+
+    Exports are declared in that folder too; with tables of one's own there are none.
+    """
+    exports: tuple[Export, ...] = ()
+    if tables is None:
+        files = read_table_files(settings.tables)
+        tables, exports = files.tables, files.exports
     postgres = Postgres(settings)
     known = [lake_table(table) for table in tables]
     lake = Lake(lake_files(settings), postgres, [*known, *parent_tables(tables)])
-    return Platform(settings, tables, postgres, lake, settings.clock)
+    return Platform(settings, tables, postgres, lake, settings.clock, exports)
 
 
 def lake_table(table: SourceTable) -> LakeTable:

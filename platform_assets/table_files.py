@@ -1,4 +1,4 @@
-"""The folder of table files: imported, one module a file, and searched for their tables."""
+"""The folder of table files: imported, a module a file, searched for tables and exports."""
 
 from __future__ import annotations
 
@@ -6,28 +6,55 @@ import hashlib
 import importlib.util
 import sys
 import traceback
+from dataclasses import dataclass
 from pathlib import Path
 
 from platform_assets.catalog import SourceTable, TableError
+from platform_assets.exports.export import Export, ExportError
 
 
-def load_tables(folder: Path) -> tuple[SourceTable, ...]:
-    """Import every table file of a folder; return their tables, sorted by name.
+@dataclass(frozen=True)
+class TableFiles:
+    """What the files of a folder declare, sorted by name."""
+
+    tables: tuple[SourceTable, ...]
+    exports: tuple[Export, ...]
+
+
+def read_table_files(folder: Path) -> TableFiles:
+    """Import every table file of a folder; return their tables and exports.
 
     Files that begin with _ are left out. Raises TableError, naming the file.
     """
     tables: dict[str, tuple[SourceTable, Path]] = {}
+    exports: dict[str, tuple[Export, Path]] = {}
     for file in sorted(folder.glob("[!_]*.py")):
-        found = [value for value in _import(file).values() if isinstance(value, SourceTable)]
-        if not found:
+        found = _import(file).values()
+        mine = [value for value in found if isinstance(value, SourceTable)]
+        out = [value for value in found if isinstance(value, Export)]
+        if not mine and not out:
             raise TableError(f"{file} holds no SourceTable; a table file ends with one")
-        for table in found:
+        for table in mine:
             if table.name in tables:
                 raise TableError(
                     f"table {table.name!r} is in {tables[table.name][1]} and in {file}"
                 )
             tables[table.name] = (table, file)
-    return tuple(tables[name][0] for name in sorted(tables))
+        for export in out:
+            if export.name in exports:
+                raise ExportError(
+                    f"export {export.name!r} is in {exports[export.name][1]} and in {file}"
+                )
+            exports[export.name] = (export, file)
+    return TableFiles(
+        tuple(tables[name][0] for name in sorted(tables)),
+        tuple(exports[name][0] for name in sorted(exports)),
+    )
+
+
+def load_tables(folder: Path) -> tuple[SourceTable, ...]:
+    """Return the tables of `read_table_files`."""
+    return read_table_files(folder).tables
 
 
 def table_named(tables: tuple[SourceTable, ...], name: str) -> SourceTable:

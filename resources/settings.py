@@ -33,6 +33,7 @@ NAMES = (
     "LAKEBED_TABLES",
     "LAKEBED_MODELS",
     "LAKEBED_DATA",
+    "LAKEBED_EXPORTS",
     "LAKEBED_ALERT_URL",
     "LAKEBED_CLOCK",
 )
@@ -49,7 +50,7 @@ class Settings:
     home: state, embedded Postgres, Dagster home.  postgres_url: None means the embedded server;
     kept out of repr because it may hold a password.  lake: folder or bucket of the cold tier.
     tables: folder of table files.  models: folder of SQL models.  data: where relative source
-    paths start.
+    paths start.  exports: where relative paths of exports start.
     """
 
     home: Path
@@ -57,6 +58,7 @@ class Settings:
     tables: Path
     models: Path
     data: Path
+    exports: Path
     postgres_url: str | None = field(default=None, repr=False)
     alert_url: str | None = field(default=None, repr=False)
     fixed_time: datetime | None = None
@@ -79,6 +81,7 @@ class Settings:
             "LAKEBED_TABLES": str(self.tables),
             "LAKEBED_MODELS": str(self.models),
             "LAKEBED_DATA": str(self.data),
+            "LAKEBED_EXPORTS": str(self.exports),
             "LAKEBED_POSTGRES_URL": self.postgres_url or "",
             "LAKEBED_ALERT_URL": self.alert_url or "",
             "LAKEBED_CLOCK": self.fixed_time.isoformat() if self.fixed_time else "",
@@ -107,6 +110,9 @@ def read_settings(environ: Mapping[str, str] | None = None, folder: Path | None 
         ),
         models=_folder("LAKEBED_MODELS", values, PACKAGE_ROOT / "dbt_like_sql", folder),
         data=_path("LAKEBED_DATA", values.get("LAKEBED_DATA", str(home / "data")), folder),
+        exports=_path(
+            "LAKEBED_EXPORTS", values.get("LAKEBED_EXPORTS", str(home / "exports")), folder
+        ),
         postgres_url=_postgres_url(values.get("LAKEBED_POSTGRES_URL")),
         alert_url=_http_url(values.get("LAKEBED_ALERT_URL")),
         fixed_time=_moment(values.get("LAKEBED_CLOCK")),

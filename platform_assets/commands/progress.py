@@ -47,6 +47,8 @@ class _Rows(ProgressColumn):
     def render(self, task: Task) -> Text:
         """Return the text of one line."""
         rows = task.fields["rows"]
+        if not rows:
+            return Text("")
         speed = rows / task.elapsed if task.elapsed else 0
         return Text(f"{rows:>11,} rows {speed:>9,.0f} rows/s")
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import dagster as dg
 
+from platform_assets.automation.conditions import when_read_data_changed
 from platform_assets.catalog import SourceTable
 from platform_assets.keys import cold_key, hot_key
 from platform_assets.models.lineage import UpstreamColumn, source_lineage
@@ -49,7 +50,7 @@ def _model_asset(
             "dagster/column_schema": _column_schema(columns, lineage),
             "dagster/column_lineage": _column_lineage(platform, lineage),
         },
-        automation_condition=_when_read_data_changed(),
+        automation_condition=when_read_data_changed(),
         pool=f"model_{model.name}",
         check_specs=[
             dg.AssetCheckSpec(test.name, asset=key, description=test.description) for test in tests
@@ -71,23 +72,6 @@ def _model_asset(
         )
 
     return build
-
-
-def _when_read_data_changed() -> dg.AutomationCondition[Any]:
-    """Rebuild after a load that changed a table, once with all that follows from it.
-
-    A move changes no row that a model sees, and a load that found nothing new has changed nothing.
-    A table that was loaded by command is no missing one, though Dagster has seen no run of it.
-    """
-    condition, cold = dg.AutomationCondition, dg.AssetSelection.groups("cold")
-    changed = (
-        condition.any_deps_updated()
-        .ignore(cold)
-        .replace("newly_updated", condition.data_version_changed())
-    )
-    missing = condition.any_deps_missing().ignore(dg.AssetSelection.groups("hot", "cold"))
-    when = condition.eager().ignore(cold).replace("any_deps_updated", changed)
-    return when.replace("any_deps_missing", missing)
 
 
 def _dependencies(platform: Platform, models: ModelSet, model: Model) -> list[dg.AssetKey]:

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from platform_assets import cli
-from platform_assets.catalog import SourceTable
+from platform_assets.catalog import Csv, Export, SourceTable
 from platform_assets.quality.schema import LITERALS, TYPES, columns_of
-from platform_assets.table_files import load_tables
+from platform_assets.table_files import load_tables, read_table_files
 from resources.settings import NAMES
 
 ROOT = Path(__file__).parents[2]
@@ -34,6 +34,21 @@ def test_the_tables_document_lists_every_field_of_a_source_table():
     document = document.partition("\n## ")[0]
     fields = [name for name in SourceTable.__dataclass_fields__ if name != "columns"]
     assert table_names(document) == fields
+
+
+def test_the_exports_document_lists_every_field_of_an_export():
+    document = (ROOT / "docs/exports.md").read_text()
+    listed = re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| (`[^|]+) \|", document, re.M)))
+    assert listed == [*Export.__dataclass_fields__]
+    csv = re.search(r"^\| `csv` \| `Csv\(\)` \| (.*)$", document, re.M)
+    assert re.findall(r"`(\w+)` \(", csv[1]) == [*Csv.__dataclass_fields__]
+
+
+def test_the_export_of_the_exports_document_is_one_that_works(tmp_path):
+    (block,) = code_blocks((ROOT / "docs/exports.md").read_text(), "python")
+    (tmp_path / "late.py").write_text(block)
+    (export,) = read_table_files(tmp_path).exports
+    assert (export.name, export.kind) == ("late_flights", "csv")
 
 
 def test_the_tables_document_lists_every_type():

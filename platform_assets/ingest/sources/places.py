@@ -81,7 +81,7 @@ def version_of(path: str) -> str:
                 return member_version(opened.getinfo(member))
         if not is_url(path):
             return stat_version(Path(path).stat())
-        filesystem, name = _filesystem(path)
+        filesystem, name = filesystem_of(path)
         with store_errors(path):
             return _remote_version(filesystem.info(name, **_fresh(filesystem)))
     except (FileNotFoundError, KeyError):
@@ -125,7 +125,7 @@ def open_file(path: str) -> BinaryIO:
     """
     if not is_url(path):
         return cast("BinaryIO", Path(path).open("rb", buffering=0))
-    filesystem, name = _filesystem(path)
+    filesystem, name = filesystem_of(path)
     with store_errors(path):
         return cast("BinaryIO", _Guarded(path, filesystem.open(name, "rb", cache_type="none")))
 
@@ -217,7 +217,8 @@ def _open_archive(path: str) -> Iterator[zipfile.ZipFile]:
         yield opened
 
 
-def _filesystem(url: str) -> tuple[Any, str]:
+def filesystem_of(url: str) -> tuple[Any, str]:
+    """Return fsspec's filesystem for a URL, and the path in it. Raises SourceError."""
     protocol = urlsplit(url).scheme
     try:
         return cast("tuple[Any, str]", fsspec.url_to_fs(url, use_listings_cache=False))
@@ -232,7 +233,7 @@ def _filesystem(url: str) -> tuple[Any, str]:
 
 
 def _remote_files(pattern: str, suffixes: tuple[str, ...]) -> Iterator[Found]:
-    filesystem, path = _filesystem(pattern)
+    filesystem, path = filesystem_of(pattern)
     try:
         with store_errors(pattern):
             infos = _listed(filesystem, path, pattern.endswith("/"), suffixes)

@@ -1,0 +1,145 @@
+"""What is written: columns and rows of a table or model, in an order that is the same each time.
+
+Rows that are equal in a key are one row; rows of what has no key are put in order by all that is
+written of them, so that those which change places are alike to the last bit.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+from platform_assets.exports.export import Export, ExportError, Format, unknown
+
+if TYPE_CHECKING:
+    from resources.lake import ReadSession
+
+_ORDER = re.compile(
+    r"(?P<name>.+?)(?:\s+(?P<way>asc|desc))?(?:\s+nulls\s+(?P<nulls>first|last))?", re.I | re.S
+)
+_FLOATS = ("DOUBLE", "FLOAT")
+_NESTED = re.compile(r".*\]|(STRUCT|MAP|UNION)\(.*", re.S)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A query of one table or model. columns: name and DuckDB type of what the file will hold."""
+
+    name: str
+    columns: tuple[tuple[str, str], ...]
+    query: sql.Composable
+
+
+def selection(session: ReadSession, export: Export, name: str) -> Selection:
+    """Return the query that gives what is written of one of the export's tables and models.
+
+    Raises ExportError for what is not there, and duckdb.Error for a condition that DuckDB refuses.
+    """
+    kinds = _columns_of(session, export, name)
+    written = export.columns or tuple(kinds)
+    for column in written:
+        if column not in kinds:
+            export.refuse("columns", unknown(column, kinds, f"column of {name}"))
+    query = sql.SQL("select {} from {}").format(
+        sql.SQL(", ").join(
+            sql.SQL("{} as {}").format(_value(column, kinds[column], export.kind), _name(column))
+            for column in written
+        ),
+        sql.SQL("(from {}{}) as lakebed_rows").format(_name(name), _condition(export)),
+    )
+    if export.ordered:
+        by = [*_asked(export, kinds), *_default(session, name, written, kinds)]
+        query = sql.SQL("{} order by {}").format(query, sql.SQL(", ").join(by))
+    described = session.bare.execute(f"describe {query.as_string()}").fetchall()
+    return Selection(name, tuple((row[0], row[1]) for row in described), query)
+
+
+def known_names(session: ReadSession) -> list[str]:
+    """Return the tables and models that can be read, by name."""
+    return sorted({*session.tables, *session.models} - set(session.unreadable))
+
+
+def _columns_of(session: ReadSession, export: Export, name: str) -> dict[str, str]:
+    if name in session.unreadable:
+        raise ExportError(
+            f"{name} cannot be read, build it anew (lakebed build {name}): "
+            f"{session.unreadable[name]}"
+        )
+    if name not in session.tables and name not in session.models:
+        why = unknown(name, known_names(session), "table or built model")
+        export.refuse("of", f"{why} A model is there once `lakebed build` has built it")
+    described = session.bare.execute(sql.SQL("describe {}").format(_name(name)).as_string())
+    return {row[0]: row[1] for row in described.fetchall()}
+
+
+def _condition(export: Export) -> sql.Composable:
+    if export.where is None:
+        return sql.SQL("")
+    # On lines of its own: a comment at its end must not hide the bracket.
+    return sql.SQL(" where (\n{}\n)").format(sql.SQL(export.where))
+
+
+def _value(column: str, kind: str, form: Format) -> sql.Composable:
+    """Return a column as the format holds it without loss."""
+    name = _name(column)
+    if form == "parquet" and kind in ("HUGEINT", "UHUGEINT"):
+        return sql.SQL("cast({} as decimal(38, 0))").format(name)  # it would become a double
+    if form not in ("csv", "csv.gz"):
+        return name
+    if kind == "TIMESTAMP WITH TIME ZONE":
+        return sql.SQL("strftime({}, '%Y-%m-%dT%H:%M:%S.%fZ')").format(name)
+    if kind in ("TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS"):
+        return sql.SQL("strftime({}::timestamp, '%Y-%m-%dT%H:%M:%S.%f')").format(name)
+    if kind == "TIMESTAMP_NS":
+        return sql.SQL("strftime({}, '%Y-%m-%dT%H:%M:%S.%n')").format(name)
+    if kind == "BLOB":
+        return sql.SQL("'\\x' || lower(hex({}))").format(name)
+    if _NESTED.fullmatch(kind):
+        return sql.SQL("to_json({})::varchar").format(name)
+    return name
+
+
+def _asked(export: Export, kinds: Mapping[str, str]) -> Iterator[sql.Composable]:
+    for text in export.order_by:
+        if text in kinds:
+            yield _ordered(text)
+            continue
+        found = _ORDER.fullmatch(text.strip())
+        if found is None or found["name"] not in kinds:
+            name = found["name"] if found else text
+            export.refuse("order_by", unknown(name, kinds, f"column of {export.names[0]}"))
+        yield _ordered(found["name"], found["way"] or "asc", found["nulls"] or "last")
+
+
+def _default(
+    session: ReadSession, name: str, written: tuple[str, ...], kinds: Mapping[str, str]
+) -> Iterator[sql.Composable]:
+    table = session.tables.get(name)
+    time = table.time if table else None
+    if table is not None and table.key:
+        columns = dict.fromkeys([*([time] if time else []), *table.key])
+    else:
+        columns = dict.fromkeys([*([time] if time in written else []), *written])
+    for column in columns:
+        assert column is not None
+        yield _ordered(column)
+        if kinds[column] in _FLOATS and not (table and table.key):
+            yield sql.SQL("signbit({})").format(_of_table(column))  # 0.0 and -0.0 are equal
+
+
+def _ordered(column: str, way: str = "asc", nulls: str = "last") -> sql.Composable:
+    words = sql.SQL(f"{way.lower()} nulls {nulls.lower()}")
+    return sql.SQL("{} {}").format(_of_table(column), words)
+
+
+def _of_table(column: str) -> sql.Composable:
+    """Return the column as it is in the table, not as it is written."""
+    return sql.Identifier("lakebed_rows", column)
+
+
+def _name(name: str) -> sql.Composable:
+    return sql.Identifier(name)

@@ -1,0 +1,167 @@
+"""Where an export goes: written beside its place, and renamed when all of it is on the disk.
+
+Whatever stops a writer, the old file stays as it was. One writer a file: the unfinished one is
+locked while it is written, and what a killed writer left of it goes with the next.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+
+from platform_assets.exports.export import Export, ExportError, Format
+from platform_assets.ingest.sources.places import filesystem_of, is_url, store_errors
+from platform_assets.platform import Platform
+from resources.durable import make_durable
+from resources.settings import Settings
+from resources.spill import spill_folder
+
+MARK = "lakebed_export"
+"""The table of a DuckDB file that says what was exported; a file without it is somebody else's."""
+
+_BEGINNINGS: dict[Format, bytes] = {"parquet": b"PAR1", "csv.gz": b"\x1f\x8b"}
+_PEEK_BYTES = 4096
+
+
+class ExportFailedError(RuntimeError):
+    """An export could not be written; the text names the file and says how it stands."""
+
+
+def target_of(export: Export, settings: Settings) -> str:
+    """Return the URL or the absolute path of an export."""
+    return export.path if is_url(export.path) else str(settings.exports / export.path)
+
+
+@contextmanager
+def written(target: str, form: Format, platform: Platform) -> Iterator[Path]:
+    """Yield a path of this machine to write to; it becomes the target when the block ends well.
+
+    Raises ExportError where the target must not be replaced, ExportFailedError where it cannot.
+    """
+    if is_url(target):
+        if target.startswith(f"{platform.lake.files.uri.rstrip('/')}/"):
+            raise ExportError(f"{target} lies in the lake, which is Lakebed's own; name another")
+        with _uploaded(target, platform.lake.files.spill) as path:
+            yield path
+        return
+    file = Path(target).resolve()  # a link keeps its place
+    _check_place(file, platform)
+    _check_old(file, form)
+    try:
+        with _unfinished(file) as path:
+            yield path
+            make_durable(path, file, file.parent)
+    except OSError as error:
+        raise failed(str(file), error) from error
+
+
+def failed(target: str, error: BaseException) -> ExportFailedError:
+    """Return the error of a file that could not be written."""
+    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+    if full or "No space left on device" in str(error):
+        why = "the disk is full; make room, or name a file elsewhere"
+    else:
+        why = (os.strerror(error.errno) if isinstance(error, OSError) and error.errno else "") or (
+            str(error).strip()
+        )
+    return ExportFailedError(f"{target} could not be written: {why}. What was there is untouched")
+
+
+def _check_place(file: Path, platform: Platform) -> None:
+    if file.exists() and not file.is_file():
+        kind = "a folder" if file.is_dir() else "no plain file"
+        raise ExportError(f"{file} is {kind}; name a file (or - for standard output, as CSV)")
+    if not file.parent.is_dir():
+        raise ExportError(f"there is no folder {file.parent}; make it first")
+    settings = platform.settings
+    for folder in (settings.lake, settings.home / "postgres", settings.dagster_home):
+        if isinstance(folder, Path) and folder.resolve() in file.parents:
+            raise ExportError(f"{file} lies in {folder}, which is Lakebed's own; name another")
+
+
+def _check_old(file: Path, form: Format) -> None:
+    """Refuse to replace what no export of this format has written."""
+    if not file.exists() or not file.stat().st_size:
+        return
+    with file.open("rb") as stream:
+        begins = stream.read(_PEEK_BYTES)
+    if form == "duckdb":
+        fits = _is_export(file)
+    elif form == "csv":
+        fits = b"\0" not in begins and not begins.startswith(_BEGINNINGS["csv.gz"])
+    else:
+        fits = begins.startswith(_BEGINNINGS[form])
+    if not fits:
+        raise ExportError(
+            f"{file} is there and is no export as {form}; delete it, or name another file"
+        )
+
+
+def _is_export(file: Path) -> bool:
+    try:
+        with duckdb.connect(str(file), read_only=True) as connection:
+            found = connection.execute(
+                "select count(*) from duckdb_tables() where table_name = $1", [MARK]
+            ).fetchall()
+    except duckdb.Error:
+        return False
+    return bool(found[0][0])
+
+
+@contextmanager
+def _unfinished(file: Path) -> Iterator[Path]:
+    """Yield a path in a folder beside the file; the folder goes, with what is left in it."""
+    folder = file.with_name(f".{file.name}.part")
+    lock = _locked(folder, file)
+    try:
+        yield folder / file.name
+    finally:
+        shutil.rmtree(folder)
+        os.close(lock)
+
+
+def _locked(folder: Path, file: Path) -> int:
+    """Return a descriptor of the folder, made or emptied, in which this process alone writes."""
+    while True:
+        folder.mkdir(exist_ok=True)
+        try:
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            continue  # its writer has just removed it
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise ExportError(
+                f"another export is being written to {file}; wait for it, or stop it"
+            ) from None
+        if _is_still(descriptor, folder):
+            for left in folder.iterdir():
+                left.unlink()
+            return descriptor
+        os.close(descriptor)
+
+
+def _is_still(descriptor: int, folder: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), folder.stat())
+    except FileNotFoundError:
+        return False
+
+
+@contextmanager
+def _uploaded(url: str, spill: Path) -> Iterator[Path]:
+    """Yield a path of this machine, whose file is then put into the store as one object."""
+    filesystem, name = filesystem_of(url)
+    with spill_folder(spill) as folder:
+        folder.mkdir()
+        yield folder / "export"
+        with store_errors(url):
+            filesystem.put_file(str(folder / "export"), name)

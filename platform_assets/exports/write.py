@@ -1,0 +1,202 @@
+"""Writing an export: one snapshot of hot and cold, streamed by DuckDB into one file.
+
+What is too large to be put in order in memory is spilt beside the lake. The bytes of CSV and
+Parquet say nothing of when, where and with how many threads they were written.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import duckdb
+from psycopg import sql
+
+from platform_assets.exports.export import Export, ExportError
+from platform_assets.exports.query import Selection, selection
+from platform_assets.exports.target import (
+    MARK,
+    ExportFailedError,
+    failed,
+    target_of,
+    written,
+)
+from platform_assets.platform import Platform
+from resources.lake import ReadSession
+
+ROW_GROUP_ROWS = 122_880
+LOOK_SECONDS = 0.2
+CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that was written. target: its path or URL.  columns: name and DuckDB type, of one."""
+
+    name: str
+    target: str
+    format: str
+    rows: int
+    bytes: int
+    seconds: float
+    columns: tuple[tuple[str, str], ...]
+
+
+def write_export(
+    platform: Platform, export: Export, *, on_bytes: Callable[[int], None] = lambda total: None
+) -> Exported:
+    """Write an export to its target. on_bytes: told from time to time how large the file is.
+
+    Raises ExportError for what makes no sense, ExportFailedError for what could not be written,
+    SourceError of an object store; the target is then as it was.
+    """
+    started = time.monotonic()
+    target = target_of(export, platform.settings)
+    if target != export.path and not Path(export.path).is_absolute():
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
+    with written(target, export.kind, platform) as path:
+        with platform.lake.session() as session, _clear_errors(export, target, path):
+            chosen = [selection(session, export, name) for name in export.names]
+            with _watched(path, on_bytes):
+                if export.kind == "duckdb":
+                    rows = _write_database(session, chosen, path)
+                else:
+                    rows = _copy(session, chosen[0], export, str(path))
+        size = path.stat().st_size
+    return Exported(
+        export.name,
+        target,
+        export.kind,
+        rows,
+        size,
+        time.monotonic() - started,
+        chosen[0].columns if len(chosen) == 1 else (),
+    )
+
+
+def stream_export(platform: Platform, export: Export, stream: BinaryIO) -> int:
+    """Write an export as text to a stream, as it comes; return its rows.
+
+    Raises ExportError, ExportFailedError, and BrokenPipeError where nobody reads any more.
+    """
+    if export.kind not in ("csv", "csv.gz"):
+        raise ExportError(f"standard output takes CSV alone, not {export.kind}; name a file")
+    with (
+        platform.lake.session() as session,
+        _piped_to(stream) as path,
+        _clear_errors(export, "standard output", Path(path)),
+    ):
+        return _copy(session, selection(session, export, export.names[0]), export, path)
+
+
+def _copy(session: ReadSession, chosen: Selection, export: Export, path: str) -> int:
+    statement = sql.SQL("copy ({}) to {} ({})").format(
+        chosen.query, sql.Literal(path), _options(export)
+    )
+    with session.pruned(chosen.query.as_string()):
+        return int(session.bare.execute(statement.as_string()).fetchall()[0][0])
+
+
+def _options(export: Export) -> sql.Composable:
+    if export.kind == "parquet":
+        return sql.SQL(
+            "format parquet, compression zstd, row_group_size {}, use_tmp_file false"
+        ).format(sql.Literal(ROW_GROUP_ROWS))
+    return sql.SQL(
+        "format csv, header {}, delimiter {}, nullstr {}, quote '\"', escape '\"',"
+        " compression {}, use_tmp_file false"
+    ).format(
+        sql.Literal(export.csv.header),
+        sql.Literal(export.csv.delimiter),
+        sql.Literal(export.csv.null),
+        sql.Literal("gzip" if export.kind == "csv.gz" else "none"),
+    )
+
+
+def _write_database(session: ReadSession, chosen: list[Selection], path: Path) -> int:
+    """Write tables into a DuckDB file, and one that says what they are; return all rows."""
+    connection, out = session.bare, sql.Identifier("lakebed_out")
+    attach = sql.SQL("attach {} as {}").format(sql.Literal(str(path)), out)
+    connection.execute(attach.as_string())
+    mark = sql.Identifier("lakebed_out", "main", MARK)
+    create = sql.SQL("create table {} (table_name varchar, row_count bigint)").format(mark)
+    connection.execute(create.as_string())
+    total = 0
+    for each in chosen:
+        table = sql.Identifier("lakebed_out", "main", each.name)
+        statement = sql.SQL("create table {} as {}").format(table, each.query)
+        with session.pruned(each.query.as_string()):
+            rows = int(connection.execute(statement.as_string()).fetchall()[0][0])
+        entry = sql.SQL("insert into {} values ({}, {})").format(
+            mark, sql.Literal(each.name), sql.Literal(rows)
+        )
+        connection.execute(entry.as_string())
+        total += rows
+    connection.execute("commit")
+    connection.execute(sql.SQL("detach {}").format(out).as_string())  # and its log is in the file
+    return total
+
+
+@contextmanager
+def _clear_errors(export: Export, target: str, path: Path) -> Iterator[None]:
+    try:
+        yield
+    except duckdb.IOException as error:
+        if str(path) in str(error):
+            raise failed(target, error) from error
+        raise
+    except duckdb.Error as error:
+        raise ExportFailedError(
+            f"export {export.name!r}: {error}\nNothing was written; {target} is as it was"
+        ) from error
+
+
+@contextmanager
+def _watched(path: Path, on_bytes: Callable[[int], None]) -> Iterator[None]:
+    """Tell from time to time how large a file is, while DuckDB has the thread that asked it."""
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.wait(LOOK_SECONDS):
+            if path.exists():
+                on_bytes(path.stat().st_size)
+
+    watcher = threading.Thread(target=look, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
+
+
+@contextmanager
+def _piped_to(stream: BinaryIO) -> Iterator[str]:
+    """Yield a path whose bytes go to the stream. Raises what the stream raises."""
+    reader, writer = os.pipe()
+    problems: list[OSError] = []
+
+    def carry() -> None:
+        try:
+            with os.fdopen(reader, "rb", buffering=0) as source:
+                while chunk := source.read(CHUNK_BYTES):
+                    stream.write(chunk)
+                stream.flush()
+        except OSError as error:
+            problems.append(error)  # the pipe is closed, and so DuckDB stops
+
+    carrier = threading.Thread(target=carry, daemon=True)
+    carrier.start()
+    try:
+        yield f"/dev/fd/{writer}"
+    finally:
+        os.close(writer)
+        carrier.join()
+        if problems:
+            raise problems[0]
