@@ -64,12 +64,6 @@ def _of_deletes(table: SourceTable, deletes: Deletes | None) -> Problem | None:
         return "ignored", f"{deletes.marker!r} is the marker of deletes; take it out"
     if not 0 < deletes.at_most <= 1:
         return "deletes.at_most", f"{deletes.at_most} is no share above 0 and up to 1"
-    if table.tiering is not None:
-        return (
-            "deletes",
-            "a delete does not reach rows that have settled, which would stay visible; "
-            "take tiering or deletes away",
-        )
     return None
 
 

@@ -1,5 +1,7 @@
 """Backups: all hot rows of a table in one file, and the cold generations that were live with them.
 
+The tombstones that there were are kept in `lakebed.backup_cold_delete`.
+
     one snapshot: count, copy to Parquet, verify, make durable, record, commit
 
 Every value is kept as PostgreSQL's own text of it, which it reads back to the very same value
@@ -182,6 +184,12 @@ class _Taker:
             sql.SQL(
                 "insert into lakebed.backup_cold select {}, table_name, partition_key, generation"
                 " from lakebed.cold_file where table_name = {} and superseded_at is null"
+            ).format(backup_id, self.table.name)
+        )
+        self._do(
+            sql.SQL(
+                "insert into lakebed.backup_cold_delete select {}, d.*"
+                " from lakebed.cold_delete d where table_name = {}"
             ).format(backup_id, self.table.name)
         )
 

@@ -263,6 +263,15 @@ class _Restorer:
     def _put_back_manifest(self, backup: Backup) -> None:
         self.connection.execute(SUPERSEDE_OTHERS, [self.table.name, backup.backup_id])
         self.connection.execute(REVIVE, [self.table.name, backup.backup_id])
+        self.connection.execute(
+            "delete from lakebed.cold_delete where table_name = %s", [self.table.name]
+        )
+        self.connection.execute(
+            "insert into lakebed.cold_delete overriding system value"
+            " select cold_delete_id, table_name, key, moment, load_id, deleted_by, deleted_at"
+            " from lakebed.backup_cold_delete where backup_id = %s",
+            [backup.backup_id],
+        )
 
     def _let_stand(self, backup: Backup) -> None:
         """Record as standing again what was rolled back since: its rows are in the backup."""

@@ -5,7 +5,8 @@
     delete, update, insert
                     rows that carry the loads' transaction ids go, or become what they were
     verify          as many rows as the ledger says, and what was put back is what was kept
-    record          the loads as rolled back, the cold generations they superseded as live
+    record          the loads as rolled back, the cold generations they superseded as live, their
+                    tombstones taken back
     commit
 
 A row that others changed, or that has settled, does not carry its load's id any more: the numbers
@@ -117,6 +118,7 @@ class _Rollback:
         self._verify()
         self.on_step("verified")
         self._revive()
+        self._take_back_deletes()
         record_undone(self.connection, self._ids, reload=reload)
         self.on_step("recorded")
         return RolledBack(
@@ -328,6 +330,30 @@ class _Rollback:
                 "update lakebed.cold_file set superseded_at = null where table_name = %s"
                 " and partition_key = %s and generation = %s",
                 [self.table.name, key, generation],
+            )
+
+    def _take_back_deletes(self) -> None:
+        """Take the loads' tombstones back, and put those back that the loads had set aside."""
+        entered = self.connection.execute(
+            "select sum(cold_deletes) from lakebed.load where load_id = any (%s)", [self._ids]
+        ).fetchall()[0][0]
+        found = self.connection.execute(
+            "delete from lakebed.cold_delete where load_id = any (%s)", [self._ids]
+        ).rowcount
+        aside = self.connection.execute(
+            "with aside as (delete from lakebed.load_cold_delete where replaced_by = any (%(ids)s)"
+            " returning *), back as (insert into lakebed.cold_delete overriding system value"
+            " select cold_delete_id, table_name, key, moment, load_id, deleted_by, deleted_at"
+            " from aside where load_id is null or load_id <> all (%(ids)s))"
+            " select count(*) filter (where load_id = any (%(ids)s)) from aside",
+            {"ids": self._ids},
+        ).fetchall()[0][0]
+        if found + aside != entered:
+            raise RollbackError(
+                f"{self.table.name}: of {entered} settled rows that the loads deleted, "
+                f"{entered - found - aside} have left their cold files since, with a move; nothing "
+                "was changed. Deliver the rows anew, or put back a backup "
+                f"(`lakebed backup {self.table.name} --list`)"
             )
 
     def _differs(self, expected: int, found: int) -> RollbackError:

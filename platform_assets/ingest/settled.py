@@ -1,25 +1,29 @@
 """A merge against rows that have settled: an older row must not override a newer cold one.
 
-The cursor guard of a merge sees hot rows. A staged row whose key is cold alone would become a hot
-row, and so override the cold one, however old it is. So staged rows that are older than the live
-cold row of their key are dropped before the merge.
+The cursor guard of a merge sees hot rows, and so do its deletes. A staged row whose key is cold
+alone would become a hot row, and so override the cold one, however old it is: staged rows that are
+older than the live cold row of their key are dropped before the merge. A delete of a row that is
+cold becomes a tombstone. Of a full extract, rows that are cold just as they are stay cold.
 
 A move may make a hot row cold between that look and the merge. No lock keeps it out; it is seen:
 
     look      the live generations of the load's windows; drop what is stale against them
     merge     finds a key hot, and guards and locks it until the commit; or does not find it, and
               then whatever made it cold has committed: an insert waits for a delete under way
+    delete    tombstones for what was cold in the look
     look      are the same generations live? If not, take the merge back and begin again
 
-Each look must see what was committed before it: the transaction must be READ COMMITTED.
+A fold that commits later had not seen the tombstones: they stay and hide the rows of its file. Each
+look must see what was committed before it: the transaction must be READ COMMITTED.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import duckdb
 import psycopg
@@ -27,23 +31,32 @@ import pyarrow as pa
 from psycopg import sql
 
 from platform_assets.catalog import SourceTable
-from platform_assets.ingest.encoding import Encoder
-from platform_assets.ingest.writers.writer import LoadConflictError, names, target_of
+from platform_assets.columns import GONE
+from platform_assets.ingest.cold_rows import copy_cold_rows
+from platform_assets.ingest.writers.undo import Undo
+from platform_assets.ingest.writers.writer import LoadConflictError, names, same, target_of
 from platform_assets.partitions import Window
-from platform_assets.quality.schema import Column, arrow_schema
+from platform_assets.quality.schema import Column
+from platform_assets.tiering.generations import as_they_are_now
 from resources.lake_files import LakeFileError, LakeFiles
 from resources.postgres import Connection
+from resources.tombstones import deleted_keys
 
 T = TypeVar("T")
 
 TIMES_HELD = 200_000
-BATCH_ROWS = 65_536
-_COLD = sql.Identifier("lakebed_settled")
+COLD = sql.Identifier("lakebed_settled")
+"""The cold rows that a load meets, with OVERRIDDEN; what tombstones hide is not among them."""
+OVERRIDDEN = sql.Identifier("lakebed_overridden")
+"""Whether there was a hot row of the key when the load looked."""
 
 
 @dataclass(frozen=True)
 class Generation:
-    """A live generation of a partition, with the window and the times of its rows."""
+    """A live generation of a partition, with the window and the times of its rows.
+
+    columns: name and PostgreSQL type of its file's.
+    """
 
     partition_key: str
     number: int
@@ -52,6 +65,7 @@ class Generation:
     upper: datetime
     first: datetime
     last: datetime
+    columns: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -61,22 +75,36 @@ class _Staged:
     oldest: the least cursor, as text.  times: all their times in microseconds, None for too many.
     """
 
-    oldest: str
+    oldest: str | None
     first: datetime
     last: datetime
     times: list[int] | None
 
 
+class Merged(NamedTuple, Generic[T]):
+    """What a merge beside settled rows came to.
+
+    stale: staged rows that were dropped.  deleted: settled rows that marked ones deleted.
+    """
+
+    result: T
+    stale: int = 0
+    deleted: int = 0
+
+
 def live_generations(
-    connection: Connection, table: SourceTable, windows: Collection[Window]
+    connection: Connection, table: SourceTable, windows: Collection[Window] | None
 ) -> list[Generation]:
-    """Return the live generations of some partitions, in order."""
+    """Return the live generations of some partitions, or of all of them, in order."""
     rows = connection.execute(
         "select partition_key, generation, path, lower_bound, upper_bound,"
-        " coalesce(time_min, lower_bound), coalesce(time_max, upper_bound)"
-        " from lakebed.cold_file where table_name = %s and partition_key = any(%s)"
-        " and superseded_at is null order by lower_bound",
-        [table.name, [window.key for window in windows]],
+        " coalesce(time_min, lower_bound), coalesce(time_max, upper_bound),"
+        " (select jsonb_object_agg(c ->> 'name', c ->> 'type')"
+        " from jsonb_array_elements(columns) c)"
+        " from lakebed.cold_file where table_name = %s"
+        " and (%s::text[] is null or partition_key = any(%s)) and superseded_at is null"
+        " order by lower_bound",
+        [table.name, *([None if windows is None else [w.key for w in windows]] * 2)],
     ).fetchall()
     return [Generation(*row) for row in rows]
 
@@ -89,33 +117,48 @@ def merge_beside_settled(
     windows: Collection[Window],
     merge: Callable[[], T],
     *,
+    first: Callable[[], None] = lambda: None,
+    undo: Undo | None = None,
     attempts: int = 5,
-) -> tuple[T, int]:
-    """Merge a stage without the rows that are older than their cold ones.
+) -> Merged[T]:
+    """Merge a stage beside the cold rows of its keys; see the module.
 
     The connection is in the load's transaction. stage: a temporary table of the table's columns.
     lake: where the cold files are.  windows: all partitions of the staged rows.  merge: brings
     the stage into the table; it is run again, on the stage as it was, where a move came in between.
-    Returns what merge returned, and how many staged rows were dropped.
+    first: is run before stale rows are dropped, each time.  undo: is told of tombstones.
 
     Raises LoadConflictError where moves came in between at each attempt, RuntimeError in a
     transaction that is not READ COMMITTED.
     """
-    if not has_guard(table):
-        return merge(), 0
+    if not meets_settled(table):
+        first()
+        return Merged(merge())
     _check_isolation(connection)
+    looked_at = None if table.loads_whole else windows
     for _ in range(attempts):
         with connection.transaction() as savepoint:
-            before = live_generations(connection, table, windows)
-            stale = drop_stale(connection, table, stage, lake, before)
-            merged = merge()
-            if live_generations(connection, table, windows) == before:
-                return merged, stale
+            before = live_generations(connection, table, looked_at)
+            with _looking(connection, table, stage, lake, before) as met:
+                first()
+                stale = _delete_older(connection, table, stage) if met and has_guard(table) else 0
+                merged = merge()
+                deleted = 0
+                if met and undo is not None and table.marker is not None:
+                    deleted = undo.delete_cold(COLD, OVERRIDDEN, _marked(table, stage))
+            if live_generations(connection, table, looked_at) == before:
+                return Merged(merged, stale, deleted)
             raise psycopg.Rollback(savepoint)
     raise LoadConflictError(
         f"{table.name}: partitions that the load writes to were moved during each of {attempts} "
         "attempts; nothing was loaded. Run the load again"
     )
+
+
+def meets_settled(table: SourceTable) -> bool:
+    """Whether a merge has to look at rows that have settled: for their age, or to delete them."""
+    deletes = table.deleting is not None and table.write_mode == "merge"
+    return has_guard(table) or (deletes and table.partitioning is not None)
 
 
 def has_guard(table: SourceTable) -> bool:
@@ -126,42 +169,65 @@ def has_guard(table: SourceTable) -> bool:
     return bool(table.key) and staged.issuperset({*table.key, table.cursor})
 
 
-def drop_stale(
+@contextmanager
+def _looking(
     connection: Connection,
     table: SourceTable,
     stage: sql.Identifier,
     lake: LakeFiles,
     generations: Sequence[Generation],
-) -> int:
-    """Delete staged rows that are older than the cold row of their key; return how many.
+) -> Iterator[bool]:
+    """Hold the cold rows in COLD that the load could meet; tell whether there are any.
 
-    A key that is hot is left to the guard of the merge: its hot row overrides the cold one.
-    Reads keys and cursors of those cold rows alone that share a time with a staged row and are
-    newer than the oldest of them; nothing at all where there is no generation.
+    Of a full extract they are all there are, whole. Else keys and cursors of those alone that
+    share a time with a staged row and, where none deletes, are newer than the oldest of them. No
+    file is opened where there is no generation.
     """
-    if not generations:
-        return 0
-    staged = _staged(connection, table, stage, generations)
-    if staged is None:
-        return 0
-    met = [g for g in generations if g.first <= staged.last and g.last >= staged.first]
-    if not met:
-        return 0
-    assert table.cursor is not None
-    columns = tuple(table.column(name) for name in (*table.key, table.cursor))
+    staged = None if table.loads_whole else _staged(connection, table, stage, generations)
+    met: Sequence[Generation] = generations if table.loads_whole else []
+    if staged is not None:
+        met = [g for g in generations if g.first <= staged.last and g.last >= staged.first]
+    if not met and not table.loads_whole:
+        yield False
+        return
+    columns = table.columns
+    if not table.loads_whole:
+        compared = [table.cursor] if table.cursor and has_guard(table) else []
+        columns = tuple(table.column(name) for name in (*table.key, *compared))
     connection.execute(
-        sql.SQL("create temporary table {} on commit drop as select {} from {} limit 0").format(
-            _COLD, names([column.name for column in columns]), target_of(table)
-        )
+        sql.SQL(
+            "create temporary table {} on commit drop as select {}, false as {} from {} limit 0"
+        ).format(COLD, names([column.name for column in columns]), OVERRIDDEN, target_of(table))
     )
     try:
-        files = [lake.address(generation.path) for generation in met]
-        if not _copy_cold(connection, table, columns, lake, files, staged):
-            return 0
-        return _delete_older(connection, table, stage)
+        rows = _copy_cold(connection, table, columns, lake, met, staged) if met else 0
+        if rows:
+            _compare_keys(connection, table, met)
+            connection.execute(sql.SQL("analyze {}").format(COLD))
+            connection.execute(sql.SQL("analyze {}").format(stage))
+        yield rows > 0
     finally:
         if connection.info.transaction_status == psycopg.pq.TransactionStatus.INTRANS:
-            connection.execute(sql.SQL("drop table {}").format(_COLD))
+            connection.execute(sql.SQL("drop table {}").format(COLD))
+
+
+def _compare_keys(
+    connection: Connection, table: SourceTable, generations: Sequence[Generation]
+) -> None:
+    """Leave cold rows out that are deleted, and mark those that a hot row overrides."""
+    windows = [(generation.lower, generation.upper) for generation in generations]
+    connection.execute(
+        sql.SQL("delete from {} as cold using ({}) as gone where {}").format(
+            COLD,
+            deleted_keys(target_of(table), table.name, table.key, windows),
+            same(table.key, "cold", "gone"),
+        )
+    )
+    connection.execute(
+        sql.SQL("update {} as cold set {} = exists (select from {} as hot where {})").format(
+            COLD, OVERRIDDEN, target_of(table), same(table.key, "cold", "hot")
+        )
+    )
 
 
 def _check_isolation(connection: Connection) -> None:
@@ -177,7 +243,8 @@ def _staged(
     generations: Sequence[Generation],
 ) -> _Staged | None:
     """Look at the staged rows between the first and the last cold partition; None for none."""
-    assert table.cursor is not None
+    if not generations:
+        return None
     time = sql.Identifier(table.partitioned.column)
     where = sql.SQL(" from {} where {time} >= {} and {time} < {}").format(
         stage,
@@ -185,16 +252,16 @@ def _staged(
         sql.Literal(max(generation.upper for generation in generations)),
         time=time,
     )
-    count, oldest, first, last = connection.execute(
-        sql.SQL("select count(*), min({})::text, min({time}), max({time})").format(
-            sql.Identifier(table.cursor), time=time
-        )
-        + where
+    oldest: sql.Composable = sql.SQL("null")
+    if table.cursor is not None and has_guard(table):
+        oldest = sql.SQL("min({})::text").format(sql.Identifier(table.cursor))
+    count, cursor, first, last = connection.execute(
+        sql.SQL("select count(*), {}, min({time}), max({time})").format(oldest, time=time) + where
     ).fetchall()[0]
     if count == 0:
         return None
     if count > TIMES_HELD:
-        return _Staged(oldest, first, last, None)
+        return _Staged(cursor, first, last, None)
     times = connection.execute(
         sql.SQL("select array_agg(distinct (extract(epoch from {}) * 1000000)::bigint)").format(
             time
@@ -202,7 +269,7 @@ def _staged(
         + where,
         binary=True,
     ).fetchall()[0][0]
-    return _Staged(oldest, first, last, times)
+    return _Staged(cursor, first, last, times)
 
 
 def _copy_cold(
@@ -210,42 +277,40 @@ def _copy_cold(
     table: SourceTable,
     columns: tuple[Column, ...],
     lake: LakeFiles,
-    files: list[str],
-    staged: _Staged,
+    generations: Sequence[Generation],
+    staged: _Staged | None,
 ) -> int:
-    """Stream the cold rows that could be newer than a staged one into PostgreSQL; count them."""
-    schema = arrow_schema(columns)
-    encoder = Encoder(columns)
-    into = sql.SQL("copy {} ({}) from stdin (format binary)").format(_COLD, names(schema.names))
-    rows = 0
-    with duckdb.connect(":memory:") as reader, connection.cursor() as cursor:
+    """Stream the cold rows that the load could meet into COLD; count them."""
+    with duckdb.connect(":memory:") as reader:
         reader.execute("set TimeZone = 'UTC'")
         lake.make_readable(reader)
+        where: sql.Composable = sql.SQL("true")
+        if staged is not None:
+            where = _filter(reader, table, columns[-1], staged)
+        rows = sql.SQL(" union all ").join(
+            sql.SQL(
+                "select {} from (from read_parquet([{}], hive_partitioning = false)) where {}"
+            ).format(
+                as_they_are_now(columns, generation.columns),
+                sql.Literal(lake.address(generation.path)),
+                where,
+            )
+            for generation in generations
+        )
         try:
-            batches = _newer(reader, table, columns, files, staged)
-            with cursor.copy(into) as copy:
-                copy.write(encoder.header())
-                for batch in batches:
-                    copy.write(encoder.rows(batch.cast(schema)))
-                    rows += batch.num_rows
-                copy.write(encoder.end())
+            return copy_cold_rows(connection, COLD, columns, reader, rows)
         except duckdb.Error as error:
             raise LakeFileError(
                 f"{table.name}: a cold file cannot be read: {lake.redact(str(error))}; nothing was "
                 "loaded. Run the load again when it can be"
             ) from None
-    return rows
 
 
-def _newer(
-    reader: duckdb.DuckDBPyConnection,
-    table: SourceTable,
-    columns: tuple[Column, ...],
-    files: list[str],
-    staged: _Staged,
-) -> pa.RecordBatchReader:
-    """Read keys and cursors of cold rows, as few as the filters leave."""
-    time, cursor = sql.Identifier(table.partitioned.column), columns[-1]
+def _filter(
+    reader: duckdb.DuckDBPyConnection, table: SourceTable, cursor: Column, staged: _Staged
+) -> sql.Composable:
+    """Return DuckDB's condition on cold rows that leaves as few as it can."""
+    time = sql.Identifier(table.partitioned.column)
     conditions = [
         sql.SQL("{time} between {}::timestamptz and {}::timestamptz").format(
             sql.Literal(staged.first.isoformat()), sql.Literal(staged.last.isoformat()), time=time
@@ -254,38 +319,41 @@ def _newer(
     if staged.times is not None:
         reader.register("staged_times", pa.table({"moment": pa.array(staged.times, pa.int64())}))
         conditions.append(sql.SQL("epoch_us({}) in (select moment from staged_times)").format(time))
-    oldest: dict[str, Any] = {"oldest": staged.oldest}
-    known = f"select try_cast($oldest as {cursor.duckdb}) is not null"
-    if reader.execute(known, oldest).fetchall() == [(True,)]:  # some times have another text
-        conditions.append(
-            sql.SQL("{} > cast({} as {})").format(
-                sql.Identifier(cursor.name), sql.Literal(staged.oldest), sql.SQL(cursor.duckdb)
+    if staged.oldest is not None and table.deleting is None:
+        oldest: dict[str, Any] = {"oldest": staged.oldest}
+        known = f"select try_cast($oldest as {cursor.duckdb}) is not null"
+        if reader.execute(known, oldest).fetchall() == [(True,)]:  # some times have another text
+            conditions.append(
+                sql.SQL("{} > cast({} as {})").format(
+                    sql.Identifier(cursor.name), sql.Literal(staged.oldest), sql.SQL(cursor.duckdb)
+                )
             )
-        )
-    query = sql.SQL("select {} from read_parquet([{}], hive_partitioning = false) where {}").format(
-        sql.SQL(", ").join(
-            sql.SQL("cast({0} as {1}) as {0}").format(
-                sql.Identifier(column.name),
-                sql.SQL("varchar" if column.types.literal else column.duckdb),
-            )
-            for column in columns
-        ),
-        sql.SQL(", ").join(sql.Literal(file) for file in files),
-        sql.SQL(" and ").join(conditions),
+    return sql.SQL(" and ").join(conditions)
+
+
+def _marked(table: SourceTable, stage: sql.Identifier) -> sql.Composable:
+    """Return the condition that a row of COLD is deleted, once the merge has run.
+
+    A key whose newest word is a row is hot by then; one whose hot row is newer still is.
+    """
+    return sql.SQL(
+        "exists (select from {} as staged where staged.{} and {})"
+        " and not exists (select from {} as hot where {})"
+    ).format(
+        stage,
+        sql.Identifier(GONE),
+        same(table.key, "staged", "cold"),
+        target_of(table),
+        same(table.key, "hot", "cold"),
     )
-    return reader.execute(query.as_string()).to_arrow_reader(BATCH_ROWS)
 
 
 def _delete_older(connection: Connection, table: SourceTable, stage: sql.Identifier) -> int:
-    def same(one: str, other: str) -> sql.Composable:
-        return sql.SQL(" and ").join(
-            sql.SQL("{} = {}").format(sql.Identifier(one, name), sql.Identifier(other, name))
-            for name in table.key
-        )
+    """Delete staged rows that are older than the cold row of their key; return how many.
 
+    A key that is hot is left to the guard of the merge: its hot row overrides the cold one.
+    """
     assert table.cursor is not None
-    connection.execute(sql.SQL("analyze {}").format(_COLD))
-    connection.execute(sql.SQL("analyze {}").format(stage))
     return connection.execute(
         sql.SQL(
             "delete from {stage} as staged using {cold} as cold where {same_key}"
@@ -293,9 +361,9 @@ def _delete_older(connection: Connection, table: SourceTable, stage: sql.Identif
             " and not exists (select from {table} as hot where {hot_key})"
         ).format(
             stage=stage,
-            cold=_COLD,
-            same_key=same("staged", "cold"),
-            hot_key=same("staged", "hot"),
+            cold=COLD,
+            same_key=same(table.key, "staged", "cold"),
+            hot_key=same(table.key, "staged", "hot"),
             cursor=sql.Identifier(table.cursor),
             table=target_of(table),
         )

@@ -83,7 +83,7 @@ class WindowWriter(Writer):
         """Take the rows out, under the lock that a move of the partition takes."""
         lock = move_lock(self.table.name, self._window)
         self.connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [lock])
-        self.undo.supersede(self._window.key)
+        self.undo.supersede(self._window)
         time = sql.Identifier(self.table.partitioned.column)
         self.undo.delete(
             sql.SQL("{} >= {} and {} < {}").format(

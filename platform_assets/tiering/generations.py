@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
@@ -71,13 +72,21 @@ def parquet(partition: Partition, generation: Generation) -> sql.Composable:
 
 def rows_of(partition: Partition, old: Generation) -> sql.Composable:
     """Return the query of a generation's rows, in the columns and types that the table has now."""
-    columns = sql.SQL(", ").join(
-        sql.Identifier(column.name)
-        if old.columns.get(column.name) == column.postgres
-        else typed([(column.name, column.in_file)], old.columns)
-        for column in partition.table.columns
-    )
+    columns = as_they_are_now(partition.table.columns, old.columns)
     return sql.SQL("select {} from {}").format(columns, parquet(partition, old))
+
+
+def as_they_are_now(columns: Sequence[Column], in_file: Mapping[str, str]) -> sql.Composable:
+    """Return the select list that gives a cold file's rows the columns and types of now.
+
+    in_file: name and PostgreSQL type of the file's columns.
+    """
+    return sql.SQL(", ").join(
+        sql.Identifier(column.name)
+        if in_file.get(column.name) == column.postgres
+        else typed([(column.name, column.in_file)], in_file)
+        for column in columns
+    )
 
 
 def columns_of(partition: Partition, old: Generation) -> list[Column]:

@@ -192,7 +192,6 @@ def by(**fields: Any) -> Partitioning:
             "changed_files",
             "leave it out",
         ),
-        (MERGED | {"deletes": "snapshot", **SETTLING}, "deletes", "take tiering or deletes away"),
         ({"model": Ours}, "model", "'lakebed_gone'.*rename it"),
         ({"lookups": (look(column="note"),)}, "lookups['note']", "a column of the model"),
         ({"lookups": (look(natural=()),)}, "lookups['note_id']", "name the columns"),

@@ -15,7 +15,14 @@ from psycopg import sql
 from platform_assets.catalog import SourceTable
 from platform_assets.columns import GONE
 from platform_assets.ingest.encoding import copy_rows
-from platform_assets.ingest.settled import has_guard, live_generations, merge_beside_settled
+from platform_assets.ingest.settled import (
+    COLD,
+    OVERRIDDEN,
+    Merged,
+    live_generations,
+    meets_settled,
+    merge_beside_settled,
+)
 from platform_assets.ingest.writers.missing import check_share, keep_rejected, missing_from
 from platform_assets.ingest.writers.stage import PLACE, Stage
 from platform_assets.ingest.writers.undo import TELLS_OLD_FROM_NEW, Undo
@@ -35,7 +42,7 @@ class MergeWriter(Writer):
         self.rows = 0
         self.copied: list[Path] = []
         plain = not self.table.lookups and self.table.marker is None
-        self.straight = plain and self._is_empty() and not self._meets_settled()
+        self.straight = plain and self._is_empty() and not self._has_settled()
         if self.straight:
             self.connection.execute("savepoint straight")
         else:
@@ -54,7 +61,7 @@ class MergeWriter(Writer):
 
     def finish(self) -> Counts:
         """Merge what is in the stage. Among equals the later in the files is newer."""
-        if self.straight and self._meets_settled():
+        if self.straight and self._has_settled():
             self._go_by_the_stage()
         if self.straight:
             self.undo.wrote(self.rows)
@@ -62,15 +69,16 @@ class MergeWriter(Writer):
         tells = self.connection.info.server_version >= TELLS_OLD_FROM_NEW
         plain = not self.table.lookups and self.table.marker is None
         rejected = self.stage.settle(joined=self.table.loads_whole or not (plain and tells))
-        removed = self._remove_missing()
         statement = merge_statement(
             self.table,
             self.stage.source,
             guarded=self._is_guarded,
             tells=tells,
             undo=self.undo if self.undo.keeps else None,
+            settled=COLD if self._meets_settled and self.table.loads_whole else None,
         )
-        latest, marked, deleted, inserted, written = self._run(statement, tells=tells)
+        merged = self._run(statement, tells=tells)
+        latest, marked, deleted, inserted, written = merged.result
         return Counts(
             inserted=inserted,
             updated=written - inserted,
@@ -78,10 +86,10 @@ class MergeWriter(Writer):
             superseded=self.stage.rows - rejected - latest - marked,
             marked=marked,
             rejected=rejected,
-            deleted=deleted + removed,
+            deleted=deleted + self.removed + merged.deleted,
         )
 
-    def _run(self, statement: sql.Composed, *, tells: bool) -> tuple[int, ...]:
+    def _run(self, statement: sql.Composed, *, tells: bool) -> Merged[tuple[int, ...]]:
         """Merge, but for rows that are older than the row of their key that has settled."""
 
         def merge() -> tuple[int, ...]:
@@ -94,12 +102,22 @@ class MergeWriter(Writer):
             self.undo.wrote(written, changed=written - inserted + deleted)
             return tuple(numbers)
 
-        if not self._is_guarded or not has_guard(self.table):
-            return merge()
-        merged, _ = merge_beside_settled(
-            self.connection, self.table, self.stage.name, self.load.lake, self.windows, merge
+        def first() -> None:
+            self.removed = self._remove_missing()
+
+        if not self._meets_settled:
+            first()
+            return Merged(merge())
+        return merge_beside_settled(
+            self.connection,
+            self.table,
+            self.stage.name,
+            self.load.lake,
+            self.windows,
+            merge,
+            first=first,
+            undo=self.undo,
         )
-        return merged
 
     def _go_by_the_stage(self) -> None:
         """Take back what was copied straight into the table, and copy it into the stage."""
@@ -109,10 +127,15 @@ class MergeWriter(Writer):
         for path in self.copied:
             self.stage.copy(path)
 
+    @property
     def _meets_settled(self) -> bool:
-        """Whether a row may be older than a cold one of its key."""
-        guarded = self._is_guarded and has_guard(self.table)
-        return guarded and bool(live_generations(self.connection, self.table, self.windows))
+        """Whether a row may meet a cold one: be older, or say that it is gone."""
+        return self._is_guarded and meets_settled(self.table)
+
+    def _has_settled(self) -> bool:
+        """Whether there are cold rows that a row of the load may meet."""
+        windows = None if self.table.loads_whole else self.windows
+        return self._meets_settled and bool(live_generations(self.connection, self.table, windows))
 
     @property
     def _is_guarded(self) -> bool:
@@ -135,7 +158,14 @@ class MergeWriter(Writer):
         total = self.connection.execute(
             sql.SQL("select count(*) from {}").format(target)
         ).fetchall()[0][0]
-        removed = self.undo.delete(missing_from(self.table, self.stage.source, spared))
+        source = self.stage.source
+        removed = self.undo.delete(missing_from(self.table, source, spared))
+        if self._meets_settled:
+            total += self.connection.execute(
+                sql.SQL("select count(*) from {} where not {}").format(COLD, OVERRIDDEN)
+            ).fetchall()[0][0]
+            missing = missing_from(self.table, source, spared, "cold")
+            removed += self.undo.delete_cold(COLD, OVERRIDDEN, missing)
         return total, removed
 
     def _keep_what_changes(self) -> None:
@@ -181,6 +211,7 @@ def merge_statement(
     guarded: bool,
     tells: bool,
     undo: Undo | None = None,
+    settled: sql.Identifier | None = None,
 ) -> sql.Composed:
     """Return the merge of the rows of a query.
 
@@ -188,24 +219,25 @@ def merge_statement(
     deleted, rows inserted, rows inserted or updated.  guarded: a row older by cursor than the one
     in the table is left out.  tells: the server's RETURNING knows the row from before (18 and
     later).  undo: keeps the rows that are deleted and, where the server tells them, updated.
+    settled: of a full extract, the cold rows; those that are the same stay cold.
     """
     guard = _guarding(table, guarded)
     marks = table.marker is not None
     there = sql.SQL(" where not {}").format(sql.Identifier(GONE)) if marks else sql.SQL("")
     parts: list[sql.Composable] = [_latest(table, source)]
-    if not tells:
-        parts.append(
-            sql.SQL("known as (select from latest join {} as hot on {}{})").format(
-                target_of(table), same(table.key, "hot", "latest"), there
-            )
-        )
-    if marks:
-        parts += _deletion(table, guard, undo)
     changed: sql.Composable = sql.SQL("latest{}").format(there)
     if table.loads_whole:
         # Most rows of an extract are the same, and a conflict locks its row even so.
-        parts.append(_changes(table))
+        parts.append(_changes(table, settled))
         changed = sql.SQL("changed")
+    if not tells:
+        parts.append(
+            sql.SQL(
+                "known as (select from (select * from {}) as latest join {} as hot on {})"
+            ).format(changed, target_of(table), same(table.key, "hot", "latest"))
+        )
+    if marks:
+        parts += _deletion(table, guard, undo)
     parts.append(
         sql.SQL(
             "written as (insert into {} as hot ({}) select {} from {}"
@@ -239,7 +271,7 @@ def merge_statement(
         sql.SQL("(select count(*) from deleted)") if marks else sql.SQL("0"),
         sql.SQL("count(*) filter (where lakebed_inserted)")
         if tells
-        else sql.SQL("{} - (select count(*) from known)").format(here),
+        else sql.SQL("(select count(*) from {}) - (select count(*) from known)").format(changed),
     )
 
 
@@ -259,15 +291,30 @@ def _action(table: SourceTable, guard: str | None) -> sql.Composable:
     )
 
 
-def _changes(table: SourceTable) -> sql.Composable:
-    return sql.SQL(
+def _changes(table: SourceTable, settled: sql.Identifier | None) -> sql.Composable:
+    """Return the rows of an extract that are not in the table as they are, hot or settled."""
+    changes = sql.SQL(
         "changed as (select latest.* from latest left join {} as hot on {}"
-        " where row({})::record *<> row({})::record)"
-    ).format(
+        " where row({})::record *<> row({})::record{})"
+    )
+    cold: sql.Composable = sql.SQL("")
+    if settled is not None:
+        cold = sql.SQL(
+            " and not exists (select from {} as cold where not cold.{} and {}"
+            " and row({})::record *= row({})::record)"
+        ).format(
+            settled,
+            OVERRIDDEN,
+            same(table.key, "cold", "latest"),
+            _columns("cold", table.column_names),
+            _columns("latest", table.column_names),
+        )
+    return changes.format(
         target_of(table),
         same(table.key, "hot", "latest"),
         _columns("latest", table.column_names),
         _columns("hot", table.column_names),
+        cold,
     )
 
 

@@ -24,16 +24,19 @@ SPARED = sql.Identifier("lakebed_spared")
 
 
 def missing_from(
-    table: SourceTable, source: sql.Composable, spared: sql.Identifier | None
+    table: SourceTable,
+    source: sql.Composable,
+    spared: sql.Identifier | None,
+    relation: str = "hot",
 ) -> sql.Composable:
-    """Return the condition that a row of the table, as hot, is in neither of the two."""
+    """Return the condition that a row of the table, as relation, is in neither of the two."""
     condition = sql.SQL("not exists (select from ({}) as rows where {})").format(
-        source, same(table.key, "hot", "rows")
+        source, same(table.key, relation, "rows")
     )
     if spared is None:
         return condition
     return sql.SQL("{} and not exists (select from {} as spared where {})").format(
-        condition, spared, same(table.key, "hot", "spared")
+        condition, spared, same(table.key, relation, "spared")
     )
 
 

@@ -12,6 +12,7 @@ from psycopg import sql
 
 from platform_assets.catalog import SourceTable
 from platform_assets.ingest.writers.writer import LoadStamp, target_of
+from platform_assets.partitions import Window
 from resources.postgres import Connection
 
 WAS = "lakebed_xmin"
@@ -131,14 +132,58 @@ class Undo:
             )
         )
 
-    def supersede(self, partition_key: str) -> None:
-        """Supersede the live cold generation of a partition, if there is one; remember which."""
+    def delete_cold(
+        self, cold: sql.Composable, overridden: sql.Composable, condition: sql.Composable
+    ) -> int:
+        """Enter tombstones for settled rows; return how many readers saw until now.
+
+        cold: a relation with the table's key, of rows in the cold tier.  overridden: its column
+        that says that a hot row stood for the cold one.  condition: which rows, of it as cold.
+        """
+        entered, seen = self._connection.execute(
+            sql.SQL(
+                "with gone as (select {key}, cold.{overridden} from {cold} as cold where {which}),"
+                " entered as (insert into lakebed.cold_delete (table_name, key, moment, load_id)"
+                " select {name}, (select to_jsonb(k) from (select {key_of_gone}) k), gone.{time},"
+                " {load} from gone)"
+                " select count(*), count(*) filter (where not {overridden}) from gone"
+            ).format(
+                key=sql.SQL(", ").join(sql.Identifier("cold", name) for name in self._table.key),
+                key_of_gone=sql.SQL(", ").join(
+                    sql.Identifier("gone", name) for name in self._table.key
+                ),
+                overridden=overridden,
+                cold=cold,
+                which=condition,
+                name=self._table.name,
+                time=sql.Identifier(self._table.partitioned.column),
+                load=self._load.load_id,
+            )
+        ).fetchall()[0]
+        if entered:
+            self._connection.execute(
+                "update lakebed.load set cold_deletes = cold_deletes + %s where load_id = %s",
+                [entered, self._load.load_id],
+            )
+        return int(seen)
+
+    def supersede(self, window: Window) -> None:
+        """Supersede the live cold generation of a partition, if there is one; remember which.
+
+        Its tombstones go with it.
+        """
         self._connection.execute(
             "with live as (update lakebed.cold_file set superseded_at = clock_timestamp()"
             " where table_name = %s and partition_key = %s and superseded_at is null"
             " returning table_name, partition_key, generation)"
             " insert into lakebed.load_superseded select %s, * from live",
-            [self._table.name, partition_key, self._load.load_id],
+            [self._table.name, window.key, self._load.load_id],
+        )
+        self._connection.execute(
+            "with gone as (delete from lakebed.cold_delete where table_name = %s"
+            " and moment >= %s and moment < %s returning *)"
+            " insert into lakebed.load_cold_delete select %s, gone.* from gone",
+            [self._table.name, window.lower, window.upper, self._load.load_id],
         )
 
     def finish(self) -> None:
