@@ -22,7 +22,7 @@ from platform_assets.commands.rejects import rejects
 from platform_assets.commands.run import build, demo, load, move, up
 from platform_assets.commands.scaffold import scaffold
 from platform_assets.commands.show import sql, status
-from platform_assets.commands.upkeep import verify
+from platform_assets.commands.upkeep import housekeep, verify
 
 HELP = """Load tables into PostgreSQL, let old partitions settle as Parquet, query both as one.
 
@@ -62,7 +62,7 @@ def group() -> None:
 
 for command in (
     *(demo, up, load, move, build, sql, status, rejects, plan, apply, scaffold),
-    *(backup, rollback, estimate, verify, export),
+    *(backup, rollback, estimate, verify, housekeep, export),
 ):
     group.add_command(command)
 

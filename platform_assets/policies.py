@@ -40,10 +40,17 @@ class Tiering:
     """When partitions settle, and how their files are written.
 
     hot_for: a partition is due when its end is older than this.  sort: column order of the rows
-    in the file; the time column where empty.
+    in the file; the time column where empty.  late_for: how long after a partition's end rows of it
+    may still come; later ones are folded all the same, and `lakebed doctor` tells of them.
+    drop_emptied_after: a leaf whose partition is cold is dropped when its end is older than this;
+    None keeps it.  keep_cold_for: a cold partition whose end is older than this is dropped, with
+    every row of it; None keeps it for ever.
     """
 
     hot_for: timedelta
+    late_for: timedelta | None = None
+    drop_emptied_after: timedelta | None = None
+    keep_cold_for: timedelta | None = None
     sort: tuple[str, ...] = ()
     compression: Compression = "zstd"
     row_group_rows: int = 122_880

@@ -257,15 +257,28 @@ def _time(table: SourceTable) -> None:
     if by.end is not None and (by.end <= by.start or by.grain.floor(by.end) != by.end):
         table.refuse("partitioning.end", f"it must be the start of a {by.grain} after the start")
     if table.tiering is not None:
-        for held in table.columns:
-            if held.types.stays_hot:
-                table.refuse(
-                    "tiering",
-                    f"column {held.name!r} is {held.postgres}: {held.types.stays_hot}",
-                )
-        _known(table, "tiering.sort", table.tiering.sort)
-        _one_of(table, "tiering.compression", table.tiering.compression, Compression)
-        if table.tiering.hot_for < timedelta(0):
-            table.refuse("tiering.hot_for", "it is negative")
-        if table.tiering.row_group_rows < 2048:
-            table.refuse("tiering.row_group_rows", "DuckDB's row groups hold at least 2048 rows")
+        _tiering(table, table.tiering)
+
+
+def _tiering(table: SourceTable, tiering: Tiering) -> None:
+    for held in table.columns:
+        if held.types.stays_hot:
+            table.refuse(
+                "tiering", f"column {held.name!r} is {held.postgres}: {held.types.stays_hot}"
+            )
+    _known(table, "tiering.sort", tiering.sort)
+    _one_of(table, "tiering.compression", tiering.compression, Compression)
+    if tiering.row_group_rows < 2048:
+        table.refuse("tiering.row_group_rows", "DuckDB's row groups hold at least 2048 rows")
+    if tiering.hot_for < timedelta(0):
+        table.refuse("tiering.hot_for", "it is negative")
+    if tiering.late_for is not None and tiering.late_for < timedelta(0):
+        table.refuse("tiering.late_for", "it is negative")
+    for what in ("drop_emptied_after", "keep_cold_for"):
+        age = getattr(tiering, what)
+        if age is not None and age <= tiering.hot_for:
+            table.refuse(
+                f"tiering.{what}",
+                f"{age} is not more than hot_for ({tiering.hot_for}): a partition settles before "
+                "anything of it is dropped",
+            )

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -36,6 +37,7 @@ NAMES = (
     "LAKEBED_EXPORTS",
     "LAKEBED_ALERT_URL",
     "LAKEBED_CLOCK",
+    "LAKEBED_FILE_GRACE",
 )
 
 
@@ -51,6 +53,7 @@ class Settings:
     kept out of repr because it may hold a password.  lake: folder or bucket of the cold tier.
     tables: folder of table files.  models: folder of SQL models.  data: where relative source
     paths start.  exports: where relative paths of exports start.
+    file_grace: for how long a file of the lake that was superseded is kept, and an orphan.
     """
 
     home: Path
@@ -62,6 +65,7 @@ class Settings:
     postgres_url: str | None = field(default=None, repr=False)
     alert_url: str | None = field(default=None, repr=False)
     fixed_time: datetime | None = None
+    file_grace: timedelta = timedelta(hours=24)
 
     @property
     def clock(self) -> Clock:
@@ -85,6 +89,7 @@ class Settings:
             "LAKEBED_POSTGRES_URL": self.postgres_url or "",
             "LAKEBED_ALERT_URL": self.alert_url or "",
             "LAKEBED_CLOCK": self.fixed_time.isoformat() if self.fixed_time else "",
+            "LAKEBED_FILE_GRACE": f"{self.file_grace.total_seconds():.0f}s",
         }
         if isinstance(self.lake, Bucket):
             pairs |= self.lake.environment()
@@ -116,6 +121,7 @@ def read_settings(environ: Mapping[str, str] | None = None, folder: Path | None 
         postgres_url=_postgres_url(values.get("LAKEBED_POSTGRES_URL")),
         alert_url=_http_url(values.get("LAKEBED_ALERT_URL")),
         fixed_time=_moment(values.get("LAKEBED_CLOCK")),
+        file_grace=_duration("LAKEBED_FILE_GRACE", values.get("LAKEBED_FILE_GRACE", "24h")),
     )
 
 
@@ -255,3 +261,13 @@ def _moment(value: str | None) -> datetime | None:
     if moment.tzinfo is None:
         raise SettingsError(f"LAKEBED_CLOCK: {value!r} names no time zone; write {value}+00:00")
     return moment.astimezone(UTC)
+
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def _duration(name: str, value: str) -> timedelta:
+    found = re.fullmatch(r"(\d{1,9})([smhd])", value)
+    if found is None:
+        raise SettingsError(f"{name}: {value!r} is no duration such as 90s, 30m, 24h or 7d")
+    return timedelta(**{_UNITS[found[2]]: int(found[1])})

@@ -4,31 +4,32 @@ import dagster as dg
 
 from platform_assets.keys import cold_key
 from platform_assets.platform import Platform
-from platform_assets.quality.ddl import ensure_leaves_ahead, relation_exists
-from platform_assets.tiering.catalog_file import write_catalog
 from platform_assets.tiering.checks import files_evaluation
+from platform_assets.tiering.housekeep import housekeep
 from platform_assets.tiering.verify import verify
 
 
 def upkeep(platform: Platform) -> tuple[dg.JobDefinition, dg.ScheduleDefinition]:
-    """Return the job that makes the leaves of the near future, and its schedule."""
+    """Return the job that keeps house in both tiers, and its schedule."""
 
-    @dg.op(description="Make the leaves of the near future, so that anybody can write there.")
-    def make_leaves_ahead(context: dg.OpExecutionContext) -> None:
-        with platform.postgres.connect(autocommit=True) as connection:
-            for table in platform.tables:
-                if relation_exists(connection, table.name):
-                    made = ensure_leaves_ahead(connection, table, platform.clock.now())
-                    context.log.info(f"{table.name}: {made} leaves made")
+    @dg.op(
+        name="housekeep",
+        description="Leaves of the near future are made, emptied ones tidied, retention kept, "
+        "files that nobody needs removed, the catalog file written anew.",
+    )
+    def keep_house(context: dg.OpExecutionContext) -> None:
+        done = housekeep(platform)
+        context.log.info(
+            f"{done.made} leaves made, {len(done.expired)} partitions expired, "
+            f"{len(done.swept)} files removed, {len(done.spared)} superseded files wait"
+        )
+        context.add_output_metadata({"housekept": dg.MetadataValue.json(done.to_json())})
+        if done.failed:
+            raise dg.Failure(" | ".join(done.failed), allow_retries=False)
 
-    @dg.op(description="Write lake/catalog.duckdb anew.")
-    def refresh_catalog(context: dg.OpExecutionContext) -> None:
-        context.log.info(f"wrote {write_catalog(platform)}")
-
-    @dg.job(name="upkeep", description="Leaves ahead and a fresh catalog file.")
+    @dg.job(name="upkeep", description="Housekeeping in both tiers, and a fresh catalog file.")
     def upkeep_job() -> None:
-        make_leaves_ahead()
-        refresh_catalog()
+        keep_house()
 
     schedule = dg.ScheduleDefinition(
         name="daily_upkeep",

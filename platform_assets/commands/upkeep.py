@@ -1,4 +1,4 @@
-"""The commands that keep the tiers in order: verify."""
+"""The commands that keep the tiers in order: verify, housekeep."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from platform_assets.catalog import SourceTable
     from platform_assets.platform import Platform
+    from platform_assets.tiering.housekeep import Housekept
     from platform_assets.tiering.verify import CheckedFile
 
 SHOWN_PROBLEMS = 20
@@ -62,6 +63,34 @@ def verify(name: str | None, keys: Sequence[str], deep: bool, as_json: bool) -> 
         )
 
 
+@click.command()
+@click.argument("name", metavar="[TABLE]", required=False)
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and change nothing.")
+@as_json
+def housekeep(name: str | None, dry_run: bool, as_json: bool) -> None:
+    """Take away what nobody needs any more, and make the leaves of the near future.
+
+    Superseded and orphaned files of the lake after LAKEBED_FILE_GRACE, cold partitions past
+    keep_cold_for, leaves past drop_emptied_after; emptied leaves are vacuumed. What a reader, a
+    backup or a load that can be undone may still need stays, and is named with the reason.
+    """
+    from platform_assets.commands.progress import working
+    from platform_assets.tiering.housekeep import housekeep as keep_house
+
+    platform = opened()
+    tables = None if name is None else [platform.table(name)]
+    with working("keeping house") as work:
+        done = keep_house(platform, tables, dry_run=dry_run, on_step=work.now)
+    if as_json:
+        click.echo(json.dumps(done.to_json(), indent=2, default=str))
+    else:
+        show(_housekept(done))
+        for gap in done.gaps:
+            click.echo(f"{gap}: there is no leaf, rows of it are refused", err=True)
+    if done.failed:
+        raise PartlyFailedError("not done:\n  " + "\n  ".join(done.failed))
+
+
 def tiered(platform: Platform, name: str | None) -> list[SourceTable]:
     """Return the named table, which must have tiering, or all that have. Raises TableError."""
     if name is None:
@@ -78,4 +107,23 @@ def _verified(tables: Sequence[SourceTable], found: Sequence[CheckedFile]) -> Ta
         wrong = sum(file.problem is not None for file in files)
         rows, size = sum(file.rows for file in files), sum(file.bytes for file in files)
         table.add_row(one.name, f"{len(files):,}", f"{rows:,}", f"{size:,}", f"{wrong or ''}")
+    return table
+
+
+def _housekept(done: Housekept) -> Table:
+    table = numbers("table", "what", "which", "bytes")
+    table.columns[1].justify = table.columns[2].justify = "left"
+    table.add_column("why")
+    for one in done.expired:
+        table.add_row(one.table, "expired", one.partition_key, "", f"{one.rows + one.late:,} rows")
+    for leaf in done.leaves:
+        table.add_row("", leaf.what, leaf.leaf, f"{leaf.bytes:,}", leaf.why)
+    if done.made:
+        table.add_row("", "made", f"{done.made} leaves", "", "of the near future")
+    for file in done.swept:
+        table.add_row(file.owner, "removed", file.path, f"{file.bytes:,}", file.why)
+    for spared in done.spared:
+        table.add_row(spared.owner, "waits", spared.path, f"{spared.bytes:,}", spared.why)
+    if not table.rows:
+        table.add_row("", "nothing to do", "", "", "")
     return table

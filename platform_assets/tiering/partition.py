@@ -161,11 +161,13 @@ class Partition:
         self.do(sql.SQL("delete from {} where {}").format(self.hot, self.in_window))
         self._check_gone()
 
+    def count_hot(self) -> int:
+        """Return how many hot rows the snapshot shows."""
+        query = sql.SQL("select count(*) as rows from {} where {}").format(self.hot, self.in_window)
+        return int(self.ask(query)[0][0])
+
     def _check_gone(self) -> None:
-        query = sql.SQL("select count(*) as remaining from {} where {}").format(
-            self.hot, self.in_window
-        )
-        left = self.ask(query)[0][0]
+        left = self.count_hot()
         if left:
             raise TieringError(
                 f"{self}: {left} rows were not deleted, by a trigger or a policy of the table; "

@@ -20,6 +20,7 @@ from platform_assets.quality.evolved import effective
 from platform_assets.quality.postgres_types import polars_type, types_of
 from platform_assets.quality.schema import Column
 from platform_assets.tiering.fingerprint import Fingerprint, fingerprint_query, read_fingerprint
+from resources.lake_files import LakeFileError
 from resources.postgres import Connection
 
 
@@ -137,7 +138,7 @@ def _read(
         )
         query = fingerprint_query(columns, relation, "duckdb").as_string()
         read = read_fingerprint(columns, duck.execute(query).fetchall()[0])
-    except (OSError, duckdb.Error) as error:
+    except (OSError, LakeFileError, duckdb.Error) as error:
         return _wrong(file, f"it cannot be read: {str(error).splitlines()[0]}")
     wrong = read.differences(_known(entry.fingerprint, columns))
     return _wrong(file, "; ".join(wrong)) if wrong else file

@@ -286,3 +286,16 @@ def test_the_job_verify_reads_every_file_and_tells_the_check_of_its_asset(
     (failure,) = result.get_step_failure_events()
     assert "readings_2024_03_g0001.parquet: its SHA-256" in str(failure.step_failure_data)
     assert not told()
+
+
+def test_the_daily_upkeep_keeps_house_and_tells_what_it_did(project: Project) -> None:
+    project.deliver_readings("1.parquet")
+    project.run("hot/readings")
+    project.run("cold/readings", partitions=SPRING)
+    job = project.defs.resolve_job_def("upkeep")
+    assert job.execute_in_process(instance=project.instance, run_config=QUIET).success
+    leaves = "select count(*) from pg_partition_tree('readings') where isleaf"
+    assert project.execute(leaves) == [(5 + 3,)], "with those of July to September"
+    pages = "select sum(pg_relation_size(relid))::int from pg_partition_tree('readings')"
+    assert project.execute(pages) == [(0,)]
+    assert (project.platform.settings.home / "lake" / "catalog.duckdb").is_file()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from platform_assets import cli
-from platform_assets.catalog import Csv, Export, SourceTable
+from platform_assets.catalog import Csv, Export, SourceTable, Tiering
 from platform_assets.quality.schema import LITERALS, TYPES, columns_of
 from platform_assets.table_files import load_tables, read_table_files
 from resources.settings import NAMES
@@ -49,6 +49,12 @@ def test_the_export_of_the_exports_document_is_one_that_works(tmp_path):
     (tmp_path / "late.py").write_text(block)
     (export,) = read_table_files(tmp_path).exports
     assert (export.name, export.kind) == ("late_flights", "csv")
+
+
+def test_the_tables_document_lists_every_field_of_a_tiering():
+    document = (ROOT / "docs/tables.md").read_text().partition("\n## Tiering")[2]
+    document = document.partition("\n## ")[0]
+    assert sorted(table_names(document)) == sorted(Tiering.__dataclass_fields__)
 
 
 def test_the_tables_document_lists_every_type():

@@ -1,0 +1,148 @@
+"""Housekeeping: what nobody needs any more goes, and what will soon be needed is made.
+
+    expire     cold partitions past their retention
+    leaves     those of the near future made; emptied ones vacuumed and, by policy, dropped
+    catalog    written anew, so that no client that opens it now finds a file that goes
+    sweep      superseded generations, orphans and unfinished files, after a grace period
+
+Each step is a transaction of its own, or several; killed anywhere and run again, it ends the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any
+
+import duckdb
+
+from platform_assets.catalog import SourceTable
+from platform_assets.platform import Platform
+from platform_assets.quality.ddl import ensure_leaves_ahead, relation_exists
+from platform_assets.tiering.catalog_file import write_catalog
+from platform_assets.tiering.leaves import LeafNote, gaps, leaves_of, tidy
+from platform_assets.tiering.partition import TieringError
+from platform_assets.tiering.retention import Expired, expire, expired
+from platform_assets.tiering.sweep import Spared, Swept, give_up_superseded, remove_nameless
+from resources.postgres import Connection, LockWaitError
+
+
+@dataclass
+class Housekept:
+    """What housekeeping did, or would do, and what it left and why.
+
+    made: how many leaves of the near future.  gaps: windows between the first leaf and the last in
+    which nobody can write, as table and partition key.  failed: what did not happen, and why.
+    """
+
+    dry_run: bool
+    expired: list[Expired] = field(default_factory=list)
+    leaves: list[LeafNote] = field(default_factory=list)
+    made: int = 0
+    gaps: list[str] = field(default_factory=list)
+    swept: list[Swept] = field(default_factory=list)
+    spared: list[Spared] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain lists, numbers and texts."""
+        return asdict(self)
+
+
+def housekeep(
+    platform: Platform,
+    tables: Sequence[SourceTable] | None = None,
+    *,
+    dry_run: bool = False,
+    on_step: Callable[[str], None] = lambda step: None,
+) -> Housekept:
+    """Keep house for some tables, or for all tables and models.
+
+    What fails for one partition or table is told in the report, and the rest is done.
+    Raises PostgresUnavailableError.
+    """
+    done = Housekept(dry_run)
+    now, grace = platform.clock.now(), platform.settings.file_grace
+    chosen = platform.tables if tables is None else tables
+    with platform.postgres.connect(autocommit=True) as connection:
+        for table in chosen:
+            if table.partitioning is None or not relation_exists(connection, table.name):
+                continue
+            if table.tiering is not None:
+                _expire(platform, connection, table, now, done, on_step)
+            _leaves(connection, table, now, done, on_step)
+        if not dry_run:
+            try:
+                write_catalog(platform)
+            except duckdb.Error as error:
+                done.failed.append(f"the catalog file, so that no file was removed: {error}")
+                return done
+        for name in [None] if tables is None else [table.name for table in tables]:
+            going, spared = give_up_superseded(connection, grace, name, dry_run=dry_run)
+            on_step("given up")
+            done.spared += spared
+            if dry_run:
+                done.swept += going
+        done.swept += remove_nameless(
+            connection,
+            platform.lake.files,
+            [table for table in chosen if table.partitioning is not None],
+            grace,
+            models=tables is None,
+            dry_run=dry_run,
+            on_step=on_step,
+        )
+    return done
+
+
+def _expire(
+    platform: Platform,
+    connection: Connection,
+    table: SourceTable,
+    now: datetime,
+    done: Housekept,
+    on_step: Callable[[str], None],
+) -> None:
+    for window in expired(connection, table, now):
+        if done.dry_run:
+            done.expired.append(_would_expire(connection, table, window.key))
+            continue
+        try:
+            done.expired.append(expire(platform.lake, table, window, on_step=on_step))
+        except TieringError as error:
+            done.failed.append(str(error))
+
+
+def _would_expire(connection: Connection, table: SourceTable, key: str) -> Expired:
+    ((rows,),) = connection.execute(
+        "select rows from lakebed.cold_file"
+        " where table_name = %s and partition_key = %s and superseded_at is null",
+        [table.name, key],
+    ).fetchall()
+    return Expired(table.name, key, rows, 0)
+
+
+def _leaves(
+    connection: Connection,
+    table: SourceTable,
+    now: datetime,
+    done: Housekept,
+    on_step: Callable[[str], None],
+) -> None:
+    try:
+        if not done.dry_run:
+            done.made += ensure_leaves_ahead(connection, table, now)
+        if table.tiering is not None:
+            done.leaves += tidy(connection, table, now, dry_run=done.dry_run, on_step=on_step)
+    except LockWaitError as error:
+        done.failed.append(f"{table.name}: {error}")
+    cold = {
+        key
+        for (key,) in connection.execute(
+            "select distinct partition_key from lakebed.cold_file where table_name = %s",
+            [table.name],
+        )
+    }
+    found = gaps(leaves_of(connection, table), list(table.windows(now)), cold)
+    done.gaps += [f"{table.name} {window.key}" for window in found]

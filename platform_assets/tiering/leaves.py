@@ -1,0 +1,212 @@
+"""The leaves of a table: those that moves have emptied are vacuumed and, by policy, dropped.
+
+Partition membership is read from the latest catalog, rows from the snapshot: a reader whose
+snapshot is older than a drop loses the rows that it should still see. So a leaf goes only when it
+has no row for anybody, which is when it has no page left: VACUUM, which knows every snapshot, has
+given them all back. That is looked at under the lock under which the leaf is dropped.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import psycopg
+from psycopg import sql
+
+from platform_assets.catalog import SourceTable
+from platform_assets.keys import move_lock
+from platform_assets.partitions import Window
+from platform_assets.tiering.horizon import read_horizon
+from resources.postgres import LOCK_TIMEOUT, Connection
+
+DROP_ATTEMPTS = 5
+
+_BOUND = re.compile(r"FOR VALUES FROM \('([^']+)'\) TO \('([^']+)'\)")
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A leaf. window: None where it is no window of the table's grain, as a DEFAULT partition.
+
+    bytes: of its rows, dead ones too.  detaching: an interrupted DETACH CONCURRENTLY left it so.
+    """
+
+    name: str
+    schema: str
+    window: Window | None
+    default: bool
+    bytes: int
+    detaching: bool
+
+    @property
+    def identifier(self) -> sql.Identifier:
+        """The leaf in SQL."""
+        return sql.Identifier(self.schema, self.name)
+
+
+@dataclass(frozen=True)
+class LeafNote:
+    """What was done with a leaf: vacuumed, dropped, or waiting, with the reason."""
+
+    leaf: str
+    what: str
+    why: str = ""
+    bytes: int = 0
+
+
+def leaves_of(connection: Connection, table: SourceTable) -> list[Leaf]:
+    """Return the leaves of a table, in order; none of a table that is not partitioned natively."""
+    rows = connection.execute(
+        "select c.relname::text, n.nspname::text, pg_get_expr(c.relpartbound, c.oid),"
+        " pg_relation_size(c.oid), i.inhdetachpending"
+        " from pg_inherits i join pg_class c on c.oid = i.inhrelid and c.relispartition"
+        " join pg_namespace n on n.oid = c.relnamespace"
+        " where i.inhparent = to_regclass('public.' || quote_ident(%s)) order by c.relname",
+        [table.name],
+    ).fetchall()
+    return [
+        Leaf(name, schema, _window(table, bound), bound == "DEFAULT", size, detaching)
+        for name, schema, bound, size, detaching in rows
+    ]
+
+
+def gaps(leaves: Sequence[Leaf], windows: Sequence[Window], cold: Collection[str]) -> list[Window]:
+    """Return the windows between the first leaf and the last that have no leaf and are not cold.
+
+    Pure. A cold one without a leaf is no gap: its leaf was dropped.
+    """
+    there = {leaf.window for leaf in leaves if leaf.window is not None}
+    if not there:
+        return []
+    first, last = min(there), max(there)
+    return [w for w in windows if first < w < last and w not in there and w.key not in cold]
+
+
+def may_drop(table: SourceTable, leaf: Leaf, now: datetime) -> bool:
+    """Whether the policy lets an emptied leaf go. Pure."""
+    after = table.settles.drop_emptied_after
+    return after is not None and leaf.window is not None and leaf.window.upper <= now - after
+
+
+def tidy(
+    connection: Connection,
+    table: SourceTable,
+    now: datetime,
+    *,
+    dry_run: bool = False,
+    on_step: Callable[[str], None] = lambda step: None,
+) -> list[LeafNote]:
+    """Vacuum the leaves that moves have emptied, and drop those whose time has come.
+
+    Steps: vacuumed, dropped. The connection must be in autocommit mode.
+    """
+    moves = _moves(connection, table)
+    notes: list[LeafNote] = []
+    for leaf in leaves_of(connection, table):
+        moved = moves.get(leaf.window.key) if leaf.window is not None else None
+        if moved is None or leaf.detaching or not _is_empty(connection, leaf):
+            continue
+        drops = may_drop(table, leaf, now)
+        if leaf.bytes == 0 and not drops:
+            continue
+        held = read_horizon(connection).why_not(moved)
+        if held is not None:
+            notes.append(LeafNote(leaf.name, "waits", held, leaf.bytes))
+            continue
+        if leaf.bytes and not dry_run:
+            _vacuum(connection, leaf)
+            on_step("vacuumed")
+        if leaf.bytes:
+            notes.append(LeafNote(leaf.name, "vacuumed", "", leaf.bytes))
+        if drops:
+            why = None if dry_run else _drop(connection, table, leaf)
+            notes.append(LeafNote(leaf.name, "waits" if why else "dropped", why or ""))
+            on_step("dropped")
+    return notes
+
+
+def _moves(connection: Connection, table: SourceTable) -> dict[str, int]:
+    """Return the last transaction that moved rows out of each partition that is cold, or was."""
+    rows = connection.execute(
+        "select partition_key, max(moved_by_xid)::text from lakebed.cold_file"
+        " where table_name = %s group by 1",
+        [table.name],
+    ).fetchall()
+    return {key: int(xid) for key, xid in rows}
+
+
+def _is_empty(connection: Connection, leaf: Leaf) -> bool:
+    query = sql.SQL("select not exists (select from only {})").format(leaf.identifier)
+    return bool(connection.execute(query).fetchall()[0][0])
+
+
+def _is_bare(connection: Connection, leaf: Leaf) -> bool:
+    """Whether the leaf has no page, so that no snapshot whatsoever shows a row in it."""
+    query = sql.SQL("select pg_relation_size({}::regclass)").format(
+        sql.Literal(leaf.identifier.as_string())
+    )
+    return bool(connection.execute(query).fetchall()[0][0] == 0)
+
+
+def _vacuum(connection: Connection, leaf: Leaf) -> None:
+    connection.execute(sql.SQL("vacuum (analyze, skip_locked) {}").format(leaf.identifier))
+
+
+def _drop(connection: Connection, table: SourceTable, leaf: Leaf) -> str | None:
+    """Drop a leaf that holds no row for anybody; return why that could not be done."""
+    assert leaf.window is not None
+    why = None
+    for attempt in range(DROP_ATTEMPTS):
+        try:
+            with connection.transaction():
+                why = _why_stays(connection, table, leaf, leaf.window)
+                if why is None:
+                    connection.execute(sql.SQL("drop table {}").format(leaf.identifier))
+            return why
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
+            why = "others hold the table; see pg_locks"
+            time.sleep(min(1.0, 0.05 * 2**attempt))
+        except psycopg.errors.DependentObjectsStillExist as error:
+            return str(error.diag.message_primary)
+    return why
+
+
+def _why_stays(
+    connection: Connection, table: SourceTable, leaf: Leaf, window: Window
+) -> str | None:
+    """Keep everybody out and look again; return why the leaf must not be dropped."""
+    locks = (f"lakebed.load:{table.name}", move_lock(table.name, window))
+    for name in locks:
+        taken = connection.execute(
+            "select pg_try_advisory_xact_lock(hashtextextended(%s, 0))", [name]
+        ).fetchall()
+        if not taken[0][0]:
+            return "a load or a move is at work on it"
+    connection.execute(sql.SQL("set local lock_timeout = {}").format(sql.Literal(LOCK_TIMEOUT)))
+    # In the order in which PostgreSQL takes them, the parent first.
+    connection.execute(
+        sql.SQL("lock table only {}, only {} in access exclusive mode").format(
+            sql.Identifier("public", table.name), leaf.identifier
+        )
+    )
+    if not _is_empty(connection, leaf):
+        return "rows came in; the next move folds them"
+    if not _is_bare(connection, leaf):
+        return "somebody may still see rows in it, or VACUUM could not give its pages back"
+    return None
+
+
+def _window(table: SourceTable, bound: str) -> Window | None:
+    found = _BOUND.fullmatch(bound)
+    if found is None:
+        return None
+    try:
+        lower, upper = (datetime.fromisoformat(text).astimezone(UTC) for text in found.groups())
+    except ValueError:
+        return None  # a year that Python has not
+    window = table.window(lower)
+    return window if (window.lower, window.upper) == (lower, upper) else None

@@ -1,0 +1,86 @@
+"""Retention: a cold partition that is older than its table keeps it goes, with every row of it.
+
+One transaction a partition: its generation is superseded, and the hot rows of its window, late
+ones, and its tombstones are deleted. The file follows when the grace period is over, as any
+superseded file does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from platform_assets.catalog import SourceTable
+from platform_assets.partitions import Window
+from platform_assets.tiering.generations import generations, supersede
+from platform_assets.tiering.partition import Partition, in_transaction
+from resources.lake import Lake
+from resources.postgres import Connection
+
+
+@dataclass(frozen=True)
+class Expired:
+    """A partition that was dropped, or would be. late: rows of it that were hot."""
+
+    table: str
+    partition_key: str
+    rows: int
+    late: int
+
+
+def expired(connection: Connection, table: SourceTable, now: datetime) -> list[Window]:
+    """Return the cold partitions that are older than the table keeps them, in order."""
+    keep = table.settles.keep_cold_for
+    if keep is None:
+        return []
+    rows = connection.execute(
+        "select lower_bound from lakebed.cold_file"
+        " where table_name = %s and superseded_at is null order by 1",
+        [table.name],
+    ).fetchall()
+    return [
+        window for window in (table.window(row[0]) for row in rows) if is_past(window, table, now)
+    ]
+
+
+def is_past(window: Window, table: SourceTable, now: datetime) -> bool:
+    """Whether a window's end is older than the table keeps its cold rows. Pure."""
+    keep = table.settles.keep_cold_for
+    return keep is not None and window.upper <= now - keep
+
+
+def expire(
+    lake: Lake,
+    table: SourceTable,
+    window: Window,
+    *,
+    on_step: Callable[[str], None] = lambda step: None,
+    attempts: int = 5,
+) -> Expired:
+    """Drop a partition. Raises PartitionBusyError, or TieringError where it did not happen.
+
+    Steps: locked, superseded, deleted, committed.
+    """
+    done, _ = in_transaction(
+        lake,
+        table,
+        window,
+        lambda partition: _expire(partition, on_step),
+        on_step=on_step,
+        attempts=attempts,
+    )
+    return done
+
+
+def _expire(partition: Partition, on_step: Callable[[str], None]) -> Expired:
+    old, _ = generations(partition)
+    late = partition.count_hot()
+    if old is not None:
+        supersede(partition, old)
+    on_step("superseded")
+    partition.delete_hot()
+    partition.consume_tombstones()
+    on_step("deleted")
+    rows = old.fingerprint.rows if old is not None else 0
+    return Expired(partition.table.name, partition.window.key, rows, late)
