@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 import dagster as dg
@@ -14,10 +15,22 @@ from platform_assets.ingest.sources.readers import reader_of
 from platform_assets.keys import cold_key, hot_key, source_key
 from platform_assets.platform import Platform
 from platform_assets.tiering.pending import answer_requests, ranges, waiting
+from platform_assets.tiering.requests import Ended, note_look, take
 from resources.postgres import Connection
 
 PATIENCE_AFTER_FAILURE = 600
 """Seconds for which a table whose last move failed is left alone."""
+
+RUNS_OF_A_REQUEST = 25
+"""So many of the last moves of a table are looked at for what came of a request."""
+
+_TAKEN = "lakebed/taken_at"
+_ENDED = [
+    dg.DagsterRunStatus.SUCCESS,
+    dg.DagsterRunStatus.FAILURE,
+    dg.DagsterRunStatus.CANCELED,
+]
+_UNDER_WAY = [status for status in dg.DagsterRunStatus if status not in _ENDED]
 
 
 def new_files_sensor(platform: Platform, tables: list[SourceTable]) -> dg.SensorDefinition:
@@ -86,23 +99,36 @@ def due_sensor(platform: Platform, table: SourceTable) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
     def due_partitions(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        if _is_busy(context.instance, table):
-            return dg.SensorResult(skip_reason=f"a move of {table.name} runs, or has just failed")
+        if _runs_of(context.instance, table, _UNDER_WAY, limit=1):
+            return dg.SensorResult(skip_reason=f"a move of {table.name} runs or waits")
+        ended = _runs_of(context.instance, table, _ENDED, limit=RUNS_OF_A_REQUEST)
+        taken = [run for run in ended if _TAKEN in run.dagster_run.tags]
+        now = platform.clock.now()
         with platform.postgres.connect(autocommit=True) as connection:
-            windows = waiting(connection, table, platform.clock.now())
-            answer_requests(connection, table, f"{len(windows)} partitions to move")
-        requests = [
+            note_look(connection, table)
+            results = [
+                _result(context.instance, platform, run)
+                for run in ended
+                if _TAKEN in run.dagster_run.tags
+            ]
+            requests = answer_requests(connection, table, now, results)
+            if ended and _has_just_failed(ended[0]):
+                return dg.SensorResult(skip_reason=f"a move of {table.name} has just failed")
+            taken_at = take(connection, requests)
+            windows = waiting(connection, table, now, requests)
+        runs = [
             dg.RunRequest(
                 asset_selection=[dg.AssetKey(cold_key(table.name))],
                 tags={
                     "lakebed/cold": table.name,
+                    _TAKEN: taken_at.isoformat(),
                     "dagster/asset_partition_range_start": first.key,
                     "dagster/asset_partition_range_end": last.key,
                 },
             )
             for first, last in ranges(windows)
         ]
-        return dg.SensorResult(run_requests=requests)
+        return dg.SensorResult(run_requests=runs)
 
     return due_partitions
 
@@ -158,15 +184,33 @@ def _observation(table: SourceTable, files: list[SourceItem]) -> dg.AssetObserva
     )
 
 
-def _is_busy(instance: dg.DagsterInstance, table: SourceTable) -> bool:
-    """Whether a move of the table runs or waits, or has just failed."""
-    runs = instance.get_run_records(dg.RunsFilter(tags={"lakebed/cold": table.name}), limit=1)
-    if not runs:
-        return False
-    last = runs[0]
-    if not last.dagster_run.is_finished:
-        return True
-    failed_at = last.end_time if last.dagster_run.status == dg.DagsterRunStatus.FAILURE else None
+def _runs_of(
+    instance: dg.DagsterInstance,
+    table: SourceTable,
+    statuses: list[dg.DagsterRunStatus],
+    limit: int,
+) -> Sequence[dg.RunRecord]:
+    """Return the moves of a table that the sensor started, newest first."""
+    of_table = dg.RunsFilter(tags={"lakebed/cold": table.name}, statuses=statuses)
+    return instance.get_run_records(of_table, limit=limit)
+
+
+def _result(instance: dg.DagsterInstance, platform: Platform, run: dg.RunRecord) -> Ended:
+    """Return what came of a move that has ended."""
+    status, run_id = run.dagster_run.status, run.dagster_run.run_id
+    since = datetime.fromisoformat(run.dagster_run.tags[_TAKEN])
+    if status == dg.DagsterRunStatus.SUCCESS:
+        return Ended(since)
+    if status == dg.DagsterRunStatus.CANCELED:
+        return Ended(since, f"run {run_id} was canceled")
+    failed = instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
+    said = _said(entry.dagster_event for entry in failed if entry.dagster_event)
+    why = platform.lake.redact(said or "see it in the UI")
+    return Ended(since, f"run {run_id} failed: {why}")
+
+
+def _has_just_failed(run: dg.RunRecord) -> bool:
+    failed_at = run.end_time if run.dagster_run.status == dg.DagsterRunStatus.FAILURE else None
     return failed_at is not None and _wall_clock() - failed_at < PATIENCE_AFTER_FAILURE
 
 
@@ -181,7 +225,13 @@ def _partitions(run: dg.DagsterRun) -> str | None:
 
 def _reason(context: dg.RunFailureSensorContext) -> str:
     """Return what the first step that failed said; the run itself only names its steps."""
-    for event in context.get_step_failure_events():
+    said = _said(context.get_step_failure_events())
+    return said or context.failure_event.message or "no message"
+
+
+def _said(failed: Iterable[dg.DagsterEvent]) -> str | None:
+    """Return what the first of these failures of steps said."""
+    for event in failed:
         failure = event.step_failure_data
         if failure.user_failure_data is not None and failure.user_failure_data.description:
             return failure.user_failure_data.description
@@ -190,7 +240,7 @@ def _reason(context: dg.RunFailureSensorContext) -> str:
             error = error.cause
         if error is not None:
             return error.message.strip()
-    return context.failure_event.message or "no message"
+    return None
 
 
 def _wall_clock() -> float:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from platform_assets.partitions import Window
     from platform_assets.platform import Platform
     from platform_assets.tiering.report import Moved
+    from platform_assets.tiering.requests import Request
 
 as_json = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 
@@ -94,7 +95,11 @@ def move(name: str, keys: Sequence[str], all_due: bool, as_of: str | None, as_js
     platform = _platform()
     table = platform.table(name)
     _ = table.settles
-    windows = _due(platform, table, now) if all_due else windows_of(table, keys)
+    requests: list[Request] = []
+    if all_due:
+        windows, requests = _due(platform, table, now)
+    else:
+        windows = windows_of(table, keys)
     done, failed = _move(platform, table, windows)
     if as_json:
         click.echo(json.dumps([*map(_moved, done), *failed], indent=2))
@@ -103,6 +108,7 @@ def move(name: str, keys: Sequence[str], all_due: bool, as_of: str | None, as_js
     if not windows:
         click.echo(f"{name}: nothing is due", err=as_json)
     failures = [f["error"] for f in failed]
+    _answer(platform, table, requests, failures[0] if failures else None)
     if done:
         failures += _write_catalog(platform)
     _fail(failures, "not done")
@@ -267,11 +273,32 @@ def _write_catalog(platform: Platform) -> list[str]:
     return []
 
 
-def _due(platform: Platform, table: SourceTable, now: datetime | None) -> list[Window]:
+def _due(
+    platform: Platform, table: SourceTable, as_of: datetime | None
+) -> tuple[list[Window], list[Request]]:
+    """Return what waits, and the requests that it answers."""
     from platform_assets.tiering.pending import waiting
+    from platform_assets.tiering.requests import note_look, open_requests
 
+    now = as_of or platform.clock.now()
     with platform.postgres.connect(autocommit=True) as connection:
-        return waiting(connection, table, now or platform.clock.now())
+        note_look(connection, table)
+        # What is due at another time answers nobody.
+        requests = [] if as_of else open_requests(connection, table, now)
+        return waiting(connection, table, now, requests), requests
+
+
+def _answer(
+    platform: Platform, table: SourceTable, requests: Sequence[Request], problem: str | None
+) -> None:
+    from platform_assets.tiering.requests import answer
+
+    if not requests:
+        return
+    with platform.postgres.connect(autocommit=True) as connection:
+        for request in requests:
+            said = answer(connection, table, request, platform.clock.now(), problem)
+            click.echo(f"request {request.number}: {said}", err=True)
 
 
 def windows_of(table: SourceTable, keys: Sequence[str]) -> list[Window]:

@@ -16,7 +16,7 @@ from platform_assets.catalog import SourceTable
 from platform_assets.columns import VALID_TO
 from platform_assets.keys import leaf_name
 from platform_assets.partitions import Window
-from platform_assets.quality.noted import note_statement
+from platform_assets.quality.noted import note_statement, policy_statement
 from platform_assets.quality.parents import (
     differences_of_parent,
     ensure_parent,
@@ -63,9 +63,9 @@ def ensure_table(connection: Connection, table: SourceTable) -> None:
             change_schema(connection, create_statements(table))
         except _MADE_BY_ANOTHER:
             check_drift(connection, table)  # a load of another window made it in between
-    note = note_statement(table)
-    if note is not None:
-        connection.execute(note)
+    for note in (note_statement(table), policy_statement(table)):
+        if note is not None:
+            connection.execute(note)
 
 
 def ensure_leaves(connection: Connection, table: SourceTable, windows: Iterable[Window]) -> int:

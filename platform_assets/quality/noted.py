@@ -1,6 +1,7 @@
-"""What PostgreSQL is told of tables that settle: the key and the time column of their rows.
+"""What PostgreSQL is told of tables that settle: the key and the time of their rows, the policy.
 
-`lakebed.delete_row` needs them, which people call who have no table file at hand.
+`lakebed.delete_row`, `lakebed.request_move` and `lakebed.tier_status` need them, for people who
+have no table file at hand.
 """
 
 from __future__ import annotations
@@ -26,4 +27,26 @@ def note_statement(table: SourceTable) -> sql.Composed | None:
         " where (table_name, key_columns, time_column) = ({noted}))"
         " on conflict (table_name) do update set key_columns = excluded.key_columns,"
         " time_column = excluded.time_column, noted_at = clock_timestamp()"
+    ).format(noted=noted)
+
+
+def policy_statement(table: SourceTable) -> sql.Composed | None:
+    """Return the statement that notes when a table settles, and writes only where that is new.
+
+    None for a table whose rows do not settle.
+    """
+    if table.tiering is None:
+        return None
+    noted = sql.SQL("{}, {}, {}, {}::interval").format(
+        table.name,
+        table.partitioned.column,
+        str(table.partitioned.grain),
+        sql.Literal(table.tiering.hot_for),
+    )
+    return sql.SQL(
+        "insert into lakebed.tier_policy (table_name, time_column, grain, hot_for) select {noted}"
+        " where not exists (select from lakebed.tier_policy"
+        " where (table_name, time_column, grain, hot_for) = ({noted}))"
+        " on conflict (table_name) do update set time_column = excluded.time_column,"
+        " grain = excluded.grain, hot_for = excluded.hot_for"
     ).format(noted=noted)

@@ -14,22 +14,23 @@ from platform_assets.catalog import SourceTable
 from platform_assets.partitions import Window
 from platform_assets.quality.ddl import relation_exists
 from platform_assets.tiering.policy import due
+from platform_assets.tiering.requests import Ended, Request, answer, open_requests
 from resources.postgres import Connection
 
 
-def waiting(connection: Connection, table: SourceTable, now: datetime) -> list[Window]:
+def waiting(
+    connection: Connection,
+    table: SourceTable,
+    now: datetime,
+    requests: Sequence[Request] = (),
+) -> list[Window]:
     """Return the windows that are due, by policy or by request, and have work; in order.
 
     A cold partition with late rows or tombstones is one of them.
     """
-    if not relation_exists(connection, table.name):
-        return []
     windows = set(due(table, now))
-    for (older_than,) in connection.execute(
-        "select older_than from lakebed.tier_request where table_name = %s and answered_at is null",
-        [table.name],
-    ):
-        windows |= set(due(table, now, older_than))
+    for request in requests:
+        windows |= set(request.windows(table, now))
     return with_work(connection, table, sorted(windows))
 
 
@@ -37,7 +38,7 @@ def with_work(
     connection: Connection, table: SourceTable, windows: Sequence[Window]
 ) -> list[Window]:
     """Return those of the windows with any hot row or tombstone; one query, no counting."""
-    if not windows:
+    if not windows or not relation_exists(connection, table.name):
         return []
     query = sql.SQL(
         "select w.lower from unnest({lowers}::timestamptz[], {uppers}::timestamptz[])"
@@ -56,14 +57,23 @@ def with_work(
     return [window for window in windows if window.lower in found]
 
 
-def answer_requests(connection: Connection, table: SourceTable, answer: str) -> int:
-    """Note that the requests for a table were answered; return how many there were."""
-    done = connection.execute(
-        "update lakebed.tier_request set answered_at = clock_timestamp(), answer = %s"
-        " where table_name = %s and answered_at is null",
-        [answer, table.name],
-    )
-    return done.rowcount
+def answer_requests(
+    connection: Connection, table: SourceTable, now: datetime, ended: Sequence[Ended] = ()
+) -> list[Request]:
+    """Answer the requests whose moves have ended, or have nothing to move; return the others.
+
+    ended: the last moves, where none is under way.
+    """
+    waiting_on = []
+    for request in open_requests(connection, table, now):
+        own = [e.problem for e in ended if request.taken_at and e.since >= request.taken_at]
+        if own:
+            answer(connection, table, request, now, next(filter(None, own), None))
+        elif with_work(connection, table, request.windows(table, now)):
+            waiting_on.append(request)
+        else:
+            answer(connection, table, request, now)
+    return waiting_on
 
 
 def ranges(windows: Sequence[Window]) -> list[tuple[Window, Window]]:

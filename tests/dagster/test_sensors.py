@@ -251,10 +251,42 @@ def test_a_request_from_sql_is_moved_and_answered(project: Project, due: DueTick
     project.run("cold/readings", partitions=("2024-01", "2024-05"))
     assert due.ask() == []
     project.execute("select lakebed.request_move('readings', '0 days')")
-    assert ranges_of(due.ask()) == [("readings", "2024-06", "2024-06")]
-    answered = "select answered_at is not null, answer from lakebed.tier_request"
-    assert project.execute(answered) == [(True, "1 partitions to move")]
+    (asked,) = due.ask()
+    assert ranges_of([asked]) == [("readings", "2024-06", "2024-06")]
+    taken = asked.tags["lakebed/taken_at"]
+    open_ones = "select count(*) from lakebed.tier_request where answered_at is null"
+    assert project.execute(open_ones) == [(1,)]
+    project.run(
+        "cold/readings",
+        partitions=("2024-06", "2024-06"),
+        tags={"lakebed/cold": "readings", "lakebed/taken_at": taken},
+    )
     assert due.ask() == []
+    answered = "select answered_at > taken_at, answer from lakebed.tier_request"
+    assert project.execute(answered) == [(True, "moved 1 partition: 2024-06, 56 rows in the lake")]
+
+
+def test_a_request_whose_move_fails_is_answered_with_the_reason(
+    project: Project, due: DueTicks
+) -> None:
+    project.deliver_readings("1.parquet", rows=30)
+    project.run("hot/readings")
+    project.execute("select lakebed.request_move('readings', '0 days')")
+    (asked,) = due.ask()
+    with project.platform.postgres.connect(autocommit=True) as other:
+        other.execute(
+            "select pg_advisory_lock(hashtextextended('lakebed.move:readings:2024-01', 0))"
+        )
+        project.run(
+            "cold/readings",
+            partitions=("2024-01", "2024-01"),
+            tags={**asked.tags},
+            raise_on_error=False,
+        )
+    assert due.ask() == []
+    ((answer,),) = project.execute("select answer from lakebed.tier_request")
+    assert answer.startswith("not all was moved: run ")
+    assert "another mover is at work on it" in answer
 
 
 def test_a_request_waits_for_its_answer_while_the_table_is_busy(
