@@ -106,11 +106,7 @@ def due_sensor(platform: Platform, table: SourceTable) -> dg.SensorDefinition:
         now = platform.clock.now()
         with platform.postgres.connect(autocommit=True) as connection:
             note_look(connection, table)
-            results = [
-                _result(context.instance, platform, run)
-                for run in ended
-                if _TAKEN in run.dagster_run.tags
-            ]
+            results = [_result(context.instance, platform, run) for run in taken]
             requests = answer_requests(connection, table, now, results)
             if ended and _has_just_failed(ended[0]):
                 return dg.SensorResult(skip_reason=f"a move of {table.name} has just failed")

@@ -36,7 +36,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Ended:
-    """A run of moves that has ended. since: when `take` was called for it.  problem: why it failed."""
+    """Moves that have ended. since: when they were taken.  problem: why they failed."""
 
     since: datetime
     problem: str | None = None
