@@ -217,7 +217,7 @@ def in_transaction(
         except duckdb.Error as error:
             text = str(error)
             if "could not serialize access" not in text and "deadlock detected" not in text:
-                raise TieringError(f"{table.name} {window.key}: {lake.redact(text)}") from None
+                raise TieringError(f"{table.name} {window.key}: {_said(lake, error)}") from None
             time.sleep(0.1 * 2**attempt)
         except LakeFileError as error:
             raise TieringError(
@@ -227,6 +227,14 @@ def in_transaction(
         f"{table.name} {window.key}: rows of the partition were changed during each of {attempts} "
         "attempts; nothing was moved. Move it when nobody writes there."
     )
+
+
+def _said(lake: Lake, error: duckdb.Error) -> str:
+    text = lake.redact(str(error))
+    if isinstance(error, duckdb.HTTPException):
+        # Behind the first line stands the statement, which is none of the user's.
+        return f"nothing was moved: {text.splitlines()[0]}. Run it again when the store answers"
+    return text
 
 
 @contextmanager

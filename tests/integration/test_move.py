@@ -384,8 +384,8 @@ def test_a_table_that_is_not_partitioned_settles_too(platform_of: Callable[..., 
     assert hot_rows(platform) == 0
 
 
-def move_while_another_sleeps(platform: Platform) -> Any:
-    """Let a mover stop after its copy, another one move all, and the first wake up.
+def move_while_another_sleeps(platform: Platform, step: str = "copied") -> Any:
+    """Let a mover stop after a step, another one move all, and the first wake up.
 
     Returns the fingerprint of the table as it was before.
     """
@@ -399,7 +399,7 @@ def move_while_another_sleeps(platform: Platform) -> Any:
         )
     before = all_rows(platform, "readings")
     sleeper = processes.CONTEXT.Process(
-        target=processes.move_and_stop, args=(platform.settings, "readings", "2024-02", "copied")
+        target=processes.move_and_stop, args=(platform.settings, "readings", "2024-02", step)
     )
     sleeper.start()
     stopped(sleeper.pid)
