@@ -81,11 +81,11 @@ class ReadSession:
     def connection(self) -> duckdb.DuckDBPyConnection:
         """DuckDB, where each view has its whole history, for anything that DuckDB can do.
 
-        Cold files are not pruned there; `sql` and `stream` prune them.
+        Cold files are not pruned there; `sql` and `stream` prune them. Raises duckdb.Error where a
+        cold file cannot be read.
         """
-        everything = dict.fromkeys(self.manifest.tables, Bounds())
-        self._keep(everything)
-        self._show_kept()
+        self._keep(dict.fromkeys(self.manifest.tables, Bounds()))
+        self._show({name: self.manifest.kept(name) for name in self._kept | self._cold_shown})
         return self.bare
 
     def sql(self, query: str, params: Parameters = None) -> duckdb.DuckDBPyRelation:

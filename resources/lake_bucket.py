@@ -32,8 +32,15 @@ UNFINISHED = ".tmp"
 PROBE = ".lakebed"
 """An empty object that is there to see whether the store refuses to overwrite it."""
 
-HTTP_SETTINGS = {"http_timeout": 30, "http_retries": 4, "http_retry_wait_ms": 200}
-HTTP_RETRY_BACKOFF = 3.0
+HTTP_SETTINGS = {
+    "http_timeout": "30",
+    "http_retries": "4",
+    "http_retry_wait_ms": "200",
+    "http_retry_backoff": "3.0",
+    # Objects never change, so what was learnt of them in a session holds.
+    "enable_http_metadata_cache": "true",
+}
+"""How DuckDB asks the store: seconds, milliseconds, and by how much each pause is longer."""
 
 
 class LakeBucket(LakeFiles):
@@ -77,9 +84,6 @@ class LakeBucket(LakeFiles):
         connection.execute(load.as_string())
         for name, value in HTTP_SETTINGS.items():
             connection.execute(f"set {name} = {value}")
-        connection.execute(f"set http_retry_backoff = {HTTP_RETRY_BACKOFF}")
-        # Objects never change, so what was learnt of them in a session holds.
-        connection.execute("set enable_http_metadata_cache = true")
         parts: dict[str, str] = {
             "scope": str(self.bucket),
             "region": self.bucket.region,

@@ -112,10 +112,9 @@ class ObjectStore:
         )
 
     def keys(self) -> Keys | None:
-        """Return what opens the store, of the machine's role or profile too; None for nothing."""
+        """Return what the machine's role or profile opens the store with; None for nothing."""
         with self._told(""):
-            found = self._client._get_credentials() if self.bucket.access_key else None
-            found = found or self._session.get_credentials()
+            found = self._session.get_credentials()
             if found is None:
                 return None
             frozen = found.get_frozen_credentials()

@@ -33,7 +33,9 @@ from resources.lake import Lake
 from resources.settings import Settings
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tests.processes", "resources.dlt_pipelines", "resources.object_store"])
+CONTEXT.set_forkserver_preload(
+    ["tests.processes", "resources.dlt_pipelines", "resources.object_store"]
+)
 PATIENCE = 120.0
 
 Answer = tuple[Any, ...]

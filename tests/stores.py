@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Thread
 from typing import Any
+from urllib.request import Request as UrlRequest
+from urllib.request import urlopen
 
+import botocore.session
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 from werkzeug.wrappers import Request, Response
@@ -38,6 +42,37 @@ class Store:
             return Response.from_app(self._moto, environ)
 
         return (self.fault(request, answer) if self.fault else answer())(environ, start)
+
+    @property
+    def client(self) -> Any:
+        return botocore.session.Session().create_client(
+            "s3",
+            region_name="us-east-1",
+            endpoint_url=self.url,
+            aws_access_key_id="tester",
+            aws_secret_access_key=SECRET,
+        )
+
+    def empty(self) -> None:
+        """Make the bucket as if nothing had been."""
+        self.fault = None
+        with urlopen(UrlRequest(f"{self.url}/moto-api/reset", method="POST")):
+            self.client.create_bucket(Bucket=BUCKET)
+        self.asked.clear()
+
+    def objects(self) -> dict[str, bytes]:
+        """Return what is in the bucket, but for the probe."""
+        client = self.client
+        return {
+            item["Key"]: client.get_object(Bucket=BUCKET, Key=item["Key"])["Body"].read()
+            for item in client.list_objects_v2(Bucket=BUCKET).get("Contents", ())
+            if not item["Key"].endswith("/.lakebed")
+        }
+
+    def pending_uploads(self) -> list[str]:
+        """Return the keys of the uploads in parts that are not completed."""
+        found = self.client.list_multipart_uploads(Bucket=BUCKET)
+        return [upload["Key"] for upload in found.get("Uploads", ())]
 
     def environment(self, prefix: str = "deep/lake") -> dict[str, str]:
         """Return what makes this store the lake."""
@@ -75,6 +110,14 @@ def answer_lost(request: Request, answer: Callable[[], Response]) -> Response:
     """Do what is asked, and let nobody know."""
     answer()
     return Response("", 503)
+
+
+def damages(request: Request, answer: Callable[[], Response]) -> Response:
+    """Keep something else than what is sent, of the same length."""
+    data = bytearray(request.get_data())
+    data[len(data) // 3] ^= 0xFF
+    request.environ["wsgi.input"] = io.BytesIO(data)
+    return answer()
 
 
 def overwrites(request: Request, answer: Callable[[], Response]) -> Response:

@@ -6,11 +6,10 @@ import hashlib
 import json
 import resource
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-import botocore.session
 import duckdb
 import pytest
 from botocore.retries.standard import ExponentialBackoff
@@ -38,6 +37,7 @@ from tests.stores import (
     Answer,
     Store,
     answer_lost,
+    damages,
     overwrites,
     refused,
     running_store,
@@ -58,14 +58,8 @@ def server_of_objects() -> Iterator[Store]:
 @pytest.fixture
 def store(server_of_objects: Store) -> Store:
     """An S3 server with one empty bucket."""
-    store = server_of_objects
-    store.fault = None
-    with suppress(Exception):
-        for key in objects(store):
-            client(store).delete_object(Bucket=BUCKET, Key=key)
-    client(store).create_bucket(Bucket=BUCKET)
-    store.asked.clear()
-    return store
+    server_of_objects.empty()
+    return server_of_objects
 
 
 @pytest.fixture
@@ -86,32 +80,6 @@ def bucket(
     return open_platform(settings)
 
 
-def client(store: Store) -> Any:
-    return botocore.session.Session().create_client(
-        "s3",
-        region_name="us-east-1",
-        endpoint_url=store.url,
-        aws_access_key_id="tester",
-        aws_secret_access_key=SECRET,
-    )
-
-
-def objects(store: Store) -> dict[str, bytes]:
-    """Return what is in the bucket, but for the probe."""
-    s3 = client(store)
-    found = s3.list_objects_v2(Bucket=BUCKET).get("Contents", ())
-    return {
-        item["Key"]: s3.get_object(Bucket=BUCKET, Key=item["Key"])["Body"].read()
-        for item in found
-        if not item["Key"].endswith("/.lakebed")
-    }
-
-
-def pending_uploads(store: Store) -> list[str]:
-    found = client(store).list_multipart_uploads(Bucket=BUCKET)
-    return [upload["Key"] for upload in found.get("Uploads", ())]
-
-
 def spooled(platform: Platform) -> list[Path]:
     folder = platform.settings.home / "spool"
     return sorted(folder.iterdir()) if folder.exists() else []
@@ -128,7 +96,7 @@ def test_a_partition_is_moved_folded_and_read_from_the_bucket(
     before = all_rows(bucket, "accounts")
     paths = settle(bucket, "accounts")
     assert (hot(bucket, "accounts"), all_rows(bucket, "accounts")) == (0, before)
-    assert [f"deep/lake/{path}" for path in paths] == list(objects(store))
+    assert [f"deep/lake/{path}" for path in paths] == list(store.objects())
     do(
         bucket,
         "insert into accounts values ('2024-02-01 05:00Z', 300, 'late', -1, '2024-06-01Z'),"
@@ -139,7 +107,7 @@ def test_a_partition_is_moved_folded_and_read_from_the_bucket(
     folded = move_key(bucket, "accounts", MONTHS[1])
     assert (folded.generation, folded.overridden, folded.rows) == (2, 1, EACH + 1)
     assert seen(bucket, query) == [(3 * EACH + 1, 1)]
-    assert {f"deep/lake/{path}" for path in named(bucket)} == set(objects(store))
+    assert {f"deep/lake/{path}" for path in named(bucket)} == set(store.objects())
     assert [file.problem for file in verify(bucket, bucket.table("accounts"), deep=True)] == [
         None
     ] * 3
@@ -171,7 +139,7 @@ def test_a_model_and_the_catalog_file_are_objects_that_any_duckdb_reads(
     move_key(bucket, "readings", MONTHS[2])
     assert [result.error for result in build(bucket)] == [None]
     write_catalog(bucket)
-    assert "deep/lake/marts/by_sensor/by_sensor_g0002.parquet" in objects(store)
+    assert "deep/lake/marts/by_sensor/by_sensor_g0002.parquet" in store.objects()
     with duckdb.connect() as foreign:
         bucket.lake.files.make_readable(foreign)
         foreign.execute(f"attach 's3://{BUCKET}/deep/lake/catalog.duckdb' as lake (read_only)")
@@ -227,9 +195,9 @@ def test_a_backup_and_the_commands_know_the_bucket(
     code, out = said("status", "--json")
     assert (code, json.loads(out)["lake"]) == (0, f"s3://{BUCKET}/deep/lake")
     assert said("sql", "select count(*) as n from readings", "--format", "json")[1].count("900")
-    assert "deep/lake/catalog.duckdb" in objects(store)
-    for key in objects(store):
-        client(store).delete_object(Bucket=BUCKET, Key=key)
+    assert "deep/lake/catalog.duckdb" in store.objects()
+    for key in store.objects():
+        store.client.delete_object(Bucket=BUCKET, Key=key)
     code, out = said("verify", "readings")
     assert code == 1
     assert "it is not there" in out
@@ -253,7 +221,7 @@ def test_a_mover_killed_after_any_step_loses_and_doubles_nothing_for_readers_of_
     assert all(len(found) >= 3 for found in answers)
     assert all_rows(bucket, "readings") == truth
     # Of the steps before the commit three had an object, which nobody names.
-    assert [key[-13:] for key in objects(store)] == [f"g000{n}.parquet" for n in range(1, 5)]
+    assert [key[-13:] for key in store.objects()] == [f"g000{n}.parquet" for n in range(1, 5)]
     move_key(bucket, "readings", MONTHS[0])
     assert spooled(bucket) == []
 
@@ -264,7 +232,7 @@ def test_a_mover_that_wakes_up_after_another_finished_changes_no_object(
     before = move_while_another_sleeps(bucket, "verified")
     assert all_rows(bucket, "readings") == before
     ((path, digest),) = ask(bucket, "select path, sha256 from lakebed.cold_file")
-    assert {key: hashlib.sha256(data).hexdigest() for key, data in objects(store).items()} == {
+    assert {key: hashlib.sha256(data).hexdigest() for key, data in store.objects().items()} == {
         f"deep/lake/{path}": digest
     }
     assert path == FIRST.removeprefix("deep/lake/")
@@ -291,7 +259,7 @@ def test_a_store_that_overwrites_against_the_condition_is_refused(
     store.fault = overwrites
     with pytest.raises(TieringError, match="overwrites objects although it is asked not to"):
         move_key(bucket, "readings", MONTHS[1])
-    assert (objects(store), hot(bucket)) == ({}, 3 * EACH)
+    assert (store.objects(), hot(bucket)) == ({}, 3 * EACH)
 
 
 def test_an_answer_that_was_lost_is_asked_for_again_and_nothing_is_written_twice(
@@ -300,7 +268,7 @@ def test_an_answer_that_was_lost_is_asked_for_again_and_nothing_is_written_twice
     fill(bucket)
     assert store.fail("PUT", 1, answer_lost, ".parquet") == []
     assert move_key(bucket, "readings", MONTHS[1]).generation == 1
-    assert list(objects(store)) == [FIRST]
+    assert list(store.objects()) == [FIRST]
 
 
 @pytest.mark.parametrize(
@@ -340,10 +308,20 @@ def test_a_store_in_trouble_is_asked_again_or_named_and_nothing_is_half_done(
         assert "/readings_2024_02_g0001.parquet" in str(caught.value)
         assert SECRET not in str(caught.value)
         store.fault = None
-        assert (objects(store), spooled(bucket), named(bucket)) == ({}, [], set())
+        assert (store.objects(), spooled(bucket), named(bucket)) == ({}, [], set())
         assert all_rows(bucket, "readings") == truth
         assert move_key(bucket, "readings", MONTHS[1]).generation == 1
     assert all_rows(bucket, "readings") == truth
+
+
+def test_what_the_store_has_is_verified_before_anything_is_deleted(
+    bucket: Platform, store: Store
+) -> None:
+    fill(bucket)
+    assert store.fail("PUT", 1, damages, ".parquet") == []
+    with pytest.raises(TieringError):
+        move_key(bucket, "readings", MONTHS[1])
+    assert (store.objects(), named(bucket), hot(bucket)) == ({}, set(), 3 * EACH)
 
 
 @pytest.fixture
@@ -354,8 +332,6 @@ def in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def new_object(platform: Platform, name: str = "big") -> Any:
     """Reserve a file of 12 MB, for three parts."""
-    from pathlib import PurePosixPath
-
     file = platform.lake.files.reserve(lambda n: PurePosixPath(f"{name}_g{n:04d}.parquet"), 1)
     file.writing.write_bytes(bytes(range(256)) * (12 * MEGABYTE // 256))
     return file
@@ -371,9 +347,9 @@ def test_a_large_file_goes_up_in_parts_and_never_over_another(
     assert bucket.lake.files.sha256(file.path) == digest
     other.publish()
     assert (file.generation, other.generation) == (1, 2)
-    assert pending_uploads(store) == []
+    assert store.pending_uploads() == []
     other.discard()
-    assert list(objects(store)) == ["deep/lake/big_g0001.parquet"]
+    assert list(store.objects()) == ["deep/lake/big_g0001.parquet"]
 
 
 @pytest.mark.parametrize("method", ["PUT", "POST"])
@@ -392,19 +368,19 @@ def test_an_upload_that_fails_midway_leaves_no_part(
     with pytest.raises(LakeFileError, match=r"big_g0001\.parquet: the store failed"):
         file.publish()
     file.discard()
-    assert (objects(store), pending_uploads(store), spooled(bucket)) == ({}, [], [])
+    assert (store.objects(), store.pending_uploads(), spooled(bucket)) == ({}, [], [])
 
 
 def test_what_an_upload_left_that_was_killed_is_listed_and_removed(
     bucket: Platform, store: Store
 ) -> None:
     key = "deep/lake/readings/x.parquet"
-    client(store).create_multipart_upload(Bucket=BUCKET, Key=key)
+    store.client.create_multipart_upload(Bucket=BUCKET, Key=key)
     lake = bucket.lake.files
     (stored,) = lake.listing("readings")
     assert str(stored.path) == "readings/x.parquet.tmp"
     lake.remove(stored.path)
-    assert (list(lake.listing()), pending_uploads(store)) == ([], [])
+    assert (list(lake.listing()), store.pending_uploads()) == ([], [])
 
 
 @contextmanager
@@ -424,7 +400,7 @@ def test_a_spool_without_room_moves_nothing_and_is_left_clean(
     fill(bucket)
     with disk_of(512), pytest.raises(TieringError, match=r"readings 2024-02: .*spool"):
         move_key(bucket, "readings", MONTHS[1])
-    assert (objects(store), spooled(bucket), hot(bucket)) == ({}, [], 3 * EACH)
+    assert (store.objects(), spooled(bucket), hot(bucket)) == ({}, [], 3 * EACH)
     assert move_key(bucket, "readings", MONTHS[1]).moved == EACH
 
 
@@ -438,4 +414,4 @@ def test_a_model_that_cannot_be_published_leaves_the_old_one(
     with pytest.raises(ModelError, match=r"was not published: s3://.*by_sensor_g0002\.parquet"):
         build_model(bucket, model)
     assert seen(bucket, "select sum(n) from by_sensor") == [(3 * EACH,)]
-    assert len(objects(store)) == 1
+    assert len(store.objects()) == 1
