@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,9 +11,8 @@ import pytest
 from resources.bucket import Bucket, bucket_of
 from resources.lake_bucket import LakeBucket
 from resources.lake_files import LakeFolder, lake_files
-from resources.settings import SettingsError, read_settings
+from resources.settings import PACKAGE_ROOT, SettingsError, read_settings
 from resources.spool import Spool
-from tests import processes
 
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIAME", "AWS_SECRET_ACCESS_KEY": "s3cret"}
 ENVIRON = {"LAKEBED_LAKE": "s3://bucket/a/b/"}
@@ -97,9 +96,12 @@ def test_a_key_lies_below_the_prefix_or_at_the_top() -> None:
     assert LakeBucket(bucket_of("s3://bucket/a/b/", {}), home).key("t/x") == "a/b/t/x"
 
 
-def take_and_die(folder: Path) -> None:
-    Spool(folder).take(".parquet").path.write_text("half")
-    os.kill(os.getpid(), signal.SIGKILL)
+DYING = """
+import os, pathlib, signal, sys
+from resources.spool import Spool
+Spool(pathlib.Path(sys.argv[1])).take(".parquet").path.write_text("half")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
 
 
 def test_what_a_dead_process_spooled_goes_and_what_a_living_one_spools_stays(
@@ -108,7 +110,10 @@ def test_what_a_dead_process_spooled_goes_and_what_a_living_one_spools_stays(
     spool = Spool(tmp_path)
     ours = spool.take(".parquet")
     ours.path.write_text("ours")
-    assert processes.run(take_and_die, tmp_path) == -9
+    died = subprocess.run(
+        [sys.executable, "-c", DYING, str(tmp_path)], cwd=PACKAGE_ROOT, timeout=60, check=False
+    )
+    assert died.returncode == -9
     assert len(list(tmp_path.iterdir())) == 4
     other = Spool(tmp_path).take(".parquet")
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".lock", ".lock", ".parquet"]
