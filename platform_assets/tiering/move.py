@@ -129,6 +129,7 @@ def _change(
     deletes: bool,
 ) -> None:
     """Change the manifest, and take out what went into the new file. new: None for no row left."""
+    partition.announce("move")
     if old is not None:
         supersede(partition, old)
     if new is not None:

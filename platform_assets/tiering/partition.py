@@ -6,6 +6,7 @@ the hot tier, what PostgreSQL is asked and what it is told share one snapshot an
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -151,6 +152,24 @@ class Partition:
         columns = self.table.columns if columns is None else columns
         query = fingerprint_query(columns, relation, "duckdb")
         return read_fingerprint(columns, self.connection.execute(query.as_string()).fetchall()[0])
+
+    def announce(self, action: str) -> None:
+        """Tell whoever decodes the WAL what the changes that follow in the transaction are.
+
+        A delete of rows that were archived looks like any other there.
+        """
+        told = {
+            "action": action,
+            "table": self.table.name,
+            "partition": self.window.key,
+            "lower": self.window.lower.isoformat(),
+            "upper": self.window.upper.isoformat(),
+        }
+        self.ask(
+            sql.SQL("select pg_logical_emit_message(true, 'lakebed', {})::text as lsn").format(
+                json.dumps(told)
+            )
+        )
 
     def delete_hot(self) -> None:
         """Delete the hot rows that the snapshot shows, and no other.
