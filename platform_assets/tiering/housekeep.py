@@ -25,6 +25,7 @@ from platform_assets.tiering.leaves import LeafNote, gaps, leaves_of, tidy
 from platform_assets.tiering.partition import TieringError
 from platform_assets.tiering.retention import Expired, expire, expired
 from platform_assets.tiering.sweep import Spared, Swept, give_up_superseded, remove_nameless
+from resources.lake_files import LakeFileError
 from resources.postgres import Connection, LockWaitError
 
 
@@ -75,8 +76,9 @@ def housekeep(
         if not dry_run:
             try:
                 write_catalog(platform)
-            except duckdb.Error as error:
-                done.failed.append(f"the catalog file, so that no file was removed: {error}")
+            except (duckdb.Error, LakeFileError) as error:
+                why = platform.lake.redact(str(error))
+                done.failed.append(f"the catalog file, so that no file was removed: {why}")
                 return done
         for name in [None] if tables is None else [table.name for table in tables]:
             going, spared = give_up_superseded(connection, grace, name, dry_run=dry_run)

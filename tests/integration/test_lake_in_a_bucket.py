@@ -7,6 +7,8 @@ import json
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -21,6 +23,7 @@ from platform_assets.models.model import ModelError
 from platform_assets.models.runner import build, build_model, models_of
 from platform_assets.platform import Platform, open_platform
 from platform_assets.tiering.catalog_file import write_catalog
+from platform_assets.tiering.housekeep import housekeep
 from platform_assets.tiering.partition import TieringError
 from platform_assets.tiering.verify import verify
 from resources import object_store
@@ -381,6 +384,28 @@ def test_what_an_upload_left_that_was_killed_is_listed_and_removed(
     assert str(stored.path) == "readings/x.parquet.tmp"
     lake.remove(stored.path)
     assert (list(lake.listing()), store.pending_uploads()) == ([], [])
+
+
+def test_housekeeping_removes_from_the_bucket_what_no_manifest_row_names(
+    bucket: Platform, store: Store
+) -> None:
+    impatient = open_platform(replace(bucket.settings, file_grace=timedelta(0)))
+    fill(bucket)
+    (path,) = settle(bucket, "readings", MONTHS[1])
+    do(bucket, "insert into readings values ('2024-02-09Z', 's1', 1, 999)")
+    folded = move_key(bucket, "readings", MONTHS[1])
+    orphan = path.replace("g0001", "g0007")
+    store.client.put_object(Bucket=BUCKET, Key=f"deep/lake/{orphan}", Body=b"no Parquet")
+    store.client.create_multipart_upload(Bucket=BUCKET, Key=f"deep/lake/{orphan}")
+    store.fail("PUT", 99, refused("InternalError", 500), "catalog.duckdb")
+    assert "no file was removed: s3://a-lake/deep/lake/catalog.duckdb: the store failed" in str(
+        housekeep(impatient).failed
+    )
+    store.fault = None
+    swept = {file.path: file.why for file in housekeep(impatient).swept}
+    assert swept == {path: "superseded", orphan: "orphan", f"{orphan}.tmp": "unfinished"}
+    assert set(store.objects()) == {f"deep/lake/{folded.path}", "deep/lake/catalog.duckdb"}
+    assert store.pending_uploads() == []
 
 
 @contextmanager
