@@ -1,6 +1,7 @@
 PYTHON ?= python3
 PYTEST_ARGS ?= -n 2 -q --dist loadfile
 BENCH_ARGS ?= --scale 1
+MODELS_ARGS ?=
 UV ?= uv
 
 BIN := .venv/bin
@@ -8,7 +9,7 @@ READY := .venv/.installed
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check bench bench-ingest lock clean
+.PHONY: help demo up test check bench bench-ingest bench-models lock clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -32,6 +33,9 @@ bench: $(READY) ## Measure speed and memory
 
 bench-ingest: $(READY) ## Time loads against COPY and other loaders, 6 M rows (BENCH_ARGS="--scale 0.1")
 	@$(BIN)/python -m bench.ingest $(BENCH_ARGS)
+
+bench-models: $(READY) ## Time SQL models and exports against bare DuckDB (MODELS_ARGS="--rows 100000")
+	@$(BIN)/python -m bench.models $(MODELS_ARGS)
 
 lock: ## Resolve requirements.lock anew from pyproject.toml (needs uv)
 	@$(UV) pip compile --quiet --universal --python-version 3.11 --all-extras --upgrade \

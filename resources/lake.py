@@ -262,6 +262,8 @@ class Lake:
                 .as_string()
             )
             connection.execute("set TimeZone = 'UTC'")
+            # DuckDB's bar would be written to standard output, between the rows.
+            connection.execute("set enable_progress_bar = false")
             self.files.make_readable(connection)
             # What does not fit in memory goes beside the lake, not into the working folder.
             setting = sql.SQL("set temp_directory = {}").format(sql.Literal(str(spill)))

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,8 @@ MODELS = {
         "{{ config(materialized='view') }}\n"
         "select i * j as n from range(1000000000) a (i), range(1000) b (j) where i * j % 7 = 3"
     ),
+    "marts/some.sql": "select range as i, md5(range::varchar) as digest from range(200000)",
+    "marts/many.sql": "select range as i, md5(range::varchar) as digest from range(3000000)",
     "marts/zeros.sql": (
         "{{ config(materialized='view') }}\n"
         "select case when range % 2 = 0 then -0.0 else 0.0 end::double as zero from range(5000)"
@@ -396,3 +399,84 @@ def test_an_object_store_takes_the_whole_file(platform: Platform) -> None:
     stored = fsspec.filesystem("memory").cat("/exports/by_month.parquet")
     assert done.bytes == len(stored)
     assert stored.startswith(b"PAR1")
+
+
+CSV_IN = {
+    "full": b'id,name\n1,""\n2,\n3,"a,b"\n',
+    "header alone": b"id,name\n",
+    "empty": b"",
+}
+
+
+@pytest.mark.parametrize("name", CSV_IN)
+@pytest.mark.parametrize("file", ["in.csv", "in.csv.gz"])
+def test_csv_goes_into_the_lake_by_a_model_and_comes_out_as_it_was(
+    name: str, file: str, tmp_path: Path, platform_of: Callable[..., Platform]
+) -> None:
+    given = CSV_IN[name]
+    source = tmp_path / file
+    source.write_bytes(gzip.compress(given) if file.endswith(".gz") else given)
+    (tmp_path / "models" / "staging").mkdir(parents=True)
+    (tmp_path / "models" / "staging" / "raw.sql").write_text(
+        "{{ config(materialized='table') }}\n"
+        f"from read_csv('{source}', columns = {{'id': 'BIGINT', 'name': 'VARCHAR'}},\n"
+        "    auto_detect = false, header = true, allow_quoted_nulls = false)"
+    )
+    plain = platform_of()
+    platform = replace(plain, settings=replace(plain.settings, models=tmp_path / "models"))
+    (built,) = build(platform)
+    assert built.error is None
+    out = tmp_path / f"out{file[2:]}"
+    write_export(platform, Export(name="it", of="raw", path=str(out)))
+    read = gzip.decompress(out.read_bytes()) if file.endswith(".gz") else out.read_bytes()
+    assert read == (given or CSV_IN["header alone"])
+
+
+PROBE = """
+import sys
+from pathlib import Path
+from platform_assets.exports.export import Export
+from platform_assets.exports.write import write_export
+from platform_assets.platform import open_platform
+from resources.lake_files import LakeFiles
+from resources.settings import read_settings
+
+platform = open_platform(read_settings())
+kind = type(platform.lake.files)
+readable = kind.make_readable
+
+def small(files, connection):
+    readable(files, connection)
+    connection.execute("set memory_limit = '150MB'; set threads = 1")
+
+kind.make_readable = small
+of, path = sys.argv[1:]
+rows = write_export(platform, Export(name="it", of=of, path=path)).rows
+print(rows, Path('/proc/self/status').read_text().partition('VmHWM:')[2].split()[0])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc for the peak")
+def test_what_is_larger_than_memory_is_put_in_order_all_the_same(
+    platform: Platform, tmp_path: Path
+) -> None:
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("LAKEBED_")}
+    peaks = []
+    for of, rows in (("some", 200_000), ("many", 3_000_000)):
+        path = tmp_path / f"{of}.csv"
+        done = subprocess.run(
+            [sys.executable, "-c", PROBE, of, str(path)],
+            env=environ | platform.settings.environment(),
+            cwd=PACKAGE_ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        count, peak = map(int, done.stdout.split())
+        assert count == rows
+        peaks.append(peak)
+    assert path.stat().st_size > 100_000_000
+    assert peaks[1] < peaks[0] + 200_000, peaks
+    spilt = [p for p in platform.lake.files.spill.iterdir() if p.is_dir()]
+    assert spilt == []
