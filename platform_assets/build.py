@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from platform_assets.automation.jobs import upkeep, verify_job
+from platform_assets.automation.jobs import restore_job, upkeep, verify_job
 from platform_assets.automation.sensors import (
     due_sensor,
     failure_sensor,
@@ -49,7 +49,7 @@ def build_defs(
             *model_assets(platform, models),
             *export_assets(platform, models),
         ],
-        jobs=[upkeep_job, verify_job(platform)],
+        jobs=[upkeep_job, verify_job(platform), restore_job(platform)],
         schedules=[daily_upkeep],
         sensors=[
             new_files_sensor(platform, [t for t in loaded if t.load_by == "cursor"]),

@@ -19,6 +19,7 @@ from platform_assets.commands.errors import STOPPED, exit_code, words
 from platform_assets.commands.estimate import estimate
 from platform_assets.commands.export import export
 from platform_assets.commands.rejects import rejects
+from platform_assets.commands.restore import restore
 from platform_assets.commands.run import build, demo, load, move, up
 from platform_assets.commands.scaffold import scaffold
 from platform_assets.commands.show import sql, status
@@ -62,7 +63,7 @@ def group() -> None:
 
 for command in (
     *(demo, up, load, move, build, sql, status, rejects, plan, apply, scaffold),
-    *(backup, rollback, estimate, verify, housekeep, export),
+    *(backup, rollback, estimate, verify, housekeep, export, restore),
 ):
     group.add_command(command)
 

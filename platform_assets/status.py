@@ -18,13 +18,14 @@ from platform_assets.ingest.sources.reader import SourceError
 from platform_assets.ingest.sources.readers import reader_of
 from platform_assets.platform import Platform
 from platform_assets.quality.ddl import relation_exists
+from platform_assets.tiering.holds import holds
 from platform_assets.tiering.policy import due
 from resources.postgres import Connection
 from resources.settings import Settings
 
-State = Literal["hot", "due", "cold", "late", "empty"]
-"""hot; due: hot and past its policy; cold; late: cold, with hot rows or deletes to be folded in;
-empty."""
+State = Literal["hot", "due", "held", "cold", "late", "empty"]
+"""hot; due: hot and past its policy; held: restored, no policy moves it for a time; cold; late:
+cold, with hot rows or deletes to be folded in; empty."""
 
 COUNT_UP_TO = 1_000_000
 """Leaves with more rows than this by PostgreSQL's statistics are not counted, but estimated."""
@@ -40,6 +41,7 @@ CELLS = 90
 _SHOWN: Mapping[State, tuple[str, str]] = {
     "hot": ("H", "bold white on red3"),
     "due": ("D", "bold black on yellow3"),
+    "held": ("R", "bold white on dark_orange3"),
     "cold": ("c", "bold white on deep_sky_blue4"),
     "late": ("L", "bold white on magenta3"),
     "empty": ("·", "dim"),
@@ -48,7 +50,10 @@ _SHOWN: Mapping[State, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class PartitionStatus:
-    """One partition. bytes: of its cold file.  deletes: of settled rows, to be folded in."""
+    """One partition. bytes: of its cold file.  deletes: of settled rows, to be folded in.
+
+    held_until: of a partition that was restored.
+    """
 
     key: str
     state: State
@@ -57,6 +62,7 @@ class PartitionStatus:
     bytes: int
     generation: int
     deletes: int = 0
+    held_until: str | None = None
 
 
 @dataclass(frozen=True)
@@ -206,23 +212,27 @@ def _partitions(
     }
     deleted = sql.SQL("select moment from lakebed.cold_delete where table_name = {}")
     deletes = Counter(_by_key(connection, table, deleted.format(table.name)))
+    held = holds(connection, table, now)
     past = {window.key for window in due(table, now)} if table.tiering else set()
     keys = sorted({w.key for w in table.windows(now)} | cold.keys() | counts.keys())
     return tuple(
         PartitionStatus(
             key,
-            _state(counts.get(key, 0), deletes[key], key in cold, key in past),
+            _state(counts.get(key, 0), deletes[key], key in cold, key in past, key in held),
             counts.get(key, 0),
             *cold.get(key, (0, 0, 0)),
             deletes[key],
+            held[key].isoformat() if key in held else None,
         )
         for key in keys
     )
 
 
-def _state(hot_rows: int, deletes: int, cold: bool, past: bool) -> State:
+def _state(hot_rows: int, deletes: int, cold: bool, past: bool, held: bool) -> State:
     if cold:
         return "late" if hot_rows or deletes else "cold"
+    if hot_rows and held:
+        return "held"
     if hot_rows:
         return "due" if past else "hot"
     return "empty"

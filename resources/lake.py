@@ -255,19 +255,12 @@ class Lake:
         """
         # A plain connection first: it brings the schema up to date and says clearly what is wrong.
         self._postgres.connect().close()
-        with spill_folder(self.files.spill) as spill, _in_memory() as connection:
+        with self.reader() as connection:
             connection.execute(
                 sql.SQL("load {}")
                 .format(sql.Literal(str(extension_file("postgres_scanner"))))
                 .as_string()
             )
-            connection.execute("set TimeZone = 'UTC'")
-            # DuckDB's bar would be written to standard output, between the rows.
-            connection.execute("set enable_progress_bar = false")
-            self.files.make_readable(connection)
-            # What does not fit in memory goes beside the lake, not into the working folder.
-            setting = sql.SQL("set temp_directory = {}").format(sql.Literal(str(spill)))
-            connection.execute(setting.as_string())
             # Parallel ctid scans may run on different snapshots when sharing one fails.
             connection.execute("set pg_use_ctid_scan = false")
             # The password as a secret: the rest of the URL is there for every query to see.
@@ -284,6 +277,19 @@ class Lake:
                 connection.execute(attach.as_string())
             except duckdb.Error as error:
                 raise LakeReadError(self._postgres.redact(str(error))) from None
+            yield connection
+
+    @contextmanager
+    def reader(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Open an in-memory DuckDB that reads files of the lake; always closed."""
+        with spill_folder(self.files.spill) as spill, _in_memory() as connection:
+            connection.execute("set TimeZone = 'UTC'")
+            # DuckDB's bar would be written to standard output, between the rows.
+            connection.execute("set enable_progress_bar = false")
+            self.files.make_readable(connection)
+            # What does not fit in memory goes beside the lake, not into the working folder.
+            setting = sql.SQL("set temp_directory = {}").format(sql.Literal(str(spill)))
+            connection.execute(setting.as_string())
             yield connection
 
     def redact(self, text: str) -> str:

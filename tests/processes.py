@@ -25,10 +25,12 @@ from platform_assets.ingest.retry import retry_rejects
 from platform_assets.partitions import window_for_key
 from platform_assets.platform import Platform, open_platform
 from platform_assets.tiering import move as movement
+from platform_assets.tiering import restore as restoring
 from platform_assets.tiering.fingerprint import fingerprint_query, read_fingerprint
 from platform_assets.tiering.move import move
 from platform_assets.tiering.partition import Partition
 from platform_assets.tiering.report import Moved
+from platform_assets.tiering.restore import restore
 from resources.lake import Lake
 from resources.settings import Settings
 
@@ -73,6 +75,22 @@ def move_all(
     for key in keys:
         window = window_for_key(table.partitioned.grain, key)
         move(platform.lake, table, window, on_step=kill_at(kill))
+
+
+def restore_all(
+    settings: Settings, name: str, keys: list[str], kill: str | None, sabotage: str | None
+) -> None:
+    """Restore partitions one after another."""
+    platform = open_platform(settings)
+    table = platform.table(name)
+    if sabotage:
+        RESTORE_SABOTAGES[sabotage](platform)
+    for key in keys:
+        window = window_for_key(table.partitioned.grain, key)
+        restore(
+            *(platform.postgres, platform.lake, table, window, platform.clock.now()),
+            on_step=kill_at(kill),
+        )
 
 
 def move_and_die(settings: Settings, name: str, key: str, delay: float) -> None:
@@ -235,6 +253,18 @@ def _delete_before_the_commit(platform: Platform) -> None:
     Partition.delete_hot = delete_elsewhere  # type: ignore[method-assign]
 
 
+def _supersede_before_the_commit(platform: Platform) -> None:
+    """Sabotage: the generation is superseded on a connection of its own."""
+    supersede = restoring.supersede
+
+    def supersede_elsewhere(partition: Partition, old: Any) -> None:
+        with _elsewhere(platform, partition):
+            supersede(partition, old)
+        time.sleep(1.5)
+
+    restoring.supersede = supersede_elsewhere  # type: ignore[attr-defined]
+
+
 def _read_manifest_in_its_own_transaction() -> None:
     """Sabotage of a reader: the manifest comes from another snapshot than the rows."""
     take = resources.lake.take_manifest
@@ -266,6 +296,9 @@ def _write_in_another_transaction(platform: Platform) -> None:
 MOVE_SABOTAGES: dict[str, Callable[[Platform], None]] = {
     "record before the delete": _record_before_the_delete,
     "delete before the commit": _delete_before_the_commit,
+}
+RESTORE_SABOTAGES: dict[str, Callable[[Platform], None]] = {
+    "supersede before the commit": _supersede_before_the_commit,
 }
 LOAD_SABOTAGES: dict[str, Callable[[Platform], None]] = {
     "forget the files": _forget_the_files,

@@ -1,11 +1,16 @@
-"""Jobs that no data starts: the daily upkeep, and the deep verification of the lake."""
+"""Jobs that no data starts: the daily upkeep, the deep verification of the lake, a restore."""
 
 import dagster as dg
+from pydantic import Field
 
 from platform_assets.keys import cold_key
 from platform_assets.platform import Platform
+from platform_assets.tiering.catalog_file import write_catalog
 from platform_assets.tiering.checks import files_evaluation
 from platform_assets.tiering.housekeep import housekeep
+from platform_assets.tiering.partition import TieringError
+from platform_assets.tiering.restorable import chosen, duration
+from platform_assets.tiering.restore import restore
 from platform_assets.tiering.verify import verify
 
 
@@ -66,3 +71,48 @@ def verify_job(platform: Platform) -> dg.JobDefinition:
         read_every_file()
 
     return verify_everything
+
+
+class RestoreConfig(dg.Config):
+    """Which partitions come back: some by their keys, or all that have settled in a stretch.
+
+    since, until: ISO 8601 with a zone, half-open.  hold: 12h, 30d, 4w.
+    """
+
+    table: str
+    partitions: list[str] = Field(default_factory=list)
+    since: str | None = None
+    until: str | None = None
+    hold: str = "7d"
+
+
+def restore_job(platform: Platform) -> dg.JobDefinition:
+    """Return the job that brings settled partitions back to hot."""
+
+    @dg.op(description="Bring partitions back to hot, each in a transaction of its own.")
+    def bring_back(context: dg.OpExecutionContext, config: RestoreConfig) -> None:
+        table, hold = platform.table(config.table), duration(config.hold)
+        with platform.postgres.connect() as connection:
+            windows = chosen(connection, table, config.partitions, config.since, config.until)
+        failed: list[str] = []
+        for window in windows:
+            try:
+                done = restore(
+                    platform.postgres, platform.lake, table, window, platform.clock.now(), hold=hold
+                )
+                context.log.info(done.line)
+            except TieringError as error:
+                failed.append(str(error))
+        write_catalog(platform)
+        if failed:
+            raise dg.Failure(
+                f"{len(failed)} of {len(windows)} partitions were not restored: "
+                + " | ".join(failed[:5]),
+                allow_retries=False,
+            )
+
+    @dg.job(name="restore", description="Brings settled partitions back to PostgreSQL.")
+    def restore_partitions() -> None:
+        bring_back()
+
+    return restore_partitions

@@ -110,7 +110,7 @@ def move(name: str, keys: Sequence[str], all_due: bool, as_of: str | None, as_js
     failures = [f["error"] for f in failed]
     _answer(platform, table, requests, failures[0] if failures else None)
     if done:
-        failures += _write_catalog(platform)
+        failures += refresh_catalog(platform)
     _fail(failures, "not done")
 
 
@@ -134,7 +134,7 @@ def build(names: Sequence[str], as_json: bool) -> None:
     else:
         show(_builds(results))
     failures = [f"{r.name}: {r.error}" for r in results if r.error]
-    _fail(failures + _write_catalog(platform), "failed")
+    _fail(failures + refresh_catalog(platform), "failed")
 
 
 @click.command()
@@ -260,7 +260,7 @@ def _move(
     return done, failed
 
 
-def _write_catalog(platform: Platform) -> list[str]:
+def refresh_catalog(platform: Platform) -> list[str]:
     """Write the catalog file; return why it could not be written, if it could not."""
     from platform_assets.tiering.catalog_file import write_catalog
 

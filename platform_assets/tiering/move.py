@@ -50,6 +50,7 @@ from platform_assets.tiering.generations import (
     supersede,
     verified,
 )
+from platform_assets.tiering.holds import lift_hold
 from platform_assets.tiering.partition import Partition, Step, in_transaction
 from platform_assets.tiering.report import Moved
 from resources.lake import Lake
@@ -66,7 +67,8 @@ def move(
 ) -> Moved:
     """Move one partition's hot rows to the lake, or fold them and deletes into its cold file.
 
-    A partition of which no row is left has no file.
+    A partition of which no row is left has no file. One that is held after a restore is moved all
+    the same, and held no more.
     Steps: locked, counted, copied, verified, renamed, recorded, deleted, committed.
     Raises PartitionBusyError, VerificationError, or TieringError where others kept changing the
     rows.
@@ -138,6 +140,7 @@ def _change(
     partition.delete_hot()
     if deletes:
         partition.consume_tombstones()
+    lift_hold(partition)
     on_step("deleted")
 
 

@@ -13,6 +13,7 @@ from psycopg import sql
 from platform_assets.catalog import SourceTable
 from platform_assets.partitions import Window
 from platform_assets.quality.ddl import relation_exists
+from platform_assets.tiering.holds import holds
 from platform_assets.tiering.policy import due
 from platform_assets.tiering.requests import Ended, Request, answer, open_requests
 from resources.postgres import Connection
@@ -26,12 +27,14 @@ def waiting(
 ) -> list[Window]:
     """Return the windows that are due, by policy or by request, and have work; in order.
 
-    A cold partition with late rows or tombstones is one of them.
+    A cold partition with late rows or tombstones is one of them, one that is held after a restore
+    is not.
     """
     windows = set(due(table, now))
     for request in requests:
         windows |= set(request.windows(table, now))
-    return with_work(connection, table, sorted(windows))
+    held = holds(connection, table, now)
+    return with_work(connection, table, sorted(w for w in windows if w.key not in held))
 
 
 def with_work(

@@ -299,3 +299,33 @@ def test_the_daily_upkeep_keeps_house_and_tells_what_it_did(project: Project) ->
     pages = "select sum(pg_relation_size(relid))::int from pg_partition_tree('readings')"
     assert project.execute(pages) == [(0,)]
     assert (project.platform.settings.home / "lake" / "catalog.duckdb").is_file()
+
+
+def test_the_job_restore_brings_partitions_back_and_fails_for_those_it_cannot(
+    project: Project,
+) -> None:
+    project.deliver_readings("1.parquet")
+    project.run("hot/readings")
+    project.run("cold/readings", partitions=SPRING)
+    job = project.defs.resolve_job_def("restore")
+
+    def run(**config: Any) -> dg.ExecuteInProcessResult:
+        ops = {"bring_back": {"config": {"table": "readings", **config}}}
+        return job.execute_in_process(
+            instance=project.instance, run_config=QUIET | {"ops": ops}, raise_on_error=False
+        )
+
+    def live() -> list[str]:
+        with project.platform.postgres.connect() as connection:
+            query = "select partition_key from lakebed.cold_file where superseded_at is null"
+            return sorted(key for (key,) in connection.execute(query).fetchall())
+
+    before = live()
+    assert run(partitions=["2024-02"], hold="1d").success
+    assert live() == [key for key in before if key != "2024-02"]
+    (march,) = project.platform.lake.files.root.rglob("readings_2024_03_g0001.parquet")
+    march.write_bytes(b"no parquet")
+    result = run(since="2024-03-01T00:00:00+00:00", until="2024-05-01T00:00:00+00:00")
+    (failure,) = result.get_step_failure_events()
+    assert "1 of 2 partitions were not restored: readings 2024-03" in str(failure.step_failure_data)
+    assert live() == [key for key in before if key not in ("2024-02", "2024-04")]

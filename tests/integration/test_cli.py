@@ -257,6 +257,28 @@ def test_named_partitions_move_in_order_and_an_empty_one_says_so(lakebed: Lakebe
     assert again.err == "flights 2013-02: no hot rows, nothing to move\n"
 
 
+def test_partitions_come_back_by_name_or_by_time_and_are_held(lakebed: Lakebed) -> None:
+    lakebed("move", "flights", "--due")
+    count = lakebed("sql", COUNT, "--format", "csv").out
+    said = lakebed("restore", "flights", "--partition", "2013-02", "--hold", "2d", "--json")
+    assert said.code == 0, said.err
+    (february,) = json.loads(said.out)
+    assert (february["generation"], february["rows"]) == (1, 24_936)
+    assert february["held_until"] == "2014-01-02 00:00:00+00:00"
+    stretch = ("--from", "2013-01-31T00:00:00+00:00", "--to", "2013-04-01T00:00:00+00:00")
+    said = lakebed("restore", "flights", *stretch)
+    assert [line.split(":")[0] for line in said.err.splitlines()] == [
+        "flights 2013-01",
+        "flights 2013-03",
+    ]
+    assert lakebed("sql", COUNT, "--format", "csv").out == count
+    assert "3 held" in lakebed("status").out.replace("\n", " ")
+    assert lakebed("move", "flights", "--due").out == "flights: nothing is due\n"
+    assert lakebed("move", "flights", "--partition", "2013-02").code == 0
+    for wrong in (["--partition", "2013"], [], ["--from", "2013-01-01"], [*stretch, "--hold", "x"]):
+        assert lakebed("restore", "flights", *wrong).code == 2
+
+
 def test_a_partition_that_cannot_move_leaves_the_others_moved(lakebed: Lakebed) -> None:
     assert lakebed("move", "flights", "--partition", "2013-01").code == 0
     (file,) = (lakebed.home / "lake").glob("flights/*/*/*.parquet")

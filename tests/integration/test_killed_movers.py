@@ -121,3 +121,66 @@ def test_a_file_that_no_manifest_row_names_is_never_read(platform: Platform) -> 
     assert processes.run(processes.move_all, *move, None, None) == 0
     assert processes.all_rows(platform, "readings") == truth
     assert {orphan.read_bytes() for orphan in orphans} == {b"no Parquet at all"}
+
+
+RESTORE_STEPS = (
+    *("locked", "checked", "copied", "written", "verified"),
+    *("recorded", "closed", "committed"),
+)
+ACCOUNTS = "select count(*), sum(id)::bigint, sum(balance)::varchar from accounts"
+PAUSES = [(0.0, 0.0), (0.1, 0.1)]
+
+
+def delete_some(platform: Platform) -> None:
+    """Delete accounts of February that are cold, hot, or both."""
+    with platform.postgres.connect() as connection:
+        connection.execute(
+            "select lakebed.delete_row('accounts', jsonb_build_object('id', i, 'opened',"
+            " '2024-02-01Z'::timestamptz + i * interval '1 minute'))"
+            " from generate_series(900, 1100) i"
+        )
+
+
+def tombstones(platform: Platform) -> int:
+    with platform.postgres.connect() as connection:
+        return int(connection.execute("select count(*) from lakebed.cold_delete").fetchall()[0][0])
+
+
+@pytest.mark.parametrize(
+    ("work", "steps"),
+    [(processes.move_all, STEPS), (processes.restore_all, RESTORE_STEPS)],
+    ids=["fold", "restore"],
+)
+def test_killed_at_each_step_nobody_sees_a_row_lost_doubled_or_undeleted(
+    platform: Platform, work: Any, steps: tuple[str, ...]
+) -> None:
+    """A partition with late rows and deletes, in front of readers, killed again and again."""
+    fill(platform, "accounts")
+    settle_and_come_late(platform)
+    delete_some(platform)
+    truth = processes.all_rows(platform, "accounts")
+    assert truth.rows == 2 * ROWS + 501 - 51 - 102 + 1
+    with platform.lake.session() as session:
+        expected = tuple(session.sql(ACCOUNTS).fetchall()[0])
+    with processes.readers(platform.settings, ACCOUNTS, PAUSES) as answers:
+        for step in steps:
+            assert tombstones(platform) == 201
+            job = (platform.settings, "accounts", [KEY], step, None)
+            assert processes.run(work, *job) == -9
+    assert all(len(found) >= 3 for found in answers)
+    assert {seen for found in answers for seen in found} == {expected}
+    assert processes.all_rows(platform, "accounts") == truth
+    assert tombstones(platform) == 0
+    live = 1 if work is processes.move_all else 0
+    assert generations(platform) == [(KEY, live, 1 + live)]
+
+
+def test_readers_notice_a_restore_without_its_fence(platform: Platform) -> None:
+    fill(platform, "accounts")
+    processes.move_key(platform, "accounts", KEY)
+    with platform.lake.session() as session:
+        expected = tuple(session.sql(ACCOUNTS).fetchall()[0])
+    job = (platform.settings, "accounts", [KEY], None, "supersede before the commit")
+    with processes.readers(platform.settings, ACCOUNTS, PAUSES) as answers:
+        assert processes.run(processes.restore_all, *job) == 0
+    assert {seen for found in answers for seen in found} > {expected}

@@ -1,0 +1,42 @@
+"""Holds: partitions that were restored stay hot for a time, whatever their policy says."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from psycopg import sql
+
+from platform_assets.catalog import SourceTable
+from platform_assets.tiering.partition import Partition
+from resources.postgres import Connection
+
+
+def hold_partition(partition: Partition, until: datetime) -> None:
+    """Keep a partition hot until then, in its transaction."""
+    partition.do(
+        sql.SQL(
+            "insert into lakebed.held_partition (table_name, partition_key, held_until)"
+            " values ({}, {}, {}) on conflict (table_name, partition_key) do update set"
+            " held_until = excluded.held_until, held_at = clock_timestamp(), held_by = session_user"
+        ).format(partition.table.name, partition.window.key, until.isoformat())
+    )
+
+
+def lift_hold(partition: Partition) -> None:
+    """Take the hold of a partition away, in its transaction."""
+    partition.do(
+        sql.SQL(
+            "delete from lakebed.held_partition where table_name = {} and partition_key = {}"
+        ).format(partition.table.name, partition.window.key)
+    )
+
+
+def holds(connection: Connection, table: SourceTable, now: datetime) -> dict[str, datetime]:
+    """Return until when the partitions of a table are held, by key; those that still are."""
+    return dict(
+        connection.execute(
+            "select partition_key, held_until from lakebed.held_partition"
+            " where table_name = %s and held_until > %s",
+            [table.name, now],
+        ).fetchall()
+    )

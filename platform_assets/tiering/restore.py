@@ -1,0 +1,301 @@
+"""The restore: one partition from cold back to hot, exactly once, as one PostgreSQL transaction.
+
+    make        the leaf, where it is missing
+    begin       one REPEATABLE READ transaction, one snapshot
+    lock        the partition, against movers
+    check       the cold file, by DuckDB, against the manifest
+    copy        its rows into a temporary table; what came over against what the file holds
+    write       those that no hot row overrides and no tombstone hides into the hot table
+    verify      hot now is hot before and those, by fingerprint
+    record      the generation superseded, the partition held
+    close       no tombstone comes in any more: are those that there are the ones of the snapshot?
+    commit      the only moment at which anything becomes visible
+
+Killed before the commit it has changed nothing; after it, there is nothing to do. The file stays
+where it is, as that of a generation that is superseded.
+
+Who inserts a key meanwhile that comes back is waited for by it, or waits for it: one of the two
+finds the other's row, and a restore that does starts again. Where no unique index tells (a table
+that others made), nobody writes to the table meanwhile. Who deletes a row enters the tombstone
+first and deletes what is hot then. So either the tombstone is in before the close, which sees it,
+and the restore starts again; or it waits for the commit, and the delete finds the row hot. For the
+close nobody is kept waiting longer than LOCK_TIMEOUT.
+
+To put a backup of a table back is another thing: ingest/restore.py.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import duckdb
+import psycopg
+from psycopg import sql
+
+from platform_assets.catalog import SourceTable
+from platform_assets.ingest.cold_rows import copy_cold_rows
+from platform_assets.partitions import Window
+from platform_assets.quality.ddl import ensure_leaves
+from platform_assets.quality.parents import has_unique_index
+from platform_assets.tiering.fingerprint import Fingerprint, fingerprint_query, read_fingerprint
+from platform_assets.tiering.generations import (
+    Generation,
+    generations,
+    rows_of,
+    supersede,
+    verified,
+)
+from platform_assets.tiering.holds import hold_partition
+from platform_assets.tiering.partition import Partition, Step, TieringError, VerificationError
+from resources.lake import Lake
+from resources.postgres import LOCK_TIMEOUT, Connection, Postgres
+
+HELD_FOR = timedelta(days=7)
+CLOSINGS = 10
+"""How often the close is tried before the restore is begun again."""
+STAGE = sql.Identifier("lakebed_restored")
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What a restore did. generation: that came back, 0 where nothing had settled.
+
+    rows: that are hot again.  overridden: rows of the file that are not, as a hot row of the same
+    key stood for them or a tombstone hid them.
+    """
+
+    table: str
+    partition_key: str
+    generation: int = 0
+    rows: int = 0
+    overridden: int = 0
+    held_until: datetime | None = None
+    seconds: float = 0.0
+
+    @property
+    def line(self) -> str:
+        """What happened, for people."""
+        where = f"{self.table} {self.partition_key}"
+        if not self.generation or self.held_until is None:
+            return f"{where}: nothing has settled, nothing to restore"
+        return (
+            f"{where}: {self.rows:,} rows are hot again, verified in {self.seconds:.2f} s; held "
+            f"until {self.held_until:%Y-%m-%d %H:%M}"
+        )
+
+
+class _OvertakenError(RuntimeError):
+    """Somebody deleted rows of the partition while it came back."""
+
+
+_AGAIN = (
+    _OvertakenError,
+    psycopg.errors.SerializationFailure,
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.LockNotAvailable,
+    psycopg.errors.UniqueViolation,
+)
+
+
+@dataclass
+class RestoredPartition(Partition):
+    """A partition in a transaction of psycopg's, which can copy; DuckDB only reads files."""
+
+    postgres: Connection
+
+    def ask(self, query: sql.Composable) -> list[tuple[Any, ...]]:
+        """Return what PostgreSQL answers, in the transaction."""
+        return self.postgres.execute(sql.Composed([query])).fetchall()
+
+    def do(self, statement: sql.Composable) -> None:
+        """Tell PostgreSQL to do something, in the transaction."""
+        self.postgres.execute(sql.Composed([statement]))
+
+
+def restore(
+    postgres: Postgres,
+    lake: Lake,
+    table: SourceTable,
+    window: Window,
+    now: datetime,
+    *,
+    hold: timedelta = HELD_FOR,
+    on_step: Step = lambda step: None,
+    attempts: int = 5,
+) -> Restored:
+    """Bring the cold rows of a partition back to hot, and keep them there for a time.
+
+    now: the platform's time (UTC).  hold: for so long no policy moves the partition again.
+    Steps: locked, checked, copied, written, verified, recorded, closed, committed.
+    Raises PartitionBusyError, VerificationError, or TieringError where others kept writing or
+    something of the table keeps the rows out; nothing has happened then.
+    """
+    started = time.monotonic()
+    problem: Exception | None = None
+    for attempt in range(attempts):
+        try:
+            with postgres.connect(autocommit=True) as connection, lake.reader() as reader:
+                partition = RestoredPartition(reader, lake.files, table, window, connection)
+                if generations(partition)[0] is None:
+                    return Restored(table.name, window.key)
+                ensure_leaves(connection, table, [window])
+                with _transaction(partition):
+                    done = _Restore(partition, postgres, on_step).run(now, hold)
+            on_step("committed")
+            return replace(done, seconds=time.monotonic() - started)
+        except _AGAIN as error:
+            problem = error
+            time.sleep(0.1 * 2**attempt)
+        except (psycopg.Error, duckdb.Error, ValueError) as error:
+            text = lake.redact(str(error)).strip()
+            raise TieringError(f"{table.name} {window.key}: nothing was restored: {text}") from None
+    raise TieringError(
+        f"{table.name} {window.key}: others wrote to the partition during each of {attempts} "
+        f"attempts; nothing was restored ({str(problem).strip()}). Restore it when nobody writes "
+        "there"
+    )
+
+
+@contextmanager
+def _transaction(partition: RestoredPartition) -> Iterator[None]:
+    """Begin with the snapshot that everything sees, and wait for no lock longer than others may."""
+    connection, key = partition.postgres, partition.table.key
+    unique = not key or has_unique_index(connection, partition.table.name, key)
+    connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+    with connection.transaction():
+        partition.do(sql.SQL("set local lock_timeout = {}").format(sql.Literal(LOCK_TIMEOUT)))
+        if not unique:
+            partition.do(sql.SQL("lock table {} in share row exclusive mode").format(partition.hot))
+        yield
+
+
+@dataclass
+class _Restore:
+    """One restore, in a transaction."""
+
+    partition: RestoredPartition
+    postgres: Postgres
+    on_step: Callable[[str], None]
+
+    def run(self, now: datetime, hold: timedelta) -> Restored:
+        partition = self.partition
+        partition.lock()
+        self.on_step("locked")
+        partition.take_columns()
+        old, _ = generations(partition)
+        if old is None:
+            return Restored(partition.table.name, partition.window.key)
+        in_file = verified(partition, old)
+        self.on_step("checked")
+        self.tombstones = partition.count_tombstones()
+        before = partition.fingerprint_of_hot()
+        self._copy(old, in_file)
+        self.on_step("copied")
+        kept = self._write()
+        self.on_step("written")
+        self._verify(before + kept)
+        self.on_step("verified")
+        supersede(partition, old)
+        hold_partition(partition, now + hold)
+        self.on_step("recorded")
+        self._close()
+        self.on_step("closed")
+        return Restored(
+            partition.table.name,
+            partition.window.key,
+            old.number,
+            kept.rows,
+            in_file.rows - kept.rows,
+            now + hold,
+        )
+
+    def _copy(self, old: Generation, in_file: Fingerprint) -> None:
+        """Copy the file's rows into the stage. Raises VerificationError."""
+        partition, columns = self.partition, self.partition.table.columns
+        rows = rows_of(partition, old)
+        if old.columns != {column.name: column.postgres for column in columns}:
+            in_file = partition.fingerprint(sql.SQL("({}) c").format(rows))
+        partition.do(
+            sql.SQL("create temporary table {} on commit drop as select {} from {} limit 0").format(
+                STAGE, self._columns, partition.hot
+            )
+        )
+        copy_cold_rows(partition.postgres, STAGE, columns, partition.connection, rows)
+        wrong = self._staged().differences(in_file)
+        if wrong:
+            raise VerificationError(
+                f"{partition}: what came over is not what the cold file holds "
+                f"({'; '.join(wrong)}); nothing was restored"
+            )
+
+    def _write(self) -> Fingerprint:
+        """Write the rows that count into the hot table; return what they come to."""
+        partition, key = self.partition, self.partition.table.key
+        if key:
+            partition.do(sql.SQL("analyze {}").format(STAGE))
+            hot = sql.SQL("(select * from {} where {})").format(partition.hot, partition.in_window)
+            self._leave_out(hot)
+            if self.tombstones:
+                self._leave_out(sql.SQL("({})").format(partition.deleted_keys))
+        kept = self._staged()
+        partition.do(
+            sql.SQL(
+                "insert into {} ({columns}) overriding system value select {columns} from {}"
+            ).format(partition.hot, STAGE, columns=self._columns)
+        )
+        return kept
+
+    def _leave_out(self, keys: sql.Composable) -> None:
+        same = sql.SQL(" and ").join(
+            sql.SQL("{} = {}").format(sql.Identifier("cold", name), sql.Identifier("other", name))
+            for name in self.partition.table.key
+        )
+        self.partition.do(
+            sql.SQL("delete from {} as cold using {} as other where {}").format(STAGE, keys, same)
+        )
+
+    def _verify(self, expected: Fingerprint) -> None:
+        wrong = self.partition.fingerprint_of_hot().differences(expected)
+        if wrong:
+            raise VerificationError(
+                f"{self.partition}: the hot rows would not be those of before and those of the "
+                f"cold file ({'; '.join(wrong)}); nothing was restored. Look for triggers and "
+                "rules of the table"
+            )
+
+    def _close(self) -> None:
+        """Let no tombstone in until the commit, and make sure that none has come."""
+        lock = sql.SQL("lock table lakebed.cold_delete in share row exclusive mode")
+        for closing in range(CLOSINGS):
+            try:
+                with self.partition.postgres.transaction():
+                    self.partition.do(lock)
+                break
+            except psycopg.errors.LockNotAvailable:
+                if closing == CLOSINGS - 1:
+                    raise
+                time.sleep(0.05 * closing)
+        if self._tombstones_now() != self.tombstones:
+            raise _OvertakenError("rows of the partition were deleted meanwhile")
+        if self.tombstones:
+            self.partition.consume_tombstones()
+
+    def _tombstones_now(self) -> int:
+        """Return how many tombstones of the partition there are, whatever the snapshot shows."""
+        with self.postgres.connect() as connection:
+            return replace(self.partition, postgres=connection).count_tombstones()
+
+    @property
+    def _columns(self) -> sql.Composable:
+        return sql.SQL(", ").join(map(sql.Identifier, self.partition.table.column_names))
+
+    def _staged(self) -> Fingerprint:
+        columns = self.partition.table.columns
+        return read_fingerprint(
+            columns, self.partition.ask(fingerprint_query(columns, STAGE, "postgres"))[0]
+        )
