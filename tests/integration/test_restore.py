@@ -129,7 +129,7 @@ def test_a_file_from_before_a_column_comes_back_in_the_columns_of_now(settled: P
     assert seen(settled) == first()
 
 
-STEPS = ("checked", "copied", "written", "verified", "recorded")
+STEPS = ("checked", "written", "recorded")
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -301,7 +301,7 @@ def test_partitions_are_chosen_by_key_or_by_time(settled: Platform) -> None:
         duration("a week")
 
 
-@hypothesis_settings(max_examples=5, phases=[Phase.generate])
+@hypothesis_settings(max_examples=3, phases=[Phase.generate])
 @given(made=st.lists(st.fixed_dictionaries(settled_row), min_size=4, max_size=20))
 def test_any_row_settles_and_comes_back_to_the_byte(
     platform_of: Callable[..., Platform], made: list[dict[str, Any]]

@@ -154,7 +154,7 @@ def test_deletes_of_rows_that_are_not_there_write_no_file(settled: Platform) -> 
 
 @pytest.mark.parametrize("back", [False, True], ids=["deleted", "deleted and back"])
 @pytest.mark.parametrize("hot", [False, True], ids=["cold", "cold and hot"])
-@pytest.mark.parametrize("step", ["counted", "copied", "recorded"])
+@pytest.mark.parametrize("step", ["copied", "recorded"])
 def test_a_delete_during_a_fold_is_not_lost(
     settled: Platform, step: str, hot: bool, back: bool
 ) -> None:
@@ -296,7 +296,7 @@ keys = st.tuples(
 )
 
 
-@settings(max_examples=6)
+@settings(max_examples=3)
 @given(rows=st.lists(keys, min_size=2, max_size=40, unique=True), data=st.data())
 def test_keys_of_every_type_are_told_apart(
     platform_of: Callable[..., Platform], rows: list[tuple[Any, ...]], data: st.DataObject
