@@ -15,6 +15,7 @@ import click
 
 from platform_assets.commands.back import backup, rollback
 from platform_assets.commands.change import apply, plan
+from platform_assets.commands.erase import erase
 from platform_assets.commands.errors import STOPPED, exit_code, words
 from platform_assets.commands.estimate import estimate
 from platform_assets.commands.export import export
@@ -63,7 +64,7 @@ def group() -> None:
 
 for command in (
     *(demo, up, load, move, build, sql, status, rejects, plan, apply, scaffold),
-    *(backup, rollback, estimate, verify, housekeep, export, restore),
+    *(backup, rollback, estimate, verify, housekeep, export, restore, erase),
 ):
     group.add_command(command)
 

@@ -114,7 +114,7 @@ def _undo(
     click.echo(f"{table.name}: to be undone, the newest first:", err=True)
     for load in loads:
         click.echo(f"  {_line(load)}", err=True)
-    _agree(yes)
+    agree(yes)
     done = roll_back(
         platform.postgres,
         platform.lake.files,
@@ -145,7 +145,7 @@ def _restore(
         f"{found.rows:,} hot rows; what was written since, by loads or by others, goes",
         err=True,
     )
-    _agree(yes)
+    agree(yes)
     done = restore(
         platform.settings.home,
         platform.postgres,
@@ -200,7 +200,7 @@ def _shown(load: Undoable) -> dict[str, Any]:
     return values | {"committed_at": load.committed_at.isoformat()}
 
 
-def _agree(yes: bool) -> None:
+def agree(yes: bool) -> None:
     """Ask on a terminal; elsewhere --yes is needed."""
     if yes:
         return

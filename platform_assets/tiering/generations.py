@@ -34,17 +34,34 @@ def generations(partition: Partition) -> tuple[Generation | None, int]:
         " from lakebed.cold_file where table_name = {} and partition_key = {} order by generation"
     ).format(partition.table.name, partition.window.key)
     rows = partition.ask(query)
-    live = [
-        Generation(
-            number,
-            PurePosixPath(path),
-            Fingerprint.from_json(json.loads(text)),
-            {column["name"]: column["type"] for column in json.loads(columns)},
-        )
-        for number, path, text, columns, live in rows
-        if live
-    ]
+    live = [_generation(*values) for *values, live in rows if live]
     return (live[0] if live else None), max((row[0] for row in rows), default=0)
+
+
+def superseded(partition: Partition) -> list[tuple[Generation, bool]]:
+    """Return the generations that are live no more and still there, in order.
+
+    With each, whether a backup, or a load that can be undone, names it.
+    """
+    query = sql.SQL(
+        "select generation, path, fingerprint::text, columns::text,"
+        " exists (select from lakebed.backup_cold p where (p.table_name, p.partition_key,"
+        " p.generation) = (f.table_name, f.partition_key, f.generation))"
+        " or exists (select from lakebed.load_superseded p where (p.table_name, p.partition_key,"
+        " p.generation) = (f.table_name, f.partition_key, f.generation)) as pinned"
+        " from lakebed.cold_file f where table_name = {} and partition_key = {}"
+        " and superseded_at is not null and removed_at is null order by generation"
+    ).format(partition.table.name, partition.window.key)
+    return [(_generation(*values), pinned) for *values, pinned in partition.ask(query)]
+
+
+def _generation(number: int, path: str, fingerprint: str, columns: str) -> Generation:
+    return Generation(
+        number,
+        PurePosixPath(path),
+        Fingerprint.from_json(json.loads(fingerprint)),
+        {column["name"]: column["type"] for column in json.loads(columns)},
+    )
 
 
 def verified(partition: Partition, old: Generation) -> Fingerprint:
@@ -112,14 +129,15 @@ def supersede(partition: Partition, old: Generation) -> None:
     )
 
 
-def record(partition: Partition, written: Written) -> None:
-    """Name a new file in the manifest, in the transaction."""
+def record(partition: Partition, written: Written, *, live: bool = True) -> None:
+    """Name a new file in the manifest, in the transaction; live or superseded from the start."""
     columns = [{"name": c.name, "type": c.postgres} for c in partition.table.columns]
     partition.do(
         sql.SQL(
             "insert into lakebed.cold_file (table_name, partition_key, generation, path, rows,"
-            " bytes, sha256, lower_bound, upper_bound, time_min, time_max, fingerprint, columns)"
-            " values ({}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}::jsonb, {}::jsonb)"
+            " bytes, sha256, lower_bound, upper_bound, time_min, time_max, fingerprint, columns,"
+            " superseded_at) values"
+            " ({}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}::jsonb, {}::jsonb, {})"
         ).format(
             partition.table.name,
             partition.window.key,
@@ -134,6 +152,7 @@ def record(partition: Partition, written: Written) -> None:
             written.last.isoformat(),
             json.dumps(written.fingerprint.to_json()),
             json.dumps(columns),
+            sql.SQL("null" if live else "clock_timestamp()"),
         )
     )
 

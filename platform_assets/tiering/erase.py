@@ -1,0 +1,340 @@
+"""Erasing: rows that match a predicate leave hot and cold for good, and their files are destroyed.
+
+    open        a row in lakebed.erasure, or the one of a run that was killed
+    partitions  each cold one in a transaction (erase_partition.py)
+    rest        hot rows elsewhere, what loads keep for a rollback, and the quarantine: one
+                transaction
+    catalog     written anew, without the files that go
+    destroy     files that were given up, and orphans of the table, at once; readers whose snapshot
+                still names them have a few seconds to end, and an error after that
+    close
+
+Killed anywhere and run again it ends the same: what was given up is in the manifest, and a file
+that the manifest vouches for is there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from typing import Any
+
+from psycopg import sql
+
+from platform_assets.catalog import SourceTable
+from platform_assets.ingest.writers.undo import undo_name
+from platform_assets.partitions import Window, window_for_key
+from platform_assets.platform import Platform
+from platform_assets.quality.ddl import relation_exists
+from platform_assets.quality.evolved import effective
+from platform_assets.tiering.catalog_file import write_catalog
+from platform_assets.tiering.erase_partition import ErasedPartition, erase_partition
+from platform_assets.tiering.horizon import read_horizon
+from platform_assets.tiering.partition import PartitionBusyError, TieringError, in_transaction
+from platform_assets.tiering.predicate import Predicate, PredicateError, predicate_of
+from platform_assets.tiering.sweep import remove_nameless
+from resources.postgres import Connection
+
+READERS_MAY_END = 5.0
+"""Seconds for which readers whose snapshot names a file that goes are waited for."""
+
+BUSY_ATTEMPTS = 20
+
+
+@dataclass(frozen=True)
+class Erased:
+    """What was erased, or would be.
+
+    cold_rows: of live files, hidden ones too.  files: of the lake, destroyed.  failed: partitions
+    in which nothing was erased, and why.  copies: where else the rows may be.
+    """
+
+    table: str
+    predicate_sha256: str
+    dry_run: bool
+    hot_rows: int
+    cold_rows: int
+    undo_rows: int
+    rejected_rows: int
+    files: tuple[str, ...]
+    failed: tuple[str, ...]
+    copies: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain lists, numbers and texts."""
+        return asdict(self)
+
+
+def erase(
+    platform: Platform,
+    table: SourceTable,
+    where: str,
+    *,
+    keep_text: bool = False,
+    on_step: Callable[[str], None] = lambda step: None,
+) -> Erased:
+    """Erase the rows of a table that match. keep_text: the ledger keeps the predicate as it is.
+
+    Steps: opened, those of each partition, committed, rest, burnt, removed, closed.
+    Raises PredicateError, PostgresUnavailableError.
+    """
+    with platform.postgres.connect(autocommit=True) as connection:
+        table = effective(connection, table)
+        predicate = predicate_of(table, where)
+        _there(connection, table)
+        number = _open(connection, table, predicate, keep_text)
+        on_step("opened")
+        failed = []
+        for window in _cold_windows(connection, table):
+            try:
+                _erase_in(platform, table, window, predicate, number, on_step)
+            except TieringError as error:
+                failed.append(str(error))
+        _erase_rest(connection, table, predicate, number)
+        on_step("rest")
+        write_catalog(platform)
+        _let_readers_end(connection)
+        if table.partitioning is not None:
+            remove_nameless(
+                connection,
+                platform.lake.files,
+                [table],
+                timedelta(0),
+                models=False,
+                on_step=on_step,
+            )
+        done = _report(connection, table, predicate, number, failed)
+        if not failed:
+            connection.execute(
+                "update lakebed.erasure set finished_at = clock_timestamp() where erasure_id = %s",
+                [number],
+            )
+        on_step("closed")
+        return done
+
+
+def would_erase(platform: Platform, table: SourceTable, where: str) -> Erased:
+    """Count what would be erased, and change nothing. Raises PredicateError."""
+    with platform.postgres.connect() as connection:
+        connection.execute("set transaction isolation level repeatable read read only")
+        table = effective(connection, table)
+        predicate = predicate_of(table, where)
+        _there(connection, table)
+        hot = _count(connection, sql.Identifier("public", table.name), predicate.postgres)
+        undo = sum(
+            _count(connection, name, predicate.postgres)
+            for name in _undo(connection, table, predicate)
+        )
+        rejected = 0
+        if predicate.quarantine is not None:
+            rejected = _count(connection, _REJECTED, _rejected(table, predicate.quarantine))
+        copies = _copies(connection, table, predicate)
+    with platform.lake.session() as session:
+        query = sql.SQL("select count(*) from {} where {}").format(
+            sql.Identifier(table.name), predicate.duckdb
+        )
+        seen = int(session.sql(query.as_string()).fetchall()[0][0])
+    return Erased(
+        table.name, predicate.sha256, True, hot, seen - hot, undo, rejected, (), (), copies
+    )
+
+
+def _there(connection: Connection, table: SourceTable) -> None:
+    if not relation_exists(connection, table.name):
+        raise PredicateError(f"{table.name} is not there yet; load it first")
+
+
+def _open(connection: Connection, table: SourceTable, predicate: Predicate, keep_text: bool) -> int:
+    """Return the number of the erasure: of the one that was not finished, or a new one."""
+    ((number,),) = connection.execute(
+        "insert into lakebed.erasure (table_name, predicate_sha256, predicate) values (%s, %s, %s)"
+        " on conflict (table_name, predicate_sha256) where finished_at is null"
+        " do update set predicate = coalesce(excluded.predicate, erasure.predicate)"
+        " returning erasure_id",
+        [table.name, predicate.sha256, predicate.text if keep_text else None],
+    ).fetchall()
+    return int(number)
+
+
+def _cold_windows(connection: Connection, table: SourceTable) -> list[Window]:
+    """Return the partitions that have files, live or older, in order."""
+    if table.tiering is None or table.partitioning is None:
+        return []
+    rows = connection.execute(
+        "select distinct partition_key from lakebed.cold_file"
+        " where table_name = %s and removed_at is null order by 1",
+        [table.name],
+    ).fetchall()
+    return [window_for_key(table.partitioning.grain, key) for (key,) in rows]
+
+
+def _erase_in(
+    platform: Platform,
+    table: SourceTable,
+    window: Window,
+    predicate: Predicate,
+    number: int,
+    on_step: Callable[[str], None],
+) -> ErasedPartition:
+    """Erase in one partition; wait for a mover that is at work there, but not for ever."""
+    for attempt in range(BUSY_ATTEMPTS):
+        try:
+            done, _ = in_transaction(
+                platform.lake,
+                table,
+                window,
+                lambda partition: erase_partition(partition, predicate, number, on_step),
+                on_step=on_step,
+                attempts=5,
+            )
+            return done
+        except PartitionBusyError:
+            if attempt == BUSY_ATTEMPTS - 1:
+                raise
+            time.sleep(0.5)
+    raise AssertionError("unreachable")
+
+
+_REJECTED = sql.Identifier("lakebed", "rejected_row")
+
+
+def _erase_rest(
+    connection: Connection, table: SourceTable, predicate: Predicate, number: int
+) -> None:
+    """Erase what is in no cold partition, in one transaction."""
+    with connection.transaction():
+        hot = _delete(connection, sql.Identifier("public", table.name), predicate.postgres)
+        undo = sum(
+            _delete(connection, name, predicate.postgres)
+            for name in _undo(connection, table, predicate)
+        )
+        rejected = 0
+        if predicate.quarantine is not None:
+            rejected = _delete(connection, _REJECTED, _rejected(table, predicate.quarantine))
+        connection.execute(
+            "update lakebed.erasure set hot_rows = hot_rows + %s, undo_rows = undo_rows + %s,"
+            " rejected_rows = rejected_rows + %s where erasure_id = %s",
+            [hot, undo, rejected, number],
+        )
+
+
+def _rejected(table: SourceTable, condition: sql.Composable) -> sql.Composable:
+    return sql.SQL("table_name = {} and ({})").format(sql.Literal(table.name), condition)
+
+
+def _delete(connection: Connection, relation: sql.Identifier, where: sql.Composable) -> int:
+    return connection.execute(sql.SQL("delete from {} where {}").format(relation, where)).rowcount
+
+
+def _count(connection: Connection, relation: sql.Identifier, where: sql.Composable) -> int:
+    query = sql.SQL("select count(*) from {} where {}").format(relation, where)
+    return int(connection.execute(query).fetchall()[0][0])
+
+
+def _undo(connection: Connection, table: SourceTable, predicate: Predicate) -> list[sql.Identifier]:
+    """Return what loads of the table keep for a rollback, where the predicate can be asked."""
+    return [
+        undo_name(load_id)
+        for load_id, columns in _kept_by_loads(connection, table)
+        if predicate.columns <= set(columns)
+    ]
+
+
+def _kept_by_loads(connection: Connection, table: SourceTable) -> list[tuple[str, list[str]]]:
+    return connection.execute(
+        "select l.load_id, array_agg(a.attname::text) from lakebed.load l"
+        " join pg_class c on c.relname = l.load_id"
+        " and c.relnamespace = 'lakebed_undo'::regnamespace"
+        " join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped"
+        " where l.table_name = %s group by 1 order by 1",
+        [table.name],
+    ).fetchall()
+
+
+def _let_readers_end(connection: Connection) -> None:
+    """Wait a little for the snapshots that may name files which were given up."""
+    ((newest,),) = connection.execute(
+        "select pg_snapshot_xmax(pg_current_snapshot())::text"
+    ).fetchall()
+    until = time.monotonic() + READERS_MAY_END
+    while read_horizon(connection).blind_to(int(newest) - 1) and time.monotonic() < until:
+        time.sleep(0.1)
+
+
+def _report(
+    connection: Connection,
+    table: SourceTable,
+    predicate: Predicate,
+    number: int,
+    failed: list[str],
+) -> Erased:
+    ((hot, cold, undo, rejected, files),) = connection.execute(
+        "select hot_rows, cold_rows, undo_rows, rejected_rows, files from lakebed.erasure"
+        " where erasure_id = %s",
+        [number],
+    ).fetchall()
+    return Erased(
+        table.name,
+        predicate.sha256,
+        False,
+        hot,
+        cold,
+        undo,
+        rejected,
+        tuple(files),
+        tuple(failed),
+        _copies(connection, table, predicate),
+    )
+
+
+def _copies(connection: Connection, table: SourceTable, predicate: Predicate) -> tuple[str, ...]:
+    """Say where else the rows may be, and what to do there."""
+    found = [
+        f"backup {backup_id}: LAKEBED_HOME/{path} holds the hot rows of its day; drop it where it "
+        "must not (its row in lakebed.backup, its folder)"
+        for backup_id, path in connection.execute(
+            "select backup_id, path from lakebed.backup where table_name = %s order by taken_at",
+            [table.name],
+        )
+    ]
+    found += [
+        f"lakebed_undo.{load_id!r}: what a load of other columns keeps for a rollback was not "
+        "searched; drop that table"
+        for load_id, columns in _kept_by_loads(connection, table)
+        if not predicate.columns <= set(columns)
+    ]
+    ((rejected,),) = connection.execute(
+        "select count(*) from lakebed.rejected_row where table_name = %s", [table.name]
+    ).fetchall()
+    if rejected:
+        how = (
+            "was not searched, as the predicate cannot be asked of its texts"
+            if predicate.quarantine is None
+            else "was searched by the texts of the source alone"
+        )
+        found.append(f"quarantine: {rejected:,} rejected rows; it {how}: `lakebed rejects`")
+    models = [
+        name
+        for (name,) in connection.execute(
+            "select distinct model from lakebed.model_version"
+            " where path is not null and removed_at is null order by 1"
+        )
+    ]
+    if models:
+        found.append(
+            f"models built before ({', '.join(models)}): `lakebed build`, then `lakebed housekeep` "
+            "when LAKEBED_FILE_GRACE is over"
+        )
+    if table.source is not None:
+        found.append(
+            "the source: what it still holds comes back where a load reads it again (a file that "
+            "changes, a replace, a window)"
+        )
+    found.append("exports, and copies that others made of the lake or of the catalog's tables")
+    found.append(
+        "PostgreSQL's dead rows until VACUUM, its WAL, replicas, dumps and point-in-time backups; "
+        "versions and snapshots of the disk or bucket of the lake"
+    )
+    return tuple(found)

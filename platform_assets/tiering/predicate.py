@@ -1,0 +1,310 @@
+"""Predicates that PostgreSQL and DuckDB read alike: which rows are to be erased.
+
+A predicate is parsed, and what either engine gets is written anew from the tree: comparisons of a
+column with literals, IN, BETWEEN, IS NULL, LIKE, lower(), joined by AND, OR and NOT. Every
+literal is checked here and given the column's type. What the two might read differently, such as
+the order of texts, is refused, and so is whatever else SQL can say. Pure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from decimal import Decimal, InvalidOperation
+
+import polars as pl
+import sqlglot
+from psycopg import sql
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
+
+from platform_assets.catalog import SourceTable
+from platform_assets.quality.schema import Column
+
+_ORDER = {exp.GT: ">", exp.GTE: ">=", exp.LT: "<", exp.LTE: "<="}
+_EQUAL = {exp.EQ: "=", exp.NEQ: "<>"}
+_BOTH = frozenset({"this", "expression"})
+_KNOWN: dict[type[exp.Expr], frozenset[str]] = {
+    exp.Is: _BOTH | {"negate"},
+    exp.Like: _BOTH | {"negate"},
+    exp.In: frozenset({"this", "expressions", "query"}),
+    exp.Between: frozenset({"this", "low", "high"}),
+    exp.Column: frozenset({"this", "table"}),
+    exp.Literal: frozenset({"this", "is_string"}),
+    exp.Cast: frozenset({"this", "to"}),
+    **dict.fromkeys((exp.And, exp.Or, *_ORDER, *_EQUAL), _BOTH),
+    **dict.fromkeys((exp.Paren, exp.Not, exp.Neg, exp.Lower, exp.Boolean), frozenset({"this"})),
+}
+"""Of each kind of node what is looked at; one that says more, such as SYMMETRIC, is refused."""
+
+_FLIPPED = {exp.GT: exp.LT, exp.GTE: exp.LTE, exp.LT: exp.GT, exp.LTE: exp.GTE}
+
+
+class PredicateError(ValueError):
+    """A predicate that cannot be taken. The text says what of it, and the way out."""
+
+
+@dataclass(frozen=True)
+class Predicate:
+    """A predicate over the rows of a table. postgres, duckdb: conditions that follow WHERE.
+
+    columns: those it speaks of.  quarantine: the same over `source_row` of rejected rows, None
+    where that cannot be said.
+    """
+
+    text: str
+    columns: frozenset[str]
+    postgres: sql.Composable
+    duckdb: sql.Composable
+    quarantine: sql.Composable | None
+
+    @property
+    def sha256(self) -> str:
+        """The digest of the text."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+def predicate_of(table: SourceTable, text: str) -> Predicate:
+    """Parse a predicate over the columns of a table. Raises PredicateError."""
+    try:
+        found = sqlglot.parse(text, read="postgres")
+    except SqlglotError as error:
+        reason = str(error).splitlines()[0]
+        raise PredicateError(f"{text!r} is no condition: {reason}") from None
+    if len(found) != 1 or found[0] is None:
+        raise PredicateError(f"{text!r} is not one condition; write it like: user_id = 42")
+    tree = found[0]
+    for node in tree.walk():
+        _refuse_what_is_not_looked_at(node)
+    columns: set[str] = set()
+    postgres = _Engine(table, lambda c: sql.SQL(c.postgres), columns).condition(tree)
+    duckdb = _Engine(table, lambda c: sql.SQL(c.duckdb), columns).condition(tree)
+    try:
+        quarantine = _Quarantine(table, lambda c: sql.SQL("text"), columns).condition(tree)
+    except PredicateError:
+        quarantine = None
+    return Predicate(text, frozenset(columns), postgres, duckdb, quarantine)
+
+
+def _refuse_what_is_not_looked_at(node: exp.Expr) -> None:
+    said = {name for name, value in node.args.items() if value}
+    if said - _KNOWN.get(type(node), said):
+        raise PredicateError(f"{node.sql('postgres')}: an erasure does not take this form")
+
+
+class _Engine:
+    """Writes a tree for one engine. type_of: what a column's literals are cast to."""
+
+    def __init__(
+        self, table: SourceTable, type_of: Callable[[Column], sql.Composable], used: set[str]
+    ) -> None:
+        self.table = table
+        self.type_of = type_of
+        self.used = used
+
+    def condition(self, node: exp.Expr) -> sql.Composable:
+        match node:
+            case exp.Paren():
+                return self.condition(node.this)
+            case exp.And() | exp.Or():
+                word = "and" if isinstance(node, exp.And) else "or"
+                return sql.SQL("({} {} {})").format(
+                    self.condition(node.left), sql.SQL(word), self.condition(node.right)
+                )
+            case exp.Not():
+                return sql.SQL("(not {})").format(self.condition(node.this))
+            case exp.Column():
+                column = self.column(node)
+                if column.postgres != "boolean":
+                    raise PredicateError(f"{column.name} is no condition: it is {column.postgres}")
+                return self.value(column, lower=False)
+            case exp.Is():
+                return self.is_null(node)
+            case exp.In():
+                return self.member(node)
+            case exp.Between():
+                return self.between(node)
+            case exp.Like():
+                return self.like(node)
+            case exp.Binary() if type(node) in _ORDER or type(node) in _EQUAL:
+                return self.comparison(node)
+            case _:
+                raise PredicateError(
+                    f"{node.sql('postgres')}: an erasure takes comparisons of a column with "
+                    "literals, IN, BETWEEN, IS NULL, LIKE and lower(), joined by AND, OR and NOT; "
+                    "no functions else, no subqueries. Look the values up first, and list them"
+                )
+
+    def comparison(self, node: exp.Binary) -> sql.Composable:
+        kind, left, right = type(node), node.left, node.right
+        if _is_literal(left) and not _is_literal(right):
+            kind, left, right = _FLIPPED.get(kind, kind), right, left
+        column, lower = self.operand(left)
+        if kind in _ORDER:
+            self.ordered(column, node)
+        return sql.SQL("{} {} {}").format(
+            self.value(column, lower),
+            sql.SQL(_ORDER.get(kind) or _EQUAL[kind]),
+            self.literal(column, right, lower),
+        )
+
+    def between(self, node: exp.Between) -> sql.Composable:
+        column, lower = self.operand(node.this)
+        self.ordered(column, node)
+        return sql.SQL("{} between {} and {}").format(
+            self.value(column, lower),
+            self.literal(column, node.args["low"], lower),
+            self.literal(column, node.args["high"], lower),
+        )
+
+    def member(self, node: exp.In) -> sql.Composable:
+        column, lower = self.operand(node.this)
+        if node.args.get("query") is not None or not node.expressions:
+            raise PredicateError(f"{node.sql('postgres')}: list the values, no subquery")
+        values = [self.literal(column, value, lower) for value in node.expressions]
+        return sql.SQL("{} in ({})").format(self.value(column, lower), sql.SQL(", ").join(values))
+
+    def is_null(self, node: exp.Is) -> sql.Composable:
+        column, lower = self.operand(node.this)
+        if not isinstance(node.expression, exp.Null):
+            raise PredicateError(f"{node.sql('postgres')}: only IS NULL and IS NOT NULL")
+        form = "({} is not null)" if node.args.get("negate") else "({} is null)"
+        return sql.SQL(form).format(self.value(column, lower))
+
+    def like(self, node: exp.Like) -> sql.Composable:
+        column, lower = self.operand(node.this)
+        if column.polars != pl.String or column.postgres not in ("text", "character varying"):
+            raise PredicateError(f"{node.sql('postgres')}: LIKE is for a column of text")
+        if not isinstance(node.expression, exp.Literal) or "\\" in node.expression.this:
+            raise PredicateError(
+                f"{node.sql('postgres')}: its pattern is a literal without a backslash"
+            )
+        pattern = self.literal(column, node.expression, lower)
+        form = "({} not like {})" if node.args.get("negate") else "({} like {})"
+        return sql.SQL(form).format(self.value(column, lower), pattern)
+
+    def operand(self, node: exp.Expr) -> tuple[Column, bool]:
+        """Return the column that an operand is, and whether it is taken in lower case."""
+        if isinstance(node, exp.Paren):
+            return self.operand(node.this)
+        if isinstance(node, exp.Lower) and isinstance(node.this, exp.Column):
+            column = self.column(node.this)
+            if column.postgres != "text":
+                raise PredicateError(f"lower({column.name}): it is {column.postgres}")
+            return column, True
+        if isinstance(node, exp.Column):
+            return self.column(node), False
+        raise PredicateError(
+            f"{node.sql('postgres')}: one side of a comparison is a column, or lower() of one, "
+            "and the other a literal"
+        )
+
+    def column(self, node: exp.Column) -> Column:
+        name = node.name if node.this.quoted else node.name.lower()
+        known = self.table.column_names
+        if node.table not in ("", self.table.name) or name not in known:
+            raise PredicateError(
+                f"{node.sql('postgres')} is no column of {self.table.name} ({', '.join(known)})"
+            )
+        self.used.add(name)
+        return self.table.column(name)
+
+    def value(self, column: Column, lower: bool) -> sql.Composable:
+        name = sql.Identifier(column.name)
+        return sql.SQL("lower({})").format(name) if lower else name
+
+    def literal(self, column: Column, node: exp.Expr, lower: bool) -> sql.Composable:
+        text = _checked(column, _literal(node), lower)
+        return sql.SQL("cast({} as {})").format(sql.Literal(text), self.type_of(column))
+
+    def ordered(self, column: Column, node: exp.Expr) -> None:
+        if not (column.polars.is_numeric() or column.polars.is_temporal()):
+            raise PredicateError(
+                f"{node.sql('postgres')}: {column.postgres} has not the same order in PostgreSQL "
+                "and DuckDB; use =, IN or LIKE"
+            )
+
+
+class _Quarantine(_Engine):
+    """Writes a tree over the rows of the quarantine, which are as the source had them: texts."""
+
+    def value(self, column: Column, lower: bool) -> sql.Composable:
+        shaped = self.table.shape.get(column.name)
+        if column.name not in self.table.contract_names or (
+            shaped is not None and (shaped.expr is not None or shaped.values)
+        ):
+            raise PredicateError(f"{column.name} is not in the source")
+        name = column.name if shaped is None else shaped.column or column.name
+        text = sql.SQL("trim(source_row ->> {})").format(sql.Literal(name))
+        return sql.SQL("lower({})").format(text) if lower else text
+
+    def ordered(self, column: Column, node: exp.Expr) -> None:
+        raise PredicateError("texts have another order")
+
+
+def _is_literal(node: exp.Expr) -> bool:
+    return isinstance(node, exp.Literal | exp.Boolean | exp.Neg | exp.Cast)
+
+
+def _literal(node: exp.Expr) -> str:
+    match node:
+        case exp.Literal():
+            return str(node.this)
+        case exp.Boolean():
+            return "true" if node.this else "false"
+        case exp.Neg() if isinstance(node.this, exp.Literal) and not node.this.is_string:
+            return f"-{node.this.this}"
+        case exp.Cast() | exp.Paren():
+            return _literal(node.this)
+        case _:
+            raise PredicateError(f"{node.sql('postgres')} is no literal")
+
+
+def _checked(column: Column, text: str, lower: bool) -> str:
+    """Return a literal in the one form that both engines read as the same value."""
+    try:
+        found = _in_one_form(column, text, lower)
+    except (ValueError, InvalidOperation):
+        found = None
+    if found is None:
+        raise PredicateError(
+            f"{text!r} is no {column.postgres}, which {column.name} is, or PostgreSQL and DuckDB "
+            "would not read it alike"
+        )
+    return found
+
+
+def _in_one_form(column: Column, text: str, lower: bool) -> str | None:
+    dtype, kind = column.polars, column.postgres
+    if column.types.labels:
+        return text if text in column.types.labels else None
+    if kind == "text" or kind.startswith("character varying"):
+        # In lower case the engines agree on ASCII alone.
+        return None if "\0" in text or (lower and not text.isascii()) else text
+    if kind == "uuid":
+        return str(uuid.UUID(text))
+    if kind == "boolean":
+        return text.lower() if text.lower() in ("true", "false") else None
+    if dtype.is_integer():
+        return str(int(text)) if abs(int(text)) < 2**63 else None
+    if isinstance(dtype, pl.Decimal):
+        number = Decimal(text)
+        return f"{number:f}" if number.is_finite() and _fits(number, dtype) else None
+    if dtype.is_float():
+        return repr(float(text)) if abs(float(text)) < float("inf") else None
+    if isinstance(dtype, pl.Date):
+        return date.fromisoformat(text).isoformat()
+    if isinstance(dtype, pl.Datetime):
+        moment = datetime.fromisoformat(text)
+        if dtype.time_zone is None:
+            return moment.isoformat() if moment.tzinfo is None else None
+        return (moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment).isoformat()
+    return None
+
+
+def _fits(number: Decimal, dtype: pl.Decimal) -> bool:
+    exponent = number.normalize().as_tuple().exponent
+    return isinstance(exponent, int) and -exponent <= dtype.scale
