@@ -277,7 +277,12 @@ class Lake:
                 connection.execute(attach.as_string())
             except duckdb.Error as error:
                 raise LakeReadError(self._postgres.redact(str(error))) from None
-            yield connection
+            try:
+                yield connection
+            finally:
+                # Closed in a transaction whose server has gone, DuckDB would end the whole process.
+                with suppress(duckdb.Error):
+                    connection.execute("rollback")
 
     @contextmanager
     def reader(self) -> Iterator[duckdb.DuckDBPyConnection]:
