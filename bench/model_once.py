@@ -20,7 +20,8 @@ import duckdb
 
 from platform_assets.exports.export import Export
 from platform_assets.exports.write import write_export
-from platform_assets.models.runner import build
+from platform_assets.models.runner import build, models_of
+from platform_assets.models.selection import select
 from platform_assets.platform import open_platform
 from resources.settings import read_settings
 
@@ -35,7 +36,8 @@ def main() -> None:
             connection.execute("set TimeZone = 'UTC'")
             rows = connection.execute(asked["sql"]).fetchall()[0][0]
     elif asked["do"] == "build":
-        results = build(platform, asked["names"])
+        models = models_of(platform)
+        results = build(platform, models, select(models, asked["names"]))
         failed = [f"{result.name}: {result.error}" for result in results if result.error]
         if failed:
             raise SystemExit("\n".join(failed))

@@ -13,7 +13,7 @@ from platform_assets.automation.sensors import (
 from platform_assets.catalog import SourceTable
 from platform_assets.exports.assets import export_assets
 from platform_assets.ingest.assets import hot_asset, hot_spec, source_spec, window_asset
-from platform_assets.models.assets import model_assets
+from platform_assets.models.assets import model_assets, model_checks
 from platform_assets.models.model import ModelSet
 from platform_assets.models.runner import models_of
 from platform_assets.platform import open_platform
@@ -49,6 +49,7 @@ def build_defs(
             *model_assets(platform, models),
             *export_assets(platform, models),
         ],
+        asset_checks=model_checks(platform, models),
         jobs=[upkeep_job, verify_job(platform), restore_job(platform)],
         schedules=[daily_upkeep],
         sensors=[

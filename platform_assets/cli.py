@@ -19,9 +19,10 @@ from platform_assets.commands.erase import erase
 from platform_assets.commands.errors import STOPPED, exit_code, words
 from platform_assets.commands.estimate import estimate
 from platform_assets.commands.export import export
+from platform_assets.commands.models import build, compile_models, ls
 from platform_assets.commands.rejects import rejects
 from platform_assets.commands.restore import restore
-from platform_assets.commands.run import build, demo, load, move, up
+from platform_assets.commands.run import demo, load, move, up
 from platform_assets.commands.scaffold import scaffold
 from platform_assets.commands.show import sql, status
 from platform_assets.commands.upkeep import housekeep, verify
@@ -63,7 +64,7 @@ def group() -> None:
 
 
 for command in (
-    *(demo, up, load, move, build, sql, status, rejects, plan, apply, scaffold),
+    *(demo, up, load, move, build, compile_models, ls, sql, status, rejects, plan, apply, scaffold),
     *(backup, rollback, estimate, verify, housekeep, export, restore, erase),
 ):
     group.add_command(command)

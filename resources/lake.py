@@ -28,7 +28,9 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from resources.extensions import extension_file
 from resources.lake_files import LakeFiles
+from resources.lake_sessions import LakeSessions
 from resources.layouts import evolved_columns, hot_columns, rewritten_since, with_evolved
+from resources.live_models import ModelTable, live_models, needed
 from resources.manifest import Manifest, take_manifest
 from resources.postgres import Postgres
 from resources.pruning import Bounds, Parameters, pushed_bounds
@@ -42,13 +44,6 @@ SNAPSHOTS = 20
 
 class LakeReadError(RuntimeError):
     """The lake cannot be read; the text says what is missing and what to do."""
-
-
-@dataclass(frozen=True)
-class ModelTable:
-    """A model that is a file of the lake; what DuckDB opens for it."""
-
-    address: str
 
 
 @dataclass
@@ -72,7 +67,7 @@ class ReadSession:
     _cold_shown: set[str] = field(default_factory=set)
     _kept: set[str] = field(default_factory=set)
 
-    def __post_init__(self) -> None:
+    def define(self) -> None:
         """Define every view, over hot rows alone."""
         self._show(dict.fromkeys(self.tables, ()))
         self._define_models()
@@ -231,21 +226,19 @@ class Lake:
         self._tables = {table.name: table for table in tables}
 
     @contextmanager
-    def session(self) -> Iterator[ReadSession]:
-        """Open one snapshot of all tables and models; see ReadSession."""
+    def session(self, names: Collection[str] | None = None) -> Iterator[ReadSession]:
+        """Open one snapshot of all tables and models, or of those that are named.
+
+        What the named ones read is there too. See ReadSession.
+        """
+        with self.sessions() as sessions, sessions.open(names) as session:
+            yield session
+
+    @contextmanager
+    def sessions(self) -> Iterator[LakeSessions]:
+        """Open one DuckDB for many sessions."""
         with self.attached(read_only=True) as connection:
-            hot = self._snapshot(connection)
-            evolved = evolved_columns(connection)
-            tables = {
-                name: replace(table, columns=with_evolved(table.columns, evolved.get(name, ())))
-                for name, table in self._tables.items()
-            }
-            manifest = take_manifest(connection, self.files, tables.keys())
-            for name in manifest.tables:
-                if tables[name].key and tables[name].time:
-                    _find_masked(manifest, tables[name], name in hot)
-            models = self._models(connection)
-            yield ReadSession(connection, self.files, tables, hot, manifest, models)
+            yield LakeSessions(self, connection)
 
     @contextmanager
     def attached(self, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -261,8 +254,9 @@ class Lake:
                 .format(sql.Literal(str(extension_file("postgres_scanner"))))
                 .as_string()
             )
-            # Parallel ctid scans may run on different snapshots when sharing one fails.
-            connection.execute("set pg_use_ctid_scan = false")
+            # Parallel ctid scans may run on different snapshots when sharing one fails. Settings
+            # are global, so that each of many sessions has them.
+            connection.execute("set global pg_use_ctid_scan = false")
             # The password as a secret: the rest of the URL is there for every query to see.
             server = {k: str(v) for k, v in conninfo_to_dict(self._postgres.url).items()}
             secret = sql.SQL("create temporary secret lakebed (type postgres, password {})").format(
@@ -288,7 +282,7 @@ class Lake:
     def reader(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """Open an in-memory DuckDB that reads files of the lake; always closed."""
         with spill_folder(self.files.spill) as spill, _in_memory() as connection:
-            connection.execute("set TimeZone = 'UTC'")
+            connection.execute("set global TimeZone = 'UTC'")
             # DuckDB's bar would be written to standard output, between the rows.
             connection.execute("set enable_progress_bar = false")
             self.files.make_readable(connection)
@@ -301,16 +295,24 @@ class Lake:
         """Return the text without the database's password and what opens the lake."""
         return self.files.redact(self._postgres.redact(text))
 
-    def _snapshot(self, connection: duckdb.DuckDBPyConnection) -> dict[str, frozenset[str]]:
-        """Begin the transaction, with a snapshot that sees the rows of every hot table."""
+    def snapshot(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        names: Collection[str] | None,
+        *,
+        define: bool,
+    ) -> ReadSession:
+        """Begin a transaction whose snapshot sees the rows of every hot table that is needed."""
         rewritten: list[str] = []
         for _ in range(SNAPSHOTS):
             connection.execute("begin")
-            hot = self._hot_tables(connection)
-            there = [(table.schema, name) for name, table in self._tables.items() if name in hot]
+            models, read = needed(live_models(connection), names, self.files)
+            tables = {name: t for name, t in self._tables.items() if read is None or name in read}
+            hot = _hot_tables(connection, tables)
+            there = [(table.schema, name) for name, table in tables.items() if name in hot]
             rewritten = rewritten_since(connection, there)
             if not rewritten:
-                return hot
+                return self._session(connection, tables, hot, models, define)
             connection.execute("rollback")
             connection.execute("call pg_clear_cache()")
         raise LakeReadError(
@@ -318,21 +320,36 @@ class Lake:
             "read when that has ended"
         )
 
-    def _hot_tables(self, connection: duckdb.DuckDBPyConnection) -> dict[str, frozenset[str]]:
-        """Return the columns of the hot tables that are there."""
-        places = {(table.schema, name): name for name, table in self._tables.items()}
-        found = hot_columns(connection, places)
-        return {places[place]: columns for place, columns in found.items()}
-
-    def _models(self, connection: duckdb.DuckDBPyConnection) -> dict[str, ModelTable | str]:
-        rows = connection.execute(
-            "select model, sql, path from pg.lakebed.model_version where superseded_at is null "
-            "order by built_at"
-        ).fetchall()
-        return {
-            name: ModelTable(self.files.address(path)) if path else text
-            for name, text, path in rows
+    def _session(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        tables: Mapping[str, LakeTable],
+        hot: Mapping[str, frozenset[str]],
+        models: Mapping[str, ModelTable | str],
+        define: bool,
+    ) -> ReadSession:
+        evolved = evolved_columns(connection) if tables else {}
+        tables = {
+            name: replace(table, columns=with_evolved(table.columns, evolved.get(name, ())))
+            for name, table in tables.items()
         }
+        manifest = take_manifest(connection, self.files, tables.keys())
+        for name in manifest.tables:
+            if tables[name].key and tables[name].time:
+                _find_masked(manifest, tables[name], name in hot)
+        session = ReadSession(connection, self.files, tables, hot, manifest, models)
+        if define:
+            session.define()
+        return session
+
+
+def _hot_tables(
+    connection: duckdb.DuckDBPyConnection, tables: Mapping[str, LakeTable]
+) -> dict[str, frozenset[str]]:
+    """Return the columns of the hot tables that are there."""
+    places = {(table.schema, name): name for name, table in tables.items()}
+    found = hot_columns(connection, places)
+    return {places[place]: columns for place, columns in found.items()}
 
 
 @contextmanager

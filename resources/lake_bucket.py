@@ -83,7 +83,7 @@ class LakeBucket(LakeFiles):
         load = sql.SQL("load {}").format(sql.Literal(str(extension_file("httpfs"))))
         connection.execute(load.as_string())
         for name, value in HTTP_SETTINGS.items():
-            connection.execute(f"set {name} = {value}")
+            connection.execute(f"set global {name} = {value}")
         parts: dict[str, str] = {
             "scope": str(self.bucket),
             "region": self.bucket.region,

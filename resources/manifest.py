@@ -24,13 +24,13 @@ _TABLE = sql.Identifier("temp", "lakebed_manifest")
 _LIVE_FILES = (
     "select table_name, path, rows, bytes, lower_bound, upper_bound,"
     " coalesce(time_min, lower_bound) as time_min, coalesce(time_max, upper_bound) as time_max,"
-    " layout from lakebed.cold_file where superseded_at is null"
+    " layout from lakebed.cold_file where superseded_at is null and table_name = any({names})"
 )
 _LAYOUTS = (
     "select table_name, layout, (select columns::text from lakebed.cold_file c where"
     " c.table_name = l.table_name and c.layout = l.layout and c.superseded_at is null limit 1)"
     " as columns from (select distinct table_name, layout from lakebed.cold_file"
-    " where superseded_at is null) l"
+    " where superseded_at is null and table_name = any({names})) l"
 )
 
 
@@ -190,18 +190,20 @@ def take_manifest(
     connection: duckdb.DuckDBPyConnection, files: LakeFiles, names: Collection[str]
 ) -> Manifest:
     """Take the live files of these tables, in the connection's transaction."""
+    if not names:
+        return Manifest(connection, {})
     query = sql.SQL(
         "create temp table lakebed_manifest as select *, {prefix} || path as address,"
         " false as masked, false as kept from postgres_query('pg', {query})"
     ).format(
-        prefix=sql.Literal(files.address("-").removesuffix("-")), query=sql.Literal(_LIVE_FILES)
+        prefix=sql.Literal(files.address("-").removesuffix("-")),
+        query=sql.Literal(_of(names, _LIVE_FILES).as_string()),
     )
     connection.execute(query.as_string())
     layouts: dict[str, dict[str, Layout]] = {}
-    for table, digest, columns in ask(connection, sql.SQL(_LAYOUTS)):
-        if table in names:
-            layout = frozenset((column["name"], column["type"]) for column in json.loads(columns))
-            layouts.setdefault(table, {})[digest] = layout
+    for table, digest, columns in ask(connection, _of(names, _LAYOUTS)):
+        layout = frozenset((column["name"], column["type"]) for column in json.loads(columns))
+        layouts.setdefault(table, {})[digest] = layout
     return Manifest(connection, layouts)
 
 
@@ -216,3 +218,9 @@ def _within(table: str, bounds: Bounds) -> sql.Composable:
     if bounds.first is not None:
         parts.append(sql.SQL("time_max >= {}::timestamptz").format(bounds.first.isoformat()))
     return sql.SQL(" and ").join(parts)
+
+
+def _of(names: Collection[str], query: str) -> sql.Composed:
+    """Return the query with the names of its tables."""
+    listed = sql.SQL(", ").join(map(sql.Literal, names))
+    return sql.SQL(query).format(names=sql.SQL("array[{}]::text[]").format(listed))

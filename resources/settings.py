@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
@@ -123,6 +124,11 @@ def read_settings(environ: Mapping[str, str] | None = None, folder: Path | None 
         fixed_time=_moment(values.get("LAKEBED_CLOCK")),
         file_grace=_duration("LAKEBED_FILE_GRACE", values.get("LAKEBED_FILE_GRACE", "24h")),
     )
+
+
+def environment() -> Mapping[str, str]:
+    """Return the process's environment as it is, for the env_var() of SQL models."""
+    return MappingProxyType(os.environ)
 
 
 def read_secret(

@@ -39,6 +39,7 @@ EXIT_CODES = {
     "platform_assets.catalog.TableError": WRONG_USAGE,
     "platform_assets.exports.export.ExportError": WRONG_USAGE,
     "platform_assets.models.model.ModelError": WRONG_USAGE,
+    "platform_assets.models.selection.SelectionError": WRONG_USAGE,
     "platform_assets.scaffold.ScaffoldError": WRONG_USAGE,
     "platform_assets.tiering.predicate.PredicateError": WRONG_USAGE,
     "resources.settings.SettingsError": WRONG_USAGE,

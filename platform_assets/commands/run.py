@@ -1,4 +1,4 @@
-"""The commands that change something: load, move, build, demo, up."""
+"""The commands that change something: load, move, demo, up."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from platform_assets.catalog import SourceTable
     from platform_assets.ingest.report import LoadReport
-    from platform_assets.models.runner import BuildResult
     from platform_assets.partitions import Window
     from platform_assets.platform import Platform
     from platform_assets.tiering.report import Moved
@@ -39,7 +38,7 @@ def load(names: Sequence[str], everything: bool, keys: Sequence[str], as_json: b
 
     A file that cannot be loaded is left out and named, the others are loaded; the exit code is 1.
     """
-    platform = _platform()
+    platform = open_home()
     reports: list[LoadReport] = []
     failed: list[dict[str, Any]] = []
     fault: Exception | None = None
@@ -68,7 +67,7 @@ def load(names: Sequence[str], everything: bool, keys: Sequence[str], as_json: b
         raise fault
     refused = [f"{r.table}: {f.path}: {f.problem}" for r in reports for f in r.refused]
     refused = list(dict.fromkeys(refused))
-    _fail([f"{f['table']}: {f['error']}" for f in failed] + refused, "not loaded")
+    fail([f"{f['table']}: {f['error']}" for f in failed] + refused, "not loaded")
 
 
 @click.command()
@@ -92,7 +91,7 @@ def move(name: str, keys: Sequence[str], all_due: bool, as_of: str | None, as_js
     if as_of is not None and not all_due:
         raise click.UsageError("--as-of goes with --due")
     now = None if as_of is None else _moment(as_of)
-    platform = _platform()
+    platform = open_home()
     table = platform.table(name)
     _ = table.settles
     requests: list[Request] = []
@@ -111,30 +110,7 @@ def move(name: str, keys: Sequence[str], all_due: bool, as_of: str | None, as_js
     _answer(platform, table, requests, failures[0] if failures else None)
     if done:
         failures += refresh_catalog(platform)
-    _fail(failures, "not done")
-
-
-@click.command()
-@click.argument("names", metavar="[MODEL]...", nargs=-1)
-@as_json
-def build(names: Sequence[str], as_json: bool) -> None:
-    """Build SQL models, all or the named ones, in their order, and run their tests."""
-    from rich.console import Console
-
-    from platform_assets.models.runner import build as build_models
-
-    platform = _platform()
-    console = Console(stderr=True)
-    with console.status("building") as state:
-        results = build_models(
-            platform, names, on_model=lambda model: state.update(f"building {model}")
-        )
-    if as_json:
-        click.echo(json.dumps([asdict(result) for result in results], indent=2))
-    else:
-        show(_builds(results))
-    failures = [f"{r.name}: {r.error}" for r in results if r.error]
-    _fail(failures + refresh_catalog(platform), "failed")
+    fail(failures, "not done")
 
 
 @click.command()
@@ -163,10 +139,11 @@ def up(host: str, port: int) -> None:
 
     from platform_assets.up import run_up
 
-    run_up(_platform(), Console(), host=host, port=port)
+    run_up(open_home(), Console(), host=host, port=port)
 
 
-def _platform() -> Platform:
+def open_home() -> Platform:
+    """Open the platform, and say where its clock stands still."""
     from platform_assets.platform import open_platform
     from resources.clock import FixedClock
     from resources.settings import read_settings
@@ -359,23 +336,6 @@ def _moves(done: Sequence[Moved]) -> Table:
     return table
 
 
-def _builds(results: Sequence[BuildResult]) -> Table:
-    table = numbers("model", "rows", "bytes", "seconds")
-    table.add_column("is a")
-    table.add_column("result")
-    for result in results:
-        skipped = "skipped: it reads a model that failed" if result.skipped else "ok"
-        table.add_row(
-            result.name,
-            "" if result.rows is None else f"{result.rows:,}",
-            "" if result.bytes is None else f"{result.bytes:,}",
-            f"{result.seconds:.2f}",
-            result.materialized,
-            "failed" if result.error else skipped,
-        )
-    return table
-
-
 def numbers(first: str, *others: str) -> Table:
     """Return a table for figures: a first column of names, the others on the right."""
     from rich.table import Table
@@ -419,6 +379,7 @@ def _moved(moved: Moved) -> dict[str, Any]:
     return values
 
 
-def _fail(failures: Sequence[str], what: str) -> None:
+def fail(failures: Sequence[str], what: str) -> None:
+    """Raise PartlyFailedError where there are failures."""
     if failures:
         raise PartlyFailedError(f"{len(failures)} {what}:\n  " + "\n  ".join(failures))

@@ -23,7 +23,8 @@ _KINDS: dict[Format, set[str]] = {
 
 def export_assets(platform: Platform, models: ModelSet) -> list[dg.AssetsDefinition]:
     """Return an asset for each declared export. Raises ExportError for one of what is not there."""
-    check_exports(platform.exports, {*models.by_name, *(t.name for t in platform.tables)})
+    known = {*(model.name for model in models.built()), *(t.name for t in platform.tables)}
+    check_exports(platform.exports, known)
     return [_export_asset(platform, models, export) for export in platform.exports]
 
 

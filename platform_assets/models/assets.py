@@ -1,4 +1,4 @@
-"""<group>/<model>: one Dagster asset a SQL model, its tests as asset checks."""
+"""<group>/<model>: one Dagster asset a SQL model or seed, its tests as asset checks."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -9,21 +9,36 @@ from platform_assets.automation.conditions import when_read_data_changed
 from platform_assets.catalog import SourceTable
 from platform_assets.keys import cold_key, hot_key
 from platform_assets.models.lineage import UpstreamColumn, source_lineage
+from platform_assets.models.materialize import Offending, build_model, run_test
 from platform_assets.models.model import Model, ModelSet, SqlTest
-from platform_assets.models.runner import Offending, build_model, run_test
+from platform_assets.models.runner import columns_of_tables
 from platform_assets.models.schemas import model_schemas
+from platform_assets.models.sql_tests import is_apart
 from platform_assets.platform import Platform
 from platform_assets.tiering.catalog_file import write_catalog
+
+Lineage = Mapping[str, list[UpstreamColumn]]
 
 
 def model_assets(platform: Platform, models: ModelSet) -> list[dg.AssetsDefinition]:
     """Return an asset for each model. Raises ModelError where SQL and tables disagree."""
-    tables = {t.name: {c.name: c.duckdb for c in t.columns} for t in platform.tables}
-    schemas = model_schemas(models, tables)
+    schemas = model_schemas(models, columns_of_tables(platform))
     lineage = source_lineage(models, schemas)
     return [
         _model_asset(platform, models, model, schemas[model.name], lineage[model.name])
-        for model in models.models
+        for model in models.built()
+    ]
+
+
+def model_checks(platform: Platform, models: ModelSet) -> list[dg.AssetChecksDefinition]:
+    """Return the checks that are steps of their own: of source tables, and those that wait.
+
+    A test that reads a model that its own does not read waits for both.
+    """
+    return [
+        _check_apart(platform, models, test)
+        for test in models.tests
+        if test.model not in models.by_name or is_apart(models, test)
     ]
 
 
@@ -32,52 +47,91 @@ def _model_asset(
     models: ModelSet,
     model: Model,
     columns: Mapping[str, str],
-    lineage: Mapping[str, list[UpstreamColumn]],
+    lineage: Lineage,
 ) -> dg.AssetsDefinition:
     key = dg.AssetKey(list(model.key))
-    tests = models.tests_of(model.name)
+    tests = [test for test in models.tests_of(model.name) if not is_apart(models, test)]
 
     @dg.asset(
         key=key,
         deps=_dependencies(platform, models, model),
         description=f"{model.description}\n\n```sql\n{model.sql.strip()}\n```",
         group_name=model.group,
-        kinds={"sql", "duckdb", "parquet"} if model.materialized == "table" else {"sql", "duckdb"},
+        kinds={"sql", "duckdb"} | ({"parquet"} if model.materialized != "view" else set()),
         owners=[model.owner] if model.owner else None,
         tags={tag: "" for tag in model.tags} | {"materialized": model.materialized},
-        code_version=f"{model.materialized}-{model.code_version[:16]}",
+        code_version=model.code_version[:16],
         metadata={
-            "dagster/column_schema": _column_schema(columns, lineage),
-            "dagster/column_lineage": _column_lineage(platform, lineage),
+            "dagster/column_schema": _column_schema(columns, lineage, model.columns),
+            "dagster/column_lineage": _column_lineage(platform, models, lineage),
         },
         automation_condition=when_read_data_changed(),
         pool=f"model_{model.name}",
-        check_specs=[
-            dg.AssetCheckSpec(test.name, asset=key, description=test.description) for test in tests
-        ],
+        check_specs=[_check_spec(key, test) for test in tests],
     )
     def build(context: dg.AssetExecutionContext) -> Iterator[Any]:
-        built = build_model(platform, model)
-        write_catalog(platform)
-        metadata: dict[str, Any] = {
-            "seconds": round(built.seconds, 3),
-            "generation": built.generation,
-            "query": dg.MetadataValue.md(f"```sql\nselect * from {model.name} limit 100\n```"),
-        }
-        if built.rows is not None and built.bytes is not None:
-            metadata |= {"dagster/row_count": built.rows, "bytes": built.bytes}
-        yield dg.MaterializeResult(
-            metadata=metadata,
-            check_results=[_check_result(test, run_test(platform, test)) for test in tests],
-        )
+        with platform.lake.sessions() as sessions:
+            built = build_model(platform, models, model, sessions)
+            write_catalog(platform)
+            metadata: dict[str, Any] = {
+                "seconds": round(built.seconds, 3),
+                "generation": built.generation,
+                # As DuckDB describes it, the columns that evolved in the source included.
+                "dagster/column_schema": _column_schema(
+                    dict(built.columns), lineage, model.columns
+                ),
+                "query": dg.MetadataValue.md(f"```sql\nselect * from {model.name} limit 100\n```"),
+            }
+            if built.rows is not None and built.bytes is not None:
+                metadata |= {"dagster/row_count": built.rows, "bytes": built.bytes}
+            yield dg.MaterializeResult(
+                metadata=metadata,
+                check_results=[
+                    _check_result(test, run_test(platform, models, test, sessions))
+                    for test in tests
+                ],
+            )
 
     return build
 
 
+def _check_apart(platform: Platform, models: ModelSet, test: SqlTest) -> dg.AssetChecksDefinition:
+    model = models.by_name.get(test.model)
+    key = dg.AssetKey(list(model.key) if model else hot_key(test.model))
+    others = [name for name in models.reads(test) if name != test.model]
+
+    @dg.asset_check(
+        asset=key,
+        name=test.name,
+        description=test.description,
+        blocking=test.severity == "error",
+        additional_deps=[
+            dg.AssetKey(list(models.get(name).key) if name in models.by_name else hot_key(name))
+            for name in others
+        ],
+    )
+    def check() -> dg.AssetCheckResult:
+        return _check_result(test, run_test(platform, models, test))
+
+    return check
+
+
+def _check_spec(key: dg.AssetKey, test: SqlTest) -> dg.AssetCheckSpec:
+    return dg.AssetCheckSpec(
+        test.name, asset=key, description=test.description, blocking=test.severity == "error"
+    )
+
+
 def _dependencies(platform: Platform, models: ModelSet, model: Model) -> list[dg.AssetKey]:
-    keys = [dg.AssetKey(hot_key(name)) for name in model.sources]
-    keys += [dg.AssetKey(cold_key(name)) for name in model.sources if _tiered(platform.table(name))]
-    return keys + [dg.AssetKey(list(models.get(name).key)) for name in model.refs]
+    found: list[dg.AssetKey] = []
+    for name in models.reads(model):
+        if name in models.by_name:
+            found.append(dg.AssetKey(list(models.get(name).key)))
+            continue
+        found.append(dg.AssetKey(hot_key(name)))
+        if _tiered(platform.table(name)):
+            found.append(dg.AssetKey(cold_key(name)))
+    return found
 
 
 def _tiered(table: SourceTable) -> bool:
@@ -85,28 +139,31 @@ def _tiered(table: SourceTable) -> bool:
 
 
 def _column_schema(
-    columns: Mapping[str, str], lineage: Mapping[str, list[UpstreamColumn]]
+    columns: Mapping[str, str], lineage: Lineage, said: Mapping[str, str]
 ) -> dg.TableSchema:
     """Say in each column's description where it comes from: the open-source UI draws no lineage."""
+    descriptions = {}
+    for name in columns:
+        origins = ", ".join(f"from {c.table}.{c.column}" for c in lineage.get(name, ()))
+        descriptions[name] = "; ".join(filter(None, [said.get(name), origins])) or None
     return dg.TableSchema(
         columns=[
-            dg.TableColumn(
-                name,
-                kind,
-                description=", ".join(f"from {c.table}.{c.column}" for c in lineage.get(name, ()))
-                or None,
-            )
+            dg.TableColumn(name, kind, description=descriptions[name])
             for name, kind in columns.items()
         ]
     )
 
 
 def _column_lineage(
-    platform: Platform, lineage: Mapping[str, list[UpstreamColumn]]
+    platform: Platform, models: ModelSet, lineage: Lineage
 ) -> dg.TableColumnLineage:
+    def key(table: str) -> dg.AssetKey:
+        seed = models.by_name.get(table)
+        return dg.AssetKey(list(seed.key) if seed else hot_key(table))
+
     return dg.TableColumnLineage(
         {
-            name: [dg.TableColumnDep(dg.AssetKey(hot_key(c.table)), c.column) for c in origins]
+            name: [dg.TableColumnDep(key(c.table), c.column) for c in origins]
             for name, origins in lineage.items()
         }
     )
@@ -115,11 +172,14 @@ def _column_lineage(
 def _check_result(test: SqlTest, found: Offending) -> dg.AssetCheckResult:
     schema = dg.TableSchema(columns=[dg.TableColumn(name, "string") for name in found.columns])
     records = [dg.TableRecord(dict(zip(found.columns, row, strict=True))) for row in found.examples]
-    severity = dg.AssetCheckSeverity
+    severity, verdict = dg.AssetCheckSeverity, test.verdict(found.rows)
     return dg.AssetCheckResult(
         check_name=test.name,
-        passed=found.rows == 0,
-        severity=severity.WARN if test.severity == "warn" else severity.ERROR,
+        passed=verdict == "pass",
+        severity=severity.ERROR if verdict == "error" else severity.WARN,
         description=f"{found.rows} rows that should not be there.",
-        metadata={"offending_rows": dg.MetadataValue.table(records, schema=schema)},
+        metadata={
+            "rows": found.rows,
+            "offending_rows": dg.MetadataValue.table(records, schema=schema),
+        },
     )

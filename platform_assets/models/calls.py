@@ -1,65 +1,100 @@
-"""What a template may call: ref, source, config, var, each with the meaning that dbt gives it.
+"""What a template may call: ref, source, config, var, ... each with the meaning that dbt gives it.
 
-A `Calls` object lives for one rendering and remembers what was asked for. The options of config()
-and what they may be are here as well. Where in a file a call stands is not known here.
+A `Calls` object lives for one rendering and remembers what was asked for. Where in a file a call
+stands is not known here.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Mapping
-from typing import cast
+from dataclasses import dataclass, field
 
-from platform_assets.models.model import did_you_mean
+from platform_assets.models.functions import functions
+from platform_assets.models.model import ComplaintError, Run, did_you_mean
+from platform_assets.models.options import Options, checked, layered
 
 SOURCE = "lakebed"
-_TAG = re.compile(r"[A-Za-z0-9_.-]{1,63}")
-_OWNER = re.compile(r"team:.+|[^@\s]+@[^@\s]+\.[^@\s]+")
+CTE = "__dbt__cte__"
+"""How the name of an ephemeral model begins in the SQL of those that read it, as in dbt."""
 _MISSING = object()
+# They may hold passwords, and the compiled SQL is shown everywhere.
+_SECRETS = ("DBT_ENV_SECRET", "LAKEBED_POSTGRES_URL", "LAKEBED_ALERT_URL")
 
 
-class CallError(ValueError):
-    """A call that makes no sense: what is wrong and what to do."""
+@dataclass
+class World:
+    """What all templates of a project share.
 
-    def __init__(self, problem: str, advice: str) -> None:
-        self.problem = problem
-        self.advice = advice
-        super().__init__(f"{problem}. {advice}")
+    sources: source -> table -> the platform's table.  ephemeral: the models that are,
+    once every model's options are known.  blocks: the texts of {% docs %}.
+    """
 
-
-def _is_one_of(*choices: str) -> Callable[[object], str | None]:
-    written = " or ".join(repr(choice) for choice in choices)
-    return lambda value: None if value in choices else f"Use {written}."
-
-
-def _is_text(value: object) -> str | None:
-    return None if isinstance(value, str) else "Write it as one text in quotes."
-
-
-def _is_tags(value: object) -> str | None:
-    tags = [value] if isinstance(value, str) else value
-    if isinstance(tags, list | tuple) and all(
-        isinstance(tag, str) and _TAG.fullmatch(tag) for tag in tags
-    ):
-        return None
-    return "Tags are texts of letters, digits, '_', '-' and '.', in a list: tags=['daily']."
+    project: str
+    models: Collection[str]
+    sources: Mapping[str, Mapping[str, str]]
+    variables: Mapping[str, object]
+    environment: Mapping[str, str]
+    blocks: Mapping[str, str] = field(default_factory=dict)
+    ephemeral: frozenset[str] = frozenset()
 
 
-def _is_owner(value: object) -> str | None:
-    if isinstance(value, str) and _OWNER.fullmatch(value):
-        return None
-    return "An owner is an e-mail address or 'team:' and a name."
+class Relation(str):
+    """A quoted name in SQL, with the parts that dbt's macros ask for."""
+
+    __slots__ = ("identifier",)
+    identifier: str
+
+    def __new__(cls, name: str, text: str | None = None) -> Relation:
+        """Make the relation of a table or a model; text: how SQL names it."""
+        made = super().__new__(cls, f'"{name}"' if text is None else text)
+        made.identifier = name
+        return made
+
+    @property
+    def name(self) -> str:
+        """The name without quotes."""
+        return self.identifier
+
+    @property
+    def table(self) -> str:
+        """The name without quotes."""
+        return self.identifier
+
+    @property
+    def schema(self) -> str:
+        """The one schema."""
+        return "main"
+
+    @property
+    def database(self) -> str:
+        """The one database."""
+        return SOURCE
 
 
-Options = Mapping[str, Callable[[object], str | None]]
+class Config:
+    """config(): called, it sets options; get and require say what is set."""
 
-MODEL_OPTIONS: Options = {
-    "materialized": _is_one_of("view", "table"),
-    "description": _is_text,
-    "tags": _is_tags,
-    "owner": _is_owner,
-}
-TEST_OPTIONS: Options = {"severity": _is_one_of("error", "warn"), "description": _is_text}
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+
+    def __call__(self, *maps: Mapping[str, object], **options: object) -> str:
+        """Remember the options. A later call overrides an earlier one; tags and hooks add up."""
+        for given in (*maps, options):
+            for written, value in given.items():
+                name = written.replace("-", "_")
+                fresh = checked(name, value, self._calls.options)
+                self._calls.config = layered(self._calls.config, {name: fresh})
+        return ""
+
+    def get(self, name: str, default: object = None, validator: object = None) -> object:
+        """Return an option's value."""
+        return self._calls.config.get(name, default)
+
+    def require(self, name: str, validator: object = None) -> object:
+        """Return the value of an option that must be set."""
+        if name not in self._calls.config:
+            raise ComplaintError(f"config() has no {name!r}", "Set it.")
+        return self._calls.config[name]
 
 
 class Calls:
@@ -67,87 +102,110 @@ class Calls:
 
     def __init__(
         self,
-        models: Collection[str],
-        sources: Mapping[str, Collection[str]],
-        variables: Mapping[str, object],
+        world: World,
         options: Options,
+        run: Run,
+        base: Mapping[str, object],
+        *,
+        quiet: bool = False,
     ) -> None:
-        self._known_models = models
-        self._known_sources = sources
-        self._variables = variables
-        self._options = options
+        self._world = world
+        self._run = run
+        self._quiet = quiet
+        self.options = options
         # Dictionaries serve as sets that keep the order in which things were asked for.
         self.refs: dict[str, None] = {}
         self.sources: dict[str, None] = {}
-        self.config: dict[str, object] = {}
+        self.config: dict[str, object] = dict(base)
 
-    def ref(self, *names: object, **options: object) -> str:
+    def ref(self, *names: object, **options: object) -> Relation:
         """Return the quoted name of a model, and remember that it is read."""
-        name = _only_text("ref", names, options, "{{ ref('model') }}")
-        if name not in self._known_models:
-            advice = did_you_mean(name, self._known_models, "The models")
-            if any(name in tables for tables in self._known_sources.values()):
+        usage = "{{ ref('model') }}"
+        if len(names) == 2 and names[0] == self._world.project:
+            names = names[1:]
+        name = _only_text("ref", names, options, usage)
+        if name not in self._world.models:
+            advice = did_you_mean(name, self._world.models, "The models")
+            if any(name in tables for tables in self._world.sources.values()):
                 advice = f"It is a source table: write {{{{ source('{SOURCE}', '{name}') }}}}."
-            raise CallError(f"ref({name!r}) names no model", advice)
+            raise ComplaintError(f"ref({name!r}) names no model", advice)
         self.refs[name] = None
-        return f'"{name}"'
+        return Relation(name, f"{CTE}{name}" if name in self._world.ephemeral else None)
 
-    def source(self, *names: object, **options: object) -> str:
+    def source(self, *names: object, **options: object) -> Relation:
         """Return the quoted name of a source table, and remember that it is read."""
         usage = f"{{{{ source('{SOURCE}', 'table') }}}}"
         if len(names) != 2:
-            raise CallError(
+            raise ComplaintError(
                 f"source() takes a source and a table, it got {len(names)}", f"Write {usage}."
             )
         source = _only_text("source", names[:1], options, usage)
         table = _only_text("source", names[1:], options, usage)
-        tables = self._known_sources.get(source)
+        tables = self._world.sources.get(source)
         if tables is None:
-            advice = did_you_mean(source, self._known_sources, "The sources")
-            raise CallError(f"source({source!r}, {table!r}) names no source", advice)
+            advice = did_you_mean(source, self._world.sources, "The sources")
+            raise ComplaintError(f"source({source!r}, {table!r}) names no source", advice)
         if table not in tables:
             advice = did_you_mean(table, tables, f"The tables of {source!r}")
-            if table in self._known_models:
+            if table in self._world.models:
                 advice = f"It is a model: write {{{{ ref('{table}') }}}}."
-            raise CallError(f"source({source!r}, {table!r}) names no table", advice)
-        self.sources[table] = None
-        return f'"{table}"'
-
-    def configure(self, **options: object) -> str:
-        """Remember the options. A later call overrides an earlier one; tags add up."""
-        for name, value in options.items():
-            if name not in self._options:
-                advice = did_you_mean(name, self._options, "The options")
-                raise CallError(f"config() has no option {name!r} here", advice)
-            complaint = self._options[name](value)
-            if complaint is not None:
-                raise CallError(f"config({name}={value!r}) makes no sense", complaint)
-            if name == "tags":
-                fresh = (value,) if isinstance(value, str) else tuple(cast(Collection[str], value))
-                earlier = cast(tuple[str, ...], self.config.get("tags", ()))
-                value = tuple(dict.fromkeys(earlier + fresh))
-            self.config[name] = value
-        return ""
+            raise ComplaintError(f"source({source!r}, {table!r}) names no table", advice)
+        name = tables[table]
+        if name not in self._world.sources[SOURCE].values():
+            advice = did_you_mean(name, self._world.sources[SOURCE], "Its tables")
+            raise ComplaintError(
+                f"source({source!r}, {table!r}) names {name!r}, no table of the platform", advice
+            )
+        self.sources[name] = None
+        return Relation(name)
 
     def var(self, name: str, default: object = _MISSING) -> object:
         """Return the value of a variable, or the default where it has none."""
-        value = self._variables.get(name, default)
+        value = self._world.variables.get(name, default)
         if value is _MISSING:
-            raise CallError(
+            raise ComplaintError(
                 f"var({name!r}) has no value and no default",
                 f"Give it one, {{{{ var('{name}', 0) }}}}, or set the variable. "
-                + did_you_mean(name, self._variables, "The variables"),
+                + did_you_mean(name, self._world.variables, "The variables"),
             )
         return value
 
+    def env_var(self, name: str, default: str | None = None) -> str:
+        """Return a variable of the environment, or the default where it has none."""
+        if name.startswith(_SECRETS):
+            raise ComplaintError(
+                f"env_var({name!r}) would show a secret in the SQL", "Take another variable."
+            )
+        value = self._world.environment.get(name, default)
+        if value is None:
+            raise ComplaintError(
+                f"env_var({name!r}) is not set and has no default",
+                f"Set it, or write {{{{ env_var('{name}', 'default') }}}}.",
+            )
+        return value
+
+    def doc(self, *names: str) -> str:
+        """Return the text of a block of docs."""
+        text = self._world.blocks.get(names[-1])
+        if text is None:
+            advice = did_you_mean(names[-1], self._world.blocks, "The blocks")
+            raise ComplaintError(f"doc({names[-1]!r}) names no block of docs", advice)
+        return text
+
     def namespace(self) -> dict[str, object]:
         """Return the functions by the names under which a template sees them."""
-        return {
+        own: dict[str, Callable[..., object]] = {
             "ref": self.ref,
             "source": self.source,
-            "config": self.configure,
+            "config": Config(self),
             "var": self.var,
+            "env_var": self.env_var,
+            "doc": self.doc,
+            "is_incremental": lambda: self._run.incremental,
         }
+        builtins = {"builtins": {name: own[name] for name in ("ref", "source", "config", "var")}}
+        more = functions(self._world.project, self._run.started_at, quiet=self._quiet)
+        return {**more, **builtins, **own}
 
 
 def _only_text(
@@ -158,4 +216,4 @@ def _only_text(
     given = [repr(argument) for argument in arguments]
     given += [f"{name}={value!r}" for name, value in options.items()]
     problem = f"{function}() does not take ({', '.join(given)})"
-    raise CallError(problem, f"Write {usage}.")
+    raise ComplaintError(problem, f"Write {usage}.")

@@ -6,7 +6,7 @@ a filter, a grouping) is no lineage of a column that is selected beside it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from sqlglot import exp
@@ -48,18 +48,26 @@ def column_lineage(model: Model, schemas: Columns) -> Lineage:
 
 
 def source_lineage(models: ModelSet, schemas: Columns) -> dict[str, Lineage]:
-    """Return the lineage of every model's columns, followed through the models to source tables."""
+    """Return the lineage of every model's columns, followed through the models.
+
+    It ends at source tables and seeds.
+    """
+    seeds = {model.name for model in models.models if model.materialized == "seed"}
     answer: dict[str, Lineage] = {}
     for model in models.models:
         answer[model.name] = {
-            column: sorted({origin for step in steps for origin in _origins(step, answer)})
+            column: sorted({origin for step in steps for origin in _origins(step, answer, seeds)})
             for column, steps in column_lineage(model, schemas).items()
         }
     return answer
 
 
-def _origins(step: UpstreamColumn, known: Mapping[str, Lineage]) -> list[UpstreamColumn]:
-    return known[step.table].get(step.column, []) if step.table in known else [step]
+def _origins(
+    step: UpstreamColumn, known: Mapping[str, Lineage], seeds: Collection[str]
+) -> list[UpstreamColumn]:
+    if step.table not in known or step.table in seeds:
+        return [step]
+    return known[step.table].get(step.column, [])
 
 
 def _trace(model: Model, schemas: Columns) -> Lineage:

@@ -5,15 +5,17 @@ No reading of files, no templates and no SQL parsing belong here.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from difflib import get_close_matches
-from hashlib import sha256
+from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
-Materialization = Literal["view", "table"]
+Materialization = Literal["view", "table", "ephemeral", "seed"]
 Severity = Literal["error", "warn"]
+EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 class ModelError(ValueError):
@@ -28,11 +30,45 @@ class ModelError(ValueError):
         super().__init__(f"{place}: {problem}. {advice}")
 
 
+class ComplaintError(ValueError):
+    """What is wrong and what to do, of something whose file and line are not known yet."""
+
+    def __init__(self, problem: str, advice: str) -> None:
+        self.problem = problem
+        self.advice = advice
+        super().__init__(f"{problem}. {advice}")
+
+    def at(self, path: Path, line: int | None) -> ModelError:
+        """Return the error that names the place."""
+        return ModelError(path, line, self.problem, self.advice)
+
+
+class Place(NamedTuple):
+    """A line of a file; both count from 1. None is the file as a whole."""
+
+    path: Path
+    line: int | None
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a template may know of the run that it is rendered for.
+
+    started_at: in UTC; before a run it is the epoch, so that a model's text is always the same.
+    incremental: what is_incremental() answers.
+    """
+
+    started_at: datetime = EPOCH
+    incremental: bool = False
+
+
 @dataclass(frozen=True, kw_only=True)
 class Query:
-    """One file of SQL: as it was written and as it was compiled.
+    """One query: as it was written and as it was compiled.
 
     lines: for each line of the compiled SQL the line of the file that it came from.
+    files: for each of these lines its file, where not all are of `path`: ephemeral models.
+    refs, sources: the models and the source tables that it names, in that order.
     """
 
     name: str
@@ -40,28 +76,40 @@ class Query:
     raw_sql: str
     sql: str
     lines: tuple[int, ...]
+    files: tuple[Path, ...] = ()
     refs: tuple[str, ...]
     sources: tuple[str, ...]
     description: str
-
-    @property
-    def code_version(self) -> str:
-        """The SHA-256 of the compiled SQL, in hex."""
-        return sha256(self.sql.encode()).hexdigest()
+    tags: tuple[str, ...] = ()
+    options: Mapping[str, object] = field(default_factory=dict, hash=False)
 
     def line_of(self, compiled_line: int) -> int:
         """Return the line of the file behind a line of the compiled SQL; both count from 1."""
         return self.lines[min(max(compiled_line, 1), len(self.lines)) - 1]
 
+    def place_of(self, compiled_line: int) -> Place:
+        """Return file and line behind a line of the compiled SQL."""
+        at = min(max(compiled_line, 1), len(self.lines)) - 1
+        return Place(self.files[at] if self.files else self.path, self.lines[at])
+
 
 @dataclass(frozen=True, kw_only=True)
 class Model(Query):
-    """A query whose result has a name that other queries may read."""
+    """A query whose result has a name that other queries may read; a seed is one over its file.
+
+    code_version: the SHA-256, in hex, of what decides the result: SQL, materialization, hooks and
+    a seed's rows.  folders: project and folders, as selectors name them.  columns: descriptions
+    from YAML.
+    """
 
     group: str
     materialized: Materialization
-    tags: tuple[str, ...]
     owner: str | None
+    code_version: str
+    folders: tuple[str, ...] = ()
+    columns: Mapping[str, str] = field(default_factory=dict, hash=False)
+    pre_hooks: tuple[str, ...] = ()
+    post_hooks: tuple[str, ...] = ()
 
     @property
     def key(self) -> tuple[str, str]:
@@ -70,33 +118,93 @@ class Model(Query):
 
     @property
     def upstream(self) -> tuple[str, ...]:
-        """Everything that the model reads: source tables, then models."""
+        """Everything that the model names: source tables, then models."""
         return self.sources + self.refs
+
+    @property
+    def is_built(self) -> bool:
+        """Whether building it leaves something; an ephemeral model is a part of its readers."""
+        return self.materialized != "ephemeral"
 
 
 @dataclass(frozen=True, kw_only=True)
 class SqlTest(Query):
     """A query that returns the rows that should not be there.
 
-    model: the one of the refs that is built last; the test belongs to it.
+    model: what the test belongs to, a model or a source table.  kind: "singular", or the name of
+    the generic test.  error_if, warn_if: a comparison of the number of rows, "!= 0" or "> 10".
     """
 
     model: str
     severity: Severity
+    kind: str = "singular"
+    line: int | None = None
+    error_if: str = "!= 0"
+    warn_if: str = "!= 0"
+
+    def verdict(self, rows: int) -> Literal["pass", "warn", "error"]:
+        """Say what a number of returned rows comes to."""
+        if self.severity == "error" and holds(rows, self.error_if):
+            return "error"
+        return "warn" if holds(rows, self.warn_if) else "pass"
+
+
+def holds(rows: int, condition: str) -> bool:
+    """Whether a number of rows fulfils a condition such as "!= 0" or "> 10"."""
+    operator, _, number = condition.strip().partition(" ")
+    limit = int(number)
+    return {
+        "!=": rows != limit,
+        "=": rows == limit,
+        ">": rows > limit,
+        ">=": rows >= limit,
+        "<": rows < limit,
+        "<=": rows <= limit,
+    }[operator]
+
+
+Q = TypeVar("Q", bound=Query)
+
+
+class Compiler(Protocol):
+    """What gives a query the SQL that it has in a run."""
+
+    def compiled(self, query: Q, run: Run) -> Q:
+        """Return the query with the SQL of that run."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSet:
-    """The models of a folder, each one after the models that it reads, and their tests."""
+    """The models of a folder, each one after the models that it reads, and their tests.
+
+    sources: (source, table) as YAML and source() name it -> the platform's table.
+    """
 
     folder: Path
     models: tuple[Model, ...]
     tests: tuple[SqlTest, ...]
+    compiler: Compiler | None = field(default=None, repr=False, compare=False)
+    sources: Mapping[tuple[str, str], str] = field(default_factory=dict, hash=False)
 
-    @property
+    @cached_property
     def by_name(self) -> Mapping[str, Model]:
         """The models by their names."""
         return {model.name: model for model in self.models}
+
+    @cached_property
+    def _tests_by_model(self) -> Mapping[str, tuple[SqlTest, ...]]:
+        found: dict[str, tuple[SqlTest, ...]] = {}
+        for test in self.tests:
+            found[test.model] = (*found.get(test.model, ()), test)
+        return found
+
+    @cached_property
+    def ancestors(self) -> Mapping[str, frozenset[str]]:
+        """Model -> all models that it reads, directly or through others."""
+        found: dict[str, frozenset[str]] = {}
+        for model in self.models:
+            found[model.name] = frozenset(model.refs).union(*(found[ref] for ref in model.refs))
+        return found
 
     def get(self, name: str) -> Model:
         """Return the model of this name. Raises ModelError where there is none."""
@@ -107,8 +215,27 @@ class ModelSet:
         return found
 
     def tests_of(self, name: str) -> tuple[SqlTest, ...]:
-        """Return the tests that belong to the model of this name."""
-        return tuple(test for test in self.tests if test.model == name)
+        """Return the tests that belong to the model, or source table, of this name."""
+        return self._tests_by_model.get(name, ())
+
+    def reads(self, query: Query) -> tuple[str, ...]:
+        """Return the tables and built models that the SQL of a query names itself.
+
+        What an ephemeral model reads is read by those that it is a part of.
+        """
+        names = dict.fromkeys(query.sources)
+        for ref in query.refs:
+            model = self.by_name[ref]
+            names |= dict.fromkeys([ref] if model.is_built else self.reads(model))
+        return tuple(names)
+
+    def compiled(self, query: Q, run: Run) -> Q:
+        """Return the query with the SQL that it has in that run."""
+        return query if self.compiler is None else self.compiler.compiled(query, run)
+
+    def built(self) -> Iterator[Model]:
+        """Yield the models that building leaves something of, in order."""
+        return (model for model in self.models if model.is_built)
 
 
 def did_you_mean(word: str, known: Collection[str], what: str) -> str:

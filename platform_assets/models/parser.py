@@ -1,150 +1,386 @@
 """Reads a folder of SQL models: finds the files, compiles them, checks and orders them.
 
-    <group>/**/<name>.sql     a model; its asset key is <group>/<name>
-    tests/**/<name>.sql       a singular test
-    macros/**/*.sql           macros that all of them may use
-
 Everything is known before anything runs: no database, and no file but those of the folder.
+`project` says which file is what.
 """
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
+from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType
 from typing import cast
 
-from platform_assets.keys import is_name
-from platform_assets.models.calls import SOURCE
-from platform_assets.models.model import Materialization, Model, ModelError, ModelSet
+from platform_assets.models.calls import CTE, SOURCE, World
+from platform_assets.models.docs import blocks_of
+from platform_assets.models.ephemeral import Text, inlined
+from platform_assets.models.model import (
+    ComplaintError,
+    Materialization,
+    Model,
+    ModelError,
+    ModelSet,
+    Place,
+    Q,
+    Run,
+    did_you_mean,
+)
+from platform_assets.models.options import (
+    MODEL_OPTIONS,
+    SEED_OPTIONS,
+    Options,
+    checked,
+    layered,
+)
+from platform_assets.models.project import Project, open_project
+from platform_assets.models.properties import Properties, read_properties
 from platform_assets.models.queries import leading_comment, parse_query, table_names
-from platform_assets.models.sql_tests import TESTS_FOLDER, load_tests
-from platform_assets.models.templates import Renderer
+from platform_assets.models.seeds import seed_query
+from platform_assets.models.sql_tests import TestReader
+from platform_assets.models.templates import Rendered, Renderer
 
-_NOT_MODELS = {"macros", TESTS_FOLDER}
+SEEDS = "seeds"
 # The platform's own assets have keys that begin with these.
 _RESERVED_GROUPS = {"source", "hot", "cold", "exports"}
-_NO_VARIABLES: Mapping[str, object] = MappingProxyType({})
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,99}")
+_NOTHING: Mapping[str, object] = MappingProxyType({})
+_NO_ENVIRONMENT: Mapping[str, str] = MappingProxyType({})
+_OF_A_RUN = ("run_started_at", "is_incremental")
+_HOOKS = ("pre_hook", "post_hook")
 
 
 def load_models(
     folder: Path,
     sources: Mapping[str, Collection[str]],
-    variables: Mapping[str, object] = _NO_VARIABLES,
+    variables: Mapping[str, object] = _NOTHING,
+    environment: Mapping[str, str] = _NO_ENVIRONMENT,
 ) -> ModelSet:
-    """Return the models and tests of a folder, compiled, checked and in the order of building.
+    """Return the models, seeds and tests of a folder, compiled, checked, in the order of building.
 
     sources: the tables that source() may name, by the name of the source: {"lakebed": {...}}.
-    variables: the values behind {{ var('...') }}.
+    variables: the values behind {{ var('...') }}, over those of dbt_project.yml.
+    environment: what env_var() may name.
     Raises ModelError for the first thing that is wrong.
     """
-    if not folder.is_dir():
-        advice = "Make it, or let LAKEBED_MODELS name another one."
-        raise ModelError(folder, None, "there is no such folder of models", advice)
-    tables = {table for names in sources.values() for table in names}
-    paths = _model_paths(folder, tables)
-    renderer = Renderer(folder, paths, sources, variables)
-    models = {
-        name: _load_model(renderer, path, path.relative_to(folder).parts[0], {*paths, *tables})
-        for name, path in paths.items()
-    }
-    ordered = _ordered(models, renderer)
-    return ModelSet(folder=folder, models=ordered, tests=load_tests(folder, renderer, ordered))
+    project = open_project(folder)
+    return _Reader(project, sources, {**project.variables, **variables}, environment).read()
 
 
-def _model_paths(folder: Path, tables: Collection[str]) -> dict[str, Path]:
-    paths: dict[str, Path] = {}
-    for path in _sql_files(folder):
-        parts = path.relative_to(folder).parts
-        if parts[0] in _NOT_MODELS:
-            continue
-        if len(parts) == 1:
+@dataclass(frozen=True)
+class _Draft:
+    """A model's file before its neighbours are known. base: its options from YAML."""
+
+    name: str
+    path: Path
+    group: str
+    folders: tuple[str, ...]
+    base: Mapping[str, object]
+    properties: Properties
+    is_seed: bool
+
+
+class _Reader:
+    """Reads one project. It stays, to compile a query anew for a run."""
+
+    def __init__(
+        self,
+        project: Project,
+        sources: Mapping[str, Collection[str]],
+        variables: Mapping[str, object],
+        environment: Mapping[str, str],
+    ) -> None:
+        self._project = project
+        self._described = read_properties(project)
+        self._tables = {table for names in sources.values() for table in names}
+        found = {source: {name: name for name in names} for source, names in sources.items()}
+        found.setdefault(SOURCE, {})
+        for (source, table), said in self._described.sources.items():
+            found.setdefault(source, {})[table] = said.identifier or table
+        self._files = dict(_model_files(project, self._tables))
+        self._world = World(
+            project.name, self._files, found, variables, environment, blocks_of(project)
+        )
+        macros = [path for path, _ in project.files("macro", ".sql")]
+        macros += [p for p, at in project.files("test", ".sql") if at[:1] == ("generic",)]
+        self._renderer = Renderer(self._world, macros)
+        self._drafts: dict[str, _Draft] = {}
+        self._tests: TestReader | None = None
+
+    def read(self) -> ModelSet:
+        self._refuse_unknown_names()
+        drafts = {name: self._draft(name) for name in self._files}
+        rendered = {
+            name: self._render(draft, Run())
+            for name, draft in drafts.items()
+            if draft.base.get("enabled", True)
+        }
+        enabled = {n: r for n, r in rendered.items() if r.config.get("enabled", True)}
+        self._refuse_disabled(enabled)
+        self._drafts = {name: drafts[name] for name in enabled}
+        self._world.ephemeral = frozenset(
+            name for name, r in enabled.items() if r.config.get("materialized") == "ephemeral"
+        )
+        for name, found in enabled.items():
+            if self._world.ephemeral & {*found.refs}:
+                enabled[name] = self._render(drafts[name], Run())
+        models = self._ordered({name: self._model(enabled[name], name) for name in enabled})
+        given = ModelSet(
+            folder=self._project.folder,
+            models=models,
+            tests=(),
+            compiler=self,
+            sources={(s, t): i for s, ts in self._world.sources.items() for t, i in ts.items()},
+        )
+        self._tests = TestReader(
+            self._project,
+            self._described,
+            self._renderer,
+            given,
+            frozenset(self._files),
+            self._texts,
+        )
+        return replace(given, tests=self._tests.read())
+
+    def compiled(self, query: Q, run: Run) -> Q:
+        """Return a query with the SQL that it has in a run."""
+        raws = [query.raw_sql, *(self._drafts[n].path.read_text() for n in self._world.ephemeral)]
+        if not any(self._renderer.mentions(raw, *_OF_A_RUN) for raw in raws):
+            return query
+        if not isinstance(query, Model):
+            assert self._tests is not None
+            return cast(Q, self._tests.versions[query.name](run))
+        if query.materialized == "seed":
+            return query
+        draft = self._drafts[query.name]
+        fresh = self._model(self._render(draft, run), query.name, run)
+        return cast(Q, replace(fresh, code_version=query.code_version))
+
+    def _draft(self, name: str) -> _Draft:
+        path, group, folders = self._files[name]
+        is_seed = group == SEEDS and path.suffix == ".csv"
+        known = self._described.seeds if is_seed else self._described.models
+        properties = known.get(name, Properties(Place(path, None)))
+        options = SEED_OPTIONS if is_seed else MODEL_OPTIONS
+        section = "seeds" if is_seed else "models"
+        layers = [
+            self._layer({option: value}, place, options, "dbt_project.yml")
+            for option, value, place in self._project.options_of(section, (*folders, name))
+        ]
+        layers.append(self._layer(properties.options, properties.place, options, f"{name!r}"))
+        base = layered(*layers)
+        return _Draft(name, path, group, folders, base, properties, is_seed)
+
+    def _layer(
+        self, said: Mapping[str, object], place: Place, options: Options, where: str
+    ) -> dict[str, object]:
+        found = {}
+        for name, value in said.items():
+            # A hook's template runs for the model that it is a hook of.
+            value = value if name in _HOOKS else self._renderer.value(value, place)
+            try:
+                found[name] = checked(name, value, options, where)
+            except ComplaintError as complaint:
+                raise complaint.at(*place) from complaint
+        return found
+
+    def _render(self, draft: _Draft, run: Run) -> Rendered:
+        if draft.is_seed:
+            sql = seed_query(draft.path, draft.base)
+            return Rendered("", sql, (1,) * (sql.count("\n") + 1), (), (), draft.base)
+        found = self._renderer.render(draft.path, this=draft.name, base=draft.base, run=run)
+        if not run.incremental and self._renderer.mentions(found.raw_sql, "is_incremental"):
+            # What only the incremental run reads is a dependency as well.
+            also = self._renderer.render(
+                draft.path, this=draft.name, base=draft.base, run=replace(run, incremental=True)
+            )
+            refs = tuple(dict.fromkeys(found.refs + also.refs))
+            sources = tuple(dict.fromkeys(found.sources + also.sources))
+            found = replace(found, refs=refs, sources=sources)
+        return found
+
+    def _model(self, rendered: Rendered, name: str, run: Run | None = None) -> Model:
+        draft, config = self._drafts[name], rendered.config
+        run = run or Run()
+        places = tuple(Place(draft.path, line) for line in rendered.lines)
+        own = Text(rendered.sql, places, rendered.refs)
+        text = inlined(own, self._texts(run))
+        hooks = {at: self._hooks(draft, config, at, run) for at in _HOOKS}
+        refs = dict.fromkeys(rendered.refs)
+        sources = dict.fromkeys(rendered.sources)
+        for hook in (*hooks["pre_hook"], *hooks["post_hook"]):
+            refs |= dict.fromkeys(hook.refs)
+            sources |= dict.fromkeys(hook.sources)
+        said = self._renderer.value(draft.properties.description, draft.properties.place)
+        comment = "" if draft.is_seed else leading_comment(rendered.sql)
+        kind = "seed" if draft.is_seed else config.get("materialized", "view")
+        pre, post = (tuple(hook.sql for hook in hooks[at]) for at in _HOOKS)
+        model = Model(
+            name=name,
+            path=draft.path,
+            raw_sql=rendered.raw_sql,
+            sql=text.sql,
+            lines=text.lines,
+            files=text.files(draft.path),
+            refs=tuple(ref for ref in refs if ref != name),
+            sources=tuple(sources),
+            description=str(config.get("description") or said or comment),
+            tags=cast(tuple[str, ...], config.get("tags", ())),
+            options=config,
+            group=draft.group,
+            materialized=cast(Materialization, kind),
+            owner=cast(str | None, config.get("owner")),
+            code_version=_code_version(draft, text.sql, str(kind), (*pre, *post)),
+            folders=draft.folders,
+            columns={
+                column: str(self._renderer.value(text, draft.properties.place))
+                for column, text in draft.properties.columns.items()
+            },
+            pre_hooks=pre,
+            post_hooks=post,
+        )
+        if not draft.is_seed:
+            self._refuse_bare_names(model, rendered)
+        return model
+
+    def _hooks(
+        self, draft: _Draft, config: Mapping[str, object], at: str, run: Run
+    ) -> list[Rendered]:
+        texts = cast(tuple[str, ...], config.get(at, ()))
+        place = Place(draft.path, None)
+        return [self._renderer.render_text(text, place, this=draft.name, run=run) for text in texts]
+
+    def _texts(self, run: Run) -> Mapping[str, Text]:
+        """Return the ephemeral models as they are written."""
+        if run == Run():
+            return self._texts_before_a_run
+        return self._ephemeral(run)
+
+    @cached_property
+    def _texts_before_a_run(self) -> Mapping[str, Text]:
+        return self._ephemeral(Run())
+
+    def _ephemeral(self, run: Run) -> Mapping[str, Text]:
+        found = {}
+        for name in self._world.ephemeral:
+            draft = self._drafts[name]
+            rendered = self._render(draft, run)
+            places = tuple(Place(draft.path, line) for line in rendered.lines)
+            found[name] = Text(rendered.sql, places, rendered.refs)
+        return found
+
+    def _refuse_unknown_names(self) -> None:
+        seeds = [name for name, (path, *_) in self._files.items() if path.suffix == ".csv"]
+        models = [name for name in self._files if name not in seeds]
+        for known, described, what in (
+            (models, self._described.models, "model"),
+            (seeds, self._described.seeds, "seed"),
+        ):
+            for name, properties in described.items():
+                if name not in known:
+                    advice = did_you_mean(name, known, f"The {what}s")
+                    problem = f"{name!r} is described, and there is no such {what}"
+                    raise ModelError(*properties.place, problem, advice)
+
+    def _refuse_disabled(self, enabled: Mapping[str, Rendered]) -> None:
+        for name, rendered in enabled.items():
+            for ref in rendered.refs:
+                if ref not in enabled:
+                    path = self._files[name][0]
+                    line = self._renderer.line_of_ref(path, rendered.raw_sql, ref)
+                    problem = f"ref({ref!r}) names a model that is disabled"
+                    raise ModelError(path, line, problem, "Enable it, or disable this one too.")
+
+    def _refuse_bare_names(self, model: Model, rendered: Rendered) -> None:
+        def line_of(line: int) -> int:
+            return rendered.lines[min(max(line, 1), len(rendered.lines)) - 1]
+
+        query = parse_query(rendered.sql, model.path, line_of)
+        by_folded = {name.casefold(): name for name in (*self._files, *self._tables)}
+        for written, line in table_names(query):
+            name = by_folded.get(written.casefold())
+            if name is None or name in model.upstream or written.startswith(CTE):
+                continue
+            if name == model.name:
+                problem = f"the {model.materialized} {name!r} reads itself"
+                advice = "Read what it is made of, by ref() or source()."
+            else:
+                problem = (
+                    f"{written!r} is read by its bare name, which the graph of assets cannot see"
+                )
+                advice = f"Write {{{{ ref('{name}') }}}} or {{{{ source('{SOURCE}', '{name}') }}}}."
+            raise ModelError(model.path, line_of(line), problem, advice)
+
+    def _ordered(self, models: Mapping[str, Model]) -> tuple[Model, ...]:
+        graph = {name: models[name].refs for name in sorted(models)}
+        try:
+            return tuple(models[name] for name in TopologicalSorter(graph).static_order())
+        except CycleError as error:
+            # graphlib lists each one before what reads it, and the first one again at the end.
+            names = cast(list[str], error.args[1])[::-1]
+            first = models[names[0]]
+            raise ModelError(
+                first.path,
+                self._renderer.line_of_ref(first.path, first.raw_sql, names[1]),
+                f"the models read each other in a circle: {' -> '.join(names)}",
+                "Take one ref() out of the circle.",
+            ) from error
+
+
+def _code_version(draft: _Draft, sql: str, kind: str, hooks: tuple[str, ...]) -> str:
+    """Return the digest of what decides a model's rows: a seed's file, else the SQL."""
+    if draft.is_seed:
+        # Its SQL holds the path of the file, which decides nothing.
+        types = json.dumps([draft.base.get("column_types"), draft.base.get("delimiter")])
+        sql = sha256(draft.path.read_bytes()).hexdigest() + types
+    return sha256("\0".join([kind, sql, *hooks]).encode()).hexdigest()
+
+
+def _model_files(
+    project: Project, tables: Collection[str]
+) -> Iterator[tuple[str, tuple[Path, str, tuple[str, ...]]]]:
+    """Yield the name of each model and seed, its file, its group, the project and its folders."""
+    found: dict[str, Path] = {}
+    for path, folders in project.files("model", ".sql"):
+        if not folders and not project.is_dbt:
             advice = "Move it into staging/ or marts/."
             raise ModelError(path, None, "the file lies outside of every group", advice)
-        _check_name("folder", parts[0], path)
+        group = folders[0] if folders else "models"
+        _check_name("folder", group, path)
         _check_name("model", path.stem, path)
-        if parts[0] in _RESERVED_GROUPS or parts[0] in tables:
-            problem = f"the folder {parts[0]!r} has a name that the platform uses itself"
+        if group in _RESERVED_GROUPS or group in tables:
+            problem = f"the folder {group!r} has a name that the platform uses itself"
             raise ModelError(path, None, problem, "Move the file into staging/ or marts/.")
-        if path.stem in tables:
-            advice = f"Rename the file; stg_{path.stem}.sql is the custom."
-            raise ModelError(
-                path, None, f"the model {path.stem!r} has the name of a source table", advice
-            )
-        if path.stem in paths:
-            problem = f"the model {path.stem!r} is also defined by {paths[path.stem]}"
-            raise ModelError(path, None, problem, "Rename one of them: folders do not tell apart.")
-        paths[path.stem] = path
-    return paths
+        _check_unique(path, found, tables, "model", f"stg_{path.stem}.sql")
+        yield path.stem, (path, group, (project.name, *folders))
+    for path, folders in project.files("seed", ".csv"):
+        _check_name("seed", path.stem, path)
+        _check_unique(path, found, tables, "seed", f"seed_{path.stem}.csv")
+        yield path.stem, (path, SEEDS, (project.name, *folders))
 
 
-def _sql_files(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.rglob("*.sql")):
-        # Editors leave hidden files beside those that they edit.
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.is_file() and not hidden:
-            yield path
+def _check_unique(
+    path: Path, found: dict[str, Path], tables: Collection[str], what: str, custom: str
+) -> None:
+    if path.stem in tables:
+        problem = f"the {what} {path.stem!r} has the name of a source table"
+        raise ModelError(path, None, problem, f"Rename the file; {custom} is the custom.")
+    if path.stem in found:
+        problem = f"the {what} {path.stem!r} is also defined by {found[path.stem]}"
+        raise ModelError(path, None, problem, "Rename one of them: folders do not tell apart.")
+    found[path.stem] = path
 
 
 def _check_name(what: str, name: str, path: Path) -> None:
-    if not is_name(name):
+    if not _NAME.fullmatch(name):
         raise ModelError(
             path,
             None,
             f"the {what} {name!r} has a name that would need quotes in SQL",
-            "Use small letters, digits and '_', a letter first, at most 40 in all.",
+            "Use small letters, digits and '_', a letter first, at most 100 in all.",
         )
-
-
-def _load_model(renderer: Renderer, path: Path, group: str, known: Collection[str]) -> Model:
-    rendered = renderer.render(path, this=path.stem)
-    config = rendered.config
-    model = Model(
-        name=path.stem,
-        path=path,
-        raw_sql=rendered.raw_sql,
-        sql=rendered.sql,
-        lines=rendered.lines,
-        refs=rendered.refs,
-        sources=rendered.sources,
-        description=cast(str, config.get("description", leading_comment(rendered.sql))),
-        group=group,
-        materialized=cast(Materialization, config.get("materialized", "view")),
-        tags=cast(tuple[str, ...], config.get("tags", ())),
-        owner=cast(str | None, config.get("owner")),
-    )
-    _refuse_bare_names(model, known)
-    return model
-
-
-def _refuse_bare_names(model: Model, known: Collection[str]) -> None:
-    query = parse_query(model.sql, model.path, model.line_of)
-    by_folded = {name.casefold(): name for name in known}
-    for written, line in table_names(query):
-        name = by_folded.get(written.casefold())
-        if name is None or name in model.upstream:
-            continue
-        if name == model.name:
-            problem = f"the {model.materialized} {name!r} reads itself"
-            advice = "Read what it is made of, by ref() or source()."
-        else:
-            problem = f"{written!r} is read by its bare name, which the graph of assets cannot see"
-            advice = f"Write {{{{ ref('{name}') }}}} or {{{{ source('{SOURCE}', '{name}') }}}}."
-        raise ModelError(model.path, model.line_of(line), problem, advice)
-
-
-def _ordered(models: Mapping[str, Model], renderer: Renderer) -> tuple[Model, ...]:
-    graph = {name: models[name].refs for name in sorted(models)}
-    try:
-        return tuple(models[name] for name in TopologicalSorter(graph).static_order())
-    except CycleError as error:
-        # graphlib lists each one before what reads it, and the first one again at the end.
-        names = cast(list[str], error.args[1])[::-1]
-        first = models[names[0]]
-        raise ModelError(
-            first.path,
-            renderer.line_of_ref(first.path, first.raw_sql, names[1]),
-            f"the models read each other in a circle: {' -> '.join(names)}",
-            "Take one ref() out of the circle.",
-        ) from error

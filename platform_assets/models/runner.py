@@ -1,45 +1,39 @@
-"""Building models: the compiled SQL over one snapshot, published in one transaction.
+"""Building many models, and testing them: in their order, side by side where nothing forbids it.
 
-A table is a Parquet generation in the lake that the commit names; a view is its SQL. Readers
-see the old generation until the commit and the new one after it, never a half of either.
+A failed model, or one whose test with severity error found rows, skips what reads it.
 """
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
-import duckdb
-from psycopg import sql
-
-from platform_assets.keys import model_path
 from platform_assets.models.calls import SOURCE
+from platform_assets.models.materialize import Offending, build_model, run_test
 from platform_assets.models.model import Model, ModelError, ModelSet, SqlTest
 from platform_assets.models.parser import load_models
-from platform_assets.models.schemas import model_error
+from platform_assets.models.schedule import run_tasks
+from platform_assets.models.schemas import refused_models
+from platform_assets.models.selection import Selected, select
 from platform_assets.platform import Platform
-from resources.lake_files import LakeFileError, NewFile
-from resources.postgres import Connection
+from resources.lake_sessions import LakeSessions
+from resources.settings import environment
 
-
-@dataclass(frozen=True)
-class Built:
-    """A published model. rows and bytes are None for a view. columns: name and DuckDB type."""
-
-    name: str
-    materialized: str
-    generation: int
-    columns: tuple[tuple[str, str], ...]
-    rows: int | None
-    bytes: int | None
-    seconds: float
+Status = Literal["ok", "warn", "failed", "skipped"]
+_TEST = "test:"
+_NOTHING: Mapping[str, object] = {}
 
 
 @dataclass(frozen=True)
 class BuildResult:
-    """What became of a model. error: why it failed; skipped: something that it reads failed."""
+    """What became of a model or a test.
+
+    materialized: what it is, "test" for a test.  rows: of a test those that should not be there.
+    error: why it failed or warns; skipped: something that it reads failed.
+    """
 
     name: str
     materialized: str
@@ -48,194 +42,169 @@ class BuildResult:
     seconds: float = 0.0
     error: str | None = None
     skipped: bool = False
+    status: Status = "ok"
 
 
-@dataclass(frozen=True)
-class Offending:
-    """What a test found: how many rows that should not be there, and the first of them."""
-
-    rows: int
-    columns: tuple[str, ...]
-    examples: tuple[tuple[str, ...], ...]
-
-
-@dataclass(frozen=True)
-class _Output:
-    """What a model's SQL came to; rows and file are None for a view."""
-
-    generation: int
-    columns: tuple[tuple[str, str], ...]
-    rows: int | None = None
-    file: NewFile | None = None
-    bytes: int | None = None
-
-
-def models_of(platform: Platform) -> ModelSet:
+def models_of(platform: Platform, variables: Mapping[str, object] = _NOTHING) -> ModelSet:
     """Read the platform's folder of models. Raises ModelError."""
-    return load_models(
-        platform.settings.models, {SOURCE: {table.name for table in platform.tables}}
-    )
+    tables = {SOURCE: {table.name for table in platform.tables}}
+    return load_models(platform.settings.models, tables, variables, environment())
+
+
+def columns_of_tables(platform: Platform) -> dict[str, dict[str, str]]:
+    """Return name -> column -> DuckDB type of the tables, as their contracts say."""
+    return {t.name: {c.name: c.duckdb for c in t.columns} for t in platform.tables}
+
+
+def built_versions(platform: Platform) -> dict[str, str]:
+    """Return model -> code version of what was built last."""
+    with platform.postgres.connect(autocommit=True) as connection:
+        rows = connection.execute(
+            "select model, code_version from lakebed.model_version where superseded_at is null"
+        ).fetchall()
+    return {str(model): str(version) for model, version in rows}
+
+
+def default_threads() -> int:
+    """Return how many models are built at a time: DuckDB itself uses every core."""
+    return min(4, os.cpu_count() or 1)
 
 
 def build(
     platform: Platform,
-    names: Sequence[str] = (),
+    models: ModelSet | None = None,
+    selected: Selected | None = None,
     *,
-    on_model: Callable[[str], None] = lambda name: None,
+    threads: int | None = None,
+    on_start: Callable[[str], None] = lambda name: None,
+    on_result: Callable[[BuildResult], None] = lambda result: None,
 ) -> list[BuildResult]:
-    """Build the named models, or all, each after those it reads; run their tests.
+    """Build the selected models, or all, each after those it reads, and run the selected tests.
 
-    A model that fails skips those that depend on it; the others go on. Raises ModelError for a
-    folder that cannot be read or a name that is none.
+    What does not fit the known columns fails before anything runs; what fails skips what depends
+    on it, the rest goes on.
     """
-    models = models_of(platform)
-    wanted = {models.get(name).name for name in names} or set(models.by_name)
-    results: dict[str, BuildResult] = {}
-    for model in models.models:
-        if model.name not in wanted:
-            continue
-        on_model(model.name)
-        if any(r in results and (results[r].error or results[r].skipped) for r in model.refs):
-            results[model.name] = BuildResult(model.name, model.materialized, skipped=True)
-        else:
-            results[model.name] = _build_and_test(platform, models, model)
+    models = models_of(platform) if models is None else models
+    selected = select(models) if selected is None else selected
+    wanted = {model.name: model for model in selected.models if model.is_built}
+    tests = {f"{_TEST}{test.name}": test for test in selected.tests}
+    with platform.lake.sessions() as sessions:
+        refused = refused_models(models, _known_columns(platform, sessions), wanted)
+
+        def work(task: str) -> BuildResult:
+            on_start(task.removeprefix(_TEST))
+            if task in tests:
+                result = _test(platform, models, tests[task], sessions)
+            elif task in refused:
+                result = _failed(wanted[task], refused[task])
+            else:
+                result = _build(platform, models, wanted[task], sessions)
+            on_result(result)
+            return result
+
+        def skip(task: str) -> BuildResult:
+            name, kind = task.removeprefix(_TEST), "test"
+            if task in wanted:
+                kind = wanted[task].materialized
+            result = BuildResult(name, kind, skipped=True, status="skipped")
+            on_result(result)
+            return result
+
+        after = _order(models, wanted, tests)
+        results = run_tasks(
+            _sorted(after),
+            after,
+            work,
+            is_failed=lambda result: result.status in ("failed", "skipped"),
+            skip=skip,
+            threads=threads or default_threads(),
+            stop=sessions.interrupt,
+        )
     return list(results.values())
 
 
-def build_model(platform: Platform, model: Model) -> Built:
-    """Build and publish one model. Raises ModelError where DuckDB refuses its SQL."""
-    started = time.monotonic()
-    with platform.postgres.connect(autocommit=True) as connection, _alone(connection, model):
-        generation = _next_generation(connection, model.name)
-        try:
-            with platform.lake.session() as session, session.pruned(model.sql):
-                out = _run(session.bare, platform, model, generation)
-        except duckdb.Error as error:
-            raise model_error(model, error) from error
-        except LakeFileError as error:
-            raise ModelError(
-                model.path, None, f"{model.name!r} was not published: {error}", "Build it again."
-            ) from error
-        path = str(out.file.path) if out.file else None
-        _publish(connection, model, out.generation, path, out.rows, out.bytes)
-    return Built(
-        model.name,
-        model.materialized,
-        out.generation,
-        out.columns,
-        out.rows,
-        out.bytes,
-        time.monotonic() - started,
-    )
+def _order(
+    models: ModelSet, wanted: Mapping[str, Model], tests: Mapping[str, SqlTest]
+) -> dict[str, frozenset[str]]:
+    """Return what each task waits for.
+
+    A model waits for the models that it reads, through others too, and for those of their tests
+    that can run before it and whose severity is error; a test for the models that it reads.
+    """
+    after: dict[str, frozenset[str]] = {}
+    reads = {task: _all_read(models, test) for task, test in tests.items()}
+    blocking = [
+        (task, frozenset(test.refs)) for task, test in tests.items() if test.severity == "error"
+    ]
+    for name in wanted:
+        known = models.ancestors[name]
+        before = {task for task, refs in blocking if refs <= known}
+        after[name] = frozenset(before | (known & wanted.keys()))
+    for task in tests:
+        after[task] = frozenset(reads[task] & wanted.keys())
+    return after
 
 
-def run_test(platform: Platform, test: SqlTest, examples: int = 10) -> Offending:
-    """Run a singular test over one snapshot. Raises ModelError where DuckDB refuses its SQL."""
+def _all_read(models: ModelSet, test: SqlTest) -> frozenset[str]:
+    return frozenset(test.refs).union(*(models.ancestors[ref] for ref in test.refs))
+
+
+def _sorted(after: Mapping[str, frozenset[str]]) -> list[str]:
+    """Return the tasks, each after those that it waits for, tests right after their models."""
+    found: dict[str, None] = {}
+
+    def add(task: str) -> None:
+        if task not in found:
+            for other in sorted(after[task]):
+                add(other)
+            found[task] = None
+
+    for task in after:
+        add(task)
+    return list(found)
+
+
+def _known_columns(platform: Platform, sessions: LakeSessions) -> dict[str, dict[str, str]]:
+    """Return the columns of the tables, those that evolved in the source among them."""
+    with sessions.open([table.name for table in platform.tables]) as session:
+        evolved = {name: dict(table.columns) for name, table in session.tables.items()}
+    return columns_of_tables(platform) | evolved
+
+
+def _build(
+    platform: Platform, models: ModelSet, model: Model, sessions: LakeSessions
+) -> BuildResult:
     try:
-        with platform.lake.session() as session:
-            relation = session.sql(test.sql)
-            found = relation.fetchall()
-            return Offending(
-                len(found),
-                tuple(relation.columns),
-                tuple(tuple(str(value) for value in row) for row in found[:examples]),
-            )
-    except duckdb.Error as error:
-        raise model_error(test, error) from error
-
-
-def _build_and_test(platform: Platform, models: ModelSet, model: Model) -> BuildResult:
-    try:
-        built = build_model(platform, model)
-        problems = []
-        for test in models.tests_of(model.name):
-            offending = run_test(platform, test)
-            if offending.rows and test.severity == "error":
-                rows = "; ".join(", ".join(row) for row in offending.examples[:3])
-                problems.append(
-                    f"test {test.name}: {offending.rows} rows that should not be there: {rows}"
-                )
+        built = build_model(platform, models, model, sessions)
     except ModelError as error:
-        return BuildResult(model.name, model.materialized, error=str(error))
+        return _failed(model, error)
+    return BuildResult(model.name, model.materialized, built.rows, built.bytes, built.seconds)
+
+
+def _failed(model: Model, error: ModelError) -> BuildResult:
+    return BuildResult(model.name, model.materialized, error=str(error), status="failed")
+
+
+def _test(
+    platform: Platform, models: ModelSet, test: SqlTest, sessions: LakeSessions
+) -> BuildResult:
+    started = time.monotonic()
+    try:
+        found = run_test(platform, models, test, sessions)
+    except ModelError as error:
+        return BuildResult(test.name, "test", error=str(error), status="failed")
+    verdict = test.verdict(found.rows)
+    status: Status = {"pass": "ok", "warn": "warn", "error": "failed"}[verdict]  # type: ignore[assignment]
     return BuildResult(
-        model.name,
-        model.materialized,
-        built.rows,
-        built.bytes,
-        built.seconds,
-        "; ".join(problems) or None,
+        test.name,
+        "test",
+        rows=found.rows,
+        seconds=time.monotonic() - started,
+        error=None if verdict == "pass" else _words(found),
+        status=status,
     )
 
 
-def _run(
-    connection: duckdb.DuckDBPyConnection, platform: Platform, model: Model, generation: int
-) -> _Output:
-    described = connection.execute(f"describe {model.sql}").fetchall()
-    columns = tuple((name, kind) for name, kind, *_ in described)
-    if model.materialized == "view":
-        return _Output(generation, columns)
-    file = platform.lake.files.reserve(
-        lambda number: model_path(model.group, model.name, number), generation
-    )
-    try:
-        copy = sql.SQL("copy ({}\n) to {} (format parquet, compression zstd)").format(
-            sql.SQL(model.sql),
-            sql.Literal(str(file.writing)),
-        )
-        count = connection.execute(copy.as_string()).fetchall()[0][0]
-        size = file.bytes
-        file.publish()
-    except BaseException:
-        file.discard()
-        raise
-    return _Output(file.generation, columns, int(count), file, size)
-
-
-def _next_generation(connection: Connection, name: str) -> int:
-    row = connection.execute(
-        "select coalesce(max(generation), 0) + 1 from lakebed.model_version where model = %s",
-        [name],
-    ).fetchall()[0]
-    return int(row[0])
-
-
-def _publish(
-    connection: Connection,
-    model: Model,
-    generation: int,
-    path: str | None,
-    rows: int | None,
-    size: int | None,
-) -> None:
-    with connection.transaction():
-        connection.execute(
-            "update lakebed.model_version set superseded_at = clock_timestamp()"
-            " where model = %s and superseded_at is null",
-            [model.name],
-        )
-        connection.execute(
-            "insert into lakebed.model_version (model, generation, materialized, sql,"
-            " code_version, path, rows, bytes) values (%s, %s, %s, %s, %s, %s, %s, %s)",
-            [
-                model.name,
-                generation,
-                model.materialized,
-                model.sql,
-                model.code_version,
-                path,
-                rows,
-                size,
-            ],
-        )
-
-
-@contextmanager
-def _alone(connection: Connection, model: Model) -> Iterator[None]:
-    """Hold the model's lock on the connection that will commit: who lost it cannot publish."""
-    key = f"lakebed.build:{model.name}"
-    connection.execute("select pg_advisory_lock(hashtextextended(%s, 0))", [key])
-    try:
-        yield
-    finally:
-        if not connection.closed:
-            connection.execute("select pg_advisory_unlock(hashtextextended(%s, 0))", [key])
+def _words(found: Offending) -> str:
+    rows = "; ".join(", ".join(row) for row in found.examples[:3])
+    return f"{found.rows} rows that should not be there: {rows}"

@@ -7,11 +7,12 @@ row is read and no server is asked.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 
 import duckdb
 
-from platform_assets.models.model import Model, ModelError, ModelSet, Query
+from platform_assets.models.model import Model, ModelError, ModelSet, Place, Query
 from platform_assets.models.queries import quoted
 
 Schemas = dict[str, dict[str, str]]
@@ -25,14 +26,49 @@ def model_schemas(models: ModelSet, tables: Mapping[str, Mapping[str, str]]) -> 
     Raises ModelError for a model that does not fit the tables.
     """
     schemas: Schemas = {name: dict(columns) for name, columns in tables.items()}
+    with _empty_tables(tables) as connection:
+        for model in models.models:
+            schemas[model.name] = _bind(connection, model)
+    return schemas
+
+
+def refused_models(
+    models: ModelSet, tables: Mapping[str, Mapping[str, str]], wanted: Collection[str]
+) -> dict[str, ModelError]:
+    """Return the wanted models that do not fit the tables, or each other, and why.
+
+    A model that reads a refused one is not among them, and is not looked at.
+    """
+    needed = {*wanted}.union(*(models.ancestors[name] for name in wanted))
+    refused: dict[str, ModelError] = {}
+    unknown: set[str] = set()
+    with _empty_tables(tables) as connection:
+        for model in models.models:
+            if model.name not in needed:
+                continue
+            if unknown & {*model.refs}:
+                unknown.add(model.name)
+                continue
+            try:
+                _bind(connection, model)
+            except ModelError as error:
+                unknown.add(model.name)
+                if model.name in wanted:
+                    refused[model.name] = error
+    return refused
+
+
+@contextmanager
+def _empty_tables(
+    tables: Mapping[str, Mapping[str, str]],
+) -> Iterator[duckdb.DuckDBPyConnection]:
     with duckdb.connect() as connection:
+        connection.execute("set TimeZone = 'UTC'")
         for name, columns in tables.items():
             # A type is SQL by itself, DECIMAL(15, 2); it comes from the catalogue, not from a user.
             fields = ", ".join(f"{quoted(column)} {kind}" for column, kind in columns.items())
             connection.execute(f"create table {quoted(name)} ({fields})")
-        for model in models.models:
-            schemas[model.name] = _bind(connection, model)
-    return schemas
+        yield connection
 
 
 def model_error(model: Query, error: duckdb.Error) -> ModelError:
@@ -43,18 +79,29 @@ def model_error(model: Query, error: duckdb.Error) -> ModelError:
     text = str(error)
     line = _LINE.search(text)
     problem = _LINE.split(text)[0].strip().replace("\n", " ")
+    place = model.place_of(int(line[1])) if line else Place(model.path, None)
+    elsewhere = line is not None and place != Place(model.path, int(line[1]))
+    compiled = f" (line {line[1]} of the compiled SQL)" if line and elsewhere else ""
     return ModelError(
-        model.path,
-        model.line_of(int(line[1])) if line else None,
-        f"DuckDB refuses {model.name!r}: {problem.rstrip('.!')}",
+        *place,
+        f"DuckDB refuses {model.name!r}: {problem.rstrip('.!')}{compiled}",
         "Mend the query, or what it reads.",
     )
 
 
 def _bind(connection: duckdb.DuckDBPyConnection, model: Model) -> dict[str, str]:
     try:
+        for hook in model.pre_hooks:
+            _prepare(connection, hook)
         connection.execute(f"create view {quoted(model.name)} as {model.sql}")
     except duckdb.Error as error:
         raise model_error(model, error) from error
     rows = connection.execute(f"describe {quoted(model.name)}").fetchall()
     return {name: kind for name, kind, *_ in rows}
+
+
+def _prepare(connection: duckdb.DuckDBPyConnection, hook: str) -> None:
+    """Run what of a hook the query's names may need, a macro or a setting, and nothing else."""
+    for statement in connection.extract_statements(hook):
+        if statement.type in (duckdb.StatementType.CREATE, duckdb.StatementType.SET):
+            connection.execute(statement)

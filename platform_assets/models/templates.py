@@ -1,26 +1,33 @@
 """Renders the Jinja of a model, and knows which line of the file each line of the SQL came from.
 
-The template language is Jinja's own, sandboxed and strict about undefined names, with the macros
-of macros/*.sql and the functions of `calls`. What the rendered SQL means does not matter here.
+The template language is Jinja's own, sandboxed and strict about undefined names, with dbt's block
+{% test %}, the macros of the project and the functions of `calls`. What the rendered SQL means
+does not matter here.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jinja2
 from jinja2 import nodes
+from jinja2.ext import Extension
+from jinja2.parser import Parser
 from jinja2.sandbox import SandboxedEnvironment
 
-from platform_assets.models.calls import MODEL_OPTIONS, CallError, Calls, Options
-from platform_assets.models.model import ModelError, did_you_mean
+from platform_assets.models.calls import Calls, Relation, World
+from platform_assets.models.functions import Returned
+from platform_assets.models.model import ComplaintError, ModelError, Place, Run, did_you_mean
+from platform_assets.models.options import MODEL_OPTIONS, Options
 
 _MARK = re.compile("\0(\\d+)\0")
 _UNDEFINED_NAME = re.compile(r"'(\w+)' is undefined")
+_CALL = re.compile(r"\s*(env_var|ref|var|source|doc)\s*\(.+\)\s*", re.S)
 # Their output goes into a variable or through a filter before it is SQL, so it must not be marked.
 _CAPTURING = (nodes.Macro, nodes.CallBlock, nodes.FilterBlock, nodes.AssignBlock)
 # What an expression of a template can raise by itself: a division by zero, a missing key, ...
@@ -32,11 +39,15 @@ _TEMPLATE_FAULTS = (
     TypeError,
     ValueError,
 )
+_NO_OPTIONS: Mapping[str, object] = {}
+TEST = "test_"
+"""How the name of the macro behind {% test name(...) %} begins, as in dbt."""
+_MACRO = "dbt_macro__"
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """A file after its template ran. lines: for each line of sql the line of the file."""
+    """A template after it ran. lines: for each line of sql the line of the file."""
 
     raw_sql: str
     sql: str
@@ -46,51 +57,88 @@ class Rendered:
     config: Mapping[str, object]
 
 
-class Renderer:
-    """Renders the files of one folder, which share models, sources, variables and macros."""
+class _TestBlocks(Extension):
+    """{% test name(model, column_name) %} ... {% endtest %} is a macro."""
 
-    def __init__(
-        self,
-        folder: Path,
-        models: Collection[str],
-        sources: Mapping[str, Collection[str]],
-        variables: Mapping[str, object],
-    ) -> None:
-        self._models = models
-        self._sources = sources
-        self._variables = variables
+    tags = {"test", "data_test"}  # noqa: RUF012  (as jinja2 declares it)
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        """Return the macro that the block is."""
+        tag = next(parser.stream)
+        macro = nodes.Macro(lineno=tag.lineno)
+        macro.name = TEST + parser.parse_assign_target(name_only=True).name
+        parser.parse_signature(macro)
+        macro.body = parser.parse_statements((f"name:end{tag.value}",), drop_needle=True)
+        return macro
+
+
+class Renderer:
+    """Renders the templates of one project, which share models, sources, variables and macros."""
+
+    def __init__(self, world: World, macro_files: Sequence[Path]) -> None:
+        self.world = world
         # The output is SQL, not HTML: escaping would damage every '<'.
         self._environment = SandboxedEnvironment(
             undefined=jinja2.StrictUndefined,
-            extensions=["jinja2.ext.do", "jinja2.ext.loopcontrols"],
+            extensions=["jinja2.ext.do", "jinja2.ext.loopcontrols", _TestBlocks],
             autoescape=False,
         )
+        self._environment.filters |= {
+            **{"as_native": _same, "as_bool": _as_bool, "as_number": _as_number, "as_text": str}
+        }
         self._files: set[str] = set()
         self._macros: dict[str, jinja2.Template] = {}
-        for path in sorted((folder / "macros").rglob("*.sql")):
+        self._macro_texts: list[str] = []
+        self._add_macros(Path(__file__).with_name("built_in_tests.sql"))
+        self._own = set(self._macros)
+        for path in macro_files:
             self._add_macros(path)
 
     def render(
-        self, path: Path, *, this: str | None = None, options: Options = MODEL_OPTIONS
+        self,
+        path: Path,
+        *,
+        this: str | None = None,
+        options: Options = MODEL_OPTIONS,
+        base: Mapping[str, object] = _NO_OPTIONS,
+        run: Run | None = None,
     ) -> Rendered:
         """Run the template of a file.
 
         this: the name behind {{ this }}; without one it is undefined.
-        options: what config() takes.
+        options: what config() takes.  base: what is configured elsewhere.
         Raises ModelError for whatever is wrong in the template.
         """
         raw_sql = read_sql(path)
+        return self.render_text(
+            raw_sql, Place(path, None), this=this, options=options, base=base, run=run
+        )
+
+    def render_text(
+        self,
+        text: str,
+        place: Place,
+        *,
+        this: str | None = None,
+        options: Options = MODEL_OPTIONS,
+        base: Mapping[str, object] = _NO_OPTIONS,
+        run: Run | None = None,
+        more: Callable[[Mapping[str, Any]], Mapping[str, object]] = lambda namespace: {},
+    ) -> Rendered:
+        """Run a template that stands at a place; more: further names, from those that there are."""
+        run = run or Run()
+        path = place.path
         self._files.add(str(path))
-        calls = Calls(self._models, self._sources, self._variables, options)
+        calls = Calls(self.world, options, run, base)
         namespace = self._namespace(calls, this)
-        with self._errors_located(path, namespace):
-            sql = self._template(raw_sql, path).render(namespace)
-            again = self._namespace(
-                Calls(self._models, self._sources, self._variables, options), this
-            )
-            marked = self._template(raw_sql, path, with_marks=True).render(again)
+        with self._errors_located(place, namespace):
+            namespace |= more(namespace)
+            sql = self._template(text, path).render(namespace)
+            again = self._namespace(Calls(self.world, options, run, base, quiet=True), this)
+            again |= more(again)
+            marked = self._template(text, path, with_marks=True).render(again)
         return Rendered(
-            raw_sql=raw_sql,
+            raw_sql=text,
             sql=sql,
             lines=_lines_by_marks(marked),
             refs=tuple(calls.refs),
@@ -98,80 +146,137 @@ class Renderer:
             config=calls.config,
         )
 
+    def value(
+        self, value: object, place: Place, namespace: Mapping[str, Any] | None = None
+    ) -> object:
+        """Return a value of a YAML file with its templates run; an expression keeps its type.
+
+        namespace: what the templates see; the functions of the project by default.
+        """
+        if isinstance(value, Mapping):
+            return {name: self.value(inner, place, namespace) for name, inner in value.items()}
+        if isinstance(value, list):
+            return [self.value(inner, place, namespace) for inner in value]
+        if not isinstance(value, str):
+            return value
+        text = f"{{{{ {value} }}}}" if _CALL.fullmatch(value) else value
+        if "{{" not in text and "{%" not in text:
+            return value
+        if namespace is None:
+            namespace = self._namespace(Calls(self.world, {}, Run(), {}, quiet=True), None)
+        with self._errors_located(place, namespace):
+            body = self._environment.parse(text).body
+            if len(body) == 1 and isinstance(body[0], nodes.Output) and len(body[0].nodes) == 1:
+                expression = text.strip().removeprefix("{{").removesuffix("}}").strip("-")
+                found = self._environment.compile_expression(expression, False)(**namespace)
+                if isinstance(found, jinja2.Undefined):
+                    str(found)  # says what is undefined
+                return found
+            return self._environment.from_string(text).render(namespace)
+        raise AssertionError("unreachable")
+
+    def has_test(self, kind: str) -> bool:
+        """Whether there is a generic test of this name."""
+        return f"{TEST}{kind}" in self._macros
+
+    @property
+    def tests(self) -> list[str]:
+        """The names of the generic tests."""
+        return [name.removeprefix(TEST) for name in self._macros if name.startswith(TEST)]
+
+    def mentions(self, raw_sql: str, *words: str) -> bool:
+        """Whether a template, or any macro that it could call, has one of the words."""
+        return any(word in text for word in words for text in (raw_sql, *self._macro_texts))
+
     def line_of_ref(self, path: Path, raw_sql: str, name: str) -> int | None:
         """Return the line on which a file says ref('name'), None where only a macro does."""
         tree = self._environment.parse(raw_sql, path.name, str(path))
         for call in tree.find_all(nodes.Call):
             names = [arg.value for arg in call.args if isinstance(arg, nodes.Const)]
-            if isinstance(call.node, nodes.Name) and call.node.name == "ref" and names == [name]:
+            is_ref = isinstance(call.node, nodes.Name) and call.node.name == "ref"
+            if is_ref and names[-1:] == [name]:
                 return call.lineno
         return None
 
-    def _template(self, raw_sql: str, path: Path, *, with_marks: bool = False) -> jinja2.Template:
-        tree = self._environment.parse(raw_sql, path.name, str(path))
+    def _template(self, text: str, path: Path, *, with_marks: bool = False) -> jinja2.Template:
+        tree = self._environment.parse(text, path.name, str(path))
         if with_marks:
             _mark_lines(tree)
+        return self._compiled(tree, path)
+
+    def _compiled(self, tree: nodes.Template, path: Path) -> jinja2.Template:
         code = self._environment.compile(tree, path.name, str(path))
         return jinja2.Template.from_code(
             self._environment, code, self._environment.make_globals(None)
         )
 
-    def _namespace(self, calls: Calls, this: str | None) -> dict[str, object]:
-        namespace = calls.namespace()
+    def _namespace(self, calls: Calls, this: str | None) -> dict[str, Any]:
+        namespace: dict[str, Any] = calls.namespace()
         if this is not None:
-            namespace["this"] = f'"{this}"'
+            namespace["this"] = Relation(this)
+            namespace["model"] = {"name": this, "alias": this, "schema": "main"}
         for name, template in self._macros.items():
             namespace[name] = _macro(name, template, namespace)
+        # A macro is also known below the name of the project.
+        project = {name: namespace[name] for name in self._macros}
+        namespace.setdefault(self.world.project, project)
         return namespace
 
     def _add_macros(self, path: Path) -> None:
         text = read_sql(path)
         self._files.add(str(path))
-        built_in = {*Calls((), {}, {}, {}).namespace(), "this"}
-        with self._errors_located(path, {}):
-            template = self._template(text, path)
-            macros = list(self._environment.parse(text).find_all(nodes.Macro))
-        for macro in macros:
-            if macro.name in built_in or macro.name in self._macros:
-                other = "dbt's own function" if macro.name in built_in else "a macro before it"
-                raise ModelError(
-                    path,
-                    macro.lineno,
-                    f"the macro {macro.name!r} has the name of {other}",
-                    "Give it another name.",
-                )
-            self._macros[macro.name] = template
+        built_in = {*Calls(self.world, {}, Run(), {}).namespace(), "this"}
+        with self._errors_located(Place(path, None), {}):
+            macros = list(self._environment.parse(text, path.name, str(path)).find_all(nodes.Macro))
+            for macro in macros:
+                name = macro.name
+                taken = name in self._macros and name not in getattr(self, "_own", ())
+                if name in built_in or taken:
+                    other = "dbt's own function" if name in built_in else "a macro before it"
+                    raise ComplaintError(
+                        f"the macro {name!r} has the name of {other}", "Give it another name."
+                    ).at(path, macro.lineno)
+                # A template of its own, under another name: a call of any macro, of itself too,
+                # goes through the namespace, where return() ends.
+                macro.name = f"{_MACRO}{name}"
+                tree = nodes.Template([macro], lineno=1)
+                tree.set_environment(self._environment)
+                self._macros[name] = self._compiled(tree, path)
+        if path.name != "built_in_tests.sql":
+            self._macro_texts.append(text)
 
     @contextmanager
-    def _errors_located(self, path: Path, namespace: Mapping[str, object]) -> Iterator[None]:
+    def _errors_located(self, at: Place, namespace: Mapping[str, object]) -> Iterator[None]:
         try:
             yield
         except jinja2.TemplateSyntaxError as error:
             raise ModelError(
-                path,
-                error.lineno,
+                at.path,
+                error.lineno if at.line is None else at.line,
                 f"the template cannot be read: {(error.message or '').rstrip('.')}",
                 "Mend the {{ ... }} or {% ... %} there.",
             ) from error
-        except CallError as error:
-            where, line = self._place_of(error, path)
-            raise ModelError(where, line, error.problem, error.advice) from error
+        except ModelError:
+            raise
+        except ComplaintError as error:
+            raise error.at(*self._place_of(error, at)) from error
         except _TEMPLATE_FAULTS as error:
-            where, line = self._place_of(error, path)
+            where, line = self._place_of(error, at)
             problem = f"the template failed: {str(error).rstrip('.')}"
             raise ModelError(where, line, problem, _advice_on(error, namespace)) from error
 
-    def _place_of(self, error: BaseException, path: Path) -> tuple[Path, int | None]:
+    def _place_of(self, error: BaseException, at: Place) -> Place:
         """Return file and line of the innermost template that the error passed through.
 
         Jinja rewrites tracebacks, so that their frames speak of templates.
         """
-        place: tuple[Path, int | None] = (path, None)
+        place = at
         step = error.__traceback__
         while step is not None:
             file = step.tb_frame.f_code.co_filename
-            if file in self._files:
-                place = (Path(file), step.tb_lineno)
+            # A template in a YAML file counts its lines from its own first one.
+            if file in self._files and not (file == str(at.path) and at.line is not None):
+                place = Place(Path(file), step.tb_lineno)
             step = step.tb_next
         return place
 
@@ -186,13 +291,16 @@ def read_sql(path: Path) -> str:
 
 
 def _macro(
-    name: str, template: jinja2.Template, namespace: Mapping[str, object]
-) -> Callable[..., str]:
+    name: str, template: jinja2.Template, namespace: Mapping[str, Any]
+) -> Callable[..., object]:
     # Made anew at each call: only so does a macro see the ref() and source() of the model that
     # calls it, and the macros of files that were read after its own.
-    def call(*args: object, **kwargs: object) -> str:
+    def call(*args: object, **kwargs: object) -> object:
         module = template.make_module(dict(namespace))
-        return str(getattr(module, name)(*args, **kwargs))
+        try:
+            return str(getattr(module, f"{_MACRO}{name}")(*args, **kwargs))
+        except Returned as returned:
+            return returned.value
 
     return call
 
@@ -201,7 +309,20 @@ def _advice_on(error: BaseException, namespace: Mapping[str, object]) -> str:
     undefined = _UNDEFINED_NAME.search(str(error))
     if undefined is None:
         return "Mend the expression there."
-    return did_you_mean(undefined[1], namespace, "Beside Jinja's own, the known names")
+    known = {name for name in namespace if not name.startswith(TEST)}
+    return did_you_mean(undefined[1], known, "Beside Jinja's own, the known names")
+
+
+def _same(value: object) -> object:
+    return value
+
+
+def _as_bool(value: object) -> bool:
+    return str(value).lower() == "true"
+
+
+def _as_number(value: str) -> int | float:
+    return float(value) if "." in str(value) else int(value)
 
 
 def _mark_lines(node: nodes.Node) -> None:

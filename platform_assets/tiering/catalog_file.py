@@ -1,17 +1,21 @@
 """The catalog file: `lake/catalog.duckdb`, a view a table and a model, for any DuckDB client.
 
-It says what had settled when it was written: the cold tier and the models' tables, no hot rows.
+It says what had settled when it was written: the cold tier and the models, no hot rows. A model
+that is a view is one there too, over what has settled.
 It is written beside and replaces the old one at once, never changed in place, so a reader locks
 nobody out and is locked out by nobody. `lakebed sql` and `resources.lake` read hot and cold as one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import duckdb
 from psycopg import sql
 
 from platform_assets.platform import Platform
-from resources.lake import ModelTable
+from resources.layouts import typed
+from resources.live_models import ModelTable
 from resources.pruning import Bounds
 from resources.tiers import cold_rows, listed, parquet
 
@@ -24,36 +28,60 @@ def write_catalog(platform: Platform) -> str:
     with platform.postgres.connect(autocommit=True) as connection:
         # Whoever reads the manifest last must also be the last to replace the file.
         connection.execute("select pg_advisory_lock(hashtextextended(%s, 0))", [LOCK])
-        views = _views(platform)
+        files, models = _views(platform)
         with platform.lake.files.replacing(NAME) as file:
             catalog = duckdb.connect(str(file))
             try:
                 platform.lake.files.make_readable(catalog)
-                for name, query in views:
-                    view = sql.SQL("create view {} as {}").format(sql.Identifier(name), query)
-                    catalog.execute(view.as_string())
+                for name, query in files.items():
+                    _create(catalog, name, query)
+                _create_models(catalog, models)
             finally:
                 catalog.close()
     return platform.lake.files.address(NAME)
 
 
-def _views(platform: Platform) -> list[tuple[str, sql.Composable]]:
-    """Return the name of each view and its query, from one snapshot of the manifest."""
-    with platform.lake.session() as session:
-        views: list[tuple[str, sql.Composable]] = []
-        for name in sorted(session.manifest.tables):
+def _views(platform: Platform) -> tuple[dict[str, sql.Composable], dict[str, sql.Composable]]:
+    """Return the queries of tables and files, and those of view models, by name; one snapshot."""
+    with platform.lake.sessions() as sessions, sessions.open(define=False) as session:
+        files: dict[str, sql.Composable] = {}
+        for name, table in session.tables.items():
+            parts = session.manifest.within(name, Bounds())
             queries = [
-                cold_rows(
-                    session.tables[name],
-                    part.layout,
-                    listed(session.manifest.addresses(part)),
-                )
-                for part in session.manifest.within(name, Bounds())
+                cold_rows(table, part.layout, listed(session.manifest.addresses(part)))
+                for part in parts
             ]
-            views.append((name, sql.SQL(" union all ").join(queries)))
-        views += [
-            (name, parquet(listed([target.address])))
-            for name, target in session.models.items()
-            if isinstance(target, ModelTable)
-        ]
-    return views
+            # Of a table that has not settled there is what the SQL of models needs: its columns.
+            empty = sql.SQL("select {} where false").format(typed(table.columns, ()))
+            files[name] = sql.SQL(" union all ").join(queries) if queries else empty
+        texts: dict[str, sql.Composable] = {}
+        for name, target in session.models.items():
+            if isinstance(target, ModelTable):
+                files[name] = parquet(listed([target.address]))
+            else:
+                texts[name] = sql.SQL(target)
+    return files, texts
+
+
+def _create(catalog: duckdb.DuckDBPyConnection, name: str, query: sql.Composable) -> None:
+    view = sql.SQL("create view {} as {}").format(sql.Identifier(name), query)
+    catalog.execute(view.as_string())
+
+
+def _create_models(
+    catalog: duckdb.DuckDBPyConnection, waiting: Mapping[str, sql.Composable]
+) -> None:
+    """Create the views of models, each after those that it reads.
+
+    One that does not bind, over a table that is gone, is left out, as a reader leaves it out.
+    """
+    while waiting:
+        left = {}
+        for name, query in waiting.items():
+            try:
+                _create(catalog, name, query)
+            except duckdb.Error:
+                left[name] = query
+        if len(left) == len(waiting):
+            return
+        waiting = left

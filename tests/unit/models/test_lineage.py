@@ -190,8 +190,8 @@ class TestSchemas:
         assert caught.value.line == 6
         assert str(caught.value).removeprefix(f"{project.folder}/") == (
             "marts/a.sql:6: DuckDB refuses 'a': Binder Error: Referenced column "
-            '"dellay" not found in FROM clause! Candidate bindings: "delay". '
-            "Mend the query, or what it reads."
+            '"dellay" not found in FROM clause! Candidate bindings: "delay" '
+            "(line 10 of the compiled SQL). Mend the query, or what it reads."
         )
 
     def test_a_sum_of_texts_is_an_error(self, project: Project) -> None:

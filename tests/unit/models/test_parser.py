@@ -36,7 +36,7 @@ def test_a_model_says_all_that_its_file_says(project: Project) -> None:
     assert (mart.materialized, mart.tags, mart.owner) == ("table", ("a", "b"), "team:air")
     assert (mart.sources, mart.refs) == (("flights",), ("stg",))
     assert mart.upstream == ("flights", "stg")
-    assert mart.code_version == hashlib.sha256(mart.sql.encode()).hexdigest()
+    assert mart.code_version == hashlib.sha256(f"table\0{mart.sql}".encode()).hexdigest()
 
 
 def test_a_model_without_config_is_a_view_without_tags_owner_or_description(
@@ -209,17 +209,22 @@ class TestTests:
         assert models.tests_of("mart") == (both,)
         assert models.tests_of("other") == ()
 
-    def test_a_test_of_no_model_is_refused(self, project: Project) -> None:
-        assert project.error({"tests/assert_x.sql": READS_FLIGHTS}) == (
-            "tests/assert_x.sql: the test refers to no model, so it belongs to none. Name one by "
-            "ref(); what must hold for a source table belongs into its contract."
+    def test_a_test_of_nothing_is_refused(self, project: Project) -> None:
+        assert project.error({"tests/assert_x.sql": "select 1"}) == (
+            "tests/assert_x.sql: the test refers to no model and no table, so it belongs to none. "
+            "Name one by ref() or source()."
         )
+
+    def test_a_test_of_a_source_table_belongs_to_the_table(self, project: Project) -> None:
+        models = project.load({"tests/assert_x.sql": READS_FLIGHTS})
+        assert [test.name for test in models.tests_of("flights")] == ["assert_x"]
 
     def test_a_test_is_not_materialized(self, project: Project) -> None:
         text = "{{ config(materialized='table') }}from {{ ref('stg') }}"
         assert project.error({**self.FILES, "tests/assert_x.sql": text}) == (
             "tests/assert_x.sql:1: config() has no option 'materialized' here. "
-            "The options are description, severity."
+            "The options are description, enabled, error_if, limit, meta, severity, "
+            "store_failures, store_failures_as, tags, warn_if, where."
         )
 
     def test_two_tests_of_one_name_are_refused(self, project: Project) -> None:
@@ -270,7 +275,7 @@ BAD_TEMPLATES = {
     "unknown materialization": (
         "\n{{ config(materialized='incremental') }}\nselect 1",
         "marts/bad.sql:2: config(materialized='incremental') makes no sense. "
-        "Use 'view' or 'table'.",
+        "Use 'view', 'table' or 'ephemeral'.",
     ),
     "bad tags": (
         "{{ config(tags=['two words']) }}select 1",
@@ -398,7 +403,7 @@ BAD_FILES: dict[str, tuple[dict[str, str], str]] = {
     "name that needs quotes": (
         {"marts/My-Model.sql": "select 1"},
         "marts/My-Model.sql: the model 'My-Model' has a name that would need quotes in SQL. "
-        "Use small letters, digits and '_', a letter first, at most 40 in all.",
+        "Use small letters, digits and '_', a letter first, at most 100 in all.",
     ),
     "cycle": (
         {

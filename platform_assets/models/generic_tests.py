@@ -1,0 +1,107 @@
+"""Generic tests: a YAML file asks for one, the macro behind {% test %} gives its query.
+
+Their names are dbt's. What the built-in ones are is in built_in_tests.sql.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from platform_assets.models.calls import Relation
+from platform_assets.models.model import ComplaintError, ModelError, Run, did_you_mean
+from platform_assets.models.options import TEST_OPTIONS, checked
+from platform_assets.models.properties import GenericTest
+from platform_assets.models.templates import TEST, Rendered, Renderer
+
+_SENTENCES = {
+    "unique": "{column} has a value in more than one row.",
+    "not_null": "{column} is null.",
+    "accepted_values": "{column} has a value that is not accepted.",
+    "relationships": "{column} has a value that is not there: {more}.",
+}
+
+
+class Asked(NamedTuple):
+    """A generic test with its query. options: checked; model: what it belongs to."""
+
+    test: GenericTest
+    name: str
+    rendered: Rendered
+    options: Mapping[str, object]
+    description: str
+
+
+def name_of(test: GenericTest) -> str:
+    """Return the name that dbt gives to a test."""
+    if test.name:
+        return test.name
+    of = test.of if isinstance(test.of, str) else "_".join(test.of)
+    kind = test.kind if isinstance(test.of, str) else f"source_{test.kind}"
+    arguments = dict(test.arguments)
+    if test.column is not None:
+        arguments["column_name"] = test.column
+    flat: list[str] = []
+    for name in sorted(arguments):
+        value = arguments[name]
+        parts = value.values() if isinstance(value, Mapping) else value
+        flat += map(
+            str, parts if not isinstance(parts, str) and hasattr(parts, "__iter__") else [parts]
+        )
+    clean = "__".join(re.sub(r"[^0-9a-zA-Z_]+", "_", part) for part in flat)
+    return f"{kind}_{of}_{clean}"
+
+
+def ask(
+    test: GenericTest, renderer: Renderer, base: Mapping[str, object], run: Run | None = None
+) -> Asked:
+    """Return a test with its query. base: options of all tests. Raises ModelError."""
+    if not renderer.has_test(test.kind):
+        advice = did_you_mean(test.kind, renderer.tests, "The tests")
+        raise ModelError(*test.place, f"there is no test {test.kind!r}", advice)
+    options = dict(base)
+    for name, value in test.options.items():
+        said = renderer.value(value, test.place)
+        try:
+            options[name] = checked(name, said, TEST_OPTIONS, f"the test {test.kind!r}")
+        except ComplaintError as complaint:
+            raise complaint.at(*test.place) from complaint
+    rendered = renderer.render_text(
+        f"{{{{ {TEST}{test.kind}(**_arguments) }}}}",
+        test.place,
+        options=TEST_OPTIONS,
+        base=options,
+        run=run,
+        more=lambda namespace: {"_arguments": _arguments(test, renderer, options, namespace)},
+    )
+    return Asked(test, name_of(test), rendered, rendered.config, _description(test, options))
+
+
+def _arguments(
+    test: GenericTest,
+    renderer: Renderer,
+    options: Mapping[str, object],
+    namespace: Mapping[str, Any],
+) -> dict[str, object]:
+    read = namespace["ref"] if isinstance(test.of, str) else namespace["source"]
+    relation = read(*([test.of] if isinstance(test.of, str) else test.of))
+    where = options.get("where")
+    if where:
+        filtered = f"(select * from {relation} where {where}) as dbt_subquery"  # noqa: S608  (SQL of the project)
+        relation = Relation(relation.identifier, filtered)
+    found: dict[str, object] = {"model": relation}
+    if test.column is not None:
+        found["column_name"] = test.column
+    for name, value in test.arguments.items():
+        found[name] = renderer.value(value, test.place, namespace)
+    return found
+
+
+def _description(test: GenericTest, options: Mapping[str, object]) -> str:
+    said = options.get("description")
+    if said:
+        return str(said)
+    more = ", ".join(f"{name} {value}" for name, value in test.arguments.items())
+    sentence = _SENTENCES.get(test.kind, "A row that the test {kind} refuses.")
+    return sentence.format(kind=test.kind, column=test.column or test.of, more=more)

@@ -1,0 +1,187 @@
+"""The options of models and tests: which there are, what they may be, how layers of them add up.
+
+dbt knows an option from three places, the nearest wins: config() in the file, the YAML beside it,
+the folder's line in dbt_project.yml. Where a place stands in a file is not known here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from typing import cast
+
+from platform_assets.models.model import ComplaintError, did_you_mean
+
+_TAG = re.compile(r"[A-Za-z0-9_.-]{1,63}")
+_OWNER = re.compile(r"team:.+|[^@\s]+@[^@\s]+\.[^@\s]+")
+_CONDITION = re.compile(r"\s*(!=|<>|>=|<=|==|=|>|<)\s*(\d+)\s*")
+_HOOKS = ("pre_hook", "post_hook")
+
+
+def _is_one_of(*choices: str) -> Callable[[object], str | None]:
+    *most, last = (repr(choice) for choice in choices)
+    written = f"{', '.join(most)} or {last}"
+    return lambda value: None if value in choices else f"Use {written}."
+
+
+def _is_text(value: object) -> str | None:
+    return None if isinstance(value, str) else "Write it as one text in quotes."
+
+
+def _is_tags(value: object) -> str | None:
+    tags = [value] if isinstance(value, str) else value
+    if isinstance(tags, list | tuple) and all(
+        isinstance(tag, str) and _TAG.fullmatch(tag) for tag in tags
+    ):
+        return None
+    return "Tags are texts of letters, digits, '_', '-' and '.', in a list: tags=['daily']."
+
+
+def _is_owner(value: object) -> str | None:
+    if isinstance(value, str) and _OWNER.fullmatch(value):
+        return None
+    return "An owner is an e-mail address or 'team:' and a name."
+
+
+def _is_switch(value: object) -> str | None:
+    return None if isinstance(value, bool) else "Write true or false."
+
+
+def _is_map(value: object) -> str | None:
+    return None if isinstance(value, Mapping) else "Write names and values: {'name': 'value'}."
+
+
+def _is_texts(value: object) -> str | None:
+    if isinstance(value, Mapping) and all(isinstance(text, str) for text in value.values()):
+        return None
+    return "Write names and texts: {'name': 'text'}."
+
+
+def _is_hooks(value: object) -> str | None:
+    hooks = value if isinstance(value, list | tuple) else [value]
+    if all(isinstance(_sql_of(hook), str) for hook in hooks):
+        return None
+    return "A hook is one SQL statement in quotes, or a list of them."
+
+
+def _is_condition(value: object) -> str | None:
+    if isinstance(value, str) and _CONDITION.fullmatch(value):
+        return None
+    return "Compare the number of rows: '> 10'."
+
+
+def _is_count(value: object) -> str | None:
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return None
+    return "Write a number of rows."
+
+
+def _is_no_contract(value: object) -> str | None:
+    if isinstance(value, Mapping) and value.get("enforced") in (None, False):
+        return None
+    return "Types are not enforced on models here: take it out, or write a test."
+
+
+def _is_anything(value: object) -> str | None:
+    return None
+
+
+Options = Mapping[str, Callable[[object], str | None]]
+
+# dbt's options that decide nothing about the rows here: one schema, one owner of all grants.
+_WITHOUT_EFFECT: Options = dict.fromkeys(
+    [
+        *("access", "database", "docs", "event_time", "full_refresh", "grants", "group"),
+        *("on_schema_change", "persist_docs", "quoting", "schema", "static_analysis"),
+    ],
+    _is_anything,
+)
+MODEL_OPTIONS: Options = {
+    "materialized": _is_one_of("view", "table", "ephemeral"),
+    "description": _is_text,
+    "tags": _is_tags,
+    "owner": _is_owner,
+    "enabled": _is_switch,
+    "meta": _is_map,
+    "pre_hook": _is_hooks,
+    "post_hook": _is_hooks,
+    "contract": _is_no_contract,
+}
+SEED_OPTIONS: Options = {
+    **{name: MODEL_OPTIONS[name] for name in ("description", "tags", "owner", "enabled", "meta")},
+    **{name: MODEL_OPTIONS[name] for name in _HOOKS},
+    "column_types": _is_texts,
+    "delimiter": _is_text,
+    "quote_columns": _is_switch,
+}
+TEST_OPTIONS: Options = {
+    "severity": _is_one_of("error", "warn"),
+    "description": _is_text,
+    "where": _is_text,
+    "limit": _is_count,
+    "error_if": _is_condition,
+    "warn_if": _is_condition,
+    "tags": _is_tags,
+    "enabled": _is_switch,
+    "meta": _is_map,
+    "store_failures": _is_anything,
+    "store_failures_as": _is_anything,
+}
+
+
+def checked(name: str, value: object, options: Options, written: str = "config") -> object:
+    """Return an option's value as it is kept. Raises ComplaintError.
+
+    written: where it is said, for the error: config(name=value) or name: value.
+    """
+    if name not in options and name not in _WITHOUT_EFFECT:
+        where = "config()" if written == "config" else written
+        advice = did_you_mean(name, options, "The options")
+        raise ComplaintError(f"{where} has no option {name!r} here", advice)
+    if name not in options:
+        return value
+    if name == "severity" and isinstance(value, str):
+        value = value.lower()
+    complaint = options[name](value)
+    if complaint is not None:
+        said = f"config({name}={value!r})" if written == "config" else f"{name}: {value!r}"
+        raise ComplaintError(f"{said} makes no sense", complaint)
+    if name == "tags":
+        return (value,) if isinstance(value, str) else tuple(cast(Collection[str], value))
+    if name in _HOOKS:
+        hooks = value if isinstance(value, list | tuple) else [value]
+        return tuple(str(_sql_of(hook)) for hook in hooks)
+    if name in ("error_if", "warn_if"):
+        return _condition(cast(str, value))
+    return value
+
+
+def layered(*layers: Mapping[str, object]) -> dict[str, object]:
+    """Return options of which the later override the earlier; tags, hooks and meta add up."""
+    found: dict[str, object] = {}
+    for layer in layers:
+        for name, value in layer.items():
+            if name == "tags" or name in _HOOKS:
+                earlier = cast(tuple[str, ...], found.get(name, ()))
+                value = tuple(dict.fromkeys(earlier + cast(tuple[str, ...], value)))
+            elif name == "meta":
+                earlier_meta = cast(Mapping[str, object], found.get(name, {}))
+                value = {**earlier_meta, **cast(Mapping[str, object], value)}
+            found[name] = value
+    return found
+
+
+def option_name(written: str) -> str:
+    """Return the name of an option as dbt_project.yml and YAML may write it: +pre-hook."""
+    return written.removeprefix("+").replace("-", "_")
+
+
+def _sql_of(hook: object) -> object:
+    return hook.get("sql") if isinstance(hook, Mapping) else hook
+
+
+def _condition(text: str) -> str:
+    found = _CONDITION.fullmatch(text)
+    assert found is not None
+    operator = {"<>": "!=", "==": "="}.get(found[1], found[1])
+    return f"{operator} {found[2]}"

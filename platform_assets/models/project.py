@@ -1,0 +1,156 @@
+"""Where a project's files lie: with dbt_project.yml as dbt has it, without one a folder a group.
+
+    with dbt_project.yml                      without
+    models/<folders>/<name>.sql               <group>/<folders>/<name>.sql
+    macros/ seeds/ tests/ snapshots/          macros/ seeds/ tests/ snapshots/
+
+The names of the folders are dbt_project.yml's to change, as in dbt. No file but that one is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from platform_assets.models.model import ModelError, Place
+from platform_assets.models.options import option_name
+from platform_assets.models.yaml_files import Lines, map_of, read_yaml
+
+Kind = Literal["model", "macro", "seed", "test", "snapshot"]
+PROJECT_FILE = "dbt_project.yml"
+NAME = "lakebed"
+_FOLDERS: Mapping[Kind, str] = {
+    "model": "models",
+    "macro": "macros",
+    "seed": "seeds",
+    "test": "tests",
+    "snapshot": "snapshots",
+}
+# Files of a dbt project that say nothing about models.
+_OTHER_YAML = {
+    *("dbt_project", "profiles", "packages", "package-lock", "dependencies", "selectors"),
+}
+_OPTIONS_OF_A_MAPPING = {"meta", "column_types", "docs", "grants", "contract", "persist_docs"}
+
+
+@dataclass(frozen=True)
+class Project:
+    """A folder of models. settings: what dbt_project.yml says, empty where there is none."""
+
+    folder: Path
+    name: str
+    roots: Mapping[Kind, tuple[Path, ...]]
+    variables: Mapping[str, object]
+    settings: Lines
+    is_dbt: bool
+
+    @property
+    def file(self) -> Path:
+        """The path of dbt_project.yml, there or not."""
+        return self.folder / PROJECT_FILE
+
+    def files(self, kind: Kind, suffix: str) -> Iterator[tuple[Path, tuple[str, ...]]]:
+        """Yield the files of a kind and their folders below its root, in order."""
+        others = {root for other in _FOLDERS if other != kind for root in self.roots[other]}
+        for root in self.roots[kind]:
+            within = [other for other in others if root in other.parents]
+            for path in sorted(root.rglob(f"*{suffix}")):
+                parts = path.relative_to(root).parts
+                # Editors leave hidden files beside those that they edit.
+                hidden = any(part.startswith(".") for part in parts)
+                apart = any(path.is_relative_to(other) for other in within)
+                if path.is_file() and not hidden and not apart:
+                    yield path, parts[:-1]
+
+    def yaml_files(self) -> list[Path]:
+        """Return the YAML files that describe models, seeds, sources and tests."""
+        return [path for path in self._beside(".yml", ".yaml") if path.stem not in _OTHER_YAML]
+
+    def doc_files(self) -> list[Path]:
+        """Return the Markdown files that may hold blocks of docs; none of the top folder."""
+        return [path for path in self._beside(".md") if path.parent != self.folder]
+
+    def _beside(self, *suffixes: str) -> list[Path]:
+        found: dict[Path, None] = {}
+        for roots in self.roots.values():
+            for root in roots:
+                for suffix in suffixes:
+                    found |= dict.fromkeys(sorted(root.rglob(f"*{suffix}")))
+        return [
+            path
+            for path in found
+            if not any(part.startswith(".") for part in path.relative_to(self.folder).parts)
+        ]
+
+    def options_of(
+        self, section: str, folders: tuple[str, ...]
+    ) -> Iterator[tuple[str, object, Place]]:
+        """Yield the options that dbt_project.yml gives to what lies in folders, outermost first.
+
+        section: "models", "seeds" or "data_tests".  folders: the project, the folders, the name.
+        """
+        level: Lines | None = map_of(self.settings, section, self.file)
+        for folder in (*folders, None):
+            assert level is not None
+            for written, value in level.items():
+                name = option_name(written)
+                deeper = isinstance(value, Lines) and name not in _OPTIONS_OF_A_MAPPING
+                if written.startswith("+") or not (deeper or written == folder):
+                    yield name, value, Place(self.file, level.line)
+            below = level.get(folder) if folder is not None else None
+            if not isinstance(below, Lines):
+                return
+            level = below
+
+
+def open_project(folder: Path) -> Project:
+    """Return the project in a folder. Raises ModelError where it makes no sense."""
+    if not folder.is_dir():
+        advice = "Make it, or let LAKEBED_MODELS name another one."
+        raise ModelError(folder, None, "there is no such folder of models", advice)
+    file = folder / PROJECT_FILE
+    is_dbt = file.is_file()
+    settings = read_yaml(file) if is_dbt else Lines()
+    name = settings.get("name", NAME)
+    if not isinstance(name, str):
+        raise ModelError(file, 1, "the project has no name", "Write `name: my_project`.")
+    for hook in ("on-run-start", "on-run-end"):
+        if settings.get(hook):
+            problem = f"{hook} is not run here"
+            raise ModelError(file, None, problem, "Take it out; a model's hooks are run.")
+    roots = {kind: tuple(_roots(folder, settings, kind, is_dbt)) for kind in _FOLDERS}
+    project = Project(folder, name, roots, _variables(settings, name, file), settings, is_dbt)
+    _refuse_snapshots(project)
+    return project
+
+
+def _roots(folder: Path, settings: Lines, kind: Kind, is_dbt: bool) -> Iterator[Path]:
+    if kind == "model" and not is_dbt:
+        yield folder
+        return
+    said = settings.get(f"{kind}-paths", [_FOLDERS[kind]])
+    if not isinstance(said, list) or not all(isinstance(path, str) for path in said):
+        problem = f"{kind}-paths is no list of folders"
+        raise ModelError(folder / PROJECT_FILE, 1, problem, f"Write ['{_FOLDERS[kind]}'].")
+    for path in said:
+        yield folder / path
+
+
+def _variables(settings: Lines, name: str, file: Path) -> dict[str, object]:
+    """Return the variables; those under the project's name win over those of everybody."""
+    said = map_of(settings, "vars", file)
+    own = said.get(name)
+    return {**said, **own} if isinstance(own, Lines) else dict(said)
+
+
+def _refuse_snapshots(project: Project) -> None:
+    for suffix in (".sql", ".yml"):
+        for path, _ in project.files("snapshot", suffix):
+            raise ModelError(
+                path,
+                None,
+                "snapshots are not built here",
+                "Take the file away; the lake keeps a table's history by itself.",
+            )

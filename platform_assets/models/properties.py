@@ -1,0 +1,171 @@
+"""What YAML files say of models, seeds, sources and tests: descriptions, options, tests of columns.
+
+The grammar is dbt's. Templates in the texts are not rendered here, options not checked.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from platform_assets.models.model import ModelError, Place
+from platform_assets.models.options import TEST_OPTIONS, option_name
+from platform_assets.models.project import Project
+from platform_assets.models.yaml_files import Lines, items_of, map_of, read_yaml
+
+_LOG = logging.getLogger("lakebed.models")
+# Sections of dbt that have no meaning here and change no rows.
+_NOT_READ = {
+    *("version", "macros", "exposures", "groups", "metrics", "semantic_models"),
+    *("saved_queries", "analyses", "anchors"),
+}
+_READ = {"models", "seeds", "sources", "tests", "data_tests", "snapshots", "unit_tests"}
+
+
+@dataclass(frozen=True)
+class GenericTest:
+    """A test as a YAML file asks for it: unique of a column, or one of the project's own.
+
+    of: the model's name, or (source, table).  options: as written, not checked.
+    """
+
+    kind: str
+    of: str | tuple[str, str]
+    column: str | None
+    arguments: Mapping[str, object]
+    options: Mapping[str, object]
+    name: str | None
+    place: Place
+
+
+@dataclass(frozen=True)
+class Properties:
+    """What a YAML file says of one thing. columns: name -> description."""
+
+    place: Place
+    description: str = ""
+    options: Mapping[str, object] = field(default_factory=dict)
+    columns: Mapping[str, str] = field(default_factory=dict)
+    tests: tuple[GenericTest, ...] = ()
+    identifier: str | None = None
+
+
+@dataclass(frozen=True)
+class Described:
+    """Everything that the YAML files of a project say; sources by (source, table)."""
+
+    models: dict[str, Properties] = field(default_factory=dict)
+    seeds: dict[str, Properties] = field(default_factory=dict)
+    tests: dict[str, Properties] = field(default_factory=dict)
+    sources: dict[tuple[str, str], Properties] = field(default_factory=dict)
+
+
+def read_properties(project: Project) -> Described:
+    """Read all YAML files of a project. Raises ModelError."""
+    found = Described()
+    for path in project.yaml_files():
+        said = read_yaml(path)
+        _check_sections(said, path)
+        for item in items_of(said, "models", path):
+            _add(found.models, item["name"], _properties(item, path, item["name"]))
+        for item in items_of(said, "seeds", path):
+            _add(found.seeds, item["name"], _properties(item, path, item["name"]))
+        for section in ("tests", "data_tests"):
+            for item in items_of(said, section, path):
+                _add(found.tests, item["name"], _properties(item, path, item["name"]))
+        for item in items_of(said, "sources", path):
+            for name, properties in _tables(item, path):
+                _add(found.sources, name, properties)
+    return found
+
+
+def _check_sections(said: Lines, path: Path) -> None:
+    for section in said:
+        if section == "snapshots" and said[section]:
+            problem = "snapshots are not built here"
+            raise ModelError(path, said.line, problem, "Take them out of the file.")
+        if section == "unit_tests":
+            _LOG.warning("%s: unit_tests are dbt's alone, they are not run here", path)
+        if section not in _READ | _NOT_READ:
+            problem = f"{section!r} is no section of such a file"
+            advice = f"The sections are {', '.join(sorted(_READ - {'unit_tests', 'snapshots'}))}."
+            raise ModelError(path, said.line, problem, advice)
+
+
+def _add(known: dict[Any, Properties], name: object, properties: Properties) -> None:
+    if name in known:
+        raise ModelError(
+            properties.place.path,
+            properties.place.line,
+            f"{name!r} is described a second time, first in {known[name].place.path}",
+            "Describe it once.",
+        )
+    known[name] = properties
+
+
+def _tables(source: Lines, path: Path) -> Iterator[tuple[tuple[str, str], Properties]]:
+    for table in items_of(source, "tables", path):
+        name = (source["name"], table["name"])
+        yield name, _properties(table, path, name)
+
+
+def _properties(item: Lines, path: Path, of: str | tuple[str, str]) -> Properties:
+    if item.get("versions"):
+        problem = f"{item['name']!r} has versions, which are not known here"
+        raise ModelError(path, item.line, problem, "Give each version a name of its own.")
+    columns = items_of(item, "columns", path)
+    tests = list(_tests(item, path, of, None))
+    for column in columns:
+        quoted = f'"{column["name"]}"' if column.get("quote") else column["name"]
+        tests += _tests(column, path, of, quoted)
+    options = {option_name(k): v for k, v in map_of(item, "config", path).items()}
+    for name in ("meta", "tags", "docs"):
+        if name in item:
+            options.setdefault(name, item[name])
+    return Properties(
+        place=Place(path, item.line),
+        description=str(item.get("description") or ""),
+        options=options,
+        columns={c["name"]: str(c.get("description") or "") for c in columns},
+        tests=tuple(tests),
+        identifier=item.get("identifier"),
+    )
+
+
+def _tests(
+    owner: Lines, path: Path, of: str | tuple[str, str], column: str | None
+) -> Iterator[GenericTest]:
+    for section in ("tests", "data_tests"):
+        said = owner.get(section) or []
+        if not isinstance(said, list):
+            raise ModelError(path, owner.line, f"{section} is no list", "Write `- unique`.")
+        for entry in said:
+            yield _test(entry, Place(path, getattr(entry, "line", owner.line)), of, column)
+
+
+def _test(
+    entry: object, place: Place, of: str | tuple[str, str], column: str | None
+) -> GenericTest:
+    if isinstance(entry, str):
+        return GenericTest(entry, of, column, {}, {}, None, place)
+    if not isinstance(entry, Lines) or (len(entry) != 1 and "test_name" not in entry):
+        advice = "Write its name, or `- name:` with what it takes below."
+        raise ModelError(*place, "a test makes no sense", advice)
+    if "test_name" in entry:
+        kind, said = str(entry["test_name"]), {k: v for k, v in entry.items() if k != "test_name"}
+    else:
+        ((kind, body),) = entry.items()
+        if body is not None and not isinstance(body, Lines):
+            raise ModelError(*place, f"the test {kind!r} makes no sense", "Write names and values.")
+        said = dict(body or {})
+    name = said.pop("name", None)
+    options = {option_name(k): v for k, v in (said.pop("config", None) or {}).items()}
+    # dbt takes the options beside the arguments too, and the arguments in a block of their own.
+    arguments = dict(said.pop("arguments", None) or {})
+    for key, value in said.items():
+        (options if key in TEST_OPTIONS or key == "fail_calc" else arguments)[key] = value
+    column = arguments.pop("column_name", column)
+    return GenericTest(kind, of, column, arguments, options, name, place)

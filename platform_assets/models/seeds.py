@@ -1,0 +1,92 @@
+"""Seeds: small CSV files whose rows are a model of their own.
+
+A column's type is the one that dbt-duckdb gives it, found from all of its values: INTEGER, DOUBLE,
+DATE, TIMESTAMP, BOOLEAN, else VARCHAR; what is too large for an INTEGER is a BIGINT. An empty
+field is null. Options may name other types.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import duckdb
+from psycopg import sql
+
+from platform_assets.models.model import ModelError
+
+_WHOLE = r"^[+-]?\d+(\.0*)?$"
+_NUMBER = r"^[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?$"
+_DAY = r"^\d{4}-\d{1,2}-\d{1,2}$"
+_MOMENT = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}([.,]\d+)?)?(Z|[+-]\d{2}(:?\d{2})?)?$"
+# @ is the column. Tried in this order; all of a column's values must fit, and none at all fits.
+_TYPES = {
+    "INTEGER": f"regexp_matches(@, '{_WHOLE}') and try_cast(@ as integer) is not null",
+    "BIGINT": f"regexp_matches(@, '{_WHOLE}') and try_cast(@ as bigint) is not null",
+    "DOUBLE": f"regexp_matches(@, '{_NUMBER}')",
+    "DATE": f"regexp_matches(@, '{_DAY}') and try_cast(@ as date) is not null",
+    "TIMESTAMP": f"regexp_matches(@, '{_MOMENT}') and try_cast(@ as timestamp) is not null",
+    "BOOLEAN": "lower(trim(@)) in ('true', 'false')",
+}
+
+
+def seed_query(path: Path, options: Mapping[str, object]) -> str:
+    """Return the query that gives a CSV file's rows with their types.
+
+    options: column_types, delimiter. Raises ModelError for a file that cannot be read.
+    """
+    if path.stat().st_size == 0:
+        raise ModelError(
+            path, None, "the seed is empty", "Write the names of its columns at least."
+        )
+    rows = sql.SQL(
+        "read_csv({}, header = true, all_varchar = true, delim = {}, quote = '\"', escape = '\"',"
+        " auto_detect = true, sample_size = -1)"
+    ).format(str(path.resolve()), str(options.get("delimiter", ",")))
+    said = options.get("column_types")
+    given = (
+        {str(k).casefold(): str(v) for k, v in said.items()} if isinstance(said, Mapping) else {}
+    )
+    with duckdb.connect() as connection:
+        try:
+            described = connection.execute(sql.SQL("describe from {}").format(rows).as_string())
+            names = [str(row[0]) for row in described.fetchall()]
+            kinds = _kinds(connection, rows, [n for n in names if n.casefold() not in given])
+        except duckdb.Error as error:
+            text = str(error).partition("\n")[0].rstrip(".")
+            raise ModelError(path, None, f"the seed cannot be read: {text}", "Mend it.") from error
+    for name in given:
+        if name not in {known.casefold() for known in names}:
+            problem = f"column_types names {name!r}, no column of the seed"
+            advice = f"The columns are {', '.join(names)}."
+            raise ModelError(path, None, problem, advice)
+    kinds |= {name: given[name.casefold()] for name in names if name.casefold() in given}
+    columns = sql.SQL(",\n").join(
+        sql.SQL("    cast({0} as {1}) as {0}").format(sql.Identifier(name), sql.SQL(kinds[name]))
+        for name in names
+    )
+    return sql.SQL("select\n{}\nfrom {}").format(columns, rows).as_string()
+
+
+def _kinds(
+    connection: duckdb.DuckDBPyConnection, rows: sql.Composable, names: list[str]
+) -> dict[str, str]:
+    if not names:
+        return {}
+    tests = [
+        _all(condition, sql.Identifier(name).as_string())
+        for name in names
+        for condition in _TYPES.values()
+    ]
+    query = f"select {', '.join(tests)} from {rows.as_string()}"  # noqa: S608  (composed above)
+    fits = iter(connection.execute(query).fetchall()[0])
+    kinds = {}
+    for name in names:
+        answers = {kind: bool(next(fits)) for kind in _TYPES}
+        kinds[name] = next((kind for kind, fit in answers.items() if fit), "VARCHAR")
+    return kinds
+
+
+def _all(condition: str, column: str) -> str:
+    test = f"bool_and({condition}) filter (where @ is not null)".replace("@", column)
+    return f"coalesce({test}, true)"

@@ -1,0 +1,249 @@
+"""dbt's selectors: which models, seeds and tests an expression such as `+orders,tag:nightly` names.
+
+    name  folder  folder/  path:...  file.sql  tag:...  source:a.b  resource_type:...
+    config.materialized:...  test_name:...  test_type:...  state:modified  state:new
+    +x  x+  2+x  x+1  @x          what x reads, what reads x, so many steps, or all that these need
+
+Spaces mean either, commas mean both. A test is selected with any model that it reads, as in dbt.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import cached_property
+
+from platform_assets.models.model import Model, ModelSet, SqlTest, did_you_mean
+
+_TERM = re.compile(
+    r"(?P<around>@)?(?:(?P<up>\d*)\+)?(?:(?P<method>[a-z_]+(?:\.[\w.]+)?):)?(?P<value>.*?)"
+    r"(?:\+(?P<down>\d*))?"
+)
+_SOURCE = "source:"
+_TEST = "test:"
+
+
+class SelectionError(ValueError):
+    """A selector that names nothing that there is; the text says what to write."""
+
+
+@dataclass(frozen=True)
+class Selected:
+    """What an expression names, in the order of building."""
+
+    models: tuple[Model, ...]
+    tests: tuple[SqlTest, ...]
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of the models."""
+        return frozenset(model.name for model in self.models)
+
+
+def select(
+    models: ModelSet,
+    select: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    built: Mapping[str, str] | None = None,
+) -> Selected:
+    """Return what is selected and not excluded; without a selector it is everything.
+
+    built: model -> code version of what was built last, for state:.
+    Raises SelectionError for a selector that makes no sense, or names nothing.
+    """
+    graph = _Graph(models, built or {})
+    chosen = graph.union(select) if select else frozenset(graph.nodes)
+    if select:
+        chosen = graph.with_tests(chosen)
+    if exclude:
+        chosen -= graph.with_tests(graph.union(exclude))
+    return Selected(
+        tuple(model for model in models.models if model.name in chosen),
+        tuple(test for test in models.tests if f"{_TEST}{test.name}" in chosen),
+    )
+
+
+@dataclass
+class _Graph:
+    """The nodes: models by name, tests and sources with what they are before their names."""
+
+    models: ModelSet
+    built: Mapping[str, str]
+    nodes: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.nodes = {*self.models.by_name, *(f"{_TEST}{test.name}" for test in self.models.tests)}
+
+    @cached_property
+    def tests(self) -> Mapping[str, SqlTest]:
+        return {f"{_TEST}{test.name}": test for test in self.models.tests}
+
+    @cached_property
+    def parents(self) -> Mapping[str, frozenset[str]]:
+        return {
+            node: frozenset([*query.refs, *(f"{_SOURCE}{name}" for name in query.sources)])
+            for node, query in {**self.models.by_name, **self.tests}.items()
+        }
+
+    @cached_property
+    def children(self) -> Mapping[str, frozenset[str]]:
+        found: dict[str, set[str]] = {}
+        for node, parents in self.parents.items():
+            for parent in parents:
+                found.setdefault(parent, set()).add(node)
+        return {node: frozenset(below) for node, below in found.items()}
+
+    def union(self, expressions: Sequence[str]) -> frozenset[str]:
+        """Return what the expressions name: spaces and several of them mean either."""
+        words = [word for expression in expressions for word in expression.split()]
+        return frozenset[str]().union(*(self._intersection(word) for word in words))
+
+    def with_tests(self, chosen: frozenset[str]) -> frozenset[str]:
+        """Return the chosen nodes and the tests that read any of them."""
+        return chosen | {test for test in self.tests if self.parents[test] & chosen}
+
+    def _intersection(self, word: str) -> frozenset[str]:
+        first, *others = [self._term(term) for term in word.split(",") if term]
+        return first.intersection(*others)
+
+    def _term(self, term: str) -> frozenset[str]:
+        found = _TERM.fullmatch(term)
+        if found is None or not found["value"]:
+            raise SelectionError(f"{term!r} is no selector; write a name, tag:x, path:x, +x or x+")
+        matched = self._matched(found["method"], found["value"], term)
+        chosen = set(matched)
+        if found["up"] is not None:
+            chosen |= self._walk(matched, self.parents, found["up"])
+        if found["down"] is not None:
+            chosen |= self._walk(matched, self.children, found["down"])
+        if found["around"]:
+            chosen |= self._walk(matched, self.children, "")
+            chosen |= self._walk(chosen, self.parents, "")
+        return frozenset(chosen)
+
+    def _walk(
+        self, start: Iterable[str], step: Mapping[str, frozenset[str]], depth: str
+    ) -> set[str]:
+        found: set[str] = set()
+        edge = set(start)
+        left = int(depth) if depth else -1
+        while edge and left != 0:
+            edge = {other for node in edge for other in step.get(node, ())} - found
+            found |= edge
+            left -= 1
+        return found
+
+    def _matched(self, method: str | None, value: str, term: str) -> set[str]:
+        if method is None:
+            method = (
+                "path" if "/" in value else "file" if value.endswith((".sql", ".csv")) else "fqn"
+            )
+        name, _, option = method.partition(".")
+        if name == "source":
+            return self._sources(value)
+        if name == "state":
+            return self._changed(value)
+        tests: Mapping[str, Callable[[str, SqlTest], bool]] = {
+            "fqn": lambda wanted, test: test.name == wanted or fnmatchcase(test.name, wanted),
+            "tag": lambda wanted, test: any(fnmatchcase(tag, wanted) for tag in test.tags),
+            "path": lambda wanted, test: self._lies_in(test, wanted),
+            "file": lambda wanted, test: fnmatchcase(test.path.name, wanted),
+            "test_name": lambda wanted, test: fnmatchcase(test.kind, wanted),
+            "test_type": lambda wanted, test: (
+                wanted in ("data", "singular" if test.kind == "singular" else "generic")
+            ),
+            "resource_type": lambda wanted, test: wanted in ("test", "all"),
+            "config": lambda wanted, test: str(test.options.get(option)) == wanted,
+        }
+        models: Mapping[str, Callable[[str, Model], bool]] = {
+            "fqn": _is_called,
+            "tag": lambda wanted, model: any(fnmatchcase(tag, wanted) for tag in model.tags),
+            "path": lambda wanted, model: self._lies_in(model, wanted),
+            "file": lambda wanted, model: (
+                fnmatchcase(model.path.name, wanted) or fnmatchcase(model.path.stem, wanted)
+            ),
+            "resource_type": lambda wanted, model: (
+                wanted in ("all", "seed" if model.materialized == "seed" else "model")
+            ),
+            "config": lambda wanted, model: _option(model, option) == wanted,
+        }
+        if name not in tests:
+            advice = did_you_mean(name, [*tests, "source", "state"], "The methods")
+            raise SelectionError(f"{term!r} has no method that is known. {advice}")
+        found = {t for t, test in self.tests.items() if tests[name](value, test)}
+        if name in models:
+            found |= {m.name for m in self.models.models if models[name](value, m)}
+        if not found and name == "fqn":
+            names = {*self.models.by_name, *(test.name for test in self.models.tests)}
+            raise SelectionError(
+                f"{term!r} names nothing. {did_you_mean(value, names, 'The names')}"
+            )
+        return found
+
+    def _lies_in(self, query: Model | SqlTest, wanted: str) -> bool:
+        if not query.path.is_relative_to(self.models.folder):
+            return False
+        path = query.path.relative_to(self.models.folder)
+        pattern = wanted.rstrip("/")
+        candidates = [path, *path.parents]
+        # dbt's paths begin with models/, which a folder without dbt_project.yml has not.
+        return any(
+            fnmatchcase(str(candidate), pattern) or fnmatchcase(f"models/{candidate}", pattern)
+            for candidate in candidates
+        ) or any(
+            fnmatchcase(str(candidate.relative_to("models")), pattern)
+            for candidate in candidates
+            if candidate.parts[:1] == ("models",) and len(candidate.parts) > 1
+        )
+
+    def _sources(self, value: str) -> set[str]:
+        source, _, table = value.partition(".")
+        found = {
+            f"{_SOURCE}{name}"
+            for (of, known), name in self.models.sources.items()
+            if fnmatchcase(of, source) and fnmatchcase(known, table or "*")
+        }
+        if not found:
+            known = sorted(f"{of}.{table}" for of, table in self.models.sources)
+            raise SelectionError(
+                f"source:{value} names no source. {did_you_mean(value, known, 'The sources')}"
+            )
+        return found
+
+    def _changed(self, value: str) -> set[str]:
+        if value not in ("new", "modified", "old", "unmodified"):
+            raise SelectionError(f"state:{value} is not known; write state:modified or state:new")
+        new = {model.name for model in self.models.built() if model.name not in self.built}
+        modified = new | {
+            model.name
+            for model in self.models.built()
+            if self.built.get(model.name) != model.code_version
+        }
+        everything = {model.name for model in self.models.built()}
+        return {
+            "new": new,
+            "modified": modified,
+            "old": everything - new,
+            "unmodified": everything - modified,
+        }[value]
+
+
+def _is_called(wanted: str, model: Model) -> bool:
+    """Whether a name, or folders from the project's or any of its own on, mean a model."""
+    if wanted == model.name or fnmatchcase(model.name, wanted):
+        return True
+    parts = (*model.folders, model.name)
+    for start in (parts, parts[1:]):
+        for end in range(1, len(start) + 1):
+            if fnmatchcase(".".join(start[:end]), wanted):
+                return True
+    return False
+
+
+def _option(model: Model, name: str) -> str:
+    if name == "materialized":
+        return model.materialized
+    found = model.options.get(name)
+    return str(found).lower() if isinstance(found, bool) else str(found)
