@@ -145,7 +145,9 @@ def _column_schema(
     descriptions = {}
     for name in columns:
         origins = ", ".join(f"from {c.table}.{c.column}" for c in lineage.get(name, ()))
-        descriptions[name] = "; ".join(filter(None, [said.get(name), origins])) or None
+        descriptions[name] = (
+            "; ".join(filter(None, [(said.get(name) or "").rstrip("."), origins])) or None
+        )
     return dg.TableSchema(
         columns=[
             dg.TableColumn(name, kind, description=descriptions[name])
