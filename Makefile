@@ -1,6 +1,8 @@
 PYTHON ?= python3
 PYTEST_ARGS ?= -n 2 -q --dist loadfile
 BENCH_ARGS ?= --scale 1
+SECONDS ?= 600
+SEED ?= 1
 MODELS_ARGS ?=
 UV ?= uv
 
@@ -9,7 +11,7 @@ READY := .venv/.installed
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check bench bench-ingest bench-models lock clean
+.PHONY: help demo up test torture check bench bench-ingest bench-models lock clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -22,6 +24,9 @@ up: $(READY) ## Start PostgreSQL, the Dagster UI and its daemon; Ctrl-C stops th
 
 test: $(READY) ## Run the tests (PYTEST_ARGS="-k move" replaces the options)
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+torture: $(READY) ## Kill, stop and cut off everybody who writes, reads or moves (SECONDS=600 SEED=1)
+	@$(BIN)/python -m tests.reliability.torture --seconds $(SECONDS) --seed $(SEED)
 
 check: $(READY) ## Lint, formatting and types
 	@$(BIN)/ruff check .

@@ -1,0 +1,119 @@
+"""Those who carry rows between the tiers in the torture, each in a process that a plan befalls."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import psycopg
+
+from platform_assets.catalog import SourceTable
+from platform_assets.partitions import Window
+from platform_assets.platform import Platform, open_platform
+from platform_assets.tiering.housekeep import housekeep
+from platform_assets.tiering.move import move
+from platform_assets.tiering.partition import (
+    PartitionBusyError,
+    TieringError,
+    VerificationError,
+)
+from platform_assets.tiering.restore import restore
+from resources.lake import LakeReadError
+from resources.lake_files import LakeFileError
+from resources.postgres import LockWaitError, PostgresUnavailableError
+from resources.settings import Settings
+from tests.reliability.eraser import Eraser
+from tests.reliability.faults import Doom, Plan
+from tests.reliability.journal import Journal
+from tests.reliability.writers import TABLES
+
+_KEPT_CHANGING = ("were changed during each", "others wrote to the partition")
+_ERRORS = (
+    TieringError,
+    LakeFileError,
+    LakeReadError,
+    LockWaitError,
+    PostgresUnavailableError,
+    psycopg.Error,
+    duckdb.Error,
+    OSError,
+)
+
+
+def a_window(platform: Platform, chance: random.Random) -> tuple[SourceTable, Window]:
+    """Choose a partition of a table."""
+    table = platform.table(chance.choice(TABLES))
+    return table, chance.choice(list(table.windows(platform.clock.now())))
+
+
+def move_one(platform: Platform, chance: random.Random, doom: Doom) -> str:
+    """Move a partition, or fold into it."""
+    table, window = a_window(platform, chance)
+    done = move(platform.lake, table, window, on_step=doom.on_step)
+    if not done.rows and not done.moved:
+        return "nothing to move"
+    return "fold" if done.generation > 1 or done.deletes else "move"
+
+
+def restore_one(platform: Platform, chance: random.Random, doom: Doom) -> str:
+    """Bring a partition back to hot."""
+    table, window = a_window(platform, chance)
+    now = platform.clock.now()
+    done = restore(platform.postgres, platform.lake, table, window, now, on_step=doom.on_step)
+    time.sleep(chance.uniform(0, 0.5))
+    return "restore" if done.generation else "nothing to restore"
+
+
+def keep_house(platform: Platform, chance: random.Random, doom: Doom) -> str:
+    """Keep house, with no grace for any file."""
+    done = housekeep(platform, on_step=doom.on_step)
+    wrong = [text for text in done.failed if "pg_locks" not in text]
+    if wrong:
+        raise TieringError("; ".join(wrong))
+    time.sleep(chance.uniform(0, 0.3))
+    return "housekeeping"
+
+
+ROLES: dict[str, Callable[[Platform, random.Random, Doom], str]] = {
+    "mover": move_one,
+    "restorer": restore_one,
+    "housekeeper": keep_house,
+}
+
+
+def work_on(
+    settings: Settings, role: str, number: int, seed: int, plan: Plan, journal: Path, stop: Path
+) -> None:
+    """Do what a role does again and again, until told to stop or the plan is fulfilled."""
+    platform, told, chance = open_platform(settings), Journal(journal), random.Random(seed)
+    doom = Doom(plan)
+    eraser = Eraser(platform, told, number)
+    tasks = ROLES | {"eraser": eraser.erase_one}
+    told.write("ready")
+    while not stop.exists():
+        began = time.monotonic()
+        full = False
+        try:
+            with doom.disk() as full:
+                outcome = tasks[role](platform, chance, doom)
+            told.write("done", what=outcome)
+        except PartitionBusyError:
+            told.write("done", what="busy")
+        except VerificationError as error:
+            told.write("violation", text=f"{role}: {error}")
+        except _ERRORS as error:
+            told.write(**_told(role, began, error, full))
+        time.sleep(chance.uniform(0, 0.05))
+
+
+def _told(role: str, began: float, error: Exception, full: bool) -> dict[str, Any]:
+    text = f"{role}: {type(error).__name__}: {error}".strip()
+    if isinstance(error, LockWaitError) or any(words in text for words in _KEPT_CHANGING):
+        return {"kind": "done", "what": "gave up"}
+    if full:
+        return {"kind": "done", "what": "disk full"}
+    return {"kind": "error", "began": began, "ended": time.monotonic(), "text": text}
