@@ -146,7 +146,9 @@ class _Graph:
         if name == "state":
             return self._changed(value)
         tests: Mapping[str, Callable[[str, SqlTest], bool]] = {
-            "fqn": lambda wanted, test: test.name == wanted or fnmatchcase(test.name, wanted),
+            "fqn": lambda wanted, test: (
+                fnmatchcase(test.name, wanted) or self._is_below(test, wanted)
+            ),
             "tag": lambda wanted, test: any(fnmatchcase(tag, wanted) for tag in test.tags),
             "path": lambda wanted, test: self._lies_in(test, wanted),
             "file": lambda wanted, test: fnmatchcase(test.path.name, wanted),
@@ -181,6 +183,14 @@ class _Graph:
                 f"{term!r} names nothing. {did_you_mean(value, names, 'The names')}"
             )
         return found
+
+    def _is_below(self, test: SqlTest, wanted: str) -> bool:
+        """Whether the file that asks for a test lies in folders, as selectors name them."""
+        if test.path.is_relative_to(self.models.folder):
+            parts = test.path.relative_to(self.models.folder).parts[:-1]
+            below = parts[1:] if parts[:1] in (("models",), ("tests",)) else parts
+            return any(".".join(below[:end]) == wanted for end in range(1, len(below) + 1))
+        return False
 
     def _lies_in(self, query: Model | SqlTest, wanted: str) -> bool:
         if not query.path.is_relative_to(self.models.folder):

@@ -159,3 +159,32 @@ def test_a_kind_of_an_expected_error_is_expected_too() -> None:
 def test_a_lost_connection_counts_as_an_unreachable_server() -> None:
     assert exit_code(psycopg.OperationalError("the connection is closed")) == 3
     assert exit_code(psycopg.errors.AdminShutdown("terminating connection")) == 3
+
+
+def test_models_are_listed_and_compiled_without_a_server(lakebed: Run) -> None:
+    code, out, err = lakebed("ls", "--select", "tag:traffic +delays_by_weather")
+    assert (code, err) == (0, "")
+    assert out.splitlines() == [
+        "staging/stg_flights",
+        "marts/daily_traffic",
+        "marts/delays_by_weather",
+        "test/assert_daily_traffic_adds_up",
+        "test/assert_weather_keeps_every_flight",
+    ]
+    code, out, _ = lakebed("compile", "stg_flights", "--vars", "{late_after_minutes: 30}")
+    assert code == 0
+    assert "dep_delay >= 30 as is_late" in out
+    assert out.startswith("-- One row a scheduled flight")
+
+
+def test_a_model_that_does_not_fit_the_tables_is_told_by_compile(
+    lakebed: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "models/marts"
+    folder.mkdir(parents=True)
+    (folder / "bad.sql").write_text("select\n    carier\nfrom {{ source('lakebed', 'flights') }}")
+    monkeypatch.setenv("LAKEBED_MODELS", str(tmp_path / "models"))
+    code, _, err = lakebed("compile")
+    assert code == 1
+    assert f"{folder / 'bad.sql'}:2: DuckDB refuses 'bad'" in err
+    assert '"carier" not found' in err
