@@ -25,7 +25,7 @@ from platform_assets.commands.restore import restore
 from platform_assets.commands.run import demo, load, move, up
 from platform_assets.commands.scaffold import scaffold
 from platform_assets.commands.show import sql, status
-from platform_assets.commands.upkeep import housekeep, verify
+from platform_assets.commands.upkeep import doctor, housekeep, verify
 
 HELP = """Load tables into PostgreSQL, let old partitions settle as Parquet, query both as one.
 
@@ -65,7 +65,7 @@ def group() -> None:
 
 for command in (
     *(demo, up, load, move, build, compile_models, ls, sql, status, rejects, plan, apply, scaffold),
-    *(backup, rollback, estimate, verify, housekeep, export, restore, erase),
+    *(backup, rollback, estimate, verify, housekeep, export, restore, erase, doctor),
 ):
     group.add_command(command)
 

@@ -1,4 +1,4 @@
-"""The commands that keep the tiers in order: verify, housekeep."""
+"""The commands that keep the tiers in order: verify, housekeep, doctor."""
 
 from __future__ import annotations
 
@@ -89,6 +89,31 @@ def housekeep(name: str | None, dry_run: bool, as_json: bool) -> None:
             click.echo(f"{gap}: there is no leaf, rows of it are refused", err=True)
     if done.failed:
         raise PartlyFailedError("not done:\n  " + "\n  ".join(done.failed))
+
+
+@click.command()
+@as_json
+def doctor(as_json: bool) -> None:
+    """Say what is wrong with the tiers, and what to do about it. Changes nothing.
+
+    Who holds the snapshot horizon, moves and drops that wait too long, gaps between leaves, files
+    that are missing or that nobody needs, settings of the server that hurt. The exit code is 1
+    where anything is wrong.
+    """
+    from platform_assets.tiering.doctor import examine
+
+    found = examine(opened())
+    if as_json:
+        click.echo(json.dumps(asdict(found), indent=2))
+    else:
+        click.echo(f"PostgreSQL {found.server}")
+        for finding in found.findings:
+            click.echo(f"{finding.level:5}  {finding.where}: {finding.what}")
+            click.echo(f"       {finding.todo}")
+    if not found.is_well:
+        wrong = sum(finding.level == "wrong" for finding in found.findings)
+        raise PartlyFailedError(f"{wrong} things are wrong")
+    click.echo("nothing is wrong", err=True)
 
 
 def tiered(platform: Platform, name: str | None) -> list[SourceTable]:
