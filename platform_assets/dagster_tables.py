@@ -29,6 +29,22 @@ def table_schema(table: SourceTable) -> dg.TableSchema:
     )
 
 
+def source_schema(table: SourceTable) -> dg.TableSchema:
+    """Return the columns that are read of the source, by its names; the contract's types.
+
+    Where a column is made of others its type is not that of any of them, and none is shown.
+    """
+    contract = {column.name: column for column in table.contract}
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(name, contract[name].postgres, contract[name].description or None)
+            if name in contract and name not in table.shape
+            else dg.TableColumn(name, "as delivered")
+            for name in table.source_columns
+        ]
+    )
+
+
 def metadata_table(
     rows: Sequence[Mapping[str, Any]], names: Sequence[str]
 ) -> dg.TableMetadataValue:

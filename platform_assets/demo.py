@@ -20,7 +20,8 @@ from platform_assets.automation.instance import instance_environment, prepare_in
 from platform_assets.build import build_defs
 from platform_assets.demo_files import write_demo_files
 from platform_assets.platform import Platform, open_platform
-from platform_assets.status import heat_map, read_status
+from platform_assets.status import read_status
+from platform_assets.status_tables import heat_map
 from platform_assets.tiering.pending import ranges, waiting
 from resources.settings import PACKAGE_ROOT, Settings, SettingsError, remember
 from resources.touched import touched

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from platform_assets.catalog import SourceTable
 from platform_assets.exports.export import Export
@@ -18,7 +19,10 @@ from resources.tiers import LakeTable
 
 @dataclass(frozen=True)
 class Platform:
-    """Everything that a load, a move or a query needs. Opens nothing until it is used."""
+    """Everything that a load, a move or a query needs. Opens nothing until it is used.
+
+    export_files: the file that declares an export, by its name.
+    """
 
     settings: Settings
     tables: tuple[SourceTable, ...]
@@ -26,6 +30,7 @@ class Platform:
     lake: Lake
     clock: Clock
     exports: tuple[Export, ...] = ()
+    export_files: Mapping[str, Path] = field(default_factory=dict)
 
     def table(self, name: str) -> SourceTable:
         """Return a table by name. Raises TableError with the names that there are."""
@@ -38,13 +43,14 @@ def open_platform(settings: Settings, tables: tuple[SourceTable, ...] | None = N
     Exports are declared in that folder too; with tables of one's own there are none.
     """
     exports: tuple[Export, ...] = ()
+    export_files: Mapping[str, Path] = {}
     if tables is None:
         files = read_table_files(settings.tables)
-        tables, exports = files.tables, files.exports
+        tables, exports, export_files = files.tables, files.exports, files.export_files
     postgres = Postgres(settings)
     known = [lake_table(table) for table in tables]
     lake = Lake(lake_files(settings), postgres, [*known, *parent_tables(tables)])
-    return Platform(settings, tables, postgres, lake, settings.clock, exports)
+    return Platform(settings, tables, postgres, lake, settings.clock, exports, export_files)
 
 
 def lake_table(table: SourceTable) -> LakeTable:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Literal
 
 from psycopg import sql
-from rich.table import Table
-from rich.text import Text
 
 from platform_assets.catalog import SourceTable
 from platform_assets.ingest.incremental import pending_files
@@ -23,9 +21,10 @@ from platform_assets.tiering.policy import due
 from resources.postgres import Connection
 from resources.settings import Settings
 
-State = Literal["hot", "due", "held", "cold", "late", "empty"]
+State = Literal["hot", "due", "held", "cold", "late", "missing", "empty"]
 """hot; due: hot and past its policy; held: restored, no policy moves it for a time; cold; late:
-cold, with hot rows or deletes to be folded in; empty."""
+cold, with hot rows or deletes to be folded in; missing: no row, and rows before and after it;
+empty: no row, and none before it or none after."""
 
 COUNT_UP_TO = 1_000_000
 """Leaves with more rows than this by PostgreSQL's statistics are not counted, but estimated."""
@@ -34,18 +33,6 @@ SAMPLED_ROWS = 20_000
 """So many rows of such a leaf, or of a large table without leaves, tell its windows."""
 
 LEAVES_AT_ONCE = 200
-
-CELLS = 90
-"""Of a table with more partitions the heat map shows the last ones, and counts all of them."""
-
-_SHOWN: Mapping[State, tuple[str, str]] = {
-    "hot": ("H", "bold white on red3"),
-    "due": ("D", "bold black on yellow3"),
-    "held": ("R", "bold white on dark_orange3"),
-    "cold": ("c", "bold white on deep_sky_blue4"),
-    "late": ("L", "bold white on magenta3"),
-    "empty": ("·", "dim"),
-}
 
 
 @dataclass(frozen=True)
@@ -117,40 +104,6 @@ def read_status(platform: Platform) -> PlatformStatus:
     return PlatformStatus(now.isoformat(), platform.postgres.name, str(platform.lake.files), tables)
 
 
-def heat_map(status: PlatformStatus) -> Table:
-    """Return a grid: a row a table, a cell a partition, readable without colours too."""
-    letters = "  ".join(f"{letter} {state}" for state, (letter, _) in _SHOWN.items())
-    grid = Table(title=f"{status.now[:10]}   {letters}", title_justify="left", box=None)
-    grid.add_column("table")
-    grid.add_column("hot rows", justify="right")
-    grid.add_column("cold rows", justify="right")
-    grid.add_column("cold MB", justify="right")
-    grid.add_column("partitions")
-    for table in status.tables:
-        about = "~" if table.estimated else ""
-        grid.add_row(
-            table.name,
-            f"{about}{table.hot_rows:,}",
-            f"{table.cold_rows:,}" if table.cold_rows else "",
-            f"{table.cold_bytes / 1e6:,.1f}" if table.cold_rows else "",
-            _cells(table),
-        )
-    return grid
-
-
-def _cells(table: TableStatus) -> Text:
-    if not table.partitions:
-        return Text("not partitioned" if table.exists else "not loaded yet", style="dim")
-    text = Text("… " if len(table.partitions) > CELLS else "")
-    for partition in table.partitions[-CELLS:]:
-        letter, style = _SHOWN[partition.state]
-        text.append(f"{letter}", style)
-    found = Counter(p.state for p in table.partitions)
-    words = ", ".join(f"{n} {state}" for state, n in found.items())
-    first, last = table.partitions[0].key, table.partitions[-1].key
-    return text.append(f"  {first} to {last}: {words}", "dim")
-
-
 def _table(
     connection: Connection, table: SourceTable, settings: Settings, now: datetime
 ) -> TableStatus:
@@ -215,17 +168,51 @@ def _partitions(
     held = holds(connection, table, now)
     past = {window.key for window in due(table, now)} if table.tiering else set()
     keys = sorted({w.key for w in table.windows(now)} | cold.keys() | counts.keys())
+    states = _with_gaps(
+        [
+            _state(counts.get(key, 0), deletes[key], key in cold, key in past, key in held)
+            for key in keys
+        ]
+    )
     return tuple(
         PartitionStatus(
             key,
-            _state(counts.get(key, 0), deletes[key], key in cold, key in past, key in held),
+            state,
             counts.get(key, 0),
             *cold.get(key, (0, 0, 0)),
             deletes[key],
             held[key].isoformat() if key in held else None,
         )
-        for key in keys
+        for key, state in zip(keys, states, strict=True)
     )
+
+
+def read_states(connection: Connection, table: SourceTable, now: datetime) -> dict[str, State]:
+    """Return the state of each partition by key, in order. Looks for hot rows, and counts none."""
+    if not relation_exists(connection, table.name):
+        return {window.key: "empty" for window in table.windows(now)}
+    windows = list(table.windows(now))
+    query = sql.SQL(
+        "select w.lower from unnest({}::timestamptz[], {}::timestamptz[]) as w (lower, upper)"
+        " where exists (select from {table} h where h.{time} >= w.lower and h.{time} < w.upper)"
+    ).format(
+        [window.lower.isoformat() for window in windows],
+        [window.upper.isoformat() for window in windows],
+        table=sql.Identifier("public", table.name),
+        time=sql.Identifier(table.partitioned.column),
+    )
+    found = {lower for (lower,) in connection.execute(query)}
+    present = {window.key: 1 for window in windows if window.lower in found}
+    return {p.key: p.state for p in _partitions(connection, table, now, present)}
+
+
+def _with_gaps(states: Sequence[State]) -> list[State]:
+    """Tell empty partitions between others with rows from those before and after them."""
+    full = [place for place, state in enumerate(states) if state != "empty"]
+    return [
+        "missing" if state == "empty" and full and full[0] < place < full[-1] else state
+        for place, state in enumerate(states)
+    ]
 
 
 def _state(hot_rows: int, deletes: int, cold: bool, past: bool, held: bool) -> State:
@@ -236,6 +223,23 @@ def _state(hot_rows: int, deletes: int, cold: bool, past: bool, held: bool) -> S
     if hot_rows:
         return "due" if past else "hot"
     return "empty"
+
+
+def hot_row_count(connection: Connection, table: SourceTable) -> tuple[int, bool]:
+    """Return how many rows a table that is there has in hot; whether that is PostgreSQL's estimate.
+
+    It is where the table has more than COUNT_UP_TO.
+    """
+    query = (
+        "select coalesce(sum(pg_stat_get_live_tuples(part.oid)), 0)::bigint"
+        " from (select to_regclass('public.' || quote_ident(%s)) as oid) t,"
+        " lateral (select t.oid union select relid from pg_partition_tree(t.oid)) part (oid)"
+    )
+    estimate = int(connection.execute(query, [table.name]).fetchall()[0][0])
+    if estimate > COUNT_UP_TO:
+        return estimate, True
+    count = sql.SQL("select count(*) from {}").format(sql.Identifier("public", table.name))
+    return int(connection.execute(count).fetchall()[0][0]), False
 
 
 def _hot_rows(connection: Connection, table: SourceTable) -> tuple[dict[str, int], bool]:
@@ -308,35 +312,3 @@ def _lag(cursor: str | None, now: datetime) -> float | None:
     if newest is None or newest.tzinfo is None:
         return None
     return max(0.0, (now - newest).total_seconds())
-
-
-def details(status: PlatformStatus) -> Table:
-    """Return a table of what else there is to know: loads, freshness, quarantine, requests."""
-    table = Table(box=None)
-    for name in (
-        "table",
-        "last load (UTC)",
-        "rows read",
-        "newest row",
-        "lag",
-        "quarantine",
-        "files waiting",
-        "requests",
-    ):
-        table.add_column(
-            name,
-            justify="right" if name in ("rows read", "quarantine", "files waiting") else "left",
-        )
-    for found in status.tables:
-        lag = "" if found.lag_seconds is None else str(timedelta(seconds=round(found.lag_seconds)))
-        table.add_row(
-            found.name,
-            (found.loaded_at or "never")[:19],
-            f"{found.last_rows:,}",
-            (found.cursor or "")[:19],
-            Text(lag, "red" if found.fresh is False else ""),
-            f"{found.quarantined:,}" if found.quarantined else "",
-            str(len(found.waiting_files) or ""),
-            str(found.requests or ""),
-        )
-    return table

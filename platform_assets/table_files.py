@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import sys
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +16,11 @@ from platform_assets.exports.export import Export, ExportError
 
 @dataclass(frozen=True)
 class TableFiles:
-    """What the files of a folder declare, sorted by name."""
+    """What the files of a folder declare, sorted by name. export_files: of each export, by name."""
 
     tables: tuple[SourceTable, ...]
     exports: tuple[Export, ...]
+    export_files: Mapping[str, Path]
 
 
 def read_table_files(folder: Path) -> TableFiles:
@@ -49,6 +51,7 @@ def read_table_files(folder: Path) -> TableFiles:
     return TableFiles(
         tuple(tables[name][0] for name in sorted(tables)),
         tuple(exports[name][0] for name in sorted(exports)),
+        {name: file for name, (_, file) in exports.items()},
     )
 
 

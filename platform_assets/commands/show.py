@@ -62,7 +62,8 @@ def status(as_json: bool) -> None:
     """Show where the rows are: each table and partition, hot, due, cold or late."""
     from rich.console import Console
 
-    from platform_assets.status import details, heat_map, read_status
+    from platform_assets.status import read_status
+    from platform_assets.status_tables import details, heat_map
 
     platform = opened()
     found = read_status(platform)

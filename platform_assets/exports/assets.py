@@ -1,10 +1,12 @@
 """exports/<name>: a declared export as a Dagster asset, written anew when its rows change."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import dagster as dg
 
 from platform_assets.automation.conditions import when_read_data_changed
+from platform_assets.dagster_metadata import code_link, owners, pace
 from platform_assets.exports.export import Export, Format, check_exports
 from platform_assets.exports.target import target_of
 from platform_assets.exports.write import write_export
@@ -37,8 +39,12 @@ def _export_asset(platform: Platform, models: ModelSet, export: Export) -> dg.As
         description=_description(export),
         group_name="exports",
         kinds={"file", *_KINDS[export.kind]},
-        owners=[export.owner] if export.owner else None,
-        metadata={"dagster/uri": target if is_url(target) else f"file://{target}"},
+        owners=owners(export.owner),
+        tags={"format": export.kind},
+        metadata={
+            "dagster/uri": target if is_url(target) else f"file://{target}",
+            **_link(platform, export),
+        },
         automation_condition=when_read_data_changed(),
         pool=f"export_{export.name}",
     )
@@ -49,9 +55,7 @@ def _export_asset(platform: Platform, models: ModelSet, export: Export) -> dg.As
         return dg.MaterializeResult(
             metadata={
                 "dagster/row_count": done.rows,
-                "bytes": done.bytes,
-                "seconds": round(done.seconds, 3),
-                "rows_per_second": round(done.rows / done.seconds),
+                **pace(done.rows, done.bytes, done.seconds),
                 "file": where(done.target),
             }
             | ({"dagster/column_schema": dg.TableSchema(columns)} if columns else {})
@@ -69,6 +73,11 @@ def _dependencies(platform: Platform, models: ModelSet, export: Export) -> Itera
         yield dg.AssetKey(hot_key(name))
         if tables[name].tiering is not None:
             yield dg.AssetKey(cold_key(name))
+
+
+def _link(platform: Platform, export: Export) -> dict[str, Any]:
+    file = platform.export_files.get(export.name)
+    return code_link(file, f"{export.name}, its declaration") if file else {}
 
 
 def _description(export: Export) -> str:

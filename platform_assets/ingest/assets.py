@@ -8,8 +8,9 @@ from typing import Any
 import dagster as dg
 
 from platform_assets.catalog import SourceTable
+from platform_assets.dagster_metadata import owners, pace, query_of, table_link
 from platform_assets.dagster_partitions import partitions_of
-from platform_assets.dagster_tables import table_schema
+from platform_assets.dagster_tables import source_schema, table_schema
 from platform_assets.ingest.checks import hot_check_results, hot_check_specs, reject_groups
 from platform_assets.ingest.incremental import last_load_of
 from platform_assets.ingest.load import load_table, load_window
@@ -19,9 +20,11 @@ from platform_assets.ingest.sources.reader import SourceError
 from platform_assets.ingest.writers import LoadConflictError
 from platform_assets.keys import hot_key, source_key
 from platform_assets.partitions import window_for_key
+from platform_assets.phases import LOAD_PHASES, Phases
 from platform_assets.platform import Platform
 from platform_assets.quality.evolved import effective
 from platform_assets.sources import RejectedRows, Source
+from platform_assets.status import hot_row_count
 from resources.postgres import LockWaitError
 
 Decorator = Callable[[Callable[..., Iterator[Any]]], dg.AssetsDefinition]
@@ -36,8 +39,13 @@ def source_spec(platform: Platform, table: SourceTable) -> dg.AssetSpec:
         kinds={table.sourced.kind}
         if table.sourced.resumes == "query"
         else {table.sourced.kind, "file"},
-        owners=_owners(table),
-        metadata=_where(platform, table.sourced),
+        owners=owners(table.owner),
+        tags={"read_by": table.sourced.resumes},
+        metadata={
+            "dagster/column_schema": source_schema(table),
+            **_where(platform, table.sourced),
+            **table_link(table),
+        },
     )
 
 
@@ -56,10 +64,12 @@ def hot_spec(table: SourceTable) -> dg.AssetSpec:
         description=table.description,
         group_name="hot",
         kinds={"postgres"},
-        owners=_owners(table),
+        owners=owners(table.owner),
+        tags={"written_by": "others"},
         metadata={
             "dagster/column_schema": table_schema(table),
             "dagster/table_name": f"public.{table.name}",
+            **table_link(table),
         },
     )
 
@@ -72,16 +82,26 @@ def hot_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:
 
     @asset
     def load(context: dg.AssetExecutionContext) -> Iterator[Any]:
-        report = load_table(platform.settings, platform.postgres, platform.clock, table)
+        phases = Phases(LOAD_PHASES)
+        report = load_table(
+            platform.settings, platform.postgres, platform.clock, table, on_step=phases
+        )
         context.log.info(_summary(report))
         with platform.postgres.connect() as connection:
             failures = reject_groups(connection, report)
             last_load = last_load_of(connection, table)
             loaded = effective(connection, table)
+            rows, estimated = hot_row_count(connection, table)
         yield dg.MaterializeResult(
             # What depends on the table is out of date after a load, not after a look.
             data_version=dg.DataVersion(last_load or "empty"),
-            metadata=_metadata(report) | {"dagster/column_schema": table_schema(loaded)},
+            metadata={
+                "dagster/row_count": rows,
+                "row_count": "of PostgreSQL's statistics" if estimated else "counted",
+                **_metadata(report, phases),
+                "query": query_of(table.name),
+                "dagster/column_schema": table_schema(loaded),
+            },
             check_results=hot_check_results(table, report, failures, _lag(platform, report)),
         )
         if report.refused:
@@ -122,9 +142,15 @@ def _window_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition
         failed: list[tuple[str, str]] = []
         for partition in context.partition_keys:
             window = window_for_key(table.partitioned.grain, partition)
+            phases = Phases(LOAD_PHASES)
             try:
                 report = load_window(
-                    platform.settings, platform.postgres, platform.clock, table, window
+                    platform.settings,
+                    platform.postgres,
+                    platform.clock,
+                    table,
+                    window,
+                    on_step=phases,
                 )
             except (SourceError, LoadBusyError, LoadConflictError, LockWaitError) as error:
                 failed.append((partition, str(error)))
@@ -135,11 +161,12 @@ def _window_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition
                 refused = report.refused[0]
                 failed.append((partition, f"{refused.path}: {refused.problem}"))
                 continue
-            rows = {"dagster/partition_row_count": report.inserted}
+            metadata = _metadata(report, phases) | {
+                "dagster/partition_row_count": report.inserted,
+                "query": query_of(table.name, table.partitioned.column, window),
+            }
             context.log_event(
-                dg.AssetMaterialization(
-                    asset_key=key, partition=partition, metadata=_metadata(report) | rows
-                )
+                dg.AssetMaterialization(asset_key=key, partition=partition, metadata=metadata)
             )
         whole = sum_of(table, reports)
         with platform.postgres.connect() as connection:
@@ -162,13 +189,14 @@ def _described(table: SourceTable, key: dg.AssetKey) -> dict[str, Any]:
         "description": table.description,
         "group_name": "hot",
         "kinds": {"dlt", "postgres", "pandera"},
-        "owners": _owners(table),
+        "owners": owners(table.owner),
         "tags": {"write_mode": table.write_mode, "load_by": table.load_by},
         "metadata": {
             "dagster/column_schema": table_schema(table),
             "dagster/table_name": f"public.{table.name}",
             "key": ", ".join(table.key) or "none",
             "cursor": table.cursor or "none",
+            **table_link(table),
         },
         "pool": f"hot_{table.name}",
         "check_specs": hot_check_specs(table, key),
@@ -185,7 +213,7 @@ def _summary(report: LoadReport) -> str:
     )
 
 
-def _metadata(report: LoadReport) -> dict[str, Any]:
+def _metadata(report: LoadReport, phases: Phases) -> dict[str, Any]:
     return {
         "rows_read": report.rows_read,
         "rows_inserted": report.inserted,
@@ -194,15 +222,12 @@ def _metadata(report: LoadReport) -> dict[str, Any]:
         "rows_rejected": report.rejected,
         "rows_deleted": report.deleted,
         "files": report.files,
-        "bytes": report.bytes,
-        "seconds": round(report.seconds, 3),
-        "rows_per_second": round(report.rows_read / report.seconds) if report.seconds else 0,
+        **pace(report.rows_read, report.bytes, report.seconds, phases),
         "cursor_from": report.cursor_from or "none",
         "cursor_to": report.cursor_to or "none",
         "load_id": report.load_id or "nothing new",
         "columns_added": ", ".join(report.evolved) or "none",
         "columns_left_out": ", ".join(report.discarded) or "none",
-        "query": dg.MetadataValue.md(f"```sql\nselect * from {report.table} limit 100\n```"),
     }
 
 
@@ -217,7 +242,3 @@ def _lag(platform: Platform, report: LoadReport) -> float | None:
     if newest.tzinfo is None:
         return None
     return max(0.0, (platform.clock.now() - newest).total_seconds())
-
-
-def _owners(table: SourceTable) -> list[str] | None:
-    return [table.owner] if table.owner else None

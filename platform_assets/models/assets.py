@@ -7,6 +7,7 @@ import dagster as dg
 
 from platform_assets.automation.conditions import when_read_data_changed
 from platform_assets.catalog import SourceTable
+from platform_assets.dagster_metadata import code_link, owners, pace, query_of
 from platform_assets.keys import cold_key, hot_key
 from platform_assets.models.lineage import UpstreamColumn, source_lineage
 from platform_assets.models.materialize import Offending, build_model, run_test
@@ -58,12 +59,14 @@ def _model_asset(
         description=f"{model.description}\n\n```sql\n{model.sql.strip()}\n```",
         group_name=model.group,
         kinds={"sql", "duckdb"} | ({"parquet"} if model.materialized != "view" else set()),
-        owners=[model.owner] if model.owner else None,
+        owners=owners(model.owner),
         tags={tag: "" for tag in model.tags} | {"materialized": model.materialized},
         code_version=model.code_version[:16],
         metadata={
             "dagster/column_schema": _column_schema(columns, lineage, model.columns),
             "dagster/column_lineage": _column_lineage(platform, models, lineage),
+            "dagster/uri": f"{platform.lake.files.uri}/{model.group}/{model.name}",
+            **code_link(model.path, f"{model.name}, its file"),
         },
         automation_condition=when_read_data_changed(),
         pool=f"model_{model.name}",
@@ -74,16 +77,16 @@ def _model_asset(
             built = build_model(platform, models, model, sessions)
             write_catalog(platform)
             metadata: dict[str, Any] = {
-                "seconds": round(built.seconds, 3),
                 "generation": built.generation,
                 # As DuckDB describes it, the columns that evolved in the source included.
                 "dagster/column_schema": _column_schema(
                     dict(built.columns), lineage, model.columns
                 ),
-                "query": dg.MetadataValue.md(f"```sql\nselect * from {model.name} limit 100\n```"),
+                "query": query_of(model.name),
+                **pace(built.rows, built.bytes, built.seconds),
             }
-            if built.rows is not None and built.bytes is not None:
-                metadata |= {"dagster/row_count": built.rows, "bytes": built.bytes}
+            if built.rows is not None:
+                metadata["dagster/row_count"] = built.rows
             yield dg.MaterializeResult(
                 metadata=metadata,
                 check_results=[

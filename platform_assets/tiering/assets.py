@@ -7,11 +7,15 @@ from typing import Any
 import dagster as dg
 
 from platform_assets.catalog import SourceTable
+from platform_assets.dagster_metadata import owners, pace, picture, query_of, table_link
 from platform_assets.dagster_partitions import partitions_of
 from platform_assets.dagster_tables import table_schema
+from platform_assets.heat_picture import heat_picture, legend
 from platform_assets.keys import cold_key, hot_key
-from platform_assets.partitions import window_for_key
+from platform_assets.partitions import Window, window_for_key
+from platform_assets.phases import MOVE_PHASES, Phases
 from platform_assets.platform import Platform
+from platform_assets.status import read_states
 from platform_assets.tiering.catalog_file import write_catalog
 from platform_assets.tiering.checks import (
     FILES,
@@ -48,10 +52,15 @@ def _cold_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:
         ),
         group_name="cold",
         kinds={"duckdb", "parquet"},
-        owners=[table.owner] if table.owner else None,
+        owners=owners(table.owner),
+        tags={
+            "grain": table.partitioned.grain.value,
+            "hot_for_days": str(table.settles.hot_for.days),
+        },
         metadata={
             "dagster/column_schema": table_schema(table),
             "dagster/uri": f"{platform.lake.files.uri}/{table.name}",
+            **table_link(table),
         },
         partitions_def=partitions_of(table),
         backfill_policy=dg.BackfillPolicy.single_run(),
@@ -76,16 +85,18 @@ def _cold_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:
         failed: list[tuple[str, str]] = []
         for partition in context.partition_keys:
             window = window_for_key(table.partitioned.grain, partition)
+            phases = Phases(MOVE_PHASES)
             try:
-                done = move(platform.lake, table, window)
+                done = move(platform.lake, table, window, on_step=phases)
             except TieringError as error:
                 failed.append((partition, str(error)))
                 continue
             moved.append(done)
+            metadata = _metadata(platform, table, window, done, phases)
+            if partition == context.partition_keys[-1]:
+                metadata |= heat_map(platform, table)
             context.log_event(
-                dg.AssetMaterialization(
-                    asset_key=key, partition=partition, metadata=_metadata(platform, done)
-                )
+                dg.AssetMaterialization(asset_key=key, partition=partition, metadata=metadata)
             )
         yield fingerprint_result(moved, failed)
         yield files_result(verify(platform, table))
@@ -100,17 +111,26 @@ def _cold_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:
     return settle
 
 
-def _metadata(platform: Platform, done: Moved) -> dict[str, Any]:
+def heat_map(platform: Platform, table: SourceTable) -> dict[str, Any]:
+    """Return the picture of a table's partitions as they are now, and how many are how."""
+    with platform.postgres.connect() as connection:
+        states = read_states(connection, table, platform.clock.now())
+    drawn = heat_picture(states, table.partitioned.grain)
+    return {"heat_map": picture(drawn, legend(states))}
+
+
+def _metadata(
+    platform: Platform, table: SourceTable, window: Window, done: Moved, phases: Phases
+) -> dict[str, Any]:
     metadata: dict[str, Any] = {
         "dagster/partition_row_count": done.rows,
         "rows_moved": done.moved,
         "rows_overridden": done.overridden,
         "deletes_folded": done.deletes,
-        "bytes": done.bytes,
         "generation": done.generation,
-        "seconds": round(done.seconds, 3),
-        "rows_per_second": round(done.moved / done.seconds) if done.seconds else 0,
         "fingerprint": "equal" if done.fingerprint else "nothing to move",
+        "query": query_of(table.name, table.partitioned.column, window),
+        **pace(done.moved, done.bytes, done.seconds, phases),
     }
     if done.path:
         metadata["file"] = dg.MetadataValue.path(platform.lake.files.address(done.path))

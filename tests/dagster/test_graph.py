@@ -49,6 +49,14 @@ def test_every_asset_explains_itself(defs: dg.Definitions) -> None:
         assert spec.description and len(spec.description) > 20, name
         assert spec.group_name == spec.key.path[0], name
         assert spec.kinds, name
+        shown = spec.metadata
+        assert {"dagster/table_name", "dagster/uri", "glob"} & set(shown), name
+        (link,) = shown["dagster/code_references"].code_references
+        assert Path(link.file_path).is_file(), name
+        assert spec.tags, name
+        if spec.group_name != "exports":
+            columns = shown["dagster/column_schema"].columns
+            assert columns and all(column.type for column in columns), name
 
 
 def test_every_check_and_sensor_explains_itself(defs: dg.Definitions) -> None:

@@ -31,6 +31,10 @@ def test_a_load_loads_every_row_and_tells_how_many(project: Project) -> None:
     assert (told["files"], told["bytes"]) == (1, file.stat().st_size)
     assert told["cursor_to"].startswith("2024-05-29T12:00:00")
     assert told["load_id"] != "nothing new"
+    assert (told["dagster/row_count"], told["row_count"]) == (300, "counted")
+    phases = [told[f"seconds_{phase}"] for phase in ("extract", "copy", "write", "commit")]
+    assert 0 < sum(phases) <= told["seconds"] + 0.05
+    assert "select * from readings" in told["query"]
     assert all(check.passed for check in result.get_asset_check_evaluations())
     assert project.answer("select count(*), sum(number)::int from readings") == (300, 44850)
 
@@ -103,6 +107,15 @@ def test_a_range_of_partitions_moves_in_one_run_and_each_is_materialized(project
         "2024-04": 60,
         "2024-05": 58,
     }
+    *_, april, may = result.asset_materializations_for_node("cold__readings")
+    told = {name: value.value for name, value in may.metadata.items()}
+    for phase in ("lock", "count", "copy", "verify", "publish", "delete", "commit"):
+        assert told[f"seconds_{phase}"] >= 0, phase
+    assert told["file"].endswith("readings_2024_05_g0001.parquet")
+    assert """where "at" >= '2024-05-01T00:00:00+00:00'""" in told["query"]
+    assert told["heat_map"].startswith("![partitions](data:image/png;base64,iVBOR")
+    assert told["heat_map"].endswith("🟦 5 cold, ⬜ 2 empty")
+    assert "heat_map" not in april.metadata, "one picture a run"
     check = check_of(result, "cold/readings", "fingerprint")
     assert check.passed
     assert {
@@ -143,10 +156,10 @@ def test_the_run_of_a_range_with_a_failed_move_names_the_partition(
     project.run("hot/readings")
     move = cold_assets.move
 
-    def no_room_in_february(lake: Any, table: Any, window: Any) -> Moved:
+    def no_room_in_february(lake: Any, table: Any, window: Any, **named: Any) -> Moved:
         if window.key == "2024-02":
             raise TieringError("no room in February")
-        return move(lake, table, window)
+        return move(lake, table, window, **named)
 
     monkeypatch.setattr(cold_assets, "move", no_room_in_february)
     result = project.run("cold/readings", partitions=SPRING, raise_on_error=False)

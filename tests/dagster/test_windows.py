@@ -50,12 +50,12 @@ def test_a_window_that_fails_leaves_the_others_green(
     windowed.deliver_readings("1.parquet")
     load_window = assets.load_window
 
-    def fail_in_march(*arguments: object) -> LoadReport:
+    def fail_in_march(*arguments: object, **named: object) -> LoadReport:
         window = arguments[-1]
         assert isinstance(window, Window)
         if window.key == "2024-03":
             raise SourceError("march.parquet", "it is not there")
-        return load_window(*arguments)  # type: ignore[arg-type]
+        return load_window(*arguments, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(assets, "load_window", fail_in_march)
     result = windowed.run("hot/readings", partitions=SPRING, raise_on_error=False)

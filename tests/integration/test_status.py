@@ -11,12 +11,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from rich.console import Console
 
-from platform_assets import status
+from platform_assets import status, status_tables
 from platform_assets.catalog import SourceTable
 from platform_assets.partitions import Grain, Window
 from platform_assets.platform import Platform, open_platform
 from platform_assets.quality.ddl import ensure_leaves, ensure_table
-from platform_assets.status import PlatformStatus, TableStatus, details, heat_map, read_status
+from platform_assets.status import PlatformStatus, TableStatus, read_states, read_status
+from platform_assets.status_tables import details, heat_map
 from resources.settings import Settings
 from tests.processes import move_key
 
@@ -61,7 +62,7 @@ def test_each_partition_is_hot_due_cold_late_or_empty(platform: Platform) -> Non
     insert(platform, "2024-02", 3)
     found = of(platform)
     assert [(p.key, p.state) for p in found.partitions] == list(
-        zip(MONTHS, ("cold", "late", "empty", "due", "empty", "hot", "empty"), strict=True)
+        zip(MONTHS, ("cold", "late", "missing", "due", "missing", "hot", "empty"), strict=True)
     )
     cold, late, _, due, *_ = found.partitions
     assert (cold.hot_rows, cold.cold_rows, cold.generation) == (0, 10, 1)
@@ -69,7 +70,10 @@ def test_each_partition_is_hot_due_cold_late_or_empty(platform: Platform) -> Non
     assert (late.hot_rows, late.cold_rows) == (3, 20)
     assert (due.hot_rows, due.cold_rows, due.generation) == (40, 0, 0)
     assert (found.hot_rows, found.cold_rows, found.estimated) == (103, 30, False)
-    assert any("cL·D·H·" in line for line in shown(read_status(platform)))
+    assert any("cLMDMH·" in line for line in shown(read_status(platform)))
+    with platform.postgres.connect() as connection:
+        states = read_states(connection, platform.table("readings"), platform.clock.now())
+    assert states == {p.key: p.state for p in found.partitions}
 
 
 @pytest.mark.usefixtures("readings")
@@ -201,4 +205,4 @@ def test_of_very_many_partitions_the_last_are_drawn_and_all_are_counted(
     insert(hourly, "2024-01", 10)
     text = " ".join(shown(read_status(hourly)))
     assert "1 due, 4368 empty" in " ".join(text.split())
-    assert text.count("·") <= status.CELLS + 1
+    assert text.count("·") <= status_tables.CELLS + 1
