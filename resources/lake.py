@@ -32,7 +32,7 @@ from resources.lake_sessions import LakeSessions
 from resources.layouts import evolved_columns, hot_columns, rewritten_since, with_evolved
 from resources.live_models import ModelTable, live_models, needed
 from resources.manifest import Manifest, take_manifest
-from resources.postgres import Postgres
+from resources.postgres import Connection, Postgres
 from resources.pruning import Bounds, Parameters, pushed_bounds
 from resources.settings import Settings, read_settings
 from resources.spill import spill_folder
@@ -290,6 +290,10 @@ class Lake:
             setting = sql.SQL("set temp_directory = {}").format(sql.Literal(str(spill)))
             connection.execute(setting.as_string())
             yield connection
+
+    def beside(self) -> Connection:
+        """Open a plain connection to PostgreSQL. Raises PostgresUnavailableError."""
+        return self._postgres.connect(autocommit=True)
 
     def redact(self, text: str) -> str:
         """Return the text without the database's password and what opens the lake."""

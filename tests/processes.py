@@ -94,10 +94,10 @@ def restore_all(
 
 
 def move_and_die(settings: Settings, name: str, key: str, delay: float) -> None:
-    """Move one partition and die some seconds after it was counted, wherever that is."""
+    """Move one partition and die some seconds after it was locked, wherever that is."""
 
     def on_step(label: str) -> None:
-        if label == "counted":
+        if label == "locked":
             threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
 
     move_key(open_platform(settings), name, key, on_step=on_step)

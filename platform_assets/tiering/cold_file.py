@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -37,14 +37,15 @@ class Written:
 def cold_file(
     partition: Partition,
     rows: sql.Composable,
-    expected: Fingerprint,
+    counted: Callable[[], Fingerprint],
     after: int,
     on_step: Step,
 ) -> Iterator[Written]:
     """Write the rows as the generation after `after`, or a later one; yield the verified file.
 
-    rows: a query of DuckDB, of the table's columns.  expected: what they must come to. What raises
-    in the block takes the file away again: the transaction must not have been committed in it.
+    rows: a query of DuckDB, of the table's columns.  counted: gives what they must come to, and is
+    asked when they are copied. What raises in the block takes the file away again: the transaction
+    must not have been committed in it.
     Steps: copied, verified, renamed. Raises VerificationError.
     """
     table = partition.table
@@ -55,7 +56,7 @@ def cold_file(
         after + 1,
     )
     try:
-        _write(partition, rows, expected, str(file.writing), on_step)
+        expected = _write(partition, rows, counted, str(file.writing), on_step)
         on_step("verified")
         first, last = _times(partition, str(file.writing))
         size, digest = file.bytes, file.sha256()
@@ -85,14 +86,21 @@ def stored_columns(partition: Partition) -> sql.Composable:
 
 
 def _write(
-    partition: Partition, rows: sql.Composable, expected: Fingerprint, file: str, on_step: Step
-) -> None:
-    """Copy and verify; write a table with floats that fails once more, without dictionaries.
+    partition: Partition,
+    rows: sql.Composable,
+    counted: Callable[[], Fingerprint],
+    file: str,
+    on_step: Step,
+) -> Fingerprint:
+    """Copy and verify; return what was counted.
+
+    A table with floats that fails is written once more, without dictionaries.
 
     The dictionaries of DuckDB's Parquet take -0.0 for the 0.0 before it.
     """
     _copy(partition, rows, file)
     on_step("copied")
+    expected = counted()
     try:
         _verify(partition, file, expected)
     except VerificationError:
@@ -100,6 +108,7 @@ def _write(
             raise
         _copy(partition, rows, file, dictionaries=False)
         _verify(partition, file, expected)
+    return expected
 
 
 def _copy(

@@ -70,7 +70,7 @@ def erase_partition(
             supersede(partition, live)
             rows = _rows(partition, live, predicate, kept=True, masked=True)
             if kept.rows:
-                new = cold_file(partition, rows, kept, last, on_step)
+                new = cold_file(partition, rows, lambda: kept, last, on_step)
                 record(partition, stack.enter_context(new))
             partition.consume_tombstones()
         for old, pinned in superseded(partition):
@@ -205,7 +205,7 @@ def _rewrite_pinned(
     new: Written | None = None
     if kept.rows:
         rows = _rows(partition, old, predicate, kept=True, masked=False)
-        new = stack.enter_context(cold_file(partition, rows, kept, last, on_step))
+        new = stack.enter_context(cold_file(partition, rows, lambda: kept, last, on_step))
         record(partition, new, live=False)
     for pins in ("backup_cold", "load_superseded"):
         _repin(partition, pins, old, new)

@@ -2,8 +2,9 @@
 
     begin                      one REPEATABLE READ transaction, one snapshot, DuckDB in front
     lock                       the partition, against a second mover
-    count                      fingerprint of the hot rows, by PostgreSQL, in the snapshot
     copy                       hot rows (in a fold also the cold rows they leave standing) to a file
+    count                      fingerprint of the hot rows, by PostgreSQL, in the snapshot; done
+                               beside the copy where there is no file yet, before it in a fold
     verify                     fingerprint of the re-read file, by DuckDB, against what was counted
     rename                     the file to its final name, made durable
     record, delete             manifest entry in, older generation superseded, hot rows and
@@ -69,7 +70,8 @@ def move(
 
     A partition of which no row is left has no file. One that is held after a restore is moved all
     the same, and held no more.
-    Steps: locked, counted, copied, verified, renamed, recorded, deleted, committed.
+    Steps: locked, copied, counted (in a fold the other way round), verified, renamed, recorded,
+    deleted, committed.
     Raises PartitionBusyError, VerificationError, or TieringError where others kept changing the
     rows.
     """
@@ -77,18 +79,46 @@ def move(
         lake,
         table,
         window,
-        lambda partition: _move(partition, on_step),
+        lambda partition: _move(lake, partition, on_step),
         on_step=on_step,
         attempts=attempts,
     )
     return replace(moved, seconds=seconds)
 
 
-def _move(partition: Partition, on_step: Step) -> Moved:
+def _move(lake: Lake, partition: Partition, on_step: Step) -> Moved:
     """Take all steps between the lock and the commit."""
     old, last = generations(partition)
-    hot = partition.fingerprint_of_hot()
     tombstones = partition.count_tombstones()
+    if old is not None or tombstones:
+        return _fold(partition, old, last, tombstones, on_step)
+    if partition.has_hot_rows():
+        return _settle(lake, partition, last, on_step)
+    on_step("counted")
+    return Moved(partition.table.name, partition.window.key)
+
+
+def _settle(lake: Lake, partition: Partition, last: int, on_step: Step) -> Moved:
+    """Move a partition that has no file: PostgreSQL counts while DuckDB copies."""
+    with partition.counting(lake) as counting:
+
+        def counted() -> Fingerprint:
+            found = counting.result()
+            on_step("counted")
+            return found
+
+        rows = _rows(partition, None, deletes=False)
+        with cold_file(partition, rows, counted, last, on_step) as written:
+            _change(partition, None, written, on_step, deletes=False)
+    done = Moved(partition.table.name, partition.window.key, rows=written.fingerprint.rows)
+    return _with_file(replace(done, moved=done.rows), written)
+
+
+def _fold(
+    partition: Partition, old: Generation | None, last: int, tombstones: int, on_step: Step
+) -> Moved:
+    """Make a new file of a partition that has one, or take out tombstones of no row."""
+    hot = partition.fingerprint_of_hot()
     on_step("counted")
     if hot.rows == 0 and tombstones == 0:
         return Moved(partition.table.name, partition.window.key)
@@ -111,14 +141,18 @@ def _move(partition: Partition, on_step: Step) -> Moved:
         _change(partition, old, None, on_step, deletes=deletes)
         return done
     rows = _rows(partition, old, deletes=deletes)
-    with cold_file(partition, rows, expected, last, on_step) as written:
+    with cold_file(partition, rows, lambda: expected, last, on_step) as written:
         _change(partition, old, written, on_step, deletes=deletes)
+    return _with_file(done, written)
+
+
+def _with_file(done: Moved, written: Written) -> Moved:
     return replace(
         done,
         generation=written.generation,
         path=str(written.file.path),
         bytes=written.bytes,
-        fingerprint=expected,
+        fingerprint=written.fingerprint,
     )
 
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import duckdb
+import psycopg
 from psycopg import sql
 
 from platform_assets.catalog import SourceTable
@@ -23,15 +25,33 @@ from platform_assets.quality.ddl import COLUMNS_QUERY, differences
 from platform_assets.quality.evolved import EVOLVED_QUERY, extended_by
 from platform_assets.quality.noted import note_statement
 from platform_assets.quality.schema import Column
-from platform_assets.tiering.fingerprint import Fingerprint, fingerprint_query, read_fingerprint
+from platform_assets.tiering.fingerprint import (
+    Fingerprint,
+    fingerprint_query,
+    is_text,
+    read_fingerprint,
+)
 from resources.lake import Lake
 from resources.lake_files import LakeFileError, LakeFiles
+from resources.postgres import Connection
 from resources.tombstones import deleted_keys
 
 Step = Callable[[str], None]
 """Told the name of each step when it is done."""
 
 T = TypeVar("T")
+
+MOST_GROUPS = 10_000
+"""So many combinations of the values of columns with few values are kept apart, by statistics."""
+
+FEW_VALUES = sql.SQL(
+    "select s.attname::text as name, max(s.n_distinct)::float8 as n from pg_stats s"
+    " join pg_class c on c.relname = s.tablename join pg_namespace m"
+    " on m.oid = c.relnamespace and m.nspname = s.schemaname"
+    " where c.oid = {0}::regclass or c.oid in"
+    " (select inhrelid from pg_inherits where inhparent = {0}::regclass)"
+    " group by 1 having min(s.n_distinct) > 0 and max(s.n_distinct) < 1000 order by 2, 1"
+)
 
 
 class TieringError(RuntimeError):
@@ -51,12 +71,14 @@ class Partition:
     """A partition, locked and in a transaction, with the table as it is in PostgreSQL now.
 
     connection: DuckDB with PostgreSQL attached as pg.  table: with the columns that evolved.
+    few: columns that hold few values, so far as PostgreSQL knows; only for speed.
     """
 
     connection: duckdb.DuckDBPyConnection
     files: LakeFiles
     table: SourceTable
     window: Window
+    few: list[str] = field(default_factory=list, kw_only=True)
 
     def __str__(self) -> str:
         """Return the table and the partition's key."""
@@ -139,18 +161,60 @@ class Partition:
             "table_name = {} and moment >= {}::timestamptz and moment < {}::timestamptz"
         ).format(self.table.name, self.window.lower.isoformat(), self.window.upper.isoformat())
 
+    def has_hot_rows(self) -> bool:
+        """Whether the snapshot shows any hot row of the partition."""
+        query = sql.SQL("select exists (select from {} where {}) as found")
+        return bool(self.ask(query.format(self.hot, self.in_window))[0][0])
+
+    def know_few(self) -> None:
+        """Take from PostgreSQL's statistics which columns hold few values."""
+        query = FEW_VALUES.format(sql.Literal(f'public."{self.table.name}"'))
+        texts = {column.name for column in self.table.columns if is_text(column)}
+        groups = 1.0
+        for name, distinct in self.ask(query):
+            if name not in texts:
+                continue
+            groups *= distinct + 1
+            if groups > MOST_GROUPS:
+                break
+            self.few.append(name)
+
+    @contextmanager
+    def counting(self, lake: Lake) -> Iterator[Future[Fingerprint]]:
+        """Count the hot rows of the snapshot in PostgreSQL while the block does other work.
+
+        It is done on a connection beside, which imports the transaction's own snapshot: the
+        fingerprint is that of the rows that this transaction sees, and deletes.
+        """
+        snapshot = self.ask(sql.SQL("select pg_export_snapshot() as name"))[0][0]
+        with lake.beside() as connection, ThreadPoolExecutor(1) as thread:
+            connection.execute("begin isolation level repeatable read read only")
+            connection.execute(sql.SQL("set transaction snapshot {}").format(snapshot))
+            try:
+                yield thread.submit(self._count_by, connection)
+            except BaseException:
+                connection.cancel_safe()
+                raise
+
     def fingerprint_of_hot(self) -> Fingerprint:
         """Return the fingerprint of the hot rows in the snapshot, by PostgreSQL."""
+        return read_fingerprint(self.table.columns, self.ask(self._count_query)[0])
+
+    def _count_by(self, connection: Connection) -> Fingerprint:
+        (row,) = connection.execute(self._count_query).fetchall()
+        return read_fingerprint(self.table.columns, row)
+
+    @property
+    def _count_query(self) -> sql.Composed:
         relation = sql.SQL("{} where {}").format(self.hot, self.in_window)
-        query = fingerprint_query(self.table.columns, relation, "postgres")
-        return read_fingerprint(self.table.columns, self.ask(query)[0])
+        return fingerprint_query(self.table.columns, relation, "postgres", self.few)
 
     def fingerprint(
         self, relation: sql.Composable, columns: Sequence[Column] | None = None
     ) -> Fingerprint:
         """Return the fingerprint of a relation of DuckDB; columns: the table's, unless given."""
         columns = self.table.columns if columns is None else columns
-        query = fingerprint_query(columns, relation, "duckdb")
+        query = fingerprint_query(columns, relation, "duckdb", self.few)
         return read_fingerprint(columns, self.connection.execute(query.as_string()).fetchall()[0])
 
     def announce(self, action: str) -> None:
@@ -229,6 +293,7 @@ def in_transaction(
                 partition.lock()
                 on_step("locked")
                 partition.take_columns()
+                partition.know_few()
                 partition.note()
                 done = work(partition)
             on_step("committed")
@@ -238,6 +303,8 @@ def in_transaction(
             if "could not serialize access" not in text and "deadlock detected" not in text:
                 raise TieringError(f"{table.name} {window.key}: {_said(lake, error)}") from None
             time.sleep(0.1 * 2**attempt)
+        except psycopg.Error as error:
+            raise TieringError(f"{table.name} {window.key}: {lake.redact(str(error))}") from None
         except LakeFileError as error:
             raise TieringError(
                 f"{table.name} {window.key}: nothing was moved: {lake.redact(str(error))}"

@@ -68,11 +68,14 @@ def answer_requests(
     ended: the last moves, where none is under way.
     """
     waiting_on = []
+    held = holds(connection, table, now)
     for request in open_requests(connection, table, now):
         own = [e.problem for e in ended if request.taken_at and e.since >= request.taken_at]
         if own:
             answer(connection, table, request, now, next(filter(None, own), None))
-        elif with_work(connection, table, request.windows(table, now)):
+            continue
+        free = [window for window in request.windows(table, now) if window.key not in held]
+        if with_work(connection, table, free):
             waiting_on.append(request)
         else:
             answer(connection, table, request, now)
