@@ -4,6 +4,7 @@ BENCH_ARGS ?= --scale 1
 SECONDS ?= 600
 SEED ?= 1
 MODELS_ARGS ?=
+TIERING_ARGS ?= --scale 0.3
 UV ?= uv
 
 BIN := .venv/bin
@@ -11,10 +12,10 @@ READY := .venv/.installed
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test torture check bench bench-ingest bench-models lock clean
+.PHONY: help demo up test torture check bench bench-ingest bench-models bench-tiering lock clean
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
 demo: $(READY) ## Load, move and query 336,776 real flights, in about a minute
 	@$(BIN)/lakebed demo
@@ -41,6 +42,9 @@ bench-ingest: $(READY) ## Time loads against COPY and other loaders, 6 M rows (B
 
 bench-models: $(READY) ## Time SQL models and exports against bare DuckDB (MODELS_ARGS="--rows 100000")
 	@$(BIN)/python -m bench.models $(MODELS_ARGS)
+
+bench-tiering: $(READY) ## Time moves, cold files and reads of both tiers, 1.8 M rows (TIERING_ARGS="--scale 1")
+	@$(BIN)/python -m bench.tiering $(TIERING_ARGS)
 
 lock: ## Resolve requirements.lock anew from pyproject.toml (needs uv)
 	@$(UV) pip compile --quiet --universal --python-version 3.11 --all-extras --upgrade \

@@ -180,6 +180,13 @@ class Server:
 
 @contextmanager
 def server(home: Path) -> Iterator[Server]:
+    """Make a database, and what loads into it; drop it after."""
+    with database(home) as url:
+        yield Server(url, home)
+
+
+@contextmanager
+def database(home: Path) -> Iterator[str]:
     """Make a database on the embedded server or on that of LAKEBED_POSTGRES_URL; drop it after."""
     given = read_settings().postgres_url
     url = given or embedded.join(home)
@@ -193,7 +200,7 @@ def server(home: Path) -> Iterator[Server]:
                 "unset it to use the embedded server"
             ) from error
     try:
-        yield Server(urlunsplit(urlsplit(url)._replace(path=f"/{name}")), home)
+        yield urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
     finally:
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(

@@ -27,7 +27,8 @@ MOVE_PHASES: Mapping[str, str] = {
     "deleted": "delete",
     "committed": "commit",
 }
-"""count: the fingerprint in PostgreSQL; publish: SHA-256, the final name, made durable."""
+"""count: the fingerprint in PostgreSQL, beyond the copy that it runs beside; publish: SHA-256, the
+final name, made durable."""
 
 
 class Phases:

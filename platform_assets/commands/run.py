@@ -79,8 +79,18 @@ def load(names: Sequence[str], everything: bool, keys: Sequence[str], as_json: b
 @click.option(
     "--as-of", metavar="TIME", help="With --due: take this ISO 8601 time, with its zone, for now."
 )
+@click.option(
+    "--jobs", default=1, show_default=True, type=click.IntRange(1, 64), help="So many at once."
+)
 @as_json
-def move(name: str, keys: Sequence[str], all_due: bool, as_of: str | None, as_json: bool) -> None:
+def move(
+    name: str,
+    keys: Sequence[str],
+    all_due: bool,
+    as_of: str | None,
+    jobs: int,
+    as_json: bool,
+) -> None:
     """Move partitions of a table to the lake, or fold late rows into them.
 
     Partitions are moved in order, each in a transaction of its own. One that fails leaves the
@@ -99,7 +109,7 @@ def move(name: str, keys: Sequence[str], all_due: bool, as_of: str | None, as_js
         windows, requests = _due(platform, table, now)
     else:
         windows = windows_of(table, keys)
-    done, failed = _move(platform, table, windows)
+    done, failed = _move(platform, table, windows, jobs)
     if as_json:
         click.echo(json.dumps([*map(_moved, done), *failed], indent=2))
     elif any(moved.path for moved in done):
@@ -211,30 +221,27 @@ def _load(platform: Platform, table: SourceTable, window: Window | None) -> Load
 
 
 def _move(
-    platform: Platform, table: SourceTable, windows: Sequence[Window]
+    platform: Platform, table: SourceTable, windows: Sequence[Window], jobs: int
 ) -> tuple[list[Moved], list[dict[str, Any]]]:
-    """Move windows in order; return what was moved, and what failed and why."""
+    """Move windows; return what was moved, and what failed and why, in their order."""
     from platform_assets.commands.progress import working
-    from platform_assets.tiering.move import move as move_window
+    from platform_assets.tiering.several import move_all
 
-    done: list[Moved] = []
-    failed: list[dict[str, Any]] = []
+    done: dict[Window, Moved] = {}
+    failed: dict[Window, dict[str, Any]] = {}
     with working(f"moving {table.name}", parts=len(windows)) as work:
-        for window in windows:
-            work.now(f"moving {table.name} {window.key}")
-            try:
-                moved = move_window(platform.lake, table, window)
-            except Exception as error:
-                if exit_code(error) != FAILED:
-                    raise
-                why = words(error)
-                failed.append({"table": table.name, "partition_key": window.key, "error": why})
+        for window, moved in move_all(platform.lake, table, windows, jobs):
+            if isinstance(moved, Exception):
+                if exit_code(moved) != FAILED:
+                    raise moved
+                why = words(moved)
+                failed[window] = {"table": table.name, "partition_key": window.key, "error": why}
                 continue
-            done.append(moved)
+            done[window] = moved
             work.rows(moved.moved)
             work.part()
             click.echo(_line(moved), err=True)
-    return done, failed
+    return [done[w] for w in sorted(done)], [failed[w] for w in sorted(failed)]
 
 
 def refresh_catalog(platform: Platform) -> list[str]:

@@ -23,10 +23,13 @@ from platform_assets.tiering.checks import (
     files_result,
     fingerprint_result,
 )
-from platform_assets.tiering.move import move
 from platform_assets.tiering.partition import TieringError
 from platform_assets.tiering.report import Moved
+from platform_assets.tiering.several import move_all
 from platform_assets.tiering.verify import verify
+
+JOBS = "lakebed/jobs"
+"""The tag of a run that says how many partitions it moves at once; 1 where it does not."""
 
 
 def cold_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:
@@ -83,20 +86,25 @@ def _cold_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:
     def settle(context: dg.AssetExecutionContext) -> Iterator[Any]:
         moved: list[Moved] = []
         failed: list[tuple[str, str]] = []
-        for partition in context.partition_keys:
-            window = window_for_key(table.partitioned.grain, partition)
-            phases = Phases(MOVE_PHASES)
-            try:
-                done = move(platform.lake, table, window, on_step=phases)
-            except TieringError as error:
-                failed.append((partition, str(error)))
+        windows = [window_for_key(table.partitioned.grain, key) for key in context.partition_keys]
+        phases: dict[Window, Phases] = {}
+
+        def begin(window: Window) -> Phases:
+            return phases.setdefault(window, Phases(MOVE_PHASES))
+
+        jobs = max(1, int(context.run.tags.get(JOBS, "1")))
+        for window, done in move_all(platform.lake, table, windows, jobs, begin):
+            if isinstance(done, TieringError):
+                failed.append((window.key, str(done)))
                 continue
+            if isinstance(done, Exception):
+                raise done
             moved.append(done)
-            metadata = _metadata(platform, table, window, done, phases)
-            if partition == context.partition_keys[-1]:
+            metadata = _metadata(platform, table, window, done, phases[window])
+            if len(moved) + len(failed) == len(windows):
                 metadata |= heat_map(platform, table)
             context.log_event(
-                dg.AssetMaterialization(asset_key=key, partition=partition, metadata=metadata)
+                dg.AssetMaterialization(asset_key=key, partition=window.key, metadata=metadata)
             )
         yield fingerprint_result(moved, failed)
         yield files_result(verify(platform, table))

@@ -13,7 +13,7 @@ import pytest
 from platform_assets.automation.instance import instance_environment, prepare_instance
 from platform_assets.build import build_defs
 from platform_assets.platform import open_platform
-from platform_assets.tiering import assets as cold_assets
+from platform_assets.tiering import several
 from platform_assets.tiering.partition import TieringError
 from platform_assets.tiering.report import Moved
 from tests.conftest import Server
@@ -154,14 +154,14 @@ def test_the_run_of_a_range_with_a_failed_move_names_the_partition(
 ) -> None:
     project.deliver_readings("1.parquet")
     project.run("hot/readings")
-    move = cold_assets.move
+    move = several.move
 
     def no_room_in_february(lake: Any, table: Any, window: Any, **named: Any) -> Moved:
         if window.key == "2024-02":
             raise TieringError("no room in February")
         return move(lake, table, window, **named)
 
-    monkeypatch.setattr(cold_assets, "move", no_room_in_february)
+    monkeypatch.setattr(several, "move", no_room_in_february)
     result = project.run("cold/readings", partitions=SPRING, raise_on_error=False)
     (failure,) = result.get_step_failure_events()
     told = failure.step_failure_data.error_display_string

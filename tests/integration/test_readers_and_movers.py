@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from platform_assets.tiering.several import move_all
 from psycopg import sql
 
 from platform_assets.keys import move_lock
@@ -17,6 +16,7 @@ from platform_assets.quality.ddl import ensure_leaves, ensure_table
 from platform_assets.tiering import catalog_file
 from platform_assets.tiering.catalog_file import write_catalog
 from platform_assets.tiering.partition import PartitionBusyError
+from platform_assets.tiering.several import move_all
 from tests import processes
 from tests.processes import move_key
 

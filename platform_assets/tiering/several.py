@@ -1,0 +1,53 @@
+"""Several partitions of a table moved: one after the other, or some at once.
+
+Each is a transaction of its own with a DuckDB of its own; they share nothing but the server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+
+from platform_assets.catalog import SourceTable
+from platform_assets.partitions import Window
+from platform_assets.tiering.move import move
+from platform_assets.tiering.partition import Step
+from platform_assets.tiering.report import Moved
+from resources.lake import Lake
+
+
+def move_all(
+    lake: Lake,
+    table: SourceTable,
+    windows: Sequence[Window],
+    jobs: int = 1,
+    begin: Callable[[Window], Step] = lambda window: lambda step: None,
+) -> Iterator[tuple[Window, Moved | Exception]]:
+    """Move partitions, at most `jobs` at once; yield each as it ends, with what it did or raised.
+
+    begin: called when a move begins, for what is told its steps, maybe in a thread of its own.
+    One by one they come in order. Where the caller stops early, those that run come to their end,
+    and no other is begun.
+    """
+    if jobs == 1:
+        for window in windows:
+            yield window, _outcome(lake, table, window, begin)
+        return
+    with ThreadPoolExecutor(jobs) as threads:
+        running = {
+            threads.submit(_outcome, lake, table, window, begin): window for window in windows
+        }
+        try:
+            for done in as_completed(running):
+                yield running[done], done.result()
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _outcome(
+    lake: Lake, table: SourceTable, window: Window, begin: Callable[[Window], Step]
+) -> Moved | Exception:
+    try:
+        return move(lake, table, window, on_step=begin(window))
+    except Exception as error:
+        return error
