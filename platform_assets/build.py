@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
+from platform_assets.automation.health import health_asset, health_job
 from platform_assets.automation.jobs import restore_job, upkeep, verify_job
 from platform_assets.automation.sensors import (
     due_sensor,
@@ -38,6 +39,7 @@ def build_defs(
     loaded = [table for table in platform.tables if table.source is not None]
     tiered = [table for table in platform.tables if table.tiering is not None]
     upkeep_job, daily_upkeep = upkeep(platform)
+    look_job, hourly_look = health_job()
 
     return dg.Definitions(
         assets=[
@@ -48,10 +50,11 @@ def build_defs(
             *(cold_asset(platform, table) for table in tiered),
             *model_assets(platform, models),
             *export_assets(platform, models),
+            health_asset(platform),
         ],
         asset_checks=model_checks(platform, models),
-        jobs=[upkeep_job, verify_job(platform), restore_job(platform)],
-        schedules=[daily_upkeep],
+        jobs=[upkeep_job, verify_job(platform), restore_job(platform), look_job],
+        schedules=[daily_upkeep, hourly_look],
         sensors=[
             new_files_sensor(platform, [t for t in loaded if t.load_by == "cursor"]),
             *(due_sensor(platform, table) for table in tiered),

@@ -19,6 +19,7 @@ from platform_assets.commands.erase import erase
 from platform_assets.commands.errors import STOPPED, exit_code, words
 from platform_assets.commands.estimate import estimate
 from platform_assets.commands.export import export
+from platform_assets.commands.metrics import metrics
 from platform_assets.commands.models import build, compile_models, ls
 from platform_assets.commands.rejects import rejects
 from platform_assets.commands.restore import restore
@@ -64,7 +65,22 @@ def group() -> None:
 
 
 for command in (
-    *(demo, up, load, move, build, compile_models, ls, sql, status, rejects, plan, apply, scaffold),
+    *(
+        demo,
+        up,
+        load,
+        move,
+        build,
+        compile_models,
+        ls,
+        sql,
+        status,
+        metrics,
+        rejects,
+        plan,
+        apply,
+        scaffold,
+    ),
     *(backup, rollback, estimate, verify, housekeep, export, restore, erase, doctor),
 ):
     group.add_command(command)

@@ -69,6 +69,9 @@ def query_of(
 
 def picture(png: bytes, text: str) -> dg.MetadataValue[Any]:
     """Return a picture within Markdown, and the text below it."""
-    return dg.MetadataValue.md(
-        f"![partitions](data:image/png;base64,{b64encode(png).decode()})\n\n{text}"
-    )
+    return dg.MetadataValue.md(f"{inline(png)}\n\n{text}")
+
+
+def inline(png: bytes) -> str:
+    """Return a picture as Markdown that holds all of it."""
+    return f"![partitions](data:image/png;base64,{b64encode(png).decode()})"

@@ -1,6 +1,7 @@
 """The naming grammar, once: asset keys, Postgres names, lake paths.
 
 asset keys       source/<table>  hot/<table>  cold/<table>  <group>/<model>  exports/<name>
+                 platform/health
 Postgres         public.<table>, its leaves public.<table>_<key with _>
 lake             <table>/year=2024/month=01/day=05/<table>_2024_01_05_g0001.parquet
                  <group>/<model>/<model>_g0001.parquet
@@ -50,6 +51,11 @@ def cold_key(table: str) -> list[str]:
 def export_key(name: str) -> list[str]:
     """Return the asset key of an export."""
     return ["exports", name]
+
+
+def health_key() -> list[str]:
+    """Return the asset key of the look at the whole platform."""
+    return ["platform", "health"]
 
 
 def leaf_name(table: str, window: Window) -> str:

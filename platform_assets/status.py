@@ -57,6 +57,7 @@ class TableStatus:
     """One table. hot_rows is estimated where some leaf is too large to count.
 
     waiting_files: those of the source that are in no load: new, or refused by the last one.
+    moved_at: when a cold file was committed last.
     lag_seconds: between the newest row's cursor and now; None where that cannot be told.
     """
 
@@ -71,6 +72,7 @@ class TableStatus:
     loaded_at: str | None
     last_rows: int
     last_rejected: int
+    moved_at: str | None
     cursor: str | None
     lag_seconds: float | None
     fresh: bool | None
@@ -93,28 +95,35 @@ class PlatformStatus:
         return asdict(self)
 
 
-def read_status(platform: Platform) -> PlatformStatus:
-    """Read everything in one transaction. Raises PostgresUnavailableError."""
+def read_status(platform: Platform, *, count_up_to: int | None = None) -> PlatformStatus:
+    """Read everything in one transaction. Raises PostgresUnavailableError.
+
+    count_up_to: leaves with more rows are estimated; COUNT_UP_TO unless told.
+    """
+    limit = COUNT_UP_TO if count_up_to is None else count_up_to
     now = platform.clock.now()
     with platform.postgres.connect() as connection:
         connection.execute("set transaction isolation level repeatable read read only")
         tables = tuple(
-            _table(connection, table, platform.settings, now) for table in platform.tables
+            _table(connection, table, platform.settings, now, limit) for table in platform.tables
         )
     return PlatformStatus(now.isoformat(), platform.postgres.name, str(platform.lake.files), tables)
 
 
 def _table(
-    connection: Connection, table: SourceTable, settings: Settings, now: datetime
+    connection: Connection, table: SourceTable, settings: Settings, now: datetime, limit: int
 ) -> TableStatus:
     exists = relation_exists(connection, table.name)
-    counts, estimated = _hot_rows(connection, table) if exists else ({}, False)
+    counts, estimated = _hot_rows(connection, table, limit) if exists else ({}, False)
     partitions = _partitions(connection, table, now, counts) if table.partitioning else ()
     load = connection.execute(
         "select committed_at, rows_read, rejected, cursor_to from lakebed.load"
         " where table_name = %s and rolled_back_at is null order by committed_at desc limit 1",
         [table.name],
     ).fetchone() or (None, 0, 0, None)
+    moved = connection.execute(
+        "select max(moved_at) from lakebed.cold_file where table_name = %s", [table.name]
+    ).fetchone()
     lag = _lag(load[3], now)
     return TableStatus(
         name=table.name,
@@ -128,6 +137,7 @@ def _table(
         loaded_at=load[0].isoformat() if load[0] else None,
         last_rows=load[1],
         last_rejected=load[2],
+        moved_at=moved[0].isoformat() if moved and moved[0] else None,
         cursor=load[3],
         lag_seconds=lag,
         fresh=None
@@ -242,7 +252,9 @@ def hot_row_count(connection: Connection, table: SourceTable) -> tuple[int, bool
     return int(connection.execute(count).fetchall()[0][0]), False
 
 
-def _hot_rows(connection: Connection, table: SourceTable) -> tuple[dict[str, int], bool]:
+def _hot_rows(
+    connection: Connection, table: SourceTable, limit: int
+) -> tuple[dict[str, int], bool]:
     """Count hot rows by partition key ("" without partitions); say if any is an estimate."""
     leaves = connection.execute(
         "select n.nspname, c.relname, coalesce(pg_stat_get_live_tuples(c.oid), 0)"
@@ -253,14 +265,14 @@ def _hot_rows(connection: Connection, table: SourceTable) -> tuple[dict[str, int
         [table.name],
     ).fetchall()
     counts: Counter[str] = Counter()
-    exact = [sql.Identifier(*leaf) for *leaf, rows in leaves if rows <= COUNT_UP_TO]
+    exact = [sql.Identifier(*leaf) for *leaf, rows in leaves if rows <= limit]
     for start in range(0, len(exact), LEAVES_AT_ONCE):
         relation = sql.SQL(" union all ").join(
             sql.SQL("select {} as moment from {}").format(_moment(table), leaf)
             for leaf in exact[start : start + LEAVES_AT_ONCE]
         )
         counts.update(_by_key(connection, table, relation))
-    estimated = [(sql.Identifier(*leaf), rows) for *leaf, rows in leaves if rows > COUNT_UP_TO]
+    estimated = [(sql.Identifier(*leaf), rows) for *leaf, rows in leaves if rows > limit]
     for leaf, rows in estimated:
         percent = 100 * SAMPLED_ROWS / rows
         relation = sql.SQL("select {} as moment from {} tablesample system ({})").format(

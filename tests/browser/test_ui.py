@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 IMAGES = PACKAGE_ROOT / "docs" / "images"
 FLIGHTS = 336_776
-GROUPS = ("source", "hot", "cold", "staging", "marts")
+GROUPS = ("source", "hot", "cold", "staging", "marts", "platform")
 ASSETS = ("airlines", "airports", "planes", "weather", "flights", "stg_flights", "daily_traffic")
 
 
@@ -136,13 +136,14 @@ def test_the_automation_page_shows_everything_switched_on(page: Any, up: Up) -> 
         "daily_upkeep",
         "due_flights",
         "due_weather",
+        "hourly_health",
         "models_follow_data",
         "new_files",
     ):
         page.get_by_text(name, exact=True).wait_for()
-    page.locator("input[type=checkbox]:checked").nth(5).wait_for(state="attached")
+    page.locator("input[type=checkbox]:checked").nth(6).wait_for(state="attached")
     switches = page.locator("input[type=checkbox]")  # one to select all, two of each
-    assert [switch.is_checked() for switch in switches.all()] == [False] + [False, True] * 6
+    assert [switch.is_checked() for switch in switches.all()] == [False] + [False, True] * 7
 
 
 def test_the_models_follow_the_new_file(up: Up) -> None:
