@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import uuid
@@ -42,6 +43,15 @@ SERVER_SETTINGS = {
     "timezone": "UTC",
     "jit": "off",
 }
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.environ.get("THOROUGH"):
+        return
+    skip = pytest.mark.skip(reason="takes long; THOROUGH=1 runs it, as CI does")
+    for item in items:
+        if "thorough" in item.keywords:
+            item.add_marker(skip)
 
 
 class Server:
