@@ -4,7 +4,7 @@ asset keys       source/<table>  hot/<table>  cold/<table>  <group>/<model>  exp
                  platform/health
 Postgres         public.<table>, its leaves public.<table>_<key with _>
 lake             <table>/year=2024/month=01/day=05/<table>_2024_01_05_g0001.parquet
-                 <group>/<model>/<model>_g0001.parquet
+                 <group>/<model>/<model>_g0001.parquet, <model>_f0001.parquet where there are many
 """
 
 from __future__ import annotations
@@ -103,3 +103,8 @@ def parse_cold_path(path: PurePosixPath, grain: Grain) -> ColdFileName:
 def model_path(group: str, model: str, generation: int) -> PurePosixPath:
     """Return the path of a generation of a materialized model, relative to the lake."""
     return PurePosixPath(group, model, f"{model}_g{generation:04d}.parquet")
+
+
+def model_file_path(group: str, model: str, number: int) -> PurePosixPath:
+    """Return the path of one of the files of an incremental model, relative to the lake."""
+    return PurePosixPath(group, model, f"{model}_f{number:04d}.parquet")

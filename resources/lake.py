@@ -36,7 +36,7 @@ from resources.postgres import Connection, Postgres
 from resources.pruning import Bounds, Parameters, pushed_bounds
 from resources.settings import Settings, read_settings
 from resources.spill import spill_folder
-from resources.tiers import ColdPart, LakeTable, all_rows, listed, parquet
+from resources.tiers import ColdPart, LakeTable, all_rows
 
 SNAPSHOTS = 20
 """How many a session takes where a table is written anew (ALTER) between snapshot and reading."""
@@ -200,11 +200,7 @@ class ReadSession:
         while waiting:
             errors: dict[str, str] = {}
             for name, target in waiting.items():
-                body = (
-                    parquet(listed([target.address]))
-                    if isinstance(target, ModelTable)
-                    else sql.SQL(target)
-                )
+                body = target.rows if isinstance(target, ModelTable) else sql.SQL(target)
                 try:
                     _define(self.bare, name, body)
                 except duckdb.Error as error:

@@ -75,9 +75,13 @@ def cold_rows(table: LakeTable, layout: Layout, files: sql.Composable) -> sql.Co
     )
 
 
-def parquet(files: sql.Composable) -> sql.Composable:
-    """Return the query that reads Parquet files of one layout; files: a list, as an expression."""
-    return sql.SQL("from read_parquet({}, hive_partitioning = false)").format(files)
+def parquet(files: sql.Composable, *, mixed: bool = False) -> sql.Composable:
+    """Return the query that reads Parquet files; files: a list, as an expression.
+
+    mixed: they are not of one layout, so that each is opened before the first row is read.
+    """
+    by_name = sql.SQL(", union_by_name = true" if mixed else "")
+    return sql.SQL("from read_parquet({}, hive_partitioning = false{})").format(files, by_name)
 
 
 def listed(addresses: Sequence[str]) -> sql.Composable:

@@ -22,6 +22,8 @@ from platform_assets.ingest import transaction, writers
 from platform_assets.ingest.encoding import copy_rows
 from platform_assets.ingest.load import load_table
 from platform_assets.ingest.retry import retry_rejects
+from platform_assets.models.materialize import build_model
+from platform_assets.models.runner import models_of
 from platform_assets.partitions import window_for_key
 from platform_assets.platform import Platform, open_platform
 from platform_assets.tiering import move as movement
@@ -75,6 +77,13 @@ def move_all(
     for key in keys:
         window = window_for_key(table.partitioned.grain, key)
         move(platform.lake, table, window, on_step=kill_at(kill))
+
+
+def build_one(settings: Settings, name: str, kill: str | None) -> None:
+    """Build one model of a folder without tables."""
+    platform = open_platform(settings, tables=())
+    models = models_of(platform)
+    build_model(platform, models, models.get(name), on_step=kill_at(kill))
 
 
 def restore_all(

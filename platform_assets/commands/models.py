@@ -48,6 +48,9 @@ def _selecting(command: _Command) -> _Command:
 @click.option(
     "--threads", type=click.IntRange(1, 64), help="Models at a time; by default one a core, to 4."
 )
+@click.option(
+    "--full-refresh", is_flag=True, help="Build incremental models whole, not what is new alone."
+)
 @as_json
 def build(
     names: Sequence[str],
@@ -55,6 +58,7 @@ def build(
     exclude: Sequence[str],
     variables: str | None,
     threads: int | None,
+    full_refresh: bool,
     as_json: bool,
 ) -> None:
     """Build SQL models and seeds, all or those selected, in their order, and run their tests.
@@ -79,6 +83,7 @@ def build(
             models,
             selected,
             threads=threads,
+            full_refresh=full_refresh,
             on_start=started,
             on_result=lambda result: running.pop(result.name, None),
         )

@@ -1,6 +1,7 @@
 """Building one model: the compiled SQL over one snapshot, published in one transaction.
 
-A table, and a seed, is a Parquet generation in the lake that the commit names; a view is its SQL.
+A table, and a seed, is a Parquet generation in the lake that the commit names; a view is its SQL;
+an incremental model is a list of files, to which a run adds.
 Readers see the old generation until the commit and the new one after it, never a half of either.
 Hooks run before and after the query, over the same snapshot; where one fails nothing is published.
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
@@ -17,13 +18,24 @@ import duckdb
 from psycopg import sql
 
 from platform_assets.keys import model_path
+from platform_assets.models.increment import described, increment, whole
 from platform_assets.models.model import Model, ModelError, ModelSet, Query, Run, SqlTest
+from platform_assets.models.model_files import (
+    Columns,
+    FileWriter,
+    LiveFile,
+    Written,
+    live_files,
+    next_number,
+    record,
+)
 from platform_assets.models.schemas import model_error
 from platform_assets.platform import Platform
 from resources.lake import ReadSession
 from resources.lake_files import LakeFileError, NewFile
 from resources.lake_sessions import LakeSessions
 from resources.postgres import Connection
+from resources.tiers import listed, parquet
 
 EXAMPLES = 10
 _ABSENT = re.compile(r"Table with name (\S+) does not exist")
@@ -36,7 +48,7 @@ class Built:
     name: str
     materialized: str
     generation: int
-    columns: tuple[tuple[str, str], ...]
+    columns: Columns
     rows: int | None
     bytes: int | None
     seconds: float
@@ -53,39 +65,59 @@ class Offending:
 
 @dataclass(frozen=True)
 class _Output:
-    """What a model's SQL came to; rows and file are None for a view."""
+    """What a model's SQL came to; rows and file are None for a view.
+
+    files: those that were written, of an incremental model.  kept: its live ones that stay.
+    """
 
     generation: int
-    columns: tuple[tuple[str, str], ...]
+    columns: Columns
     rows: int | None = None
     file: NewFile | None = None
     bytes: int | None = None
+    files: tuple[Written, ...] = ()
+    kept: tuple[LiveFile, ...] = ()
 
 
 def build_model(
-    platform: Platform, models: ModelSet, model: Model, sessions: LakeSessions | None = None
+    platform: Platform,
+    models: ModelSet,
+    model: Model,
+    sessions: LakeSessions | None = None,
+    *,
+    full_refresh: bool = False,
+    on_step: Callable[[str], None] = lambda step: None,
 ) -> Built:
     """Build and publish one model.
 
-    sessions: where many are built, what they are read through.
+    sessions: where many are built, what they are read through.  full_refresh: an incremental model
+    is built whole, where its own option says nothing.  Steps: written, named, recorded, committed.
     Raises ModelError where DuckDB refuses its SQL, or the lake its file.
     """
     if sessions is None:
         with platform.lake.sessions() as sessions:
-            return build_model(platform, models, model, sessions)
+            return build_model(
+                platform, models, model, sessions, full_refresh=full_refresh, on_step=on_step
+            )
     started = time.monotonic()
-    model = models.compiled(model, Run(started_at=platform.clock.now()))
-    reads = models.reads(model)
-    with (
-        platform.postgres.connect(autocommit=True) as connection,
-        _alone(connection, model),
-        _errors_located(models, model),
-    ):
-        generation = _next_generation(connection, model.name)
-        # Its own name, for hooks that read what was there before.
-        with sessions.open({*reads, model.name}) as session:
-            out = _run(session, platform, model, generation)
-        _publish(connection, model, reads, out)
+    with platform.postgres.connect(autocommit=True) as connection, _alone(connection, model):
+        live = _added_to(connection, platform, model, full_refresh)
+        run = Run(started_at=platform.clock.now(), incremental=live is not None)
+        model = models.compiled(model, run)
+        reads = models.reads(model)
+        with _errors_located(models, model):
+            generation = _next_generation(connection, model.name)
+            number = next_number(connection, model.name)
+            # Its own name, for {{ this }}, and for hooks that read what was there before.
+            own = {model.name} if live or model.pre_hooks or model.post_hooks else set()
+            with sessions.open({*reads, *own}) as session:
+                if model.incremental is None:
+                    out = _run(session, platform, model, generation)
+                else:
+                    writer = FileWriter(platform.lake.files, model, number)
+                    out = _run_incremental(session, writer, live, generation, on_step)
+            _publish(connection, model, reads, out, on_step)
+        on_step("committed")
     return Built(
         model.name,
         model.materialized,
@@ -142,7 +174,7 @@ def _run(session: ReadSession, platform: Platform, model: Model, generation: int
     _run_hooks(session, model, model.pre_hooks, "pre_hook")
     if model.materialized == "view":
         with _reading(session, model.sql) as connection:
-            columns = _columns(connection, model)
+            columns = described(connection, model.sql)
         if model.post_hooks:
             _show_as(session, model, sql.SQL(model.sql))
             _run_hooks(session, model, model.post_hooks, "post_hook")
@@ -156,7 +188,7 @@ def _run(session: ReadSession, platform: Platform, model: Model, generation: int
             sql.Literal(str(file.writing)),
         )
         with _reading(session, model.sql) as connection:
-            columns = _columns(connection, model)
+            columns = described(connection, model.sql)
             count = connection.execute(copy.as_string()).fetchall()[0][0]
         size = file.bytes
         if model.post_hooks:
@@ -170,16 +202,60 @@ def _run(session: ReadSession, platform: Platform, model: Model, generation: int
     return _Output(file.generation, columns, int(count), file, size)
 
 
+def _added_to(
+    connection: Connection, platform: Platform, model: Model, full_refresh: bool
+) -> tuple[LiveFile, ...] | None:
+    """Return the files that the run adds to, None where it builds the model whole."""
+    if model.incremental is None:
+        return None
+    if model.incremental.full_refresh is not None:
+        full_refresh = model.incremental.full_refresh
+    return (not full_refresh and live_files(connection, platform.lake.files, model.name)) or None
+
+
+def _run_incremental(
+    session: ReadSession,
+    writer: FileWriter,
+    live: tuple[LiveFile, ...] | None,
+    generation: int,
+    on_step: Callable[[str], None],
+) -> _Output:
+    model = writer.model
+    if live and model.name in session.unreadable:
+        why = session.unreadable[model.name].partition("\n")[0]
+        problem = f"the files of {model.name!r} cannot be read: {why}"
+        advice = f"Build it whole: lakebed build {model.name} --full-refresh."
+        raise ModelError(model.path, None, problem, advice)
+    _run_hooks(session, model, model.pre_hooks, "pre_hook")
+    try:
+        with _reading(session, model.sql) as connection:
+            change = increment(connection, writer, live) if live else whole(connection, writer)
+        on_step("written")
+        if model.post_hooks:
+            names = [file.address for file in change.kept]
+            names += [str(written.file.writing) for written in writer.written]
+            _show_as(session, model, parquet(listed(names), mixed=True))
+            _run_hooks(session, model, model.post_hooks, "post_hook")
+        writer.publish(on_step)
+    except BaseException:
+        writer.discard()
+        raise
+    files: list[LiveFile | Written] = [*change.kept, *writer.written]
+    return _Output(
+        generation,
+        change.columns,
+        rows=sum(file.rows for file in files),
+        bytes=sum(file.bytes for file in files),
+        files=tuple(writer.written),
+        kept=change.kept,
+    )
+
+
 @contextmanager
 def _reading(session: ReadSession, query: str) -> Iterator[duckdb.DuckDBPyConnection]:
     """Give DuckDB with the cold files that a query needs; where none are, there is no looking."""
     with session.pruned(query) if session.manifest.tables else nullcontext():
         yield session.bare
-
-
-def _columns(connection: duckdb.DuckDBPyConnection, model: Model) -> tuple[tuple[str, str], ...]:
-    described = connection.execute(f"describe {model.sql}").fetchall()
-    return tuple((name, kind) for name, kind, *_ in described)
 
 
 def _show_as(session: ReadSession, model: Model, body: sql.Composable) -> None:
@@ -210,7 +286,13 @@ def _next_generation(connection: Connection, name: str) -> int:
     return int(row[0])
 
 
-def _publish(connection: Connection, model: Model, reads: tuple[str, ...], out: _Output) -> None:
+def _publish(
+    connection: Connection,
+    model: Model,
+    reads: tuple[str, ...],
+    out: _Output,
+    on_step: Callable[[str], None],
+) -> None:
     with connection.transaction():
         connection.execute(
             "update lakebed.model_version set superseded_at = clock_timestamp()"
@@ -232,6 +314,8 @@ def _publish(connection: Connection, model: Model, reads: tuple[str, ...], out: 
                 list(reads),
             ],
         )
+        record(connection, model.name, tuple(file.number for file in out.kept), out.files)
+        on_step("recorded")
 
 
 @contextmanager

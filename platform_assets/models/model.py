@@ -13,7 +13,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, TypeVar
 
-Materialization = Literal["view", "table", "ephemeral", "seed"]
+Materialization = Literal["view", "table", "incremental", "ephemeral", "seed"]
+Strategy = Literal["append", "delete+insert", "merge"]
+OnSchemaChange = Literal["ignore", "fail", "append_new_columns"]
 Severity = Literal["error", "warn"]
 EPOCH = datetime.fromtimestamp(0, UTC)
 
@@ -62,6 +64,20 @@ class Run:
     incremental: bool = False
 
 
+@dataclass(frozen=True)
+class Incremental:
+    """How a run adds to what an incremental model holds.
+
+    unique_key: the columns by which new rows take the place of old ones; none for append.
+    full_refresh: whether each run builds it whole, or none does; None leaves it to the run.
+    """
+
+    strategy: Strategy
+    unique_key: tuple[str, ...] = ()
+    on_schema_change: OnSchemaChange = "ignore"
+    full_refresh: bool | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Query:
     """One query: as it was written and as it was compiled.
@@ -99,7 +115,7 @@ class Model(Query):
 
     code_version: the SHA-256, in hex, of what decides the result: SQL, materialization, hooks and
     a seed's rows.  folders: project and folders, as selectors name them.  columns: descriptions
-    from YAML.
+    from YAML.  incremental: how it adds rows, where it is one that does.
     """
 
     group: str
@@ -110,6 +126,7 @@ class Model(Query):
     columns: Mapping[str, str] = field(default_factory=dict, hash=False)
     pre_hooks: tuple[str, ...] = ()
     post_hooks: tuple[str, ...] = ()
+    incremental: Incremental | None = None
 
     @property
     def key(self) -> tuple[str, str]:

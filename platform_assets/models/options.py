@@ -64,6 +64,13 @@ def _is_hooks(value: object) -> str | None:
     return "A hook is one SQL statement in quotes, or a list of them."
 
 
+def _is_columns(value: object) -> str | None:
+    names = [value] if isinstance(value, str) else value
+    if isinstance(names, list | tuple) and names and all(isinstance(n, str) and n for n in names):
+        return None
+    return "Name a column, or several in a list: unique_key=['day', 'kind']."
+
+
 def _is_condition(value: object) -> str | None:
     if isinstance(value, str) and _CONDITION.fullmatch(value):
         return None
@@ -91,13 +98,17 @@ Options = Mapping[str, Callable[[object], str | None]]
 # dbt's options that decide nothing about the rows here: one schema, one owner of all grants.
 _WITHOUT_EFFECT: Options = dict.fromkeys(
     [
-        *("access", "database", "docs", "event_time", "full_refresh", "grants", "group"),
-        *("on_schema_change", "persist_docs", "quoting", "schema", "static_analysis"),
+        *("access", "database", "docs", "event_time", "grants", "group"),
+        *("persist_docs", "quoting", "schema", "static_analysis"),
     ],
     _is_anything,
 )
 MODEL_OPTIONS: Options = {
-    "materialized": _is_one_of("view", "table", "ephemeral"),
+    "materialized": _is_one_of("view", "table", "incremental", "ephemeral"),
+    "incremental_strategy": _is_one_of("append", "delete+insert", "merge"),
+    "unique_key": _is_columns,
+    "on_schema_change": _is_one_of("ignore", "fail", "append_new_columns"),
+    "full_refresh": _is_switch,
     "description": _is_text,
     "tags": _is_tags,
     "owner": _is_owner,

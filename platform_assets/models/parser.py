@@ -20,8 +20,10 @@ from typing import cast
 from platform_assets.models.calls import CTE, SOURCE, World
 from platform_assets.models.docs import blocks_of
 from platform_assets.models.ephemeral import Text, inlined
+from platform_assets.models.incremental import incremental_of
 from platform_assets.models.model import (
     ComplaintError,
+    Incremental,
     Materialization,
     Model,
     ModelError,
@@ -220,6 +222,7 @@ class _Reader:
         comment = "" if draft.is_seed else leading_comment(rendered.sql)
         kind = "seed" if draft.is_seed else config.get("materialized", "view")
         pre, post = (tuple(hook.sql for hook in hooks[at]) for at in _HOOKS)
+        incremental = self._incremental(draft, config) if kind == "incremental" else None
         model = Model(
             name=name,
             path=draft.path,
@@ -235,7 +238,7 @@ class _Reader:
             group=draft.group,
             materialized=cast(Materialization, kind),
             owner=cast(str | None, config.get("owner")),
-            code_version=_code_version(draft, text.sql, str(kind), (*pre, *post)),
+            code_version=_code_version(draft, text.sql, str(incremental or kind), (*pre, *post)),
             folders=draft.folders,
             columns={
                 column: str(self._renderer.value(text, draft.properties.place))
@@ -243,10 +246,17 @@ class _Reader:
             },
             pre_hooks=pre,
             post_hooks=post,
+            incremental=incremental,
         )
         if not draft.is_seed:
-            self._refuse_bare_names(model, rendered)
+            self._refuse_bare_names(model, rendered, run)
         return model
+
+    def _incremental(self, draft: _Draft, config: Mapping[str, object]) -> Incremental:
+        try:
+            return incremental_of(config)
+        except ComplaintError as complaint:
+            raise complaint.at(draft.path, None) from complaint
 
     def _hooks(
         self, draft: _Draft, config: Mapping[str, object], at: str, run: Run
@@ -296,7 +306,7 @@ class _Reader:
                     problem = f"ref({ref!r}) names a model that is disabled"
                     raise ModelError(path, line, problem, "Enable it, or disable this one too.")
 
-    def _refuse_bare_names(self, model: Model, rendered: Rendered) -> None:
+    def _refuse_bare_names(self, model: Model, rendered: Rendered, run: Run) -> None:
         def line_of(line: int) -> int:
             return rendered.lines[min(max(line, 1), len(rendered.lines)) - 1]
 
@@ -306,6 +316,8 @@ class _Reader:
             name = by_folded.get(written.casefold())
             if name is None or name in model.upstream or written.startswith(CTE):
                 continue
+            if name == model.name and run.incremental:
+                continue  # {{ this }}: what is there already
             if name == model.name:
                 problem = f"the {model.materialized} {name!r} reads itself"
                 advice = "Read what it is made of, by ref() or source()."

@@ -76,11 +76,13 @@ def build(
     selected: Selected | None = None,
     *,
     threads: int | None = None,
+    full_refresh: bool = False,
     on_start: Callable[[str], None] = lambda name: None,
     on_result: Callable[[BuildResult], None] = lambda result: None,
 ) -> list[BuildResult]:
     """Build the selected models, or all, each after those it reads, and run the selected tests.
 
+    full_refresh: incremental models are built whole.
     What does not fit the known columns fails before anything runs; what fails skips what depends
     on it, the rest goes on.
     """
@@ -98,7 +100,7 @@ def build(
             elif task in refused:
                 result = _failed(wanted[task], refused[task])
             else:
-                result = _build(platform, models, wanted[task], sessions)
+                result = _build(platform, models, wanted[task], sessions, full_refresh)
             on_result(result)
             return result
 
@@ -172,10 +174,14 @@ def _known_columns(platform: Platform, sessions: LakeSessions) -> dict[str, dict
 
 
 def _build(
-    platform: Platform, models: ModelSet, model: Model, sessions: LakeSessions
+    platform: Platform,
+    models: ModelSet,
+    model: Model,
+    sessions: LakeSessions,
+    full_refresh: bool,
 ) -> BuildResult:
     try:
-        built = build_model(platform, models, model, sessions)
+        built = build_model(platform, models, model, sessions, full_refresh=full_refresh)
     except ModelError as error:
         return _failed(model, error)
     return BuildResult(model.name, model.materialized, built.rows, built.bytes, built.seconds)

@@ -17,7 +17,7 @@ from platform_assets.platform import Platform
 from resources.layouts import typed
 from resources.live_models import ModelTable
 from resources.pruning import Bounds
-from resources.tiers import cold_rows, listed, parquet
+from resources.tiers import cold_rows, listed
 
 NAME = "catalog.duckdb"
 LOCK = "lakebed.catalog"
@@ -57,7 +57,7 @@ def _views(platform: Platform) -> tuple[dict[str, sql.Composable], dict[str, sql
         texts: dict[str, sql.Composable] = {}
         for name, target in session.models.items():
             if isinstance(target, ModelTable):
-                files[name] = parquet(listed([target.address]))
+                files[name] = target.rows
             else:
                 texts[name] = sql.SQL(target)
     return files, texts

@@ -318,8 +318,8 @@ def _copies(connection: Connection, table: SourceTable, predicate: Predicate) ->
     models = [
         name
         for (name,) in connection.execute(
-            "select distinct model from lakebed.model_version"
-            " where path is not null and removed_at is null order by 1"
+            "select model from lakebed.model_version where path is not null and removed_at is null"
+            " union select model from lakebed.model_file where removed_at is null order by 1"
         )
     ]
     if models:

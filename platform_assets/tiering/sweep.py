@@ -29,7 +29,7 @@ from resources.postgres import LOCK_TIMEOUT, Connection
 
 Why = Literal["superseded", "orphan", "unfinished"]
 
-_MODEL_FILE = re.compile(r"(?P<model>[a-z][a-z0-9_]*)_g(?P<number>\d{4,})\.parquet")
+_MODEL_FILE = re.compile(r"(?P<model>[a-z][a-z0-9_]*)_(?P<kind>[gf])(?P<number>\d{4,})\.parquet")
 _UNFINISHED = ".tmp"
 
 
@@ -123,6 +123,11 @@ select model, path, coalesce(bytes, 0), superseded_at, v.xmin::text, false
 from lakebed.model_version v
 where superseded_at is not null and removed_at is null and path is not null
     and %(owner)s::text is null
+order by path for update skip locked""",
+    "model_file": """
+select model, path, bytes, superseded_at, f.xmin::text, false
+from lakebed.model_file f
+where superseded_at is not null and removed_at is null and %(owner)s::text is null
 order by path for update skip locked""",
 }
 
@@ -222,15 +227,16 @@ def _burn(connection: Connection, name: _Name, file: StoredFile) -> bool:
                 return False
             # Who is about to name it holds the unique key: this waits for the lock, and gives up.
             connection.execute(name.burn.encode(), [*name.values, file.bytes])
-            vouched = connection.execute(_IS_VOUCHED, [str(file.path)] * 2).fetchall()
+            vouched = connection.execute(_IS_VOUCHED, {"path": str(file.path)}).fetchall()
             return not vouched[0][0]
     except psycopg.errors.LockNotAvailable:
         return False
 
 
 _IS_VOUCHED = (
-    "select exists (select from lakebed.cold_file where path = %s and removed_at is null)"
-    " or exists (select from lakebed.model_version where path = %s and removed_at is null)"
+    "select exists (select from lakebed.cold_file where path = %(path)s and removed_at is null)"
+    " or exists (select from lakebed.model_version where path = %(path)s and removed_at is null)"
+    " or exists (select from lakebed.model_file where path = %(path)s and removed_at is null)"
 )
 
 
@@ -239,14 +245,16 @@ def _paths(connection: Connection) -> tuple[set[str], set[str]]:
     rows = connection.execute(
         "select path, removed_at is null from lakebed.cold_file union all"
         " select path, removed_at is null from lakebed.model_version where path is not null"
+        " union all select path, removed_at is null from lakebed.model_file"
     ).fetchall()
     return {path for path, there in rows if there}, {path for path, there in rows if not there}
 
 
 def _known_models(connection: Connection) -> dict[str, PurePosixPath]:
-    """Return the folder of each model that was ever published as a table."""
+    """Return the folder of each model that was ever published as files."""
     rows = connection.execute(
-        "select distinct model, path from lakebed.model_version where path is not null"
+        "select model, path from lakebed.model_version where path is not null"
+        " union select model, path from lakebed.model_file"
     ).fetchall()
     return {model: PurePosixPath(path).parent for model, path in rows}
 
@@ -293,15 +301,17 @@ def _model_name(path: PurePosixPath, models: dict[str, PurePosixPath]) -> _Name 
     if found is None or models.get(found["model"]) != path.parent:
         return None
     model, number = found["model"], int(found["number"])
-    return _Name(
-        model,
-        path,
-        f"lakebed.build:{model}",
-        (
-            "insert into lakebed.model_version (model, generation, materialized, sql,"
-            " code_version, path, rows, superseded_at, removed_at, bytes) values"
-            " (%s, %s, 'table', '', '', %s, 0, clock_timestamp(), clock_timestamp(), %s)"
-            " on conflict do nothing"
-        ),
-        (model, number, str(path)),
-    )
+    burn = _BURN_GENERATION if found["kind"] == "g" else _BURN_FILE
+    return _Name(model, path, f"lakebed.build:{model}", burn, (model, number, str(path)))
+
+
+_BURN_GENERATION = (
+    "insert into lakebed.model_version (model, generation, materialized, sql, code_version, path,"
+    " rows, superseded_at, removed_at, bytes) values (%s, %s, 'table', '', '', %s, 0,"
+    " clock_timestamp(), clock_timestamp(), %s) on conflict do nothing"
+)
+_BURN_FILE = (
+    "insert into lakebed.model_file (model, number, path, rows, columns, superseded_at, removed_at,"
+    " bytes) values (%s, %s, %s, 0, '[]', clock_timestamp(), clock_timestamp(), %s)"
+    " on conflict do nothing"
+)

@@ -4,50 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from threading import Barrier
 
 import duckdb
 import pytest
 
-from platform_assets.models.model import ModelSet
-from platform_assets.models.runner import BuildResult, build, built_versions, models_of
+from platform_assets.models.runner import build, built_versions
 from platform_assets.models.selection import select
-from platform_assets.platform import Platform, open_platform
 from platform_assets.tiering.catalog_file import write_catalog
 from resources.settings import Settings
+from tests.integration.projects import Project
 
 SHOP = Path(__file__).parents[1] / "models_project"
 EXPECTED = json.loads((SHOP / "expected.json").read_text())
-
-
-class Project:
-    """Files of models, and what comes of building them."""
-
-    def __init__(self, settings: Settings, folder: Path) -> None:
-        self.folder = folder
-        self.platform: Platform = open_platform(replace(settings, models=folder), tables=())
-
-    def write(self, files: dict[str, str]) -> Project:
-        for name, text in files.items():
-            path = self.folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-        return self
-
-    @property
-    def models(self) -> ModelSet:
-        return models_of(self.platform)
-
-    def build(self, *selectors: str) -> dict[str, BuildResult]:
-        models = self.models
-        results = build(self.platform, models, select(models, selectors), threads=2)
-        return {result.name: result for result in results}
-
-    def rows(self, query: str) -> list[tuple[object, ...]]:
-        with self.platform.lake.session() as session:
-            return session.sql(query).fetchall()
 
 
 @pytest.fixture

@@ -47,6 +47,13 @@ COMPILED: dict[str, tuple[dict[str, str], str]] = {
         {"marts/a.sql": "{{ config(materialized='table') }}select 1"},
         "select 1",
     ),
+    "{{ config(materialized='incremental', unique_key='id') }}": (
+        {
+            "marts/a.sql": "{{ config(materialized='incremental', unique_key='id') }}select 1 as id"
+            "{% if is_incremental() %} from {{ this }}{% endif %}"
+        },
+        "select 1 as id",
+    ),
     "{{ config(materialized='ephemeral') }}": (
         {
             "staging/e.sql": "{{ config(materialized='ephemeral') }}select 1 as n -- one",
@@ -241,7 +248,7 @@ def test_options_come_from_the_project_the_yaml_and_the_file_the_nearest_wins(
         (
             {**BASE, "marts/s.yml": "models:\n- name: stg_flights\n  config: {materialized: fast}"},
             "marts/s.yml:2: materialized: 'fast' makes no sense. "
-            "Use 'view', 'table' or 'ephemeral'.",
+            "Use 'view', 'table', 'incremental' or 'ephemeral'.",
         ),
         (
             {**BASE, "marts/s.yml": "models: ["},

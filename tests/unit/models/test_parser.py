@@ -273,9 +273,9 @@ BAD_TEMPLATES = {
         "marts/bad.sql:1: config() has no option 'materialised' here. Did you mean 'materialized'?",
     ),
     "unknown materialization": (
-        "\n{{ config(materialized='incremental') }}\nselect 1",
-        "marts/bad.sql:2: config(materialized='incremental') makes no sense. "
-        "Use 'view', 'table' or 'ephemeral'.",
+        "\n{{ config(materialized='fast') }}\nselect 1",
+        "marts/bad.sql:2: config(materialized='fast') makes no sense. "
+        "Use 'view', 'table', 'incremental' or 'ephemeral'.",
     ),
     "bad tags": (
         "{{ config(tags=['two words']) }}select 1",

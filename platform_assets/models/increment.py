@@ -1,0 +1,247 @@
+"""One run of an incremental model: the files that it writes, and the live ones that they replace.
+
+    append           the new rows are a file more
+    delete+insert    and every file that holds a key of theirs is written anew without it
+    merge            the same, where each key is there once among the new rows
+
+So a run costs what its rows and the files that hold their keys cost; what is old and left alone is
+not read beyond the statistics of its keys. Small files become one where there are many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+import duckdb
+from psycopg import sql
+
+from platform_assets.models.model import Incremental, Model, ModelError
+from platform_assets.models.model_files import Columns, FileWriter, LiveFile, Written
+from resources.layouts import typed
+from resources.tiers import listed, parquet
+
+SMALL = 4 * 1024 * 1024
+"""A file of fewer bytes is written anew together with others."""
+MANY = 16
+"""So many small files become one."""
+_REBUILD = "Build it whole: lakebed build {} --full-refresh."
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a run comes to. kept: the live files that stay; with those written they are all."""
+
+    columns: Columns
+    kept: tuple[LiveFile, ...]
+
+
+def described(connection: duckdb.DuckDBPyConnection, query: str) -> Columns:
+    """Return the columns of a query."""
+    rows = connection.execute(f"describe {query}").fetchall()
+    return tuple((name, kind) for name, kind, *_ in rows)
+
+
+def whole(connection: duckdb.DuckDBPyConnection, writer: FileWriter) -> Change:
+    """Write all rows of a model."""
+    columns = described(connection, writer.model.sql)
+    writer.write(connection, sql.SQL(writer.model.sql), columns)
+    return Change(columns, ())
+
+
+def increment(
+    connection: duckdb.DuckDBPyConnection, writer: FileWriter, live: Sequence[LiveFile]
+) -> Change:
+    """Write the rows that a run of a model adds to the live files, and what becomes of those.
+
+    live: at least one.  Raises ModelError where the new rows do not fit.
+    """
+    model, rule = writer.model, _rule(writer.model)
+    there = _columns_of(live)
+    fresh = described(connection, model.sql)
+    columns = columns_after(model, there, fresh)
+    # The model's SQL begins on the first line: DuckDB's complaints name lines of its own.
+    query = sql.SQL("select {} from ({}\n) as lakebed_new").format(
+        _fitted(columns, fresh), sql.SQL(model.sql)
+    )
+    new = writer.write(connection, query, columns)
+    if not new.rows and columns == there:
+        writer.drop(new)
+        return Change(columns, tuple(live))
+    keys = _key_of(model, rule, columns)
+    if rule.strategy == "merge":
+        _refuse_doubled(connection, model, new, keys)
+    hits = _hits(connection, live, new, keys) if keys and new.rows else {}
+    kept = _rewrite(connection, writer, live, new, keys, hits)
+    return Change(columns, kept)
+
+
+def columns_after(model: Model, there: Columns, fresh: Columns) -> Columns:
+    """Return the columns of a model after a run whose query has other ones, as its option says.
+
+    Raises ModelError where they may not change.
+    """
+    known = {name.casefold(): kind for name, kind in there}
+    given = {name.casefold(): kind for name, kind in fresh}
+    rule = _rule(model).on_schema_change
+    added = tuple(column for column in fresh if column[0].casefold() not in known)
+    gone = [name for name, _ in there if name.casefold() not in given]
+    other = [
+        f"{name} was {known[name.casefold()]} and is {kind}"
+        for name, kind in fresh
+        if known.get(name.casefold(), kind) != kind
+    ]
+    rebuild = _REBUILD.format(model.name)
+    if rule == "fail" and (added or gone or other):
+        said = [f"{name} is new" for name, _ in added] + [f"{name} is gone" for name in gone]
+        raise ModelError(
+            model.path,
+            None,
+            f"the columns of {model.name!r} changed: {', '.join(said + other)}",
+            f"{rebuild} Or set on_schema_change='append_new_columns'.",
+        )
+    if rule == "ignore" and gone:
+        raise ModelError(
+            model.path,
+            None,
+            f"the query of {model.name!r} lacks {', '.join(gone)}, which the model has",
+            f"{rebuild} Or set on_schema_change='append_new_columns'.",
+        )
+    return there + added if rule == "append_new_columns" else there
+
+
+def _rule(model: Model) -> Incremental:
+    assert model.incremental is not None
+    return model.incremental
+
+
+def _columns_of(live: Sequence[LiveFile]) -> Columns:
+    """Return the columns of all files: later ones have those of the earlier ones, and more."""
+    return max((file.columns for file in live), key=len)
+
+
+def _fitted(columns: Columns, fresh: Columns) -> sql.Composable:
+    """Return the select list that gives the columns from a query's, with the types that they have.
+
+    A query may write their names in capitals.
+    """
+    names = {name.casefold(): name for name, _ in fresh}
+    return sql.SQL(", ").join(
+        sql.SQL("cast({} as {}) as {}").format(
+            sql.Identifier(names[name.casefold()]) if name.casefold() in names else sql.NULL,
+            sql.SQL(kind),
+            sql.Identifier(name),
+        )
+        for name, kind in columns
+    )
+
+
+def _key_of(model: Model, rule: Incremental, columns: Columns) -> tuple[str, ...]:
+    names = {name.casefold(): name for name, _ in columns}
+    for name in rule.unique_key:
+        if name.casefold() not in names:
+            raise ModelError(
+                model.path,
+                None,
+                f"unique_key of {model.name!r} names {name!r}, no column of the model",
+                f"The columns are {', '.join(names.values())}.",
+            )
+    return tuple(names[name.casefold()] for name in rule.unique_key)
+
+
+def _refuse_doubled(
+    connection: duckdb.DuckDBPyConnection, model: Model, new: Written, keys: tuple[str, ...]
+) -> None:
+    doubled = sql.SQL(
+        "select {0}, count(*) from ({1}) group by {0} having count(*) > 1 and {2} limit 1"
+    ).format(_names(keys), new.body, _all_there(keys))
+    found = connection.execute(doubled.as_string()).fetchall()
+    if found:
+        *values, count = found[0]
+        said = ", ".join(f"{key} = {value}" for key, value in zip(keys, values, strict=True))
+        raise ModelError(
+            model.path,
+            None,
+            f"{model.name!r} merges {count} rows of one key: {said}",
+            "Let the query give each key once, or set incremental_strategy='delete+insert'.",
+        )
+
+
+def _hits(
+    connection: duckdb.DuckDBPyConnection,
+    live: Sequence[LiveFile],
+    new: Written,
+    keys: tuple[str, ...],
+) -> dict[int, int]:
+    """Return number of file -> how many of its rows have a key of the new rows."""
+    query = sql.SQL(
+        "select lakebed_file, count(*) from read_parquet({}, hive_partitioning = false,"
+        " union_by_name = {}, filename = 'lakebed_file') as lakebed_old"
+        " semi join (select {} from ({})) as lakebed_new using ({}) group by lakebed_file"
+    ).format(
+        listed([file.address for file in live]),
+        sql.Literal(_mixed(live)),
+        _names(keys),
+        new.body,
+        _names(keys),
+    )
+    counts = {
+        PurePosixPath(address).name: int(count)
+        for address, count in connection.execute(query.as_string()).fetchall()
+    }
+    return {
+        file.number: counts[name]
+        for file in live
+        if (name := PurePosixPath(file.address).name) in counts
+    }
+
+
+def _rewrite(
+    connection: duckdb.DuckDBPyConnection,
+    writer: FileWriter,
+    live: Sequence[LiveFile],
+    new: Written,
+    keys: tuple[str, ...],
+    hits: dict[int, int],
+) -> tuple[LiveFile, ...]:
+    """Write the files that are hit anew, and those that are small together; return what stays."""
+    left = [file for file in live if hits.get(file.number, 0) < file.rows]
+    small = [file for file in left if file.bytes < SMALL]
+    together = small if len(small) >= MANY else [file for file in small if file.number in hits]
+    alone = [file for file in left if file.number in hits and file not in together]
+    for file in alone:
+        writer.write(connection, _without(new.columns, [file], new, keys), new.columns)
+    if together:
+        rest = _without(new.columns, together, new, keys)
+        both = sql.SQL("{} union all {}").format(rest, new.body)
+        writer.write(connection, both, new.columns)
+        writer.drop(new)
+    return tuple(file for file in left if file not in together and file not in alone)
+
+
+def _without(
+    columns: Columns, files: Sequence[LiveFile], new: Written, keys: tuple[str, ...]
+) -> sql.Composable:
+    """Return the query that gives the rows of live files whose keys the new rows have not."""
+    body = parquet(listed([file.address for file in files]), mixed=_mixed(files))
+    there = {name for name, _ in _columns_of(files)}
+    rows = sql.SQL("select {} from ({})").format(typed(columns, there), body)
+    if not keys:
+        return rows
+    return sql.SQL("from ({}) as lakebed_old anti join (select {} from ({})) using ({})").format(
+        rows, _names(keys), new.body, _names(keys)
+    )
+
+
+def _mixed(files: Sequence[LiveFile]) -> bool:
+    return len({file.columns for file in files}) > 1
+
+
+def _names(names: Sequence[str]) -> sql.Composable:
+    return sql.SQL(", ").join(map(sql.Identifier, names))
+
+
+def _all_there(keys: Sequence[str]) -> sql.Composable:
+    """Return the condition that no key is null: null is equal to nothing."""
+    return sql.SQL(" and ").join(sql.SQL("{} is not null").format(sql.Identifier(k)) for k in keys)
