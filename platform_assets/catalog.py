@@ -15,6 +15,7 @@ from math import ceil
 from typing import Any, Literal, NoReturn
 
 from pandera.polars import DataFrameModel
+from psycopg import sql
 
 from platform_assets import table_rules
 from platform_assets.columns import VALID_FROM, columns_in_table, columns_on_the_wire
@@ -79,7 +80,9 @@ class SourceTable:
     parallel_files: how many files of an append are loaded at once, each in its own transaction;
     with 1, all files of a load are one transaction.  undo_loads: of how many last loads the rows
     that they updated or deleted are kept, so that `lakebed rollback` can put them back; 0 for none.
-    freshness: how old the newest row may be.  Raises TableError.
+    freshness: how old the newest row may be.  schema: PostgreSQL's, in which an adopted table is.
+    adopted: others made the table: nothing of it is made, altered or dropped but by
+    `lakebed apply`, and no leaf ever.  Raises TableError.
     """
 
     name: str
@@ -104,6 +107,8 @@ class SourceTable:
     undo_loads: int = 3
     owner: str | None = None
     freshness: timedelta | None = None
+    schema: str = "public"
+    adopted: bool = False
     columns: tuple[Column, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -136,6 +141,21 @@ class SourceTable:
             more = ", ".join(f"{column.name} ({column.postgres})" for column in self.evolved)
             text += f"\nColumns that the source brought: {more}."
         return text
+
+    @property
+    def relation(self) -> sql.Identifier:
+        """The table in PostgreSQL's SQL."""
+        return sql.Identifier(self.schema, self.name)
+
+    @property
+    def oid(self) -> sql.Literal:
+        """The table for to_regclass()."""
+        return sql.Literal(self.relation.as_string())
+
+    @property
+    def place(self) -> str:
+        """The table for people, with its schema."""
+        return f"{self.schema}.{self.name}"
 
     @property
     def column_names(self) -> tuple[str, ...]:

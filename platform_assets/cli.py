@@ -24,7 +24,7 @@ from platform_assets.commands.models import build, compile_models, ls
 from platform_assets.commands.rejects import rejects
 from platform_assets.commands.restore import restore
 from platform_assets.commands.run import demo, load, move, up
-from platform_assets.commands.scaffold import scaffold
+from platform_assets.commands.scaffold import adopt, scaffold
 from platform_assets.commands.show import sql, status
 from platform_assets.commands.upkeep import doctor, housekeep, verify
 
@@ -80,6 +80,7 @@ for command in (
         plan,
         apply,
         scaffold,
+        adopt,
     ),
     *(backup, rollback, estimate, verify, housekeep, export, restore, erase, doctor),
 ):

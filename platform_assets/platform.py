@@ -60,6 +60,7 @@ def lake_table(table: SourceTable) -> LakeTable:
         columns=tuple((column.name, column.duckdb) for column in table.columns),
         time=table.partitioning.column if table.partitioning else None,
         key=table.primary_key,
+        schema=table.schema,
         as_text=frozenset(column.name for column in table.columns if column.types.stays_hot),
     )
 

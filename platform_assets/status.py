@@ -113,7 +113,7 @@ def read_status(platform: Platform, *, count_up_to: int | None = None) -> Platfo
 def _table(
     connection: Connection, table: SourceTable, settings: Settings, now: datetime, limit: int
 ) -> TableStatus:
-    exists = relation_exists(connection, table.name)
+    exists = relation_exists(connection, table)
     counts, estimated = _hot_rows(connection, table, limit) if exists else ({}, False)
     partitions = _partitions(connection, table, now, counts) if table.partitioning else ()
     load = connection.execute(
@@ -199,7 +199,7 @@ def _partitions(
 
 def read_states(connection: Connection, table: SourceTable, now: datetime) -> dict[str, State]:
     """Return the state of each partition by key, in order. Looks for hot rows, and counts none."""
-    if not relation_exists(connection, table.name):
+    if not relation_exists(connection, table):
         return {window.key: "empty" for window in table.windows(now)}
     windows = list(table.windows(now))
     query = sql.SQL(
@@ -208,7 +208,7 @@ def read_states(connection: Connection, table: SourceTable, now: datetime) -> di
     ).format(
         [window.lower.isoformat() for window in windows],
         [window.upper.isoformat() for window in windows],
-        table=sql.Identifier("public", table.name),
+        table=table.relation,
         time=sql.Identifier(table.partitioned.column),
     )
     found = {lower for (lower,) in connection.execute(query)}
@@ -242,13 +242,13 @@ def hot_row_count(connection: Connection, table: SourceTable) -> tuple[int, bool
     """
     query = (
         "select coalesce(sum(pg_stat_get_live_tuples(part.oid)), 0)::bigint"
-        " from (select to_regclass('public.' || quote_ident(%s)) as oid) t,"
+        " from (select to_regclass(%s) as oid) t,"
         " lateral (select t.oid union select relid from pg_partition_tree(t.oid)) part (oid)"
     )
-    estimate = int(connection.execute(query, [table.name]).fetchall()[0][0])
+    estimate = int(connection.execute(query, [table.relation.as_string()]).fetchall()[0][0])
     if estimate > COUNT_UP_TO:
         return estimate, True
-    count = sql.SQL("select count(*) from {}").format(sql.Identifier("public", table.name))
+    count = sql.SQL("select count(*) from {}").format(table.relation)
     return int(connection.execute(count).fetchall()[0][0]), False
 
 
@@ -258,12 +258,15 @@ def _hot_rows(
     """Count hot rows by partition key ("" without partitions); say if any is an estimate."""
     leaves = connection.execute(
         "select n.nspname, c.relname, coalesce(pg_stat_get_live_tuples(c.oid), 0)"
-        " from (select to_regclass('public.' || quote_ident(%s)) as oid) t,"
+        " from (select to_regclass(%s) as oid) t,"
         " lateral (select t.oid union select relid from pg_partition_tree(t.oid)) part (oid)"
         " join pg_class c on c.oid = part.oid join pg_namespace n on n.oid = c.relnamespace"
         " where c.relkind = 'r' and pg_relation_size(c.oid) > 0",
-        [table.name],
+        [table.relation.as_string()],
     ).fetchall()
+    if table.adopted and leaves:
+        # Its leaves may be closed to us, so all of it is asked as one.
+        leaves = [(table.schema, table.name, sum(rows for *_, rows in leaves))]
     counts: Counter[str] = Counter()
     exact = [sql.Identifier(*leaf) for *leaf, rows in leaves if rows <= limit]
     for start in range(0, len(exact), LEAVES_AT_ONCE):
@@ -302,8 +305,8 @@ def _hot_bytes(connection: Connection, table: SourceTable) -> int:
     row = connection.execute(
         "select coalesce((select sum(pg_total_relation_size(relid)) from pg_partition_tree(t)),"
         " pg_total_relation_size(t))::bigint"
-        " from (select to_regclass('public.' || quote_ident(%s)) as t) x",
-        [table.name],
+        " from (select to_regclass(%s) as t) x",
+        [table.relation.as_string()],
     ).fetchall()[0]
     return int(row[0])
 

@@ -19,6 +19,7 @@ from platform_assets.policies import (
     Tiering,
     WriteMode,
 )
+from platform_assets.quality.schema import is_narrow
 from platform_assets.queried_sources import DltResource, RestApi
 from platform_assets.shape import shape_problem
 from platform_assets.sources import RejectedRows
@@ -41,6 +42,7 @@ def check(table: SourceTable) -> None:
     _shape(table)
     _source(table)
     _writing(table)
+    _place(table)
     _lag(table)
     _time(table)
 
@@ -164,6 +166,38 @@ def _source(table: SourceTable) -> None:
         )
 
 
+def _place(table: SourceTable) -> None:
+    if table.schema != "public" and not table.adopted:
+        table.refuse(
+            "schema",
+            "Lakebed makes its tables in public; one that others made elsewhere is adopted=True "
+            "and has no source",
+        )
+    if name_problem(table.schema) is not None or table.schema.startswith(("pg_", "lakebed")):
+        table.refuse("schema", f"{table.schema!r} is no schema of yours; name the table's own")
+    if table.adopted:
+        _adopted(table)
+        return
+    for column in table.columns:
+        if is_narrow(column.postgres):
+            table.refuse(
+                "model",
+                f"column {column.name!r} is {column.postgres}, which only an adopted table may "
+                "have; declare the type without a length, and a rule such as str_length",
+            )
+        if column.types.labels and not column.postgres.startswith("public."):
+            table.refuse("model", f"column {column.name!r}: Lakebed makes its enums in public")
+
+
+def _adopted(table: SourceTable) -> None:
+    if table.source is not None:
+        table.refuse("adopted", "others write an adopted table: take the source away")
+    if table.write_mode != "append" or table.lookups or table.deletes is not None:
+        table.refuse("adopted", "take write_mode, lookups and deletes away: they are for loads")
+    if table.tiering is not None and table.tiering.drop_emptied_after is not None:
+        table.refuse("tiering.drop_emptied_after", "no leaf of an adopted table is dropped")
+
+
 def _lag(table: SourceTable) -> None:
     if table.lag is None or isinstance(table.source, RejectedRows):
         return
@@ -240,7 +274,7 @@ def _time(table: SourceTable) -> None:
         return
     _known(table, "partitioning.column", (by.column,))
     column = table.column(by.column)
-    if column.postgres != "timestamp with time zone":
+    if column.duckdb != "TIMESTAMP WITH TIME ZONE":
         table.refuse(
             "partitioning.column",
             f"{by.column!r} is {column.postgres}; declare pl.Datetime('us', 'UTC')",

@@ -368,7 +368,8 @@ def connect(settings: Settings | None = None) -> Iterator[ReadSession]:
 def _find_masked(manifest: Manifest, table: LakeTable, hot: bool) -> None:
     if not manifest.find_masked(table, hot):
         raise LakeReadError(
-            f"public.{table.name} is gone, whose columns tell the types of lakebed.cold_delete; "
+            f"{table.schema}.{table.name} is gone, whose columns tell the types of "
+            "lakebed.cold_delete; "
             f"`lakebed apply {table.name}` makes it again"
         )
 

@@ -52,8 +52,8 @@ def rewritten_since(
     ask(connection, sql.SQL("select {}").format(held))
     query = sql.SQL(
         "with hot as (select unnest(array[{}]::regclass[]) as oid),"
-        " files as (select oid from hot union all"
-        " select i.inhrelid from pg_inherits i join hot on i.inhparent = hot.oid)"
+        " files as (select oid from hot union"
+        " select p.relid from hot, lateral pg_partition_tree(hot.oid) p)"
         " select c.relname::text as name from files join pg_class c on c.oid = files.oid"
         " where c.relfilenode <> 0 and c.relfilenode <> pg_relation_filenode(c.oid)"
     ).format(sql.SQL(", ").join(sql.Literal(name.as_string()) for name in names))

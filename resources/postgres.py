@@ -132,11 +132,7 @@ def migrate(connection: Connection, folder: Path = MIGRATIONS) -> list[str]:
     files = sorted(folder.glob("*.sql"))
     ran: list[str] = []
     with _advisory_lock(connection, MIGRATION_LOCK):
-        connection.execute("create schema if not exists lakebed")
-        connection.execute(
-            "create table if not exists lakebed.migration (name text primary key, "
-            "sha256 text not null, applied_at timestamptz not null default now())"
-        )
+        _make_schema(connection)
         done: dict[str, str] = dict(
             connection.execute("select name, sha256 from lakebed.migration").fetchall()
         )
@@ -163,6 +159,26 @@ def migrate(connection: Connection, folder: Path = MIGRATIONS) -> list[str]:
                 )
             ran.append(file.name)
     return ran
+
+
+def _make_schema(connection: Connection) -> None:
+    """Make the schema where it is missing: a role may use one that it could not make."""
+    ((there, role, database),) = connection.execute(
+        "select to_regclass('lakebed.migration') is not null, current_user, current_database()"
+    ).fetchall()
+    if there:
+        return
+    try:
+        connection.execute("create schema if not exists lakebed")
+        connection.execute(
+            "create table lakebed.migration (name text primary key, "
+            "sha256 text not null, applied_at timestamptz not null default now())"
+        )
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise MigrationError(
+            f"the role {role} may not make the schemas lakebed and lakebed_undo: GRANT CREATE ON "
+            f"DATABASE {database} TO {role}; they can be made once, and the GRANT taken back"
+        ) from error
 
 
 @contextmanager

@@ -36,6 +36,7 @@ EXIT_CODES = {
     "_duckdb.Error": FAILED,
     "psycopg.Error": FAILED,
     "builtins.PermissionError": FAILED,
+    "platform_assets.adoption.AdoptionError": WRONG_USAGE,
     "platform_assets.catalog.TableError": WRONG_USAGE,
     "platform_assets.exports.export.ExportError": WRONG_USAGE,
     "platform_assets.models.model.ModelError": WRONG_USAGE,

@@ -17,6 +17,7 @@ from platform_assets.catalog import SourceTable
 from platform_assets.ingest.locks import alone
 from platform_assets.quality.ddl import COLUMNS_QUERY, ensure_leaves, windows_ahead
 from platform_assets.quality.evolved import effective
+from platform_assets.quality.hindrances import read_hindrances
 from platform_assets.quality.plan import Change, Found, FoundColumn, Plan, plan_table
 from resources.postgres import Connection, LockWaitError, change_schema
 
@@ -28,7 +29,8 @@ class ApplyError(RuntimeError):
 def read_plan(connection: Connection, table: SourceTable, now: datetime) -> Plan:
     """Return what `apply_plan` would change in a table. The connection is in autocommit mode."""
     whole = effective(connection, table)
-    return plan_table(whole, read_found(connection, table), windows_ahead(table, now))
+    found, windows = read_found(connection, table), windows_ahead(table, now)
+    return plan_table(whole, found, windows, read_hindrances(connection, table))
 
 
 def apply_plan(
@@ -86,7 +88,7 @@ def _run(
             yield change
     if any(change.bytes and change.safety != "checked" for change in ours):
         # The statistics of a column go with its old type.
-        connection.execute(sql.SQL("analyze {}").format(sql.Identifier("public", table.name)))
+        connection.execute(sql.SQL("analyze {}").format(table.relation))
     for change in changes:
         if change.leaves:
             ensure_leaves(connection, table, change.leaves)
@@ -101,7 +103,7 @@ def _require(connection: Connection, table: SourceTable, change: Change, attempt
             change_schema(connection, step, attempts=attempts)
         except psycopg.errors.CheckViolation as error:
             change_schema(connection, [undo], attempts=attempts)
-            name, column = sql.Identifier("public", table.name), change.columns[0]
+            name, column = table.relation, change.columns[0]
             query = sql.SQL("select count(*) from {} where {} is null").format(
                 name, sql.Identifier(column)
             )
@@ -121,14 +123,13 @@ def read_found(connection: Connection, table: SourceTable) -> Found | None:
     """Return what PostgreSQL's catalog has of a table; None where it is not there."""
     top = connection.execute(
         "select c.oid, c.relkind = 'p', obj_description(c.oid, 'pg_class') from pg_class c"
-        " where c.relnamespace = 'public'::regnamespace and c.relname = %s"
-        " and c.relkind in ('r', 'p')",
-        [table.name],
+        " where c.oid = to_regclass(%s) and c.relkind in ('r', 'p')",
+        [table.relation.as_string()],
     ).fetchone()
     if top is None:
         return None
     oid, partitioned, comment = top
-    primary, unique, first = _indexes(connection, oid)
+    primary, unique, first = unique_indexes(connection, oid)
     leaves, rows, size = connection.execute(
         "select coalesce(array_agg(c.relname::text) filter (where c.oid <> %(oid)s), '{}'),"
         " coalesce(sum(greatest(c.reltuples, 0)) filter (where c.relkind = 'r'), 0)::bigint,"
@@ -139,7 +140,7 @@ def read_found(connection: Connection, table: SourceTable) -> Found | None:
     ).fetchall()[0]
     by = table.partitioning
     return Found(
-        columns=_columns(connection, table.name),
+        columns=_columns(connection, table),
         comment=comment,
         primary_key=primary,
         unique=unique,
@@ -152,17 +153,17 @@ def read_found(connection: Connection, table: SourceTable) -> Found | None:
     )
 
 
-def _columns(connection: Connection, name: str) -> tuple[FoundColumn, ...]:
+def _columns(connection: Connection, table: SourceTable) -> tuple[FoundColumn, ...]:
     query = sql.SQL(
         "select name, kind, c.attnotnull, col_description(a.attrelid, a.attnum),"
         " a.atthasdef or a.attidentity <> ''"
         " from ({}) c join pg_attribute a on a.attname = c.name"
-        " and a.attrelid = to_regclass('public.' || quote_ident({})) order by a.attnum"
-    ).format(sql.SQL(COLUMNS_QUERY).format(sql.Literal(name)), sql.Literal(name))
+        " and a.attrelid = to_regclass({}) order by a.attnum"
+    ).format(sql.SQL(COLUMNS_QUERY).format(table.oid), table.oid)
     return tuple(FoundColumn(*row) for row in connection.execute(query).fetchall())
 
 
-def _indexes(
+def unique_indexes(
     connection: Connection, oid: int
 ) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...], set[str]]:
     """Return the primary key, the columns of each unique index, the first column of any index."""
@@ -185,7 +186,7 @@ def _filled(connection: Connection, table: SourceTable) -> bool:
     query = sql.SQL(
         "select exists (select from {}) or exists (select from lakebed.cold_file"
         " where table_name = {} and superseded_at is null)"
-    ).format(sql.Identifier("public", table.name), sql.Literal(table.name))
+    ).format(table.relation, sql.Literal(table.name))
     return bool(connection.execute(query).fetchall()[0][0])
 
 

@@ -68,7 +68,7 @@ def hot_spec(table: SourceTable) -> dg.AssetSpec:
         tags={"written_by": "others"},
         metadata={
             "dagster/column_schema": table_schema(table),
-            "dagster/table_name": f"public.{table.name}",
+            "dagster/table_name": table.place,
             **table_link(table),
         },
     )
@@ -193,7 +193,7 @@ def _described(table: SourceTable, key: dg.AssetKey) -> dict[str, Any]:
         "tags": {"write_mode": table.write_mode, "load_by": table.load_by},
         "metadata": {
             "dagster/column_schema": table_schema(table),
-            "dagster/table_name": f"public.{table.name}",
+            "dagster/table_name": table.place,
             "key": ", ".join(table.key) or "none",
             "cursor": table.cursor or "none",
             **table_link(table),

@@ -90,7 +90,7 @@ def take_backup(
     backup_id = uuid.uuid4().hex[:12]
     file = home / "backups" / table.name / backup_id / "hot.parquet"
     with postgres.connect(autocommit=True) as connection, alone(connection, table):
-        if not relation_exists(connection, table.name):
+        if not relation_exists(connection, table):
             raise BackupError(f"{table.name} is not there yet; load it first")
         columns = as_text(stored_columns(connection, table))
         stored = kinds(connection, table)
@@ -223,7 +223,7 @@ def texts(table: SourceTable, columns: Sequence[Column]) -> sql.Composable:
 
 def kinds(connection: Connection, table: SourceTable) -> dict[str, str]:
     """Return the PostgreSQL type of each column that is stored."""
-    rows = connection.execute(sql.SQL(COLUMNS_QUERY).format(sql.Literal(table.name))).fetchall()
+    rows = connection.execute(sql.SQL(COLUMNS_QUERY).format(table.oid)).fetchall()
     stored = stored_columns(connection, table)
     return {name: kind for name, kind, *_ in rows if name in stored}
 

@@ -216,7 +216,7 @@ class _Restorer:
             for name, kind in stored.items()
         }
         key = self.table.primary_key
-        keyed = bool(key) and has_unique_index(self.connection, self.table.name, key)
+        keyed = bool(key) and has_unique_index(self.connection, self.table.relation, key)
         parts: dict[str, sql.Composable] = {
             "table": target_of(self.table),
             "stage": STAGE,

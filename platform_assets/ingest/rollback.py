@@ -140,7 +140,7 @@ class _Rollback:
     def _key(self) -> tuple[str, ...]:
         """The columns by which a row is the same as before; empty where nothing tells."""
         key = self.table.primary_key
-        return key if key and has_unique_index(self.connection, self.table.name, key) else ()
+        return key if key and has_unique_index(self.connection, self.table.relation, key) else ()
 
     def _lock_partitions(self) -> list[str]:
         """Keep moves out of the partitions whose cold generation comes back; return their keys."""

@@ -49,15 +49,17 @@ def ensure_table(connection: Connection, table: SourceTable) -> None:
     The connection must be in autocommit mode.
     """
     for column in table.contract:
-        if column.types.labels:
+        if column.types.labels and not table.adopted:
             _ensure_enum(connection, table, column)
     for lookup in table.lookups:
         ensure_parent(connection, table, lookup)
         wrong = differences_of_parent(connection, table, lookup)
         if wrong:
-            raise DriftError(f"table public.{table.name}: {'; '.join(wrong)}")
-    if relation_exists(connection, table.name):
+            raise DriftError(f"table {table.place}: {'; '.join(wrong)}")
+    if relation_exists(connection, table):
         check_drift(connection, table)
+    elif table.adopted:
+        raise DriftError(f"{table.place} is adopted and not there; others make it")
     else:
         try:
             change_schema(connection, create_statements(table))
@@ -71,14 +73,15 @@ def ensure_table(connection: Connection, table: SourceTable) -> None:
 def ensure_leaves(connection: Connection, table: SourceTable, windows: Iterable[Window]) -> int:
     """Make the leaves that are missing for these windows; return how many.
 
-    Each is built beside the table and attached, with locks that nobody waits for.
+    Each is built beside the table and attached, with locks that nobody waits for. No leaf is made
+    for an adopted table.
     The connection must be in autocommit mode. Raises LockWaitError, or DriftError
     where another table has the name of a leaf.
     """
-    if not is_partitioned(connection, table.name):
+    if table.adopted or not is_partitioned(connection, table):
         return 0
     made = 0
-    there = _leaves(connection, table.name)
+    there = _leaves(connection, table)
     for window in sorted(set(windows)):
         leaf = leaf_name(table.name, window)
         if leaf in there:
@@ -86,9 +89,9 @@ def ensure_leaves(connection: Connection, table: SourceTable, windows: Iterable[
         try:
             change_schema(connection, leaf_statements(table, window))
         except _MADE_BY_ANOTHER as error:
-            if leaf not in _leaves(connection, table.name):
+            if leaf not in _leaves(connection, table):
                 raise DriftError(
-                    f"public.{leaf} is there and no leaf of public.{table.name}, which needs the "
+                    f"public.{leaf} is there and no leaf of {table.place}, which needs the "
                     "name; rename it, or ATTACH it as that partition"
                 ) from error
         else:
@@ -105,9 +108,9 @@ def ensure_leaves_ahead(connection: Connection, table: SourceTable, now: datetim
 
 
 def windows_ahead(table: SourceTable, now: datetime) -> list[Window]:
-    """Return the window of now and the next few; none of a table without time."""
+    """Return the window of now and the next few; none of a table without time, or adopted."""
     by = table.partitioning
-    if by is None:
+    if by is None or table.adopted:
         return []
     windows = [table.window(now)]
     for _ in range(LEAVES_AHEAD):
@@ -119,8 +122,8 @@ def windows_ahead(table: SourceTable, now: datetime) -> list[Window]:
 def leaf_statements(table: SourceTable, window: Window) -> list[sql.Composed]:
     """Return the statements that make a leaf beside its table and attach it."""
     names = {
-        "leaf": sql.Identifier("public", leaf_name(table.name, window)),
-        "table": sql.Identifier("public", table.name),
+        "leaf": sql.Identifier(table.schema, leaf_name(table.name, window)),
+        "table": table.relation,
     }
     return [
         sql.SQL("create table {leaf} (like {table} including all)").format(**names),
@@ -134,22 +137,20 @@ def leaf_statements(table: SourceTable, window: Window) -> list[sql.Composed]:
     ]
 
 
-def relation_exists(connection: Connection, name: str) -> bool:
-    """Whether public.<name> is a table."""
+def relation_exists(connection: Connection, table: SourceTable) -> bool:
+    """Whether the table is there, and is one."""
     row = connection.execute(
-        "select 1 from pg_class where relnamespace = 'public'::regnamespace"
-        " and relname = %s and relkind in ('r', 'p')",
-        [name],
+        "select 1 from pg_class where oid = to_regclass(%s) and relkind in ('r', 'p')",
+        [table.relation.as_string()],
     ).fetchone()
     return row is not None
 
 
-def is_partitioned(connection: Connection, name: str) -> bool:
-    """Whether public.<name> is a partitioned table."""
+def is_partitioned(connection: Connection, table: SourceTable) -> bool:
+    """Whether the table is there, and partitioned natively."""
     row = connection.execute(
-        "select relkind = 'p' from pg_class where relnamespace = 'public'::regnamespace"
-        " and relname = %s",
-        [name],
+        "select relkind = 'p' from pg_class where oid = to_regclass(%s)",
+        [table.relation.as_string()],
     ).fetchone()
     return row is not None and bool(row[0])
 
@@ -164,10 +165,10 @@ select
     format_type(atttypid, atttypmod)) as kind,
   attnotnull
 from pg_attribute
-where attrelid = to_regclass('public.' || quote_ident({}))
+where attrelid = to_regclass({})
   and attnum > 0 and not attisdropped
 order by attnum"""
-"""Name, type and NOT NULL of each column of a table; its name goes into the braces.
+"""Name, type and NOT NULL of each column of a table; `SourceTable.oid` goes into the braces.
 
 An enum's type is named with its schema, whatever the search path.
 """
@@ -175,7 +176,7 @@ An enum's type is named with its schema, whatever the search path.
 
 def check_drift(connection: Connection, table: SourceTable) -> None:
     """Compare the table in PostgreSQL with its contract. Raises DriftError."""
-    query = sql.SQL(COLUMNS_QUERY).format(sql.Literal(table.name))
+    query = sql.SQL(COLUMNS_QUERY).format(table.oid)
     rows = connection.execute(query).fetchall()
     wrong = differences(table, rows)
     known = set(table.column_names)
@@ -185,7 +186,11 @@ def check_drift(connection: Connection, table: SourceTable) -> None:
         if not_null and name not in known
     ]
     key = table.primary_key
-    if table.write_mode != "append" and key and not has_unique_index(connection, table.name, key):
+    if (
+        table.write_mode != "append"
+        and key
+        and not has_unique_index(connection, table.relation, key)
+    ):
         wrong.append(
             f"it has no primary key or unique index on ({', '.join(key)}), which a "
             f"{table.write_mode} needs"
@@ -194,7 +199,7 @@ def check_drift(connection: Connection, table: SourceTable) -> None:
         wrong += missing_foreign_key(connection, table, lookup)
     if wrong:
         raise DriftError(
-            f"table public.{table.name} differs from its contract: {'; '.join(wrong)}. "
+            f"table {table.place} differs from its contract: {'; '.join(wrong)}. "
             f"`lakebed plan {table.name}` shows the SQL that mends it, `lakebed apply {table.name}`"
             " runs it; or change the table file."
         )
@@ -260,18 +265,18 @@ def _labels(connection: Connection, name: str) -> tuple[str, ...] | None:
     return tuple(row[0] for row in rows) or None
 
 
-def _leaves(connection: Connection, name: str) -> set[str]:
+def _leaves(connection: Connection, table: SourceTable) -> set[str]:
     rows = connection.execute(
         "select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid"
-        " where i.inhparent = to_regclass('public.' || quote_ident(%s))",
-        [name],
+        " where i.inhparent = to_regclass(%s)",
+        [table.relation.as_string()],
     ).fetchall()
     return {row[0] for row in rows}
 
 
 def create_statements(table: SourceTable) -> list[sql.Composed]:
     """Return the statements that make a table with its comments and what finds its rows."""
-    name = sql.Identifier("public", table.name)
+    name = table.relation
     parts: list[sql.Composable] = [
         sql.SQL("{} {}{}").format(
             sql.Identifier(column.name),
@@ -292,7 +297,7 @@ def create_statements(table: SourceTable) -> list[sql.Composed]:
     ]
     statements += [
         sql.SQL("comment on column {} is {}").format(
-            sql.Identifier("public", table.name, column.name), sql.Literal(column.description)
+            sql.Identifier(table.schema, table.name, column.name), sql.Literal(column.description)
         )
         for column in table.columns
         if column.description
@@ -321,6 +326,6 @@ def time_index(table: SourceTable) -> sql.Composed:
     """Return the statement that makes what a move and a reader of one window look for."""
     return sql.SQL("create index if not exists {} on {} using brin ({})").format(
         sql.Identifier(f"{table.name}_by_time"),
-        sql.Identifier("public", table.name),
+        table.relation,
         sql.Identifier(table.partitioned.column),
     )

@@ -18,15 +18,16 @@ def note_statement(table: SourceTable) -> sql.Composed | None:
     """
     if table.tiering is None or not table.key:
         return None
-    noted = sql.SQL("{}, {}::text[], {}").format(
-        table.name, sql.Literal(list(table.key)), table.partitioned.column
+    noted = sql.SQL("{}, {}::text[], {}, {}").format(
+        table.name, sql.Literal(list(table.key)), table.partitioned.column, table.schema
     )
     return sql.SQL(
-        "insert into lakebed.tiered_table (table_name, key_columns, time_column) select {noted}"
-        " where not exists (select from lakebed.tiered_table"
-        " where (table_name, key_columns, time_column) = ({noted}))"
+        "insert into lakebed.tiered_table (table_name, key_columns, time_column, schema_name)"
+        " select {noted} where not exists (select from lakebed.tiered_table"
+        " where (table_name, key_columns, time_column, schema_name) = ({noted}))"
         " on conflict (table_name) do update set key_columns = excluded.key_columns,"
-        " time_column = excluded.time_column, noted_at = clock_timestamp()"
+        " time_column = excluded.time_column, schema_name = excluded.schema_name,"
+        " noted_at = clock_timestamp()"
     ).format(noted=noted)
 
 
@@ -37,16 +38,18 @@ def policy_statement(table: SourceTable) -> sql.Composed | None:
     """
     if table.tiering is None:
         return None
-    noted = sql.SQL("{}, {}, {}, {}::interval").format(
+    noted = sql.SQL("{}, {}, {}, {}::interval, {}").format(
         table.name,
         table.partitioned.column,
         str(table.partitioned.grain),
         sql.Literal(table.tiering.hot_for),
+        table.schema,
     )
     return sql.SQL(
-        "insert into lakebed.tier_policy (table_name, time_column, grain, hot_for) select {noted}"
-        " where not exists (select from lakebed.tier_policy"
-        " where (table_name, time_column, grain, hot_for) = ({noted}))"
+        "insert into lakebed.tier_policy (table_name, time_column, grain, hot_for, schema_name)"
+        " select {noted} where not exists (select from lakebed.tier_policy"
+        " where (table_name, time_column, grain, hot_for, schema_name) = ({noted}))"
         " on conflict (table_name) do update set time_column = excluded.time_column,"
-        " grain = excluded.grain, hot_for = excluded.hot_for"
+        " grain = excluded.grain, hot_for = excluded.hot_for,"
+        " schema_name = excluded.schema_name"
     ).format(noted=noted)

@@ -82,7 +82,9 @@ def differences_of_parent(connection: Connection, table: SourceTable, lookup: Lo
         if found != kind:
             wrong.append(f"column {name} of {lookup.table} is {found}, its lookup needs {kind}")
     for columns in ((lookup.key,), lookup.natural_key):
-        if not wrong and not has_unique_index(connection, lookup.table, columns):
+        if not wrong and not has_unique_index(
+            connection, sql.Identifier("public", lookup.table), columns
+        ):
             wrong.append(f"{lookup.table} has no unique index on ({', '.join(columns)})")
     if lookup.insert_missing and not wrong and not there[lookup.key][1]:
         wrong.append(
@@ -109,15 +111,21 @@ def missing_foreign_key(connection: Connection, table: SourceTable, lookup: Look
     ]
 
 
-def has_unique_index(connection: Connection, name: str, columns: Sequence[str]) -> bool:
-    """Whether a table has a unique index on just these columns, in whatever order."""
+def has_unique_index(
+    connection: Connection, table: sql.Identifier, columns: Sequence[str], *, or_fewer: bool = False
+) -> bool:
+    """Whether a table has a unique index on just these columns, in whatever order.
+
+    or_fewer: one on some of them will do.
+    """
     row = connection.execute(
-        "select 1 from pg_index i where i.indrelid = to_regclass('public.' || quote_ident(%s))"
+        "select 1 from pg_index i where i.indrelid = to_regclass(%s)"
         " and i.indisunique and i.indisvalid and i.indpred is null and i.indexprs is null"
-        " and %s::text[] = (select array_agg(a.attname::text order by a.attname::text collate"
+        " and (select (case when %s then %s::text[] @> found else %s::text[] = found end) from"
+        " (select array_agg(a.attname::text order by a.attname::text collate"
         ' "C") from pg_attribute a where a.attrelid = i.indrelid'
-        " and a.attnum = any ((i.indkey::int2[])[0:i.indnkeyatts - 1]))",
-        [name, sorted(columns)],
+        " and a.attnum = any ((i.indkey::int2[])[0:i.indnkeyatts - 1])) f (found))",
+        [table.as_string(), or_fewer, sorted(columns), sorted(columns)],
     ).fetchone()
     return row is not None
 

@@ -128,18 +128,26 @@ class Plan:
         return {"table": self.table, "changes": changes, "fields": list(self.fields)}
 
 
-def plan_table(table: SourceTable, found: Found | None, windows: Iterable[Window] = ()) -> Plan:
+def plan_table(
+    table: SourceTable,
+    found: Found | None,
+    windows: Iterable[Window] = (),
+    hindrances: Sequence[str] = (),
+) -> Plan:
     """Compare a table with what PostgreSQL has of it; None: it is not there.
 
-    table: with its evolved columns.  windows: those whose leaves should be there.
+    table: with its evolved columns.  windows: those whose leaves should be there.  hindrances:
+    what keeps its rows from settling, and the way out.
     """
     fields = tuple(field_line(column) for column in table.evolved)
+    if found is None and table.adopted:
+        return Plan(table.name, (_not_there(table, hindrances),))
     if found is None:
         make = Change("the table is missing", "instant", (tuple(create_statements(table)),))
         return Plan(table.name, (make, *_leaves(table, frozenset(), windows)), fields)
     planner = _Planner(table, found)
-    changes = planner.changes()
-    if found.partitioned:
+    changes = [_hindered(problem) for problem in hindrances] + planner.changes()
+    if found.partitioned and not table.adopted:
         changes += _leaves(table, found.leaves, windows)
     more = tuple(
         field_line(replace(evolved_column(c.name, c.kind, "", ""), description=c.comment or ""))
@@ -147,6 +155,15 @@ def plan_table(table: SourceTable, found: Found | None, windows: Iterable[Window
         if types_of(c.kind) is not None
     )
     return Plan(table.name, tuple(changes), fields + more)
+
+
+def _not_there(table: SourceTable, hindrances: Sequence[str]) -> Change:
+    why = "; ".join(hindrances) or "others make it: correct its name and schema, or wait for them"
+    return Change(f"there is no table {table.place} to adopt", "refused", (), why=why)
+
+
+def _hindered(problem: str) -> Change:
+    return Change("its rows cannot settle", "refused", (), why=problem)
 
 
 class _Planner:
@@ -283,6 +300,8 @@ class _Planner:
         sets = {frozenset(columns) for columns in (self.found.primary_key, *self.found.unique)}
         if not key or frozenset(key) in sets:
             return []
+        if self.table.adopted and any(columns and columns <= frozenset(key) for columns in sets):
+            return []  # what is unique by some of its columns is so by all
         what = f"the key ({', '.join(key)}) is missing"
         lock = "nobody reads or writes the table while the key is built"
         if self.found.primary_key:
@@ -359,7 +378,7 @@ class _Planner:
     def _comment_on(self, column: Column) -> list[sql.Composed]:
         return [
             sql.SQL("comment on column {} is {}").format(
-                sql.Identifier("public", self.table.name, column.name),
+                sql.Identifier(self.table.schema, self.table.name, column.name),
                 sql.Literal(column.description) if column.description else sql.NULL,
             )
         ]
@@ -369,7 +388,7 @@ class _Planner:
 
     @property
     def _name(self) -> sql.Identifier:
-        return sql.Identifier("public", self.table.name)
+        return self.table.relation
 
 
 def _leaves(table: SourceTable, there: frozenset[str], windows: Iterable[Window]) -> list[Change]:

@@ -6,13 +6,24 @@ Names are as format_type() spells them. Pure; nothing here asks a server.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from keyword import iskeyword
-from typing import Literal
+from typing import Literal, cast
 
 import polars as pl
 from pandera.polars import DataFrameModel
 
-from platform_assets.quality.schema import Column, SchemaError, TypeMap, type_map
+from platform_assets.quality.schema import (
+    LITERALS,
+    Column,
+    SchemaError,
+    TypeMap,
+    enum_type,
+    list_type,
+    type_map,
+    widest,
+)
 
 Widening = Literal["instant", "rewrite"]
 """instant: the catalog alone changes.  rewrite: every row is written anew, under a lock."""
@@ -56,16 +67,48 @@ def polars_type(postgres: str) -> pl.DataType | None:
     decimal = _DECIMAL.fullmatch(postgres)
     if decimal:
         return pl.Decimal(int(decimal[1]), int(decimal[2])) if int(decimal[1]) <= 38 else None
-    if _VARCHAR.fullmatch(postgres):
-        return pl.String()
-    return _POLARS.get(postgres)
+    return _POLARS.get(widest(postgres))
 
 
 def types_of(postgres: str) -> TypeMap | None:
     """Return the type in every engine; None where a contract cannot have it without more words."""
     dtype = polars_type(postgres)
     types = None if dtype is None else type_map(postgres, dtype)
-    return types if types is not None and types.postgres == postgres else None
+    if types is None or types.postgres != widest(postgres):
+        return None
+    return replace(types, postgres=postgres)
+
+
+def found_type(postgres: str, labels: Sequence[str] = ()) -> tuple[pl.DataType, TypeMap]:
+    """Return how a contract has a column of this type. labels: of an enum, in their order.
+
+    Raises SchemaError with the reason where it cannot, or could not be tiered, and the way out.
+    """
+    inner = postgres.removesuffix("[]")
+    if labels:
+        return enum_type(postgres, labels)
+    if postgres in LITERALS and not LITERALS[postgres].stays_hot:
+        return pl.String(), LITERALS[postgres]
+    if inner != postgres and (inner == "uuid" or types_of(inner) is not None):
+        return list_type(inner, polars_type(inner) or pl.String())
+    dtype, types = polars_type(postgres), types_of(postgres)
+    if dtype is not None and types is not None and inner == postgres:
+        return dtype, types
+    raise SchemaError(_why_not(postgres))
+
+
+def _why_not(postgres: str) -> str:
+    if postgres.startswith("numeric"):
+        return f"{postgres}: DuckDB reads it as a double; ALTER it to numeric(38, 10), say"
+    if postgres.startswith("character("):
+        return f"{postgres}: it is padded, and other engines keep the blanks; ALTER it to text"
+    if postgres.endswith("[]"):
+        return f"{postgres}: arrays are of plain types; ALTER it to text[], or to jsonb"
+    return (
+        f"{postgres}: it has no lossless form in Parquet; ALTER the column to a type that "
+        "docs/tables.md lists (a domain to the type that it is of, others to text), or keep it in "
+        "a table of its own"
+    )
 
 
 def settled_type(name: str, dtype: pl.DataType) -> pl.DataType:
@@ -118,7 +161,14 @@ def field_line(column: Column) -> str:
     arguments += ["nullable=True"] * column.nullable
     if column.description:
         arguments.append(f"description={column.description!r}")
+    if column.types.labels or _default_of(column) != column.postgres:
+        arguments.append(f"metadata={{'postgres': {column.postgres!r}}}")
     return f"{name}: {_annotation(column.polars)} = pa.Field({', '.join(arguments)})"
+
+
+def _default_of(column: Column) -> str:
+    """Return the type that the column would have if its field named none."""
+    return "" if column.types.labels else type_map(column.name, column.polars).postgres
 
 
 def _field_name(column: str) -> str:
@@ -134,4 +184,16 @@ def _annotation(dtype: pl.DataType) -> str:
     if isinstance(dtype, pl.Datetime):
         zone = f'"{dtype.time_zone}"' if dtype.time_zone else None
         return f'Annotated[pl.Datetime, "us", {zone}]'
+    if isinstance(dtype, pl.Enum):
+        return f"Annotated[pl.Enum, {list(dtype.categories)!r}]"
+    if isinstance(dtype, pl.List):
+        return f"pl.List({_inner(cast(pl.DataType, dtype.inner))})"
+    return f"pl.{type(dtype).__name__}"
+
+
+def _inner(dtype: pl.DataType) -> str:
+    if isinstance(dtype, pl.Decimal):
+        return f"pl.Decimal({dtype.precision}, {dtype.scale})"
+    if isinstance(dtype, pl.Datetime):
+        return f'pl.Datetime("us", {dtype.time_zone!r})'
     return f"pl.{type(dtype).__name__}"

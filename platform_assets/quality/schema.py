@@ -13,7 +13,7 @@ that uses it is refused with the reason.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -177,6 +177,26 @@ _ALIASES = {
     "decimal": "numeric",
 }
 
+_NARROW = re.compile(
+    r"character varying(?:\(\d+\))?|(?:timestamp|time)\(\d\) with(?:out)? time zone"
+)
+
+
+def is_narrow(postgres: str) -> bool:
+    """Whether a type has some of the values of another, `widest`, in the same form."""
+    return _NARROW.fullmatch(postgres) is not None and not _OF_OFFSET.fullmatch(postgres)
+
+
+def widest(postgres: str) -> str:
+    """Return the type of which a narrow one has some of the values; any other as it is."""
+    if not is_narrow(postgres):
+        return postgres
+    return "text" if postgres.startswith("char") else re.sub(r"\(\d\)", "", postgres)
+
+
+_OF_OFFSET = re.compile(r"time\(\d\) with time zone")
+
+
 REFUSED = {
     pl.Datetime: "PostgreSQL keeps microseconds in UTC; declare pl.Datetime('us', 'UTC')",
     pl.Duration: 'declare str with pa.Field(metadata={"postgres": "interval"}), or pl.Int64',
@@ -298,6 +318,8 @@ def _named_type(
         return type_map(name, dtype)
     base, array = named.removesuffix("[]"), named.endswith("[]")
     base = _ALIASES.get(base, base)
+    if base.startswith("varchar("):
+        base = f"character varying{base.removeprefix('varchar')}"
     known = LITERALS.get(base)
     if array and known is not None and base == "uuid" and dtype == pl.List(pl.String):
         return _list(name, pl.List(pl.String), known)
@@ -306,10 +328,27 @@ def _named_type(
     plain = type_map(name, dtype)
     if plain.postgres == f"{base}[]" if array else plain.postgres == base:
         return plain
+    if not array and is_narrow(base) and plain.postgres == widest(base):
+        return replace(plain, postgres=base)
     raise SchemaError(
         f"column {name!r} is {dtype} and names the PostgreSQL type {named!r}: a str may name "
         f"{', '.join(LITERALS)}; list[str] may name uuid[]; pl.Enum the name of its type"
     )
+
+
+def enum_type(postgres: str, labels: Sequence[str]) -> tuple[pl.DataType, TypeMap]:
+    """Return an enum that is there, by its name and labels. Raises SchemaError."""
+    dtype = pl.Enum(labels)
+    return dtype, _enum(postgres, dtype, postgres)
+
+
+def list_type(inner: str, dtype: pl.DataType) -> tuple[pl.DataType, TypeMap]:
+    """Return an array of a PostgreSQL type, and of its polars type. Raises SchemaError."""
+    of = LITERALS[inner] if inner in LITERALS else type_map(inner, dtype)
+    if of.postgres != inner:
+        raise SchemaError(f"{inner}[]: arrays are of plain types; ALTER it to {of.postgres}[]")
+    whole = pl.List(dtype)
+    return whole, _list(inner, whole, of)
 
 
 def arrow_schema(columns: tuple[Column, ...]) -> pa.Schema:
@@ -356,7 +395,7 @@ def _list(name: str, dtype: pl.List, inner: TypeMap) -> TypeMap:
 
 
 def _enum(name: str, dtype: pl.Enum, postgres: str) -> TypeMap:
-    """Return an enum type of PostgreSQL, in the schema public."""
+    """Return an enum type of PostgreSQL, in the schema public unless it names another."""
     labels = tuple(dtype.categories)
     wrong = [v for v in labels if not v or len(v.encode()) > LABEL_BYTES or "\0" in v]
     if not labels or wrong:
@@ -365,7 +404,8 @@ def _enum(name: str, dtype: pl.Enum, postgres: str) -> TypeMap:
             f"column {name!r} is an enum with {what}: PostgreSQL takes labels of 1 to "
             f"{LABEL_BYTES} bytes"
         )
-    if not _TYPE_NAME.fullmatch(postgres):
+    schema, _, name_of_type = postgres.rpartition(".")
+    if not all(_TYPE_NAME.fullmatch(part) for part in (schema or "public", name_of_type)):
         raise SchemaError(
             f"column {name!r} is an enum whose type would be called {postgres!r}: give it a name "
             "of lower case letters, digits and _, at most 63, with "
@@ -373,7 +413,12 @@ def _enum(name: str, dtype: pl.Enum, postgres: str) -> TypeMap:
         )
     # With its schema any name is one, a word of SQL's too.
     return TypeMap(
-        pa.string(), f"public.{postgres}", "VARCHAR", *_OF_TEXT, orderable=False, labels=labels
+        pa.string(),
+        f"{schema or 'public'}.{name_of_type}",
+        "VARCHAR",
+        *_OF_TEXT,
+        orderable=False,
+        labels=labels,
     )
 
 

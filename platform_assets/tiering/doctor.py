@@ -52,7 +52,7 @@ def examine(platform: Platform) -> Diagnosis:
         found = list(of_server(_server(connection)))
         now = platform.clock.now()
         for table in tiered:
-            if relation_exists(connection, table.name):
+            if relation_exists(connection, table):
                 found += of_table(_table(platform, connection, table, now))
         swept, spared = give_up_superseded(connection, grace, dry_run=True)
         swept += remove_nameless(connection, platform.lake.files, tiered, grace, dry_run=True)
@@ -83,7 +83,8 @@ def _server(connection: Connection) -> ServerFacts:
 def _table(
     platform: Platform, connection: Connection, table: SourceTable, now: datetime
 ) -> TableFacts:
-    leaves = leaves_of(connection, table)
+    # Those of an adopted table are none of ours.
+    leaves = [] if table.adopted else leaves_of(connection, table)
     windows = list(table.windows(now))
     live = _cold(connection, table, live=True)
     late = with_work(connection, table, [w for w in windows if w.key in live])
@@ -126,6 +127,8 @@ def _detached(
     connection: Connection, table: SourceTable, attached: set[str], now: datetime
 ) -> list[str]:
     """Return the tables that have the name of a leaf and are none."""
+    if table.adopted:
+        return []
     names = {leaf_name(table.name, window) for window in table.windows(now)} - attached
     rows = connection.execute(
         "select relname::text from pg_class where relnamespace = 'public'::regnamespace"

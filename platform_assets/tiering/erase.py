@@ -122,7 +122,7 @@ def would_erase(platform: Platform, table: SourceTable, where: str) -> Erased:
         table = effective(connection, table)
         predicate = predicate_of(table, where)
         _there(connection, table)
-        hot = _count(connection, sql.Identifier("public", table.name), predicate.postgres)
+        hot = _count(connection, table.relation, predicate.postgres)
         undo = sum(
             _count(connection, name, predicate.postgres)
             for name in _undo(connection, table, predicate)
@@ -142,7 +142,7 @@ def would_erase(platform: Platform, table: SourceTable, where: str) -> Erased:
 
 
 def _there(connection: Connection, table: SourceTable) -> None:
-    if not relation_exists(connection, table.name):
+    if not relation_exists(connection, table):
         raise PredicateError(f"{table.name} is not there yet; load it first")
 
 
@@ -205,7 +205,7 @@ def _erase_rest(
 ) -> None:
     """Erase what is in no cold partition, in one transaction."""
     with connection.transaction():
-        hot = _delete(connection, sql.Identifier("public", table.name), predicate.postgres)
+        hot = _delete(connection, table.relation, predicate.postgres)
         undo = sum(
             _delete(connection, name, predicate.postgres)
             for name in _undo(connection, table, predicate)

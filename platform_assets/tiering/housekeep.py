@@ -68,11 +68,12 @@ def housekeep(
     chosen = platform.tables if tables is None else tables
     with platform.postgres.connect(autocommit=True) as connection:
         for table in chosen:
-            if table.partitioning is None or not relation_exists(connection, table.name):
+            if table.partitioning is None or not relation_exists(connection, table):
                 continue
             if table.tiering is not None:
                 _expire(platform, connection, table, now, done, on_step)
-            _leaves(connection, table, now, done, on_step)
+            if not table.adopted:
+                _leaves(connection, table, now, done, on_step)
         if not dry_run:
             try:
                 write_catalog(platform)

@@ -25,7 +25,7 @@ from resources.postgres import LOCK_TIMEOUT, Connection
 
 DROP_ATTEMPTS = 5
 
-_BOUND = re.compile(r"FOR VALUES FROM \('([^']+)'\) TO \('([^']+)'\)")
+BOUND = re.compile(r"FOR VALUES FROM \('([^']+)'\) TO \('([^']+)'\)")
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ def leaves_of(connection: Connection, table: SourceTable) -> list[Leaf]:
         " pg_relation_size(c.oid), i.inhdetachpending"
         " from pg_inherits i join pg_class c on c.oid = i.inhrelid and c.relispartition"
         " join pg_namespace n on n.oid = c.relnamespace"
-        " where i.inhparent = to_regclass('public.' || quote_ident(%s)) order by c.relname",
-        [table.name],
+        " where i.inhparent = to_regclass(%s) order by c.relname",
+        [table.relation.as_string()],
     ).fetchall()
     return [
         Leaf(name, schema, _window(table, bound), bound == "DEFAULT", size, detaching)
@@ -190,7 +190,7 @@ def _why_stays(
     # In the order in which PostgreSQL takes them, the parent first.
     connection.execute(
         sql.SQL("lock table only {}, only {} in access exclusive mode").format(
-            sql.Identifier("public", table.name), leaf.identifier
+            table.relation, leaf.identifier
         )
     )
     if not _is_empty(connection, leaf):
@@ -201,7 +201,7 @@ def _why_stays(
 
 
 def _window(table: SourceTable, bound: str) -> Window | None:
-    found = _BOUND.fullmatch(bound)
+    found = BOUND.fullmatch(bound)
     if found is None:
         return None
     try:

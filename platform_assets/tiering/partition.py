@@ -23,7 +23,8 @@ from platform_assets.keys import move_lock
 from platform_assets.partitions import Window
 from platform_assets.quality.ddl import COLUMNS_QUERY, differences
 from platform_assets.quality.evolved import EVOLVED_QUERY, extended_by
-from platform_assets.quality.noted import note_statement
+from platform_assets.quality.hindrances import HINDRANCES_QUERY, hindrances
+from platform_assets.quality.noted import note_statement, policy_statement
 from platform_assets.quality.schema import Column
 from platform_assets.tiering.fingerprint import (
     Fingerprint,
@@ -33,7 +34,7 @@ from platform_assets.tiering.fingerprint import (
 )
 from resources.lake import Lake
 from resources.lake_files import LakeFileError, LakeFiles
-from resources.postgres import Connection
+from resources.postgres import LOCK_TIMEOUT, Connection
 from resources.tombstones import deleted_keys
 
 Step = Callable[[str], None]
@@ -52,6 +53,14 @@ FEW_VALUES = sql.SQL(
     " (select inhrelid from pg_inherits where inhparent = {0}::regclass)"
     " group by 1 having min(s.n_distinct) > 0 and max(s.n_distinct) < 1000 order by 2, 1"
 )
+
+
+_AGAIN = (
+    "could not serialize access",
+    "deadlock detected",
+    "canceling statement due to lock timeout",
+)
+"""What PostgreSQL says where others write to the partition meanwhile."""
 
 
 class TieringError(RuntimeError):
@@ -87,12 +96,12 @@ class Partition:
     @property
     def hot(self) -> sql.Composable:
         """The hot table, as PostgreSQL knows it."""
-        return sql.Identifier("public", self.table.name)
+        return self.table.relation
 
     @property
     def hot_in_duckdb(self) -> sql.Composable:
         """The hot table, as DuckDB knows it."""
-        return sql.Identifier("pg", "public", self.table.name)
+        return sql.Identifier("pg", self.table.schema, self.table.name)
 
     @property
     def in_window(self) -> sql.Composable:
@@ -119,8 +128,15 @@ class Partition:
         """Take the columns that evolved into the table. Raises TieringError where it differs."""
         evolved = self.ask(sql.SQL(EVOLVED_QUERY).format(sql.Literal(self.table.name)))
         self.table = extended_by(self.table, evolved)
-        rows = self.ask(sql.SQL(COLUMNS_QUERY).format(sql.Literal(self.table.name)))
+        rows = self.ask(sql.SQL(COLUMNS_QUERY).format(self.table.oid))
         known = set(self.table.column_names)
+        if self.table.adopted:
+            found = self.ask(sql.SQL(HINDRANCES_QUERY).format(self.table.oid))
+            if found:
+                raise TieringError(
+                    f"{self}: nothing was moved of {self.table.place}: "
+                    + "; ".join(hindrances(found))
+                )
         wrong = differences(self.table, rows)
         wrong += [f"column {name} is not in the contract" for name, *_ in rows if name not in known]
         if wrong:
@@ -133,15 +149,13 @@ class Partition:
     def deleted_keys(self) -> sql.Composed:
         """The query of the keys that have tombstones, for PostgreSQL. The table has a key."""
         window = (self.window.lower, self.window.upper)
-        return deleted_keys(
-            sql.Identifier("public", self.table.name), self.table.name, self.table.key, [window]
-        )
+        return deleted_keys(self.table.relation, self.table.name, self.table.key, [window])
 
     def note(self) -> None:
-        """Note what PostgreSQL must know of the table for people to delete its rows."""
-        statement = note_statement(self.table)
-        if statement is not None:
-            self.do(statement)
+        """Note what PostgreSQL must know of the table for people who have no table file."""
+        for statement in (note_statement(self.table), policy_statement(self.table)):
+            if statement is not None:
+                self.do(statement)
 
     def count_tombstones(self) -> int:
         """Return how many tombstones of the partition the snapshot shows."""
@@ -288,19 +302,23 @@ def in_transaction(
     started = time.monotonic()
     for attempt in range(attempts):
         try:
-            with lake.attached(read_only=False) as connection, _transaction(connection):
+            with lake.attached(read_only=False) as connection:
                 partition = Partition(connection, lake.files, table, window)
-                partition.lock()
-                on_step("locked")
-                partition.take_columns()
-                partition.know_few()
-                partition.note()
-                done = work(partition)
+                partition.note()  # on its own, so that no mover waits for another's
+                with _transaction(connection):
+                    # Who waits with rows in hand makes others wait for these.
+                    wait = sql.SQL("set local lock_timeout = {}").format(sql.Literal(LOCK_TIMEOUT))
+                    partition.do(wait)
+                    partition.lock()
+                    on_step("locked")
+                    partition.take_columns()
+                    partition.know_few()
+                    done = work(partition)
             on_step("committed")
             return done, time.monotonic() - started
         except duckdb.Error as error:
             text = str(error)
-            if "could not serialize access" not in text and "deadlock detected" not in text:
+            if not any(said in text for said in _AGAIN):
                 raise TieringError(f"{table.name} {window.key}: {_said(lake, error)}") from None
             time.sleep(0.1 * 2**attempt)
         except psycopg.Error as error:
@@ -310,7 +328,8 @@ def in_transaction(
                 f"{table.name} {window.key}: nothing was moved: {lake.redact(str(error))}"
             ) from error
     raise TieringError(
-        f"{table.name} {window.key}: rows of the partition were changed during each of {attempts} "
+        f"{table.name} {window.key}: rows of the partition were changed or held during each of "
+        f"{attempts} "
         "attempts; nothing was moved. Move it when nobody writes there."
     )
 

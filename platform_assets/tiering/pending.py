@@ -41,7 +41,7 @@ def with_work(
     connection: Connection, table: SourceTable, windows: Sequence[Window]
 ) -> list[Window]:
     """Return those of the windows with any hot row or tombstone; one query, no counting."""
-    if not windows or not relation_exists(connection, table.name):
+    if not windows or not relation_exists(connection, table):
         return []
     query = sql.SQL(
         "select w.lower from unnest({lowers}::timestamptz[], {uppers}::timestamptz[])"
@@ -51,7 +51,7 @@ def with_work(
         " and d.moment >= w.lower and d.moment < w.upper)"
     ).format(
         name=sql.Literal(table.name),
-        table=sql.Identifier("public", table.name),
+        table=table.relation,
         time=sql.Identifier(table.partitioned.column),
         lowers=[window.lower.isoformat() for window in windows],
         uppers=[window.upper.isoformat() for window in windows],

@@ -165,7 +165,7 @@ def restore(
 def _transaction(partition: RestoredPartition) -> Iterator[None]:
     """Begin with the snapshot that everything sees, and wait for no lock longer than others may."""
     connection, key = partition.postgres, partition.table.key
-    unique = not key or has_unique_index(connection, partition.table.name, key)
+    unique = not key or has_unique_index(connection, partition.table.relation, key, or_fewer=True)
     connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
     with connection.transaction():
         partition.do(sql.SQL("set local lock_timeout = {}").format(sql.Literal(LOCK_TIMEOUT)))
@@ -246,7 +246,7 @@ class _Restore:
         partition.do(
             sql.SQL(
                 "insert into {} ({columns}) overriding system value select {columns} from {}"
-            ).format(partition.hot, STAGE, columns=self._columns)
+            ).format(partition.hot, STAGE, columns=self._written)
         )
         return kept
 
@@ -293,6 +293,17 @@ class _Restore:
     @property
     def _columns(self) -> sql.Composable:
         return sql.SQL(", ").join(map(sql.Identifier, self.partition.table.column_names))
+
+    @property
+    def _written(self) -> sql.Composable:
+        """Return the columns that PostgreSQL does not generate itself."""
+        query = sql.SQL(
+            "select attname::text from pg_attribute where attrelid = to_regclass({})"
+            " and attnum > 0 and attgenerated <> ''"
+        ).format(self.partition.table.oid)
+        generated = {name for (name,) in self.partition.ask(query)}
+        names = [name for name in self.partition.table.column_names if name not in generated]
+        return sql.SQL(", ").join(map(sql.Identifier, names))
 
     def _staged(self) -> Fingerprint:
         columns = self.partition.table.columns

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import pwd
-import shutil
-import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from threading import Thread
@@ -23,10 +17,11 @@ from platform_assets.quality.ddl import ensure_leaves, ensure_table
 from platform_assets.tiering.pending import answer_requests, waiting
 from platform_assets.tiering.requests import Ended, note_look, open_requests, take
 from tests.conftest import open_folder, settings_for
+from tests.integration.debian import debian_server, is_installed
 from tests.processes import move_key
 
 KEYS = ["2024-01", "2024-02", "2024-06"]
-DEBIAN = Path("/usr/lib/postgresql/15")
+CRON = ("shared_preload_libraries = 'pg_cron'", "cron.use_background_workers = on")
 
 
 def fill(platform: Platform) -> None:
@@ -190,49 +185,13 @@ def test_the_status_view_shows_each_partition(filled: Platform) -> None:
     assert [row[:2] for row in execute(filled, query)] == [("2024-01", "cold"), ("2024-02", "cold")]
 
 
-@contextmanager
-def debian_server(folder: Path) -> Iterator[str]:
-    """Run Debian's PostgreSQL 15 with pg_cron; yield its URL."""
-    user = pwd.getpwnam("postgres") if os.geteuid() == 0 else None
-    data = folder / "cron"
-    data.mkdir()
-    if user:
-        os.chown(data, user.pw_uid, user.pw_gid)
-
-    def run(program: str, *arguments: str) -> None:
-        subprocess.run(
-            [DEBIAN / "bin" / program, "-D", data, *arguments],
-            user="postgres" if user else None,
-            cwd=data,
-            env={"LC_ALL": "C.UTF-8", "PATH": os.environ["PATH"]},
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
-
-    run("initdb", "--auth=trust", "--username=postgres", "--no-sync")
-    settings = (
-        "shared_preload_libraries = 'pg_cron'",
-        "cron.use_background_workers = on",
-        "listen_addresses = ''",
-        f"unix_socket_directories = '{data}'",
-        "fsync = off",
-    )
-    with (data / "postgresql.conf").open("a") as file:
-        file.write("\n".join(settings) + "\n")
-    run("pg_ctl", "-w", "-l", str(data / "log"), "start")
-    try:
-        yield f"postgresql://postgres@/postgres?host={data}"
-    finally:
-        run("pg_ctl", "-m", "immediate", "stop")
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(
-    not (DEBIAN / "lib" / "pg_cron.so").exists() or not shutil.which("initdb", path=DEBIAN / "bin"),
+    not is_installed("pg_cron"),
     reason="Debian's postgresql-15-cron is not installed",
 )
 def test_pg_cron_asks_and_is_answered(tmp_path: Path) -> None:
-    with open_folder() as folder, debian_server(folder) as url:
+    with open_folder() as folder, debian_server(folder, *CRON) as url:
         platform = open_platform(settings_for(tmp_path, url))
         fill(platform)
         execute(platform, "create extension pg_cron")

@@ -88,7 +88,9 @@ def test_every_type_of_a_contract_is_found_again_by_its_name() -> None:
     for types in TYPES.values():
         assert types_of(types.postgres) is not None
     assert polars_type("numeric(39,0)") is None
-    assert types_of("character varying(5)") is None
+    narrow = types_of("character varying(5)")
+    assert narrow is not None
+    assert (narrow.postgres, narrow.duckdb) == ("character varying(5)", "VARCHAR")
     assert types_of("uuid") is None
 
 

@@ -104,7 +104,7 @@ class Writer(ABC):
 
 def target_of(table: SourceTable) -> sql.Identifier:
     """Return the table in PostgreSQL."""
-    return sql.Identifier("public", table.name)
+    return table.relation
 
 
 def names(columns: Sequence[str]) -> sql.Composable:
