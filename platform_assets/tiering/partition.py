@@ -182,7 +182,7 @@ class Partition:
 
     def know_few(self) -> None:
         """Take from PostgreSQL's statistics which columns hold few values."""
-        query = FEW_VALUES.format(sql.Literal(f'public."{self.table.name}"'))
+        query = FEW_VALUES.format(self.table.oid)
         texts = {column.name for column in self.table.columns if is_text(column)}
         groups = 1.0
         for name, distinct in self.ask(query):
