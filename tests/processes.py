@@ -225,7 +225,7 @@ def move_key(platform: Platform, name: str, key: str, **more: Any) -> Moved:
 
 
 @contextmanager
-def _elsewhere(platform: Platform, partition: Partition) -> Iterator[None]:
+def elsewhere(platform: Platform, partition: Partition) -> Iterator[None]:
     """Have what the partition is told happen on a connection of its own."""
 
     def do(statement: sql.Composable) -> None:
@@ -244,7 +244,7 @@ def _record_before_the_delete(platform: Platform) -> None:
     record = movement.record
 
     def record_elsewhere(partition: Partition, written: Any) -> None:
-        with _elsewhere(platform, partition):
+        with elsewhere(platform, partition):
             record(partition, written)
         time.sleep(0.3)
 
@@ -255,7 +255,7 @@ def _delete_before_the_commit(platform: Platform) -> None:
     """Sabotage: the hot rows are deleted on a connection of its own."""
 
     def delete_elsewhere(self: Partition) -> None:
-        with _elsewhere(platform, self):
+        with elsewhere(platform, self):
             self.do(sql.SQL("delete from {} where {}").format(self.hot, self.in_window))
         time.sleep(0.3)
 
@@ -267,7 +267,7 @@ def _supersede_before_the_commit(platform: Platform) -> None:
     supersede = restoring.supersede
 
     def supersede_elsewhere(partition: Partition, old: Any) -> None:
-        with _elsewhere(platform, partition):
+        with elsewhere(platform, partition):
             supersede(partition, old)
         time.sleep(1.5)
 

@@ -60,9 +60,17 @@ def move_one(platform: Platform, chance: random.Random, doom: Doom) -> str:
 
 
 def restore_one(platform: Platform, chance: random.Random, doom: Doom) -> str:
-    """Bring a partition back to hot."""
-    table, window = a_window(platform, chance)
-    now = platform.clock.now()
+    """Bring a partition back to hot that is cold."""
+    with platform.postgres.connect() as connection:
+        cold = connection.execute(
+            "select table_name, lower_bound from lakebed.cold_file where superseded_at is null"
+        ).fetchall()
+    if not cold:
+        time.sleep(0.2)
+        return "nothing to restore"
+    name, lower = chance.choice(cold)
+    table = platform.table(name)
+    window, now = table.window(lower), platform.clock.now()
     done = restore(platform.postgres, platform.lake, table, window, now, on_step=doom.on_step)
     time.sleep(chance.uniform(0, 0.5))
     return "restore" if done.generation else "nothing to restore"
@@ -75,7 +83,8 @@ def keep_house(platform: Platform, chance: random.Random, doom: Doom) -> str:
     if wrong:
         raise TieringError("; ".join(wrong))
     time.sleep(chance.uniform(0, 0.3))
-    return "housekeeping"
+    dropped = any(note.what == "dropped" for note in done.leaves)
+    return "housekeeping that dropped leaves" if dropped else "housekeeping"
 
 
 ROLES: dict[str, Callable[[Platform, random.Random, Doom], str]] = {

@@ -45,7 +45,7 @@ ROLES = (
     *("writer", "writer", "reader", "reader", "counter"),
     *("mover", "mover", "restorer", "eraser", "housekeeper"),
 )
-LIFE = 8.0
+LIFE = 15.0
 """Seconds that a tierer lives where its plan does not come about."""
 REST = 1.5
 """Seconds that a process is stopped: longer than every timeout of the server and of the movers."""

@@ -6,6 +6,7 @@ write before they begin it and after it was committed.
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Callable
@@ -31,6 +32,10 @@ _INSERT = "insert into {} (at, id, part, version) values (%s, %s, %s, %s)"
 _UPSERT = (
     _INSERT + " on conflict (at, id) do update set part = excluded.part, version = excluded.version"
 )
+
+
+# What psycopg cannot do any more on a connection that was cut is no news here.
+logging.getLogger("psycopg").setLevel(logging.CRITICAL)
 
 
 class UndoneError(Exception):
