@@ -1,4 +1,4 @@
-"""`lakebed up`: PostgreSQL, the Dagster UI and its daemon, started and stopped together."""
+"""`lakebed up`: PostgreSQL, the Dagster UI and its daemon, together or each apart."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,34 +52,71 @@ class _Process:
             )
 
 
-def run_up(
-    platform: Platform, console: Console, *, host: str = "127.0.0.1", port: int = 3000
-) -> None:
-    """Start everything, print the address, and stay until Ctrl-C or SIGTERM; then stop everything.
+@dataclass(frozen=True)
+class Web:
+    """The webserver: where it listens, and whether it lets anybody change anything."""
 
-    Raises UpError.
+    host: str = "127.0.0.1"
+    port: int = 3000
+    read_only: bool = False
+
+    @property
+    def address(self) -> str:
+        """The address for people."""
+        return f"http://{'localhost' if self.host in LOCAL else self.host}:{self.port}"
+
+    @property
+    def command(self) -> list[str]:
+        """The command that starts it, but for its workspace."""
+        command = ["dagster-webserver", "--host", self.host, "--port", str(self.port)]
+        return [*command, "--read-only"] if self.read_only else command
+
+    @property
+    def warning(self) -> str | None:
+        """What is to be said of an address that others reach, too."""
+        if self.host in LOCAL:
+            return None
+        what = "see every table's name and figures" if self.read_only else "run anything"
+        return (
+            f"Whoever reaches {self.address} can {what} here: the Dagster UI has no log-in. "
+            "Put a proxy that has one in front, and let it alone reach this address."
+        )
+
+
+def run_up(platform: Platform, console: Console, web: Web | None, *, daemon: bool = True) -> None:
+    """Start it, say so, and stay until Ctrl-C or SIGTERM; then stop what was started.
+
+    web: the webserver, None for the daemon alone.  daemon: whether the daemon is started, of
+    which a home has one. Raises UpError.
     """
-    with _only_one(platform.settings.home), _signals():
-        _free(host, port)
+    with ExitStack() as stack:
+        if daemon:
+            stack.enter_context(_only_one(platform.settings.home))
+        stack.enter_context(_signals())
+        if web is not None:
+            _free(web.host, web.port)
+            if web.warning:
+                console.print(f"[yellow]{web.warning}[/]")
         console.print(f"Starting {platform.postgres.name}")
         home = prepare_instance(platform)
         environment = os.environ | instance_environment(platform)
         processes: list[_Process] = []
         try:
-            console.print("Starting the Dagster UI and its daemon")
             workspace = ["-w", str(home / "workspace.yaml")]
-            web = ["dagster-webserver", *workspace, "--host", host, "--port", str(port)]
-            processes.append(_start("webserver", web, environment, platform.settings.home))
-            daemon = ["dagster-daemon", "run", *workspace]
-            processes.append(_start("daemon", daemon, environment, platform.settings.home))
-            address = f"http://{'localhost' if host in LOCAL else host}:{port}"
-            _wait_until_ready(f"http://{_reachable(host)}:{port}", processes)
-            console.print(f"Lakebed is up: [bold]{address}/asset-groups[/]   (Ctrl-C stops it)")
-            if host not in LOCAL:
-                console.print(
-                    "[yellow]Whoever reaches this address can run anything here: the Dagster UI "
-                    "has no log-in. Put a proxy that has one in front.[/]"
-                )
+            if web is not None:
+                console.print("Starting the Dagster UI")
+                command = [*web.command, *workspace]
+                processes.append(_start("webserver", command, environment, platform.settings.home))
+            if daemon:
+                console.print("Starting the Dagster daemon")
+                command = ["dagster-daemon", "run", *workspace]
+                processes.append(_start("daemon", command, environment, platform.settings.home))
+            if web is not None:
+                _wait_until_ready(f"http://{_reachable(web.host)}:{web.port}", processes)
+                where = f"[bold]{web.address}/asset-groups[/]"
+                console.print(f"Lakebed is up: {where}   (Ctrl-C stops it)")
+            else:
+                console.print("The daemon of Lakebed is up   (Ctrl-C stops it)")
             while True:
                 for process in processes:
                     process.check()

@@ -39,6 +39,8 @@ NAMES = (
     "LAKEBED_ALERT_URL",
     "LAKEBED_CLOCK",
     "LAKEBED_FILE_GRACE",
+    "LAKEBED_KEEP_RUNS",
+    "LAKEBED_RUN_TIMEOUT",
 )
 
 
@@ -55,6 +57,7 @@ class Settings:
     tables: folder of table files.  models: folder of SQL models.  data: where relative source
     paths start.  exports: where relative paths of exports start.
     file_grace: for how long a file of the lake that was superseded is kept, and an orphan.
+    keep_runs: for how long Dagster remembers a run.  run_timeout: how long one may take.
     """
 
     home: Path
@@ -67,6 +70,8 @@ class Settings:
     alert_url: str | None = field(default=None, repr=False)
     fixed_time: datetime | None = None
     file_grace: timedelta = timedelta(hours=24)
+    keep_runs: timedelta = timedelta(days=90)
+    run_timeout: timedelta = timedelta(hours=24)
 
     @property
     def clock(self) -> Clock:
@@ -91,6 +96,8 @@ class Settings:
             "LAKEBED_ALERT_URL": self.alert_url or "",
             "LAKEBED_CLOCK": self.fixed_time.isoformat() if self.fixed_time else "",
             "LAKEBED_FILE_GRACE": f"{self.file_grace.total_seconds():.0f}s",
+            "LAKEBED_KEEP_RUNS": f"{self.keep_runs.total_seconds():.0f}s",
+            "LAKEBED_RUN_TIMEOUT": f"{self.run_timeout.total_seconds():.0f}s",
         }
         if isinstance(self.lake, Bucket):
             pairs |= self.lake.environment()
@@ -123,6 +130,8 @@ def read_settings(environ: Mapping[str, str] | None = None, folder: Path | None 
         alert_url=_http_url(values.get("LAKEBED_ALERT_URL")),
         fixed_time=_moment(values.get("LAKEBED_CLOCK")),
         file_grace=_duration("LAKEBED_FILE_GRACE", values.get("LAKEBED_FILE_GRACE", "24h")),
+        keep_runs=_duration("LAKEBED_KEEP_RUNS", values.get("LAKEBED_KEEP_RUNS", "90d")),
+        run_timeout=_duration("LAKEBED_RUN_TIMEOUT", values.get("LAKEBED_RUN_TIMEOUT", "24h")),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from psycopg import sql
@@ -11,22 +12,31 @@ from platform_assets.platform import Platform
 
 STORAGE_VARIABLE = "DAGSTER_STORAGE_URL"
 
-INSTANCE = f"""\
+_INSTANCE = """\
 # Written by Lakebed at each start; the storage's address comes from the environment.
 storage:
   postgres:
-    postgres_url: {{env: {STORAGE_VARIABLE}}}
-telemetry: {{enabled: false}}
-nux: {{enabled: false}}
-run_queue: {{dequeue_interval_seconds: 1}}
+    postgres_url: {env: DAGSTER_STORAGE_URL}
+telemetry: {enabled: false}
+nux: {enabled: false}
+run_queue: {dequeue_interval_seconds: 1}
 concurrency:
   # One writer a table: a pool is a table's load, or its moves, or a model.
-  pools: {{default_limit: 1, granularity: op}}
-  runs: {{max_concurrent_runs: 2}}
-sensors: {{use_threads: true, num_workers: 4}}
-schedules: {{use_threads: true, num_workers: 2}}
-backfills: {{use_threads: true, num_workers: 2}}
-run_monitoring: {{enabled: true, start_timeout_seconds: 120, max_resume_run_attempts: 0}}
+  pools: {default_limit: 1, granularity: op}
+  runs: {max_concurrent_runs: 2}
+sensors: {use_threads: true, num_workers: 4}
+schedules: {use_threads: true, num_workers: 2}
+backfills: {use_threads: true, num_workers: 2}
+run_monitoring:
+  enabled: true
+  start_timeout_seconds: 120
+  cancel_timeout_seconds: 180
+  max_resume_run_attempts: 0
+  max_runtime_seconds: @run_timeout@
+# Ticks; runs are forgotten by the job upkeep.
+retention:
+  schedule: {purge_after_days: {skipped: 7, started: 90, success: 90, failure: 90}}
+  sensor: {purge_after_days: {skipped: 1, started: 30, success: 30, failure: 30}}
 """
 
 WORKSPACE = """\
@@ -40,9 +50,17 @@ def prepare_instance(platform: Platform) -> Path:
     """Write the instance file and the workspace file into DAGSTER_HOME; return that folder."""
     home = platform.settings.dagster_home
     home.mkdir(parents=True, exist_ok=True)
-    (home / "dagster.yaml").write_text(INSTANCE)
-    (home / "workspace.yaml").write_text(WORKSPACE)
+    timeout = f"{platform.settings.run_timeout.total_seconds():.0f}"
+    _write(home / "dagster.yaml", _INSTANCE.replace("@run_timeout@", timeout))
+    _write(home / "workspace.yaml", WORKSPACE)
     return home
+
+
+def _write(file: Path, text: str) -> None:
+    """Replace a file at once: the webserver may read it while the daemon is started beside it."""
+    unfinished = file.with_name(f".{file.name}.{os.getpid()}")
+    unfinished.write_text(text)
+    unfinished.replace(file)
 
 
 def instance_environment(platform: Platform) -> dict[str, str]:

@@ -1,8 +1,11 @@
 """Jobs that no data starts: the daily upkeep, the deep verification of the lake, a restore."""
 
+from datetime import UTC, datetime
+
 import dagster as dg
 from pydantic import Field
 
+from platform_assets.automation.retention import forget_runs
 from platform_assets.keys import cold_key
 from platform_assets.platform import Platform
 from platform_assets.tiering.catalog_file import write_catalog
@@ -32,9 +35,20 @@ def upkeep(platform: Platform) -> tuple[dg.JobDefinition, dg.ScheduleDefinition]
         if done.failed:
             raise dg.Failure(" | ".join(done.failed), allow_retries=False)
 
-    @dg.job(name="upkeep", description="Housekeeping in both tiers, and a fresh catalog file.")
+    @dg.op(description="Old runs that say nothing any more go, with their events and logs.")
+    def forget_old_runs(context: dg.OpExecutionContext) -> None:
+        keep = platform.settings.keep_runs
+        # By the system's clock, as Dagster dates its runs.
+        gone = forget_runs(context.instance, datetime.now(UTC), keep)
+        context.log.info(f"{gone} runs that ended more than {keep} ago are forgotten")
+
+    @dg.job(
+        name="upkeep",
+        description="Housekeeping in both tiers, a fresh catalog file, and no run that is too old.",
+    )
     def upkeep_job() -> None:
         keep_house()
+        forget_old_runs()
 
     schedule = dg.ScheduleDefinition(
         name="daily_upkeep",

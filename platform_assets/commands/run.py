@@ -143,13 +143,22 @@ def demo(prepare: bool) -> None:
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=3000, show_default=True, type=click.IntRange(1, 65535))
-def up(host: str, port: int) -> None:
+@click.option("--read-only", is_flag=True, help="In the UI nobody can change anything.")
+@click.option(
+    "--only",
+    type=click.Choice(["webserver", "daemon"]),
+    help="Start one of the two, for a supervisor such as systemd; the other is started apart.",
+)
+def up(host: str, port: int, read_only: bool, only: str | None) -> None:
     """Start PostgreSQL, the Dagster UI and its daemon, with every sensor on; Ctrl-C stops them."""
     from rich.console import Console
 
-    from platform_assets.up import run_up
+    from platform_assets.up import Web, run_up
 
-    run_up(open_home(), Console(), host=host, port=port)
+    if only == "daemon" and read_only:
+        raise click.UsageError("--read-only goes with the webserver")
+    web = None if only == "daemon" else Web(host, port, read_only)
+    run_up(open_home(), Console(), web, daemon=only != "webserver")
 
 
 def open_home() -> Platform:
