@@ -80,9 +80,10 @@ class SourceTable:
     parallel_files: how many files of an append are loaded at once, each in its own transaction;
     with 1, all files of a load are one transaction.  undo_loads: of how many last loads the rows
     that they updated or deleted are kept, so that `lakebed rollback` can put them back; 0 for none.
-    freshness: how old the newest row may be.  schema: PostgreSQL's, in which an adopted table is.
-    adopted: others made the table: nothing of it is made, altered or dropped but by
-    `lakebed apply`, and no leaf ever.  Raises TableError.
+    freshness: how old the newest row may be.  redact: columns whose values the checks in the UI do
+    not show.  schema: PostgreSQL's, in which an adopted table is.  adopted: others made the table:
+    nothing of it is made, altered or dropped but by `lakebed apply`, and no leaf ever.  Raises
+    TableError.
     """
 
     name: str
@@ -107,6 +108,7 @@ class SourceTable:
     undo_loads: int = 3
     owner: str | None = None
     freshness: timedelta | None = None
+    redact: tuple[str, ...] = ()
     schema: str = "public"
     adopted: bool = False
     columns: tuple[Column, ...] = field(init=False, repr=False, compare=False)

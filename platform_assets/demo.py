@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import time
@@ -16,7 +15,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from platform_assets.automation.instance import instance_environment, prepare_instance
+from platform_assets.automation.survival import open_instance
 from platform_assets.build import build_defs
 from platform_assets.demo_files import write_demo_files
 from platform_assets.platform import Platform, open_platform
@@ -64,7 +63,7 @@ def run_demo(settings: Settings, console: Console) -> None:
     console.print(f"   The clock stands at {DEMO_NOW:%Y-%m-%d} (in {settings.home}/settings.env)")
     platform = open_platform(settings)
     console.print(f"[bold]2.[/] Hot tier: {platform.postgres.name}")
-    instance = _instance(platform)
+    instance = open_instance(platform)
     runner = _Runner(build_defs(settings, tables=platform.tables), instance, console)
 
     console.print("[bold]3.[/] Loading what is new: dlt, a pandera check of every row, COPY")
@@ -147,12 +146,6 @@ class _Runner:
                 values.append(f"{done.metadata[key].value:>9,} {label}")
         seconds = done.metadata["seconds"].value
         self.console.print(f"   {name:<32}{'  '.join(values):<44}{seconds:>7.2f} s", soft_wrap=True)
-
-
-def _instance(platform: Platform) -> dg.DagsterInstance:
-    home = prepare_instance(platform)
-    os.environ.update(instance_environment(platform))
-    return dg.DagsterInstance.from_config(str(home))
 
 
 def _show(platform: Platform, console: Console, title: str, query: str) -> None:

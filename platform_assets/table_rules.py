@@ -231,6 +231,9 @@ def _writing(table: SourceTable) -> None:
     if table.load_by == "window" and table.parallel_files > 1:
         table.refuse("load_by", "windows load side by side anyway; take parallel_files out")
     _known(table, "key", table.key)
+    for name in table.redact:
+        if name not in table.contract_names:
+            table.refuse("redact", f"{name!r} is no column of the model")
     if len(set(table.key)) != len(table.key):
         table.refuse("key", "a column stands in it twice")
     for name in table.key:

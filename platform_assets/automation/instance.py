@@ -15,8 +15,11 @@ STORAGE_VARIABLE = "DAGSTER_STORAGE_URL"
 _INSTANCE = """\
 # Written by Lakebed at each start; the storage's address comes from the environment.
 storage:
-  postgres:
-    postgres_url: {env: DAGSTER_STORAGE_URL}
+  custom:
+    module: platform_assets.automation.storage
+    class: PooledPostgresStorage
+    config: {postgres_url: {env: DAGSTER_STORAGE_URL}}
+run_launcher: {module: platform_assets.automation.survival, class: LocalRunLauncher}
 telemetry: {enabled: false}
 nux: {enabled: false}
 run_queue: {dequeue_interval_seconds: 1}
@@ -27,10 +30,14 @@ concurrency:
 sensors: {use_threads: true, num_workers: 4}
 schedules: {use_threads: true, num_workers: 2}
 backfills: {use_threads: true, num_workers: 2}
+# A run whose process is gone ends red within half a minute, and its pool is free again. It is not
+# resumed: what it committed is committed, and the next run goes on from there.
 run_monitoring:
   enabled: true
+  poll_interval_seconds: 15
   start_timeout_seconds: 120
   cancel_timeout_seconds: 180
+  free_slots_after_run_end_seconds: 10
   max_resume_run_attempts: 0
   max_runtime_seconds: @run_timeout@
 # Ticks; runs are forgotten by the job upkeep.

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Callable, Iterator
-from datetime import datetime
 from typing import Any
 
 import dagster as dg
@@ -10,12 +9,12 @@ import dagster as dg
 from platform_assets.catalog import SourceTable
 from platform_assets.dagster_metadata import owners, pace, query_of, table_link
 from platform_assets.dagster_partitions import partitions_of
+from platform_assets.dagster_runs import PartitionLog, Turns, partitions_failed, retried
 from platform_assets.dagster_tables import source_schema, table_schema
-from platform_assets.ingest.checks import hot_check_results, hot_check_specs, reject_groups
+from platform_assets.ingest.checks import files_result, hot_check_results, hot_check_specs
 from platform_assets.ingest.incremental import last_load_of
 from platform_assets.ingest.load import load_table, load_window
-from platform_assets.ingest.locks import LoadBusyError
-from platform_assets.ingest.report import LoadReport, sum_of
+from platform_assets.ingest.report import LoadReport
 from platform_assets.ingest.sources.reader import SourceError
 from platform_assets.ingest.writers import LoadConflictError
 from platform_assets.keys import hot_key, source_key
@@ -25,7 +24,7 @@ from platform_assets.platform import Platform
 from platform_assets.quality.evolved import effective
 from platform_assets.sources import RejectedRows, Source
 from platform_assets.status import hot_row_count
-from resources.postgres import LockWaitError
+from platform_assets.transient import TRANSIENT
 
 Decorator = Callable[[Callable[..., Iterator[Any]]], dg.AssetsDefinition]
 
@@ -83,12 +82,13 @@ def hot_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:
     @asset
     def load(context: dg.AssetExecutionContext) -> Iterator[Any]:
         phases = Phases(LOAD_PHASES)
-        report = load_table(
-            platform.settings, platform.postgres, platform.clock, table, on_step=phases
-        )
+        with retried(context):
+            report = load_table(
+                platform.settings, platform.postgres, platform.clock, table, on_step=phases
+            )
         context.log.info(_summary(report))
         with platform.postgres.connect() as connection:
-            failures = reject_groups(connection, report)
+            checks = hot_check_results(connection, table, report)
             last_load = last_load_of(connection, table)
             loaded = effective(connection, table)
             rows, estimated = hot_row_count(connection, table)
@@ -102,7 +102,7 @@ def hot_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:
                 "query": query_of(table.name),
                 "dagster/column_schema": table_schema(loaded),
             },
-            check_results=hot_check_results(table, report, failures, _lag(platform, report)),
+            check_results=checks,
         )
         if report.refused:
             raise dg.Failure(
@@ -138,9 +138,10 @@ def _window_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition
 
     @asset
     def load(context: dg.AssetExecutionContext) -> Iterator[Any]:
-        reports: list[LoadReport] = []
+        log = PartitionLog(context, key)
         failed: list[tuple[str, str]] = []
-        for partition in context.partition_keys:
+        turns = Turns(context.partition_keys)
+        for partition in turns:
             window = window_for_key(table.partitioned.grain, partition)
             phases = Phases(LOAD_PHASES)
             try:
@@ -152,32 +153,28 @@ def _window_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition
                     window,
                     on_step=phases,
                 )
-            except (SourceError, LoadBusyError, LoadConflictError, LockWaitError) as error:
+            except (SourceError, LoadConflictError, *TRANSIENT) as error:
+                if turns.again(partition, error):
+                    continue
                 failed.append((partition, str(error)))
+                yield from log.add(partition, None, [files_result([(partition, str(error))])])
                 continue
             context.log.info(f"{partition}: {_summary(report)}")
-            reports.append(report)
+            with platform.postgres.connect() as connection:
+                checks = hot_check_results(connection, table, report)
             if report.refused:
                 refused = report.refused[0]
                 failed.append((partition, f"{refused.path}: {refused.problem}"))
+                yield from log.add(partition, None, checks)
                 continue
             metadata = _metadata(report, phases) | {
                 "dagster/partition_row_count": report.inserted,
                 "query": query_of(table.name, table.partitioned.column, window),
             }
-            context.log_event(
-                dg.AssetMaterialization(asset_key=key, partition=partition, metadata=metadata)
-            )
-        whole = sum_of(table, reports)
-        with platform.postgres.connect() as connection:
-            failures = reject_groups(connection, whole)
-        yield from hot_check_results(table, whole, failures, _lag(platform, whole))
+            yield from log.add(partition, metadata, checks)
+        yield from log.finish()
         if failed:
-            raise dg.Failure(
-                f"{len(failed)} of {len(context.partition_keys)} partitions failed: "
-                + " | ".join(f"{partition}: {why}" for partition, why in failed[:5]),
-                allow_retries=False,
-            )
+            raise partitions_failed(failed, len(context.partition_keys))
 
     return load
 
@@ -229,16 +226,3 @@ def _metadata(report: LoadReport, phases: Phases) -> dict[str, Any]:
         "columns_added": ", ".join(report.evolved) or "none",
         "columns_left_out": ", ".join(report.discarded) or "none",
     }
-
-
-def _lag(platform: Platform, report: LoadReport) -> float | None:
-    """Return the age of the newest row in seconds, of a table whose cursor is a time."""
-    if report.cursor_to is None:
-        return None
-    try:
-        newest = datetime.fromisoformat(report.cursor_to)
-    except ValueError:
-        return None
-    if newest.tzinfo is None:
-        return None
-    return max(0.0, (platform.clock.now() - newest).total_seconds())

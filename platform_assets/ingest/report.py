@@ -92,32 +92,6 @@ def report_of(
     )
 
 
-def sum_of(table: SourceTable, reports: Sequence[LoadReport]) -> LoadReport:
-    """Return the report of several loads as one, such as those of a range of windows."""
-
-    def total(name: str) -> int:
-        return sum(getattr(report, name) for report in reports)
-
-    return LoadReport(
-        table=table.name,
-        load_ids=tuple(load_id for report in reports for load_id in report.load_ids),
-        files=total("files"),
-        bytes=total("bytes"),
-        rows_read=total("rows_read"),
-        rows_told=_sum([report.rows_told for report in reports]),
-        inserted=total("inserted"),
-        updated=total("updated"),
-        unchanged=total("unchanged"),
-        superseded=total("superseded"),
-        rejected=total("rejected"),
-        refused=tuple(dict.fromkeys(item for report in reports for item in report.refused)),
-        evolved=tuple(dict.fromkeys(item for report in reports for item in report.evolved)),
-        discarded=tuple(dict.fromkeys(item for report in reports for item in report.discarded)),
-        cursor_to=next((r.cursor_to for r in reversed(reports) if r.cursor_to), None),
-        seconds=sum(report.seconds for report in reports),
-    )
-
-
 def _sum(told: Sequence[int | None]) -> int | None:
     known = [rows for rows in told if rows is not None]
     return sum(known) if told and len(known) == len(told) else None

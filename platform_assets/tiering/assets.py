@@ -9,6 +9,7 @@ import dagster as dg
 from platform_assets.catalog import SourceTable
 from platform_assets.dagster_metadata import owners, pace, picture, query_of, table_link
 from platform_assets.dagster_partitions import partitions_of
+from platform_assets.dagster_runs import PartitionLog, Turns, partitions_failed
 from platform_assets.dagster_tables import table_schema
 from platform_assets.heat_picture import heat_picture, legend
 from platform_assets.keys import cold_key, hot_key
@@ -18,15 +19,16 @@ from platform_assets.platform import Platform
 from platform_assets.status import read_states
 from platform_assets.tiering.catalog_file import write_catalog
 from platform_assets.tiering.checks import (
-    FILES,
-    FINGERPRINT,
+    cold_check_specs,
     files_result,
     fingerprint_result,
+    not_moved,
 )
 from platform_assets.tiering.partition import TieringError
 from platform_assets.tiering.report import Moved
 from platform_assets.tiering.several import move_all
 from platform_assets.tiering.verify import verify
+from resources.postgres import PostgresUnavailableError
 
 JOBS = "lakebed/jobs"
 """The tag of a run that says how many partitions it moves at once; 1 where it does not."""
@@ -69,52 +71,40 @@ def _cold_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:
         backfill_policy=dg.BackfillPolicy.single_run(),
         pool=f"cold_{table.name}",
         output_required=False,
-        check_specs=[
-            dg.AssetCheckSpec(
-                FINGERPRINT,
-                asset=key,
-                description="Each file holds what PostgreSQL held, by count and fingerprint.",
-            ),
-            dg.AssetCheckSpec(
-                FILES,
-                asset=key,
-                description="Each live file is in the lake as the manifest says; the job `verify` "
-                "reads them whole.",
-            ),
-        ],
+        check_specs=cold_check_specs(table, key),
     )
     def settle(context: dg.AssetExecutionContext) -> Iterator[Any]:
-        moved: list[Moved] = []
+        log = PartitionLog(context, key)
         failed: list[tuple[str, str]] = []
-        windows = [window_for_key(table.partitioned.grain, key) for key in context.partition_keys]
+        turns, told = Turns(context.partition_keys), 0
         phases: dict[Window, Phases] = {}
 
         def begin(window: Window) -> Phases:
-            return phases.setdefault(window, Phases(MOVE_PHASES))
+            phases[window] = Phases(MOVE_PHASES)
+            return phases[window]
 
         jobs = max(1, int(context.run.tags.get(JOBS, "1")))
-        for window, done in move_all(platform.lake, table, windows, jobs, begin):
-            if isinstance(done, TieringError):
-                failed.append((window.key, str(done)))
-                continue
-            if isinstance(done, Exception):
-                raise done
-            moved.append(done)
-            metadata = _metadata(platform, table, window, done, phases[window])
-            if len(moved) + len(failed) == len(windows):
-                metadata |= heat_map(platform, table)
-            context.log_event(
-                dg.AssetMaterialization(asset_key=key, partition=window.key, metadata=metadata)
-            )
-        yield fingerprint_result(moved, failed)
+        for partitions in turns.rounds():
+            windows = [window_for_key(table.partitioned.grain, key) for key in partitions]
+            for window, done in move_all(platform.lake, table, windows, jobs, begin):
+                if isinstance(done, Exception):
+                    if turns.again(window.key, done):
+                        continue
+                    if not isinstance(done, TieringError | PostgresUnavailableError):
+                        raise done
+                    failed.append((window.key, str(done)))
+                    yield from log.add(window.key, None, [not_moved(str(done))])
+                    continue
+                told += 1
+                metadata = _metadata(platform, table, window, done, phases[window])
+                if told + len(failed) == len(context.partition_keys):
+                    metadata |= heat_map(platform, table)
+                yield from log.add(window.key, metadata, [fingerprint_result(done)])
+        yield from log.finish()
         yield files_result(verify(platform, table))
         write_catalog(platform)
         if failed:
-            raise dg.Failure(
-                f"{len(failed)} of {len(failed) + len(moved)} partitions failed: "
-                + " | ".join(f"{partition}: {why}" for partition, why in failed[:5]),
-                allow_retries=False,
-            )
+            raise partitions_failed(failed, len(context.partition_keys))
 
     return settle
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import dagster as dg
 
+from platform_assets.catalog import SourceTable
+from platform_assets.dagster_partitions import check_partitions, partitions_of
 from platform_assets.dagster_tables import metadata_table
 from platform_assets.tiering.report import Moved
 from platform_assets.tiering.verify import CheckedFile
@@ -17,33 +19,50 @@ FILES = "files"
 SHOWN_FILES = 100
 
 
-def fingerprint_result(
-    moved: Sequence[Moved], failed: Sequence[tuple[str, str]]
-) -> dg.AssetCheckResult:
-    """Turn a run's moves, and those that failed as (partition, why), into one check result."""
-    rows = [
-        {
-            "partition": m.partition_key,
-            "generation": m.generation,
-            "rows": m.rows,
-            "columns_compared": len(m.fingerprint.columns) if m.fingerprint else 0,
-            "result": "equal" if m.fingerprint else "nothing to move",
-        }
-        for m in moved
-    ]
-    rows += [
-        {"partition": key, "generation": 0, "rows": 0, "columns_compared": 0, "result": why}
-        for key, why in failed
-    ]
-    names = ("partition", "generation", "rows", "columns_compared", "result")
+def cold_check_specs(table: SourceTable, key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
+    """Return the checks of a run of moves; each partition has its own fingerprint."""
+    with check_partitions():
+        return [
+            dg.AssetCheckSpec(
+                FINGERPRINT,
+                asset=key,
+                description="The file holds what PostgreSQL held, by count and fingerprint.",
+                partitions_def=partitions_of(table),
+                blocking=True,
+            ),
+            dg.AssetCheckSpec(
+                FILES,
+                asset=key,
+                description="Every live file is there, with its size; `lakebed verify --deep` "
+                "reads them whole.",
+            ),
+        ]
+
+
+def fingerprint_result(moved: Moved) -> dg.AssetCheckResult:
+    """Say what a move compared before it committed."""
+    compared = len(moved.fingerprint.columns) if moved.fingerprint else 0
     return dg.AssetCheckResult(
         check_name=FINGERPRINT,
-        passed=not failed,
+        passed=True,
         description=(
-            f"{len(moved)} partitions verified: count and fingerprint of every column, PostgreSQL "
-            f"against the re-read file; {len(failed)} failed."
+            f"{moved.rows} rows, {compared} columns: PostgreSQL and the re-read file are equal."
+            if moved.fingerprint
+            else "Nothing to move."
         ),
-        metadata={"partitions": metadata_table(rows, names)},
+        metadata={
+            "generation": moved.generation,
+            "rows": moved.rows,
+            "columns_compared": compared,
+            "result": "equal" if moved.fingerprint else "nothing to move",
+        },
+    )
+
+
+def not_moved(why: str) -> dg.AssetCheckResult:
+    """Say that a partition was not moved: it is as it was."""
+    return dg.AssetCheckResult(
+        check_name=FINGERPRINT, passed=False, description=why, metadata={"result": why}
     )
 
 

@@ -12,6 +12,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
+from platform_assets import dagster_runs
 from platform_assets.build import build_defs
 from platform_assets.platform import Platform, open_platform
 from tests.conftest import settings_for
@@ -137,12 +138,19 @@ def metadata_of(result: dg.ExecuteInProcessResult, key: str) -> dict[str, Any]:
 
 
 def check_of(result: dg.ExecuteInProcessResult, key: str, name: str) -> dg.AssetCheckEvaluation:
-    (found,) = [
-        check
+    (found,) = checks_of(result, key, name).values()
+    return found
+
+
+def checks_of(
+    result: dg.ExecuteInProcessResult, key: str, name: str
+) -> dict[str | None, dg.AssetCheckEvaluation]:
+    """Return a check's results in a run, by their partition."""
+    return {
+        check.partition: check
         for check in result.get_asset_check_evaluations()
         if check.asset_key == asset_key(key) and check.check_name == name
-    ]
-    return found
+    }
 
 
 def table_of(check: dg.AssetCheckEvaluation, name: str) -> Sequence[dict[str, Any]]:
@@ -150,6 +158,11 @@ def table_of(check: dg.AssetCheckEvaluation, name: str) -> Sequence[dict[str, An
     value = check.metadata[name]
     assert isinstance(value, dg.TableMetadataValue)
     return [dict(record.data) for record in value.records]
+
+
+@pytest.fixture(autouse=True)
+def no_long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dagster_runs, "PAUSES_SECONDS", (0.01, 0.01))
 
 
 @pytest.fixture

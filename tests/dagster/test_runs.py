@@ -17,7 +17,14 @@ from platform_assets.tiering import several
 from platform_assets.tiering.partition import TieringError
 from platform_assets.tiering.report import Moved
 from tests.conftest import Server
-from tests.dagster.conftest import QUIET, Project, check_of, metadata_of, table_of
+from tests.dagster.conftest import (
+    QUIET,
+    Project,
+    check_of,
+    checks_of,
+    metadata_of,
+    table_of,
+)
 
 SPRING = ("2024-01", "2024-05")
 MONTHS = {"2024-01", "2024-02", "2024-03", "2024-04", "2024-05"}
@@ -59,13 +66,16 @@ def test_rejected_rows_turn_the_contract_check_into_a_warning_that_shows_them(
     )
     project.deliver_frame(frame, "1.parquet")
     result = project.run("hot/readings")
-    check = check_of(result, "hot/readings", "contract")
+    check = check_of(result, "hot/readings", "contract_values")
     assert result.success
     assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
     (row,) = table_of(check, "failures")
-    assert (row["column"], row["rows"]) == ("value", 2)
-    assert "-1000" in row["reason"]
+    assert (row["column"], row["count"]) == ("value", 2)
+    assert "-1000" in row["check"]
     assert "1.parquet, row " in row["example"]
+    assert '"value": "-2000.0"' in row["example"]
+    for other in ("contract_types", "contract_required", "contract_constraints"):
+        assert check_of(result, "hot/readings", other).passed
     assert check_of(result, "hot/readings", "reconciliation").passed
     assert project.answer("select count(*), min(value) from readings") == (298, 0.5)
 
@@ -116,10 +126,11 @@ def test_a_range_of_partitions_moves_in_one_run_and_each_is_materialized(project
     assert told["heat_map"].startswith("![partitions](data:image/png;base64,iVBOR")
     assert told["heat_map"].endswith("🟦 5 cold, ⬜ 2 empty")
     assert "heat_map" not in april.metadata, "one picture a run"
-    check = check_of(result, "cold/readings", "fingerprint")
-    assert check.passed
+    checks = checks_of(result, "cold/readings", "fingerprint")
+    assert all(check.passed for check in checks.values())
     assert {
-        row["partition"]: (row["rows"], row["result"]) for row in table_of(check, "partitions")
+        month: (check.metadata["rows"].value, check.metadata["result"].value)
+        for month, check in checks.items()
     } == {month: (count, "equal") for month, count in rows.items()}
     assert project.execute("select count(*) from readings") == [(0,)]
     assert project.answer("select count(*), sum(number)::int from readings") == truth
@@ -135,11 +146,9 @@ def test_a_partition_that_another_mover_holds_fails_alone(project: Project) -> N
         result = project.run("cold/readings", partitions=SPRING, raise_on_error=False)
     assert not result.success
     assert project.materialized("cold/readings") == MONTHS - {"2024-03"}
-    check = check_of(result, "cold/readings", "fingerprint")
-    assert not check.passed
-    outcome = {row["partition"]: row["result"] for row in table_of(check, "partitions")}
-    assert "another mover" in outcome.pop("2024-03")
-    assert set(outcome.values()) == {"equal"}
+    checks = checks_of(result, "cold/readings", "fingerprint")
+    assert [month for month, check in checks.items() if not check.passed] == ["2024-03"]
+    assert "another mover" in str(checks["2024-03"].description)
     assert project.execute("select min(at)::date::text, max(at)::date::text from readings") == [
         ("2024-03-01", "2024-03-31")
     ]

@@ -13,7 +13,7 @@ from platform_assets.ingest.report import LoadReport
 from platform_assets.ingest.sources.reader import SourceError
 from platform_assets.partitions import Window
 from platform_assets.platform import open_platform
-from tests.dagster.conftest import Project, asset_key, check_of
+from tests.dagster.conftest import Project, asset_key, checks_of
 
 SPRING = ("2024-01", "2024-05")
 MONTHS = {"2024-01", "2024-02", "2024-03", "2024-04", "2024-05"}
@@ -39,7 +39,9 @@ def test_a_range_of_windows_is_one_run_and_can_be_repeated(windowed: Project) ->
             for event in result.asset_materializations_for_node("hot__readings")
         }
         assert rows == {"2024-01": 62, "2024-02": 58, "2024-03": 62, "2024-04": 60, "2024-05": 58}
-        assert check_of(result, "hot/readings", "reconciliation").passed
+        checks = checks_of(result, "hot/readings", "reconciliation")
+        assert {month: check.metadata["rows_read"].value for month, check in checks.items()} == rows
+        assert all(check.passed for check in checks.values())
         assert windowed.answer("select count(*), sum(number)::int from readings") == (300, 44850)
     assert windowed.materialized("hot/readings") == MONTHS
 
