@@ -18,6 +18,7 @@ from platform_assets.models.assets import model_assets, model_checks
 from platform_assets.models.model import ModelSet
 from platform_assets.models.runner import models_of
 from platform_assets.platform import open_platform
+from platform_assets.quality.checks import table_checks, watch_schedule
 from platform_assets.tiering.assets import cold_asset
 from resources.dagster_resources import platform_resources
 from resources.settings import Settings
@@ -40,6 +41,7 @@ def build_defs(
     tiered = [table for table in platform.tables if table.tiering is not None]
     upkeep_job, daily_upkeep = upkeep(platform)
     look_job, hourly_look = health_job()
+    checks = [table_checks(platform, table) for table in platform.tables]
 
     return dg.Definitions(
         assets=[
@@ -52,9 +54,9 @@ def build_defs(
             *export_assets(platform, models),
             health_asset(platform),
         ],
-        asset_checks=model_checks(platform, models),
+        asset_checks=[*checks, *model_checks(platform, models)],
         jobs=[upkeep_job, verify_job(platform), restore_job(platform), look_job],
-        schedules=[daily_upkeep, hourly_look],
+        schedules=[daily_upkeep, hourly_look, watch_schedule(checks)],
         sensors=[
             new_files_sensor(platform, [t for t in loaded if t.load_by == "cursor"]),
             *(due_sensor(platform, table) for table in tiered),

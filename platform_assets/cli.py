@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from platform_assets.commands.back import backup, rollback
+from platform_assets.commands.backfill import backfill
 from platform_assets.commands.change import apply, plan
 from platform_assets.commands.erase import erase
 from platform_assets.commands.errors import STOPPED, exit_code, words
@@ -65,24 +66,9 @@ def group() -> None:
 
 
 for command in (
-    *(
-        demo,
-        up,
-        load,
-        move,
-        build,
-        compile_models,
-        ls,
-        sql,
-        status,
-        metrics,
-        rejects,
-        plan,
-        apply,
-        scaffold,
-        adopt,
-    ),
-    *(backup, rollback, estimate, verify, housekeep, export, restore, erase, doctor),
+    *(demo, up, load, move, backfill, build, compile_models, ls, sql, status, metrics, rejects),
+    *(plan, apply, scaffold, adopt, backup, rollback, estimate, verify, housekeep, export),
+    *(restore, erase, doctor),
 ):
     group.add_command(command)
 

@@ -36,6 +36,7 @@ class _Outcome:
     partition: str
     metadata: Mapping[str, Any] | None
     checks: Sequence[dg.AssetCheckResult]
+    data_version: str | None
 
 
 @dataclass
@@ -55,12 +56,14 @@ class PartitionLog:
         partition: str,
         metadata: Mapping[str, Any] | None,
         checks: Sequence[dg.AssetCheckResult],
+        data_version: str | None = None,
     ) -> Iterator[Any]:
         """Note what became of a partition, and yield what waits when it is enough.
 
-        metadata: of the partition's materialization; None where there is none.
+        metadata: of the partition's materialization; None where there is none.  data_version: by
+        which what is made of it knows that its rows have changed.
         """
-        self._waiting.append(_Outcome(partition, metadata, checks))
+        self._waiting.append(_Outcome(partition, metadata, checks, data_version))
         late = time.monotonic() - self._told_at > SECONDS_AT_ONCE
         if late or len(self._waiting) >= PARTITIONS_AT_ONCE:
             yield from self._tell()
@@ -90,8 +93,12 @@ class PartitionLog:
         batch = str(uuid.uuid4())
         done = [outcome for outcome in waiting if outcome.metadata is not None]
         for number, outcome in enumerate(done, 1):
+            version = outcome.data_version
             materialization = dg.AssetMaterialization(
-                self.key, partition=outcome.partition, metadata=outcome.metadata
+                self.key,
+                partition=outcome.partition,
+                metadata=outcome.metadata,
+                tags={"dagster/data_version": version} if version else None,
             )
             yield dg.DagsterEvent.asset_materialization(
                 step, materialization, DagsterEventBatchMetadata(batch, number == len(done))
@@ -131,6 +138,18 @@ class PartitionLog:
             blocking=False,
             partition=partition,
         )
+
+
+def failed_partitions(instance: dg.DagsterInstance, check: dg.AssetCheckKey) -> set[str]:
+    """Return the partitions for which a check has failed on their newest materialization."""
+    found = instance.event_log_storage.get_asset_check_partition_info([check])
+    return {
+        info.partition_key
+        for info in found
+        if info.partition_key is not None
+        and info.latest_execution_status.value == "FAILED"
+        and info.is_current
+    }
 
 
 class Turns:

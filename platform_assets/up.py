@@ -99,7 +99,8 @@ def run_up(platform: Platform, console: Console, web: Web | None, *, daemon: boo
                 console.print(f"[yellow]{web.warning}[/]")
         console.print(f"Starting {platform.postgres.name}")
         home = prepare_instance(platform)
-        environment = os.environ | instance_environment(platform)
+        ui = {"LAKEBED_UI_URL": web.address} if web is not None else {}
+        environment = os.environ | ui | instance_environment(platform)
         processes: list[_Process] = []
         try:
             workspace = ["-w", str(home / "workspace.yaml")]

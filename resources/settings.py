@@ -37,6 +37,7 @@ NAMES = (
     "LAKEBED_DATA",
     "LAKEBED_EXPORTS",
     "LAKEBED_ALERT_URL",
+    "LAKEBED_UI_URL",
     "LAKEBED_CLOCK",
     "LAKEBED_FILE_GRACE",
     "LAKEBED_KEEP_RUNS",
@@ -53,7 +54,8 @@ class Settings:
     """Where everything is.
 
     home: state, embedded Postgres, Dagster home.  postgres_url: None means the embedded server;
-    kept out of repr because it may hold a password.  lake: folder or bucket of the cold tier.
+    kept out of repr because it may hold a password.  ui_url: where people reach the Dagster UI.
+    lake: folder or bucket of the cold tier.
     tables: folder of table files.  models: folder of SQL models.  data: where relative source
     paths start.  exports: where relative paths of exports start.
     file_grace: for how long a file of the lake that was superseded is kept, and an orphan.
@@ -68,6 +70,7 @@ class Settings:
     exports: Path
     postgres_url: str | None = field(default=None, repr=False)
     alert_url: str | None = field(default=None, repr=False)
+    ui_url: str | None = None
     fixed_time: datetime | None = None
     file_grace: timedelta = timedelta(hours=24)
     keep_runs: timedelta = timedelta(days=90)
@@ -94,6 +97,7 @@ class Settings:
             "LAKEBED_EXPORTS": str(self.exports),
             "LAKEBED_POSTGRES_URL": self.postgres_url or "",
             "LAKEBED_ALERT_URL": self.alert_url or "",
+            "LAKEBED_UI_URL": self.ui_url or "",
             "LAKEBED_CLOCK": self.fixed_time.isoformat() if self.fixed_time else "",
             "LAKEBED_FILE_GRACE": f"{self.file_grace.total_seconds():.0f}s",
             "LAKEBED_KEEP_RUNS": f"{self.keep_runs.total_seconds():.0f}s",
@@ -127,7 +131,8 @@ def read_settings(environ: Mapping[str, str] | None = None, folder: Path | None 
             "LAKEBED_EXPORTS", values.get("LAKEBED_EXPORTS", str(home / "exports")), folder
         ),
         postgres_url=_postgres_url(values.get("LAKEBED_POSTGRES_URL")),
-        alert_url=_http_url(values.get("LAKEBED_ALERT_URL")),
+        alert_url=_http_url("LAKEBED_ALERT_URL", values),
+        ui_url=_http_url("LAKEBED_UI_URL", values),
         fixed_time=_moment(values.get("LAKEBED_CLOCK")),
         file_grace=_duration("LAKEBED_FILE_GRACE", values.get("LAKEBED_FILE_GRACE", "24h")),
         keep_runs=_duration("LAKEBED_KEEP_RUNS", values.get("LAKEBED_KEEP_RUNS", "90d")),
@@ -258,9 +263,10 @@ def _postgres_url(value: str | None) -> str | None:
     return value
 
 
-def _http_url(value: str | None) -> str | None:
+def _http_url(name: str, values: Mapping[str, str]) -> str | None:
+    value = values.get(name)
     if value is not None and urlsplit(value).scheme not in ("http", "https"):
-        raise SettingsError("LAKEBED_ALERT_URL must be an http or https address")
+        raise SettingsError(f"{name} must be an http or https address")
     return value
 
 

@@ -56,6 +56,14 @@ def run(target: Callable[..., None], *args: Any) -> int:
     return process.exitcode
 
 
+def command(environment: dict[str, str], arguments: list[str]) -> None:
+    """Run the command `lakebed`."""
+    from platform_assets import cli
+
+    os.environ.update(environment)
+    cli.main(arguments)
+
+
 def kill_at(label: str | None) -> Callable[[str], None]:
     """Return an on_step that ends its own process without a goodbye at one step."""
 

@@ -10,17 +10,30 @@ TIMEOUT_SECONDS = 10
 
 
 def post_alert(
-    url: str, *, run_id: str, assets: Sequence[str], partition: str | None, error: str
+    url: str,
+    *,
+    run_id: str,
+    assets: Sequence[str],
+    partition: str | None,
+    error: str,
+    ui_url: str | None = None,
 ) -> None:
-    """Post what failed. Raises urllib.error.URLError where nobody takes it."""
+    """Post what failed, with a link to the run. Raises urllib.error.URLError where nobody takes it.
+
+    ui_url: where people reach the Dagster UI; None where nobody has said.
+    """
     what = ", ".join(assets) or "a run"
     where = f", partition {partition}" if partition else ""
+    link = f"{ui_url.rstrip('/')}/runs/{run_id}" if ui_url else None
+    # The angle brackets make a link in Slack; others show them.
+    after = f" <{link}|the run>" if link else ""
     document = {
-        "text": f"Lakebed: {what}{where} failed: {error}",
+        "text": f"Lakebed: {what}{where} failed: {error}{after}",
         "assets": list(assets),
         "partition": partition,
         "error": error,
         "run_id": run_id,
+        "link": link,
     }
     request = urllib.request.Request(
         url,

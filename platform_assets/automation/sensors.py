@@ -9,6 +9,8 @@ import dagster as dg
 
 from platform_assets.automation.alerts import post_alert
 from platform_assets.catalog import SourceTable
+from platform_assets.dagster_runs import failed_partitions
+from platform_assets.ingest.checks import RECONCILIATION
 from platform_assets.ingest.incremental import last_load_of, new_files_of
 from platform_assets.ingest.sources.reader import SourceError, SourceItem
 from platform_assets.ingest.sources.readers import reader_of
@@ -112,6 +114,8 @@ def due_sensor(platform: Platform, table: SourceTable) -> dg.SensorDefinition:
                 return dg.SensorResult(skip_reason=f"a move of {table.name} has just failed")
             taken_at = take(connection, requests)
             windows = waiting(connection, table, now, requests)
+        held_back = _held_back(context.instance, table)
+        windows = [window for window in windows if window.key not in held_back]
         runs = [
             dg.RunRequest(
                 asset_selection=[dg.AssetKey(cold_key(table.name))],
@@ -127,6 +131,14 @@ def due_sensor(platform: Platform, table: SourceTable) -> dg.SensorDefinition:
         return dg.SensorResult(run_requests=runs)
 
     return due_partitions
+
+
+def _held_back(instance: dg.DagsterInstance, table: SourceTable) -> set[str]:
+    """Return the partitions whose load failed a blocking check: they stay where they are."""
+    if table.load_by != "window":
+        return set()
+    check = dg.AssetCheckKey(dg.AssetKey(hot_key(table.name)), RECONCILIATION)
+    return failed_partitions(instance, check)
 
 
 def failure_sensor(platform: Platform) -> dg.SensorDefinition:
@@ -146,6 +158,7 @@ def failure_sensor(platform: Platform) -> dg.SensorDefinition:
         post_alert(
             url,
             run_id=context.dagster_run.run_id,
+            ui_url=platform.settings.ui_url,
             assets=sorted(key.to_user_string() for key in selection),
             partition=_partitions(context.dagster_run),
             error=platform.postgres.redact(_reason(context)),

@@ -171,7 +171,7 @@ def _window_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition
                 "dagster/partition_row_count": report.inserted,
                 "query": query_of(table.name, table.partitioned.column, window),
             }
-            yield from log.add(partition, metadata, checks)
+            yield from log.add(partition, metadata, checks, report.load_id)
         yield from log.finish()
         if failed:
             raise partitions_failed(failed, len(context.partition_keys))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
 import pytest
 
+from platform_assets.build import build_defs
+from platform_assets.platform import open_platform
 from tests.dagster.conftest import Project
 
 # Dagster's own tester calls something that is in beta.
@@ -118,3 +120,24 @@ def test_a_refused_file_rebuilds_nothing(automation: Automation) -> None:
     (automation.project.data / "readings" / "2.parquet").write_bytes(b"no Parquet at all")
     assert not automation.project.run("hot/readings", raise_on_error=False).success
     assert automation.settle() == {}
+
+
+def test_late_rows_of_an_old_window_rebuild_what_reads_them_once(project: Project) -> None:
+    readings = replace(project.platform.table("readings"), load_by="window", changed_files=None)
+    tables = (readings, project.platform.table("accounts"))
+    project.platform = open_platform(project.platform.settings, tables)
+    project.defs = build_defs(project.platform.settings, tables=tables)
+    automation = Automation(project)
+    assert automation.settle(ticks=1) == {}
+    project.deliver_readings("1.parquet")
+    project.deliver_accounts("1.csv", 1)
+    project.run("hot/accounts")
+    project.run("hot/readings", partitions=("2024-01", "2024-05"))
+    assert automation.settle(ticks=3) == ONCE
+    project.run("cold/readings", partitions=("2024-01", "2024-01"))
+    assert automation.settle(ticks=1) == {}
+    project.deliver_readings("late.parquet", first=300, rows=1, every=timedelta(0))
+    project.run("hot/readings", partitions=("2024-01", "2024-01"))
+    assert automation.settle(ticks=3) == ONCE
+    assert project.answer("select readings from per_owner") == (301,)
+    assert automation.settle(ticks=1) == {}

@@ -361,6 +361,7 @@ def test_a_failed_run_is_posted_with_its_reason_and_without_the_password(
         project.platform.settings,
         postgres_url=url.replace("postgres:@", f"postgres:{PASSWORD}@"),
         alert_url=webhook.url,
+        ui_url="https://lakebed.example/",
     )
     project.platform, project.defs = open_platform(settings), build_defs(settings)
     bad = project.data / "readings" / f"{PASSWORD}.parquet"
@@ -374,7 +375,9 @@ def test_a_failed_run_is_posted_with_its_reason_and_without_the_password(
     assert posted["partition"] is None
     assert posted["error"].startswith("1 files were refused, the others are loaded. ")
     assert "/readings/***.parquet: " in posted["error"]
-    assert posted["text"] == f"Lakebed: hot/readings failed: {posted['error']}"
+    link = f"https://lakebed.example/runs/{result.run_id}"
+    assert posted["link"] == link
+    assert posted["text"] == f"Lakebed: hot/readings failed: {posted['error']} <{link}|the run>"
     assert PASSWORD not in str(posted)
 
 

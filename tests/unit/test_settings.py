@@ -64,6 +64,7 @@ def test_a_setting_that_is_none_is_refused_and_the_known_ones_are_named(
         ("LAKEBED_POSTGRES_URL", "mysql://x", "postgresql://user"),
         ("LAKEBED_POSTGRES_URL", "host=x", "postgresql://user"),
         ("LAKEBED_ALERT_URL", "ftp://x", "http"),
+        ("LAKEBED_UI_URL", "localhost:3000", "http"),
         ("LAKEBED_CLOCK", "yesterday", "ISO 8601"),
         ("LAKEBED_CLOCK", "2024-01-01T00:00:00", r"\+00:00"),
         ("LAKEBED_TABLES", "missing", "no folder"),
