@@ -1,9 +1,9 @@
-"""Checks of tables at any time, whether a load ran or not, as one Dagster op that can be subset.
+"""Checks of tables at any time, whether a load ran or not.
 
 Freshness is that of the rows: a table that nobody loads any more grows stale without a run.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
 import dagster as dg
@@ -29,36 +29,34 @@ COVERAGE = "coverage"
 MINUTES_BETWEEN = 10
 
 
-def table_checks(platform: Platform) -> dg.AssetChecksDefinition:
-    """Return the checks of all tables; a run may take those of a single one."""
-    specs = [spec for table in platform.tables for spec in _specs(table)]
-    tables = {
-        key: table
-        for table in platform.tables
-        for key in (dg.AssetKey(hot_key(table.name)), dg.AssetKey(cold_key(table.name)))
-    }
+def table_checks(platform: Platform, table: SourceTable) -> dg.AssetChecksDefinition:
+    """Return the checks of a table; a run may take some of them.
+
+    One definition a table: Dagster makes all that a definition touches a part of each job that
+    holds any of it.
+    """
 
     @dg.multi_asset_check(
-        name="watch",
-        specs=specs,
+        name=f"watch_{table.name}",
+        specs=list(_specs(table)),
         can_subset=True,
-        description="Looks at every table: its newest row, its columns, its gaps.",
+        description="Looks at the table: its newest row, its columns, its gaps.",
     )
     def watch(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         with platform.postgres.connect(autocommit=True) as connection:
             for check in sorted(context.selected_asset_check_keys):
-                yield _result(platform, connection, tables[check.asset_key], check)
+                yield _result(platform, connection, table, check)
 
     return watch
 
 
-def watch_schedule(checks: dg.AssetChecksDefinition) -> dg.ScheduleDefinition:
+def watch_schedule(checks: Sequence[dg.AssetChecksDefinition]) -> dg.ScheduleDefinition:
     """Return the schedule that runs the checks of all tables every few minutes."""
     return dg.ScheduleDefinition(
         name="watch_tables",
         job=dg.define_asset_job(
             "watch_tables",
-            selection=dg.AssetSelection.checks(checks),
+            selection=dg.AssetSelection.checks(*checks),
             description="The checks that need no load: freshness, drift, gaps, quarantine.",
         ),
         cron_schedule=f"*/{MINUTES_BETWEEN} * * * *",

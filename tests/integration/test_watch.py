@@ -115,12 +115,12 @@ def test_the_share_of_rejects_is_that_of_the_last_loads(platform: Platform) -> N
 def test_the_checks_of_all_tables_run_without_a_load(
     written: tuple[Platform, SourceTable],
 ) -> None:
-    platform, _ = written
+    platform, table = written
 
     def checked(connection: Connection) -> dict[str, tuple[bool, dg.AssetCheckSeverity]]:
         defs = dg.Definitions(
             assets=[dg.AssetSpec("hot/readings"), dg.AssetSpec("cold/readings")],
-            asset_checks=[table_checks(platform)],
+            asset_checks=[table_checks(platform, table)],
         )
         with dg.instance_for_test() as instance:
             job = defs.resolve_implicit_global_asset_job_def()
