@@ -19,7 +19,7 @@ from platform_assets.dagster_partitions import partitions_of
 from platform_assets.partitions import window_for_key
 from platform_assets.tiering.move import move
 from tests import processes
-from tests.conftest import NOW, TABLES, Server
+from tests.conftest import TABLES, Server
 from tests.dagster.conftest import Project, asset_key
 
 MONTHS = ["2024-01", "2024-02", "2024-03", "2024-04", "2024-05"]
@@ -85,14 +85,8 @@ def home(
     capsys: pytest.CaptureFixture[str],
 ) -> Iterator[Home]:
     settings = project.platform.settings
-    assert settings.postgres_url is not None
-    environment = {
-        "LAKEBED_HOME": str(settings.home),
-        "LAKEBED_POSTGRES_URL": settings.postgres_url,
-        "LAKEBED_TABLES": str(TABLES),
-        "LAKEBED_MODELS": str(settings.models),
-        "LAKEBED_CLOCK": NOW,
-    }
+    # All of it: the process that children are forked from has the environment of another test.
+    environment = settings.environment()
     before = dict(os.environ)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
