@@ -137,7 +137,7 @@ def states(
         return found
     windows = [window_for_key(asset.table.partitioned.grain, key) for key in keys]
     with platform.postgres.connect(autocommit=True) as connection:
-        exists = relation_exists(connection, asset.table.name)
+        exists = relation_exists(connection, asset.table)
         work = {w.key for w in with_work(connection, asset.table, windows)} if exists else set()
         live = connection.execute(
             "select partition_key from lakebed.cold_file"

@@ -64,7 +64,7 @@ def newest_row(connection: Connection, table: SourceTable, now: datetime) -> dat
     ).fetchone()
     if loaded is not None and _has_time_cursor(table):
         return _utc(datetime.fromisoformat(loaded[0]))
-    if table.partitioning is None or not relation_exists(connection, table.name):
+    if table.partitioning is None or not relation_exists(connection, table):
         return None
     windows = windows_with_rows(connection, table, list(table.windows(now)))
     found = connection.execute(
@@ -77,7 +77,7 @@ def newest_row(connection: Connection, table: SourceTable, now: datetime) -> dat
     hot = connection.execute(
         sql.SQL("select max({0}) from {1} where {0} >= {2}").format(
             sql.Identifier(table.partitioning.column),
-            sql.Identifier("public", table.name),
+            table.relation,
             sql.Literal(windows[-1].lower),
         )
     ).fetchall()[0][0]
@@ -101,10 +101,10 @@ def read_quarantine(connection: Connection, table: SourceTable) -> Quarantine:
 
 def drift(connection: Connection, table: SourceTable) -> list[str]:
     """Say where the table in PostgreSQL is not what its contract says; columns of its own, too."""
-    if not relation_exists(connection, table.name):
+    if not relation_exists(connection, table):
         return []
     table = effective(connection, table)
-    query = sql.SQL(COLUMNS_QUERY).format(sql.Literal(table.name))
+    query = sql.SQL(COLUMNS_QUERY).format(table.oid)
     rows = connection.execute(query).fetchall()
     known = set(table.column_names)
     return differences(table, rows) + [
@@ -134,7 +134,7 @@ def read_coverage(connection: Connection, table: SourceTable, now: datetime) -> 
     ]
     windows = list(table.windows(now))
     there = {key for key, *_ in cold}
-    if relation_exists(connection, table.name):
+    if relation_exists(connection, table):
         there |= {window.key for window in windows_with_rows(connection, table, windows)}
     places = [place for place, window in enumerate(windows) if window.key in there]
     gaps = [
@@ -154,7 +154,7 @@ def windows_with_rows(
         " as w (lower, upper)"
         " where exists (select from {table} h where h.{time} >= w.lower and h.{time} < w.upper)"
     ).format(
-        table=sql.Identifier("public", table.name),
+        table=table.relation,
         time=sql.Identifier(table.partitioned.column),
         lowers=[window.lower.isoformat() for window in windows],
         uppers=[window.upper.isoformat() for window in windows],
