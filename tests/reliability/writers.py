@@ -26,6 +26,11 @@ from tests.reliability.journal import Journal
 from tests.reliability.oracle import GONE, PARTS
 
 WINDOWS = 6
+DWELL = 10.0
+"""Seconds for which all write into one half of the partitions: the other can settle and be dropped.
+
+A register lies in the partitions of odd numbers or in those of even ones.
+"""
 TABLES = ("keyed", "keyless")
 _START = datetime.fromisoformat("2024-01-01T00:00:00+00:00")
 _INSERT = "insert into {} (at, id, part, version) values (%s, %s, %s, %s)"
@@ -68,15 +73,18 @@ class Writer:
     def write(self, connection: Connection) -> None:
         """Write one register, by one of the ways that there are."""
         table = self.chance.choice(TABLES)
-        there = self.there[table]
+        half = int(time.monotonic() / DWELL) % 2
+        self.used += 1 + ((self.number * 1_000_000 + self.used + 1) % 2 != half)
+        there = [register for register in self.there[table] if register % 2 == half]
+        deleted = [register for register in self.deleted if register % 2 == half]
         ways: list[tuple[Callable[..., None], int | None]] = [(insert, None), (copy, None)]
         if there:
             register = self.chance.choice(there)
             ways += [(delete_hot, register)] if table == "keyless" else []
             if table == "keyed":
                 ways += [(upsert, register), (update_hot, register), (delete, register)] * 2
-        if table == "keyed" and self.deleted:
-            ways.append((insert, self.chance.choice(self.deleted)))
+        if table == "keyed" and deleted:
+            ways.append((insert, self.chance.choice(deleted)))
         how, register = self.chance.choice(ways)
         self._write(connection, table, how, register)
 
@@ -87,7 +95,6 @@ class Writer:
         how: Callable[..., None],
         old: int | None,
     ) -> None:
-        self.used += 1
         new = self.number * 1_000_000 + self.used
         register = new if old is None else old
         version = GONE if how in (delete, delete_hot) else new
