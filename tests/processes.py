@@ -183,14 +183,11 @@ class SlowLake(Lake):
         super().__init__(lake.files, lake._postgres, list(lake._tables.values()))
         self._pauses = pauses
 
-    def _hot_tables(self, connection: Any) -> dict[str, frozenset[str]]:
-        hot = super()._hot_tables(connection)
-        time.sleep(self._pauses[0])
-        return hot
-
-    def _models(self, connection: Any) -> dict[str, Any]:
+    def _session(self, *args: Any) -> Any:
+        time.sleep(self._pauses[0])  # the snapshot is taken, the manifest is not read
+        session = super()._session(*args)
         time.sleep(self._pauses[1])
-        return super()._models(connection)
+        return session
 
 
 @contextmanager

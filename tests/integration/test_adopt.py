@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
+from psycopg import sql
 
 from platform_assets import cli
 from platform_assets.adoption import AdoptionError, adopt
@@ -22,8 +23,9 @@ from platform_assets.status import read_status
 from platform_assets.tiering.housekeep import housekeep
 from platform_assets.tiering.partition import TieringError
 from platform_assets.tiering.restore import restore
+from resources.postgres import MigrationError
 from resources.settings import Settings
-from tests.conftest import open_folder, settings_for
+from tests.conftest import Server, open_folder, settings_for
 from tests.integration.application import Wrote, write
 from tests.integration.debian import debian_server, is_installed
 from tests.integration.tiers import ask, do, seen
@@ -292,6 +294,25 @@ def test_a_role_needs_select_and_delete_and_no_more(
         assert move_key(owner, "events", "2024-01").moved == 31 * 6
     finally:
         do(owner, f"drop owned by {role}", f"drop role {role}")
+
+
+def test_a_role_that_may_make_schemas_makes_those_of_lakebed(
+    server: Server, tmp_path: Path
+) -> None:
+    name = server.create()
+    role = f"r_{name}"
+    parts = urlsplit(server.url_of(name))
+    settings = settings_for(tmp_path, urlunsplit(parts._replace(netloc=f"{role}@")))
+    server.execute(sql.SQL("create role {} login").format(sql.Identifier(role)))
+    try:
+        with pytest.raises(MigrationError, match=f"GRANT CREATE ON DATABASE {name} TO {role}"):
+            open_platform(settings, ()).postgres.connect()
+        grant = sql.SQL("grant create on database {} to {}")
+        server.execute(grant.format(sql.Identifier(name), sql.Identifier(role)))
+        assert ask(open_platform(settings, ()), "select count(*) from lakebed.cold_file") == [(0,)]
+    finally:
+        server.drop(name)
+        server.execute(sql.SQL("drop role {}").format(sql.Identifier(role)))
 
 
 def test_the_command_writes_a_file_that_is_read_as_it_is(

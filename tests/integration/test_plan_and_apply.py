@@ -15,6 +15,7 @@ import polars as pl
 import psycopg
 import pytest
 
+import resources.lake
 from platform_assets import cli
 from platform_assets.catalog import Grain, ParquetFiles, Partitioning, SourceTable, Tiering
 from platform_assets.ingest.apply import ApplyError, apply_plan, read_plan
@@ -290,17 +291,17 @@ def test_a_reader_whose_snapshot_is_too_old_for_a_rewritten_table_takes_another(
     plain = table(Narrow, partitioning=None, tiering=None)
     platform = platform_of(plain)
     load(platform, rows(1, 2), "1.parquet")
-    hot_tables, rewrites = platform.lake._hot_tables, [1]
+    hot_tables, rewrites = resources.lake._hot_tables, [1]
 
-    def rewrite_after_the_snapshot(of: Any) -> Any:
-        hot = hot_tables(of)
+    def rewrite_after_the_snapshot(*of: Any) -> Any:
+        hot = hot_tables(*of)
         if rewrites:
             rewrites.pop()
             connection.execute("alter table things alter n type bigint")
             connection.execute("alter table things alter n type integer")
         return hot
 
-    monkeypatch.setattr(platform.lake, "_hot_tables", rewrite_after_the_snapshot)
+    monkeypatch.setattr(resources.lake, "_hot_tables", rewrite_after_the_snapshot)
     with platform.lake.session() as session:
         assert session.sql("select count(*) from things").fetchall() == [(2,)]
     assert rewrites == []
