@@ -262,7 +262,7 @@ def _delete_before_the_commit(platform: Platform) -> None:
     def delete_elsewhere(self: Partition) -> None:
         with elsewhere(platform, self):
             self.do(sql.SQL("delete from {} where {}").format(self.hot, self.in_window))
-        time.sleep(0.3)
+        time.sleep(0.8)
 
     Partition.delete_hot = delete_elsewhere  # type: ignore[method-assign]
 
