@@ -51,7 +51,7 @@ def all_rows(
     queries: list[sql.Composable] = []
     if hot is not None:
         columns = typed(table.columns, hot)
-        queries.append(sql.SQL("select {} from {}").format(columns, _hot(table, hot)))
+        queries.append(sql.SQL("select {} from {}").format(columns, hot_scan(table, hot)))
     for part in parts:
         files = sql.SQL("getvariable({})").format(sql.Literal(part.variable))
         query = cold_rows(table, part.layout, files)
@@ -112,7 +112,7 @@ def masked_keys_query(
             )
             for lower, upper in late
         )
-        parts.append(sql.SQL("{} where {}").format(_hot(table, table.key), windows))
+        parts.append(sql.SQL("{} where {}").format(hot_scan(table, table.key), windows))
     if deleted:
         hot = sql.Identifier(table.schema, table.name)
         parts.append(asked(deleted_keys(hot, table.name, table.key, deleted)))
@@ -120,7 +120,7 @@ def masked_keys_query(
     return sql.SQL(" union all ").join(keys)
 
 
-def _hot(table: LakeTable, there: Collection[str]) -> sql.Composable:
+def hot_scan(table: LakeTable, there: Collection[str]) -> sql.Composable:
     """Return the relation of the hot rows: a scan that takes filters along, where it can be.
 
     there: the columns that the table has in PostgreSQL.

@@ -25,7 +25,7 @@ EXIT_CODES = {
     "platform_assets.ingest.undoable.RollbackError": FAILED,
     "platform_assets.ingest.writers.writer.LoadConflictError": FAILED,
     "platform_assets.quality.ddl.DriftError": FAILED,
-    "platform_assets.tiering.partition.TieringError": FAILED,
+    "platform_assets.tiering.transaction.TieringError": FAILED,
     "platform_assets.up.UpError": FAILED,
     "resources.dlt_pipelines.ExtractError": FAILED,
     "resources.extensions.ExtensionError": FAILED,

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from platform_assets.tiering.cold_file import Written, cold_file, stored_columns
+from platform_assets.tiering.cold_file import Written, cold_file
 from platform_assets.tiering.fingerprint import Fingerprint
 from platform_assets.tiering.generations import (
     Generation,
@@ -35,6 +35,7 @@ from platform_assets.tiering.partition import (
     VerificationError,
 )
 from platform_assets.tiering.predicate import Predicate
+from platform_assets.tiering.verified_file import stored_columns
 from resources.tombstones import asked
 
 _MASKED = sql.Identifier("lakebed_masked")

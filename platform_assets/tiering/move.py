@@ -41,7 +41,7 @@ from psycopg import sql
 
 from platform_assets.catalog import SourceTable
 from platform_assets.partitions import Window
-from platform_assets.tiering.cold_file import Written, cold_file, stored_columns
+from platform_assets.tiering.cold_file import Written, cold_file
 from platform_assets.tiering.fingerprint import Fingerprint
 from platform_assets.tiering.generations import (
     Generation,
@@ -54,6 +54,7 @@ from platform_assets.tiering.generations import (
 from platform_assets.tiering.holds import lift_hold
 from platform_assets.tiering.partition import Partition, Step, in_transaction
 from platform_assets.tiering.report import Moved
+from platform_assets.tiering.verified_file import stored_columns
 from resources.lake import Lake
 from resources.tombstones import asked
 

@@ -22,7 +22,7 @@ from platform_assets.ingest.load import load_table
 from platform_assets.partitions import window_for_key
 from platform_assets.platform import Platform
 from platform_assets.quality.ddl import ensure_leaves, ensure_table
-from platform_assets.tiering import cold_file
+from platform_assets.tiering import verified_file
 from platform_assets.tiering.move import move
 from platform_assets.tiering.partition import (
     Partition,
@@ -322,16 +322,16 @@ def test_a_partition_that_is_never_left_alone_is_given_up_unmoved(keyless: Platf
 def test_a_copy_that_is_not_what_was_counted_moves_nothing(
     keyless: Platform, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
-    copy = cold_file._copy
+    copy = verified_file._copy
 
-    def damaged(partition: Partition, rows: Any, file: Path) -> None:
-        copy(partition, rows, file)
+    def damaged(partition: Partition, rows: Any, file: Path, form: Any) -> None:
+        copy(partition, rows, file, form)
         duckdb.sql(
             f"copy (select \"at\", id, note, amount from ({damage} from read_parquet('{file}')))"  # noqa: S608
             f" to '{file}' (format parquet)"
         )
 
-    monkeypatch.setattr(cold_file, "_copy", damaged)
+    monkeypatch.setattr(verified_file, "_copy", damaged)
     with pytest.raises(VerificationError, match="nothing was moved"):
         move_key(keyless, "events", "2024-02")
     assert manifest(keyless) == []
@@ -343,9 +343,9 @@ def test_a_copy_that_lost_a_row_moves_nothing(
     keyless: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        cold_file,
+        verified_file,
         "_copy",
-        lambda partition, rows, file: partition.connection.execute(
+        lambda partition, rows, file, form: partition.connection.execute(
             f"copy (select * from pg.public.events where id <> 3) to '{file}' (format parquet)"  # noqa: S608
         ),
     )

@@ -1,0 +1,281 @@
+"""A hot table in one transaction: what all that writes rows of it to the lake have in common.
+
+The transaction is one of PostgreSQL, REPEATABLE READ, with DuckDB in front: what DuckDB scans of
+the hot tier, what PostgreSQL is asked and what it is told share one snapshot and one commit.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypeVar
+
+import duckdb
+import psycopg
+from psycopg import sql
+
+from platform_assets.catalog import SourceTable
+from platform_assets.platform import lake_table
+from platform_assets.quality.ddl import COLUMNS_QUERY, differences
+from platform_assets.quality.evolved import EVOLVED_QUERY, extended_by
+from platform_assets.quality.hindrances import HINDRANCES_QUERY, hindrances
+from platform_assets.quality.schema import Column
+from platform_assets.tiering.fingerprint import (
+    Fingerprint,
+    fingerprint_query,
+    is_text,
+    read_fingerprint,
+)
+from resources.lake import Lake
+from resources.lake_files import LakeFileError, LakeFiles
+from resources.layouts import ask
+from resources.postgres import LOCK_TIMEOUT, Connection
+from resources.tiers import hot_scan
+
+Step = Callable[[str], None]
+"""Told the name of each step when it is done."""
+
+MOST_GROUPS = 10_000
+"""So many combinations of the values of columns with few values are kept apart, by statistics."""
+
+FEW_VALUES = sql.SQL(
+    "select s.attname::text as name, max(s.n_distinct)::float8 as n from pg_stats s"
+    " join pg_class c on c.relname = s.tablename join pg_namespace m"
+    " on m.oid = c.relnamespace and m.nspname = s.schemaname"
+    " where c.oid = {0}::regclass or c.oid in"
+    " (select inhrelid from pg_inherits where inhparent = {0}::regclass)"
+    " group by 1 having min(s.n_distinct) > 0 and max(s.n_distinct) < 1000 order by 2, 1"
+)
+
+_AGAIN = (
+    "could not serialize access",
+    "deadlock detected",
+    "canceling statement due to lock timeout",
+    "snapshot_file_live",  # of two first ones
+)
+"""What PostgreSQL says where others write the same meanwhile."""
+
+
+class TieringError(RuntimeError):
+    """A change of the lake that did not happen. The text says why and what to do."""
+
+
+class VerificationError(TieringError):
+    """A file does not hold what it should; nothing was changed."""
+
+
+class BusyError(TieringError):
+    """Another process writes the same."""
+
+
+@dataclass
+class HotTable(ABC):
+    """A hot table in a transaction, or a part of it, with the columns it has in PostgreSQL now.
+
+    connection: DuckDB with PostgreSQL attached as pg.  table: with the columns that evolved.
+    few: columns that hold few values, so far as PostgreSQL knows; only for speed.
+    unchanged: what is to be said where nothing has happened.  again: what tries it again.
+    """
+
+    unchanged: ClassVar[str]
+    again: ClassVar[str]
+
+    connection: duckdb.DuckDBPyConnection
+    files: LakeFiles
+    table: SourceTable
+    few: list[str] = field(default_factory=list, kw_only=True)
+
+    def note(self) -> None:
+        """Note what PostgreSQL must know of the table, in a transaction of its own; nothing."""
+        return
+
+    @abstractmethod
+    def lock(self) -> None:
+        """Take the lock of what is written for as long as the transaction lives, and no longer.
+
+        Raises BusyError.
+        """
+
+    @property
+    @abstractmethod
+    def relation(self) -> sql.Composable:
+        """The hot rows, as PostgreSQL knows them; it follows FROM."""
+
+    def __str__(self) -> str:
+        """Return what it is, for people."""
+        return self.table.name
+
+    @property
+    def hot(self) -> sql.Composable:
+        """The hot table, as PostgreSQL knows it."""
+        return self.table.relation
+
+    @property
+    def hot_in_duckdb(self) -> sql.Composable:
+        """The hot table, as DuckDB reads it without damage."""
+        return hot_scan(lake_table(self.table), self.table.column_names)
+
+    def try_lock(self, name: str) -> bool:
+        """Take an advisory lock if it is free, bound to the transaction that will commit.
+
+        Who lost it has lost both.
+        """
+        query = sql.SQL("select pg_try_advisory_xact_lock(hashtextextended({}, 0)) as ok")
+        return bool(self.ask(query.format(name))[0][0])
+
+    def take_columns(self) -> None:
+        """Take the columns that evolved into the table. Raises TieringError where it differs."""
+        evolved = self.ask(sql.SQL(EVOLVED_QUERY).format(sql.Literal(self.table.name)))
+        self.table = extended_by(self.table, evolved)
+        rows = self.ask(sql.SQL(COLUMNS_QUERY).format(self.table.oid))
+        known = set(self.table.column_names)
+        if self.table.adopted:
+            found = self.ask(sql.SQL(HINDRANCES_QUERY).format(self.table.oid))
+            if found:
+                raise TieringError(
+                    f"{self}: {self.unchanged} of {self.table.place}: "
+                    + "; ".join(hindrances(found))
+                )
+        wrong = differences(self.table, rows)
+        wrong += [f"column {name} is not in the contract" for name, *_ in rows if name not in known]
+        if wrong:
+            raise TieringError(
+                f"{self}: the table differs from its contract: {'; '.join(wrong)}; "
+                f"{self.unchanged}. `lakebed plan {self.table.name}` shows what mends it"
+            )
+
+    def know_few(self) -> None:
+        """Take from PostgreSQL's statistics which columns hold few values."""
+        query = FEW_VALUES.format(self.table.oid)
+        texts = {column.name for column in self.table.columns if is_text(column)}
+        groups = 1.0
+        for name, distinct in self.ask(query):
+            if name not in texts:
+                continue
+            groups *= distinct + 1
+            if groups > MOST_GROUPS:
+                break
+            self.few.append(name)
+
+    @contextmanager
+    def counting(self, lake: Lake) -> Iterator[Future[Fingerprint]]:
+        """Count the hot rows of the snapshot in PostgreSQL while the block does other work.
+
+        It is done on a connection beside, which imports the transaction's own snapshot: the
+        fingerprint is that of the rows that this transaction sees, and deletes.
+        """
+        snapshot = self.ask(sql.SQL("select pg_export_snapshot() as name"))[0][0]
+        with lake.beside() as connection, ThreadPoolExecutor(1) as thread:
+            connection.execute("begin isolation level repeatable read read only")
+            connection.execute(sql.SQL("set transaction snapshot {}").format(snapshot))
+            try:
+                yield thread.submit(self._count_by, connection)
+            except BaseException:
+                connection.cancel_safe()
+                raise
+
+    def fingerprint_of_hot(self) -> Fingerprint:
+        """Return the fingerprint of the hot rows in the snapshot, by PostgreSQL."""
+        return read_fingerprint(self.table.columns, self.ask(self._count_query)[0])
+
+    def _count_by(self, connection: Connection) -> Fingerprint:
+        (row,) = connection.execute(self._count_query).fetchall()
+        return read_fingerprint(self.table.columns, row)
+
+    @property
+    def _count_query(self) -> sql.Composed:
+        return fingerprint_query(self.table.columns, self.relation, "postgres", self.few)
+
+    def fingerprint(
+        self, relation: sql.Composable, columns: Sequence[Column] | None = None
+    ) -> Fingerprint:
+        """Return the fingerprint of a relation of DuckDB; columns: the table's, unless given."""
+        columns = self.table.columns if columns is None else columns
+        query = fingerprint_query(columns, relation, "duckdb", self.few)
+        return read_fingerprint(columns, self.connection.execute(query.as_string()).fetchall()[0])
+
+    def ask(self, query: sql.Composable) -> list[tuple[Any, ...]]:
+        """Return what PostgreSQL answers, in the transaction."""
+        return ask(self.connection, query)
+
+    def do(self, statement: sql.Composable) -> None:
+        """Tell PostgreSQL to do something, in the transaction."""
+        self.connection.execute(
+            "call postgres_execute('pg', $statement)", {"statement": statement.as_string()}
+        )
+
+
+H = TypeVar("H", bound=HotTable)
+T = TypeVar("T")
+
+
+def in_transaction(
+    lake: Lake,
+    title: str,
+    begin: Callable[[duckdb.DuckDBPyConnection], H],
+    work: Callable[[H], T],
+    *,
+    contended: str,
+    on_step: Step,
+    attempts: int,
+) -> tuple[T, float]:
+    """Do work on what begin makes, locked, and commit; again where others were faster.
+
+    title, contended: what it is, and what to say where others always were.
+    Steps it tells itself: locked, committed. Returns what work returned, and the seconds.
+    Raises BusyError, TieringError; and what work raises. Nothing has happened then.
+    """
+    started = time.monotonic()
+    for attempt in range(attempts):
+        hot: HotTable | None = None
+        try:
+            with lake.attached(read_only=False) as connection:
+                hot = begin(connection)
+                hot.note()  # on its own, so that nobody waits for another's
+                with _transaction(connection):
+                    # Who waits with rows in hand makes others wait for these.
+                    wait = sql.SQL("set local lock_timeout = {}").format(sql.Literal(LOCK_TIMEOUT))
+                    hot.do(wait)
+                    hot.lock()
+                    on_step("locked")
+                    hot.take_columns()
+                    hot.know_few()
+                    done = work(hot)
+            on_step("committed")
+            return done, time.monotonic() - started
+        except duckdb.Error as error:
+            if not any(said in str(error) for said in _AGAIN):
+                raise TieringError(f"{title}: {_said(lake, hot, error)}") from None
+            time.sleep(0.1 * 2**attempt)
+        except psycopg.Error as error:
+            raise TieringError(f"{title}: {lake.redact(str(error))}") from None
+        except LakeFileError as error:
+            unchanged = hot.unchanged if hot else "nothing was done"
+            text = lake.redact(str(error))
+            raise TieringError(f"{title}: {unchanged}: {text}") from error
+    raise TieringError(f"{title}: {contended}")
+
+
+def _said(lake: Lake, hot: HotTable | None, error: duckdb.Error) -> str:
+    text = lake.redact(str(error))
+    if hot is not None and isinstance(error, duckdb.HTTPException):
+        # Behind the first line stands the statement, which is none of the user's.
+        return f"{hot.unchanged}: {text.splitlines()[0]}. Run it again when the store answers"
+    return text
+
+
+@contextmanager
+def _transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    connection.execute("begin")
+    try:
+        yield
+        connection.execute("commit")
+    except BaseException:
+        # A transaction that died with its connection cannot; the first error is the one to show.
+        with suppress(duckdb.Error):
+            connection.execute("rollback")
+        raise

@@ -1,0 +1,158 @@
+"""Writing a file of the lake: copied by DuckDB, read again, verified, and only then given its name.
+
+new_file         takes a name that was never used; takes the file away where anything raises
+write_verified   copied, verified against what PostgreSQL counted in the snapshot
+publish          renamed; verified once more where its bytes were copied to another machine
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import polars as pl
+from psycopg import sql
+
+from platform_assets.policies import Compression, Tiering
+from platform_assets.tiering.fingerprint import Fingerprint
+from platform_assets.tiering.transaction import HotTable, Step, VerificationError
+from resources.lake_files import LakeFiles, NewFile, PathOf
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a file is written. sort: the order of its rows, any where empty.
+
+    notes: what its metadata says beside the name of the table and what its columns are.
+    """
+
+    sort: tuple[str, ...] = ()
+    compression: Compression = Tiering.compression
+    row_group_rows: int = Tiering.row_group_rows
+    notes: dict[str, str] = field(default_factory=dict)
+
+
+@contextmanager
+def new_file(files: LakeFiles, path_of: PathOf, first: int) -> Iterator[NewFile]:
+    """Give a new file, of the first generation from first on whose name was never used.
+
+    What raises in the block takes it away again: no transaction must have been committed in it that
+    names it.
+    """
+    file = files.reserve(path_of, first)
+    try:
+        yield file
+    except BaseException:
+        file.discard()
+        raise
+
+
+def write_verified(
+    hot: HotTable,
+    file: NewFile,
+    rows: sql.Composable,
+    counted: Callable[[], Fingerprint],
+    form: Form,
+    on_step: Step,
+) -> Fingerprint:
+    """Copy and verify; return what was counted.
+
+    rows: a query of DuckDB, of the table's columns.  counted: gives what they must come to, and is
+    asked when they are copied. A table with floats that fails is written once more, without
+    dictionaries: those of DuckDB's Parquet take -0.0 for the 0.0 before it.
+    Steps: copied, verified. Raises VerificationError.
+    """
+    written = str(file.writing)
+    _copy(hot, rows, written, form)
+    on_step("copied")
+    expected = counted()
+    try:
+        _verify(hot, written, expected)
+    except VerificationError:
+        if not any(_holds_floats(column.polars) for column in hot.table.columns):
+            raise
+        _copy(hot, rows, written, form, dictionaries=False)
+        _verify(hot, written, expected)
+    on_step("verified")
+    return expected
+
+
+def publish(hot: HotTable, file: NewFile, expected: Fingerprint, on_step: Step) -> tuple[int, str]:
+    """Give a verified file its name; return its size in bytes and its SHA-256.
+
+    Step: renamed. Raises VerificationError, LakeFileError.
+    """
+    size, digest = file.bytes, file.sha256()
+    file.publish()
+    if file.copied:
+        _verify(hot, hot.files.address(file.path), expected)
+    on_step("renamed")
+    return size, digest
+
+
+def stored_columns(hot: HotTable) -> sql.Composable:
+    """Return the columns of the hot table as the file holds them, for DuckDB."""
+    return sql.SQL(", ").join(
+        sql.SQL("{} as {}").format(
+            sql.SQL(column.types.stored).format(
+                sql.SQL("cast({} as {})").format(
+                    sql.Identifier(column.name), sql.SQL(column.duckdb)
+                )
+            ),
+            sql.Identifier(column.name),
+        )
+        for column in hot.table.columns
+    )
+
+
+def relation_of(file: str) -> sql.Composable:
+    """Return the relation of a Parquet file, in DuckDB."""
+    return sql.SQL("read_parquet([{}], hive_partitioning = false)").format(sql.Literal(file))
+
+
+def _copy(
+    hot: HotTable, rows: sql.Composable, file: str, form: Form, *, dictionaries: bool = True
+) -> None:
+    table = hot.table
+    described = {c.name: c.description for c in table.columns if c.description}
+    notes = {
+        "lakebed_table": table.name,
+        **form.notes,
+        "lakebed_columns": json.dumps(described, ensure_ascii=False),
+    }
+    order = sql.SQL(" order by {}").format(sql.SQL(", ").join(map(sql.Identifier, form.sort)))
+    copy = sql.SQL(
+        "copy (select * from ({rows}){order}) to {file} (format parquet,"
+        " use_tmp_file false, compression {compression}, row_group_size {group}{encoding},"
+        " kv_metadata {{{notes}}})"
+    ).format(
+        rows=rows,
+        order=order if form.sort else sql.SQL(""),
+        file=sql.Literal(file),
+        compression=sql.Literal(form.compression),
+        group=sql.Literal(form.row_group_rows),
+        encoding=sql.SQL("" if dictionaries else ", dictionary_size_limit 0"),
+        notes=sql.SQL(", ").join(
+            sql.SQL("{}: {}").format(sql.SQL(name), sql.Literal(said))
+            for name, said in notes.items()
+        ),
+    )
+    hot.connection.execute(copy.as_string())
+
+
+def _verify(hot: HotTable, file: str, expected: Fingerprint) -> None:
+    """Re-read the file and hold it against what the snapshot held."""
+    wrong = hot.fingerprint(relation_of(file)).differences(expected)
+    if wrong:
+        raise VerificationError(
+            f"{hot}: the file does not hold what PostgreSQL held ({'; '.join(wrong)}); "
+            f"{hot.unchanged}. {hot.again}; if it fails alike, the rows hold values "
+            "that Parquet cannot carry."
+        )
+
+
+def _holds_floats(dtype: pl.DataType) -> bool:
+    inner = dtype.inner if isinstance(dtype, pl.List) else dtype
+    return inner.is_float()
