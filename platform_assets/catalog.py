@@ -51,6 +51,7 @@ from platform_assets.sources import ParquetFiles as ParquetFiles
 from platform_assets.sources import Source
 
 DAY = timedelta(days=1)
+SNAPSHOTS = 3
 
 
 class TableError(ValueError):
@@ -80,6 +81,8 @@ class SourceTable:
     parallel_files: how many files of an append are loaded at once, each in its own transaction;
     with 1, all files of a load are one transaction.  undo_loads: of how many last loads the rows
     that they updated or deleted are kept, so that `lakebed rollback` can put them back; 0 for none.
+    snapshots: how many of the last snapshots of a table without partitioning the lake keeps, one a
+    load that changed it; 3 where nothing is said, 0 for none.
     freshness: how old the newest row may be.  redact: columns whose values the checks in the UI do
     not show.  schema: PostgreSQL's, in which an adopted table is.  adopted: others made the table:
     nothing of it is made, altered or dropped but by `lakebed apply`, and no leaf ever.  Raises
@@ -106,6 +109,7 @@ class SourceTable:
     changed_files: ChangedFiles | None = None
     parallel_files: int = 1
     undo_loads: int = 3
+    snapshots: int | None = None
     owner: str | None = None
     freshness: timedelta | None = None
     redact: tuple[str, ...] = ()
@@ -253,6 +257,13 @@ class SourceTable:
         if self.tiering is None:
             raise TableError(f"table {self.name}: it has no tiering; give it one to move it")
         return self.tiering
+
+    @property
+    def kept_snapshots(self) -> int:
+        """How many snapshots the lake keeps; 0 for a table that settles by its partitions."""
+        if self.snapshots is None:
+            return 0 if self.partitioning else SNAPSHOTS
+        return self.snapshots
 
     def windows(self, now: datetime) -> Iterator[Window]:
         """Yield the windows from the start to the one that holds now, or to the end."""

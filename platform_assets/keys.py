@@ -4,6 +4,7 @@ asset keys       source/<table>  hot/<table>  cold/<table>  <group>/<model>  exp
                  platform/health
 Postgres         public.<table>, its leaves public.<table>_<key with _>
 lake             <table>/year=2024/month=01/day=05/<table>_2024_01_05_g0001.parquet
+                 <table>/<table>_g0001.parquet of a table that is kept as snapshots
                  <group>/<model>/<model>_g0001.parquet, <model>_f0001.parquet where there are many
 """
 
@@ -26,6 +27,9 @@ _HIVE_LEVELS = {
     Grain.YEAR: (("year", "%Y"),),
 }
 _COLD_FILE = re.compile(r"(?P<table>[a-z][a-z0-9_]*?)_(?P<key>\d{4}(_\d\d){0,3})_g(?P<gen>\d{4,})")
+
+
+_SNAPSHOT = re.compile(r"(?P<table>[a-z][a-z0-9_]*)_g(?P<gen>\d{4,})")
 
 
 def is_name(text: str) -> bool:
@@ -98,6 +102,24 @@ def parse_cold_path(path: PurePosixPath, grain: Grain) -> ColdFileName:
         raise ValueError(f"{path} is no path of a cold file")
     window = window_for_key(grain, found["key"].replace("_", "-"))
     return ColdFileName(found["table"], window, int(found["gen"]))
+
+
+def snapshot_lock(table: str) -> str:
+    """Return the name of the advisory lock of whoever takes a snapshot of a table."""
+    return f"lakebed.snapshot:{table}"
+
+
+def snapshot_path(table: str, generation: int) -> PurePosixPath:
+    """Return the path of a snapshot of a table, relative to the lake."""
+    return PurePosixPath(table, f"{table}_g{generation:04d}.parquet")
+
+
+def parse_snapshot_path(path: PurePosixPath) -> tuple[str, int]:
+    """Return table and generation of a snapshot. Raises ValueError for a path of another kind."""
+    found = _SNAPSHOT.fullmatch(path.stem)
+    if found is None or snapshot_path(found["table"], int(found["gen"])) != path:
+        raise ValueError(f"{path} is no path of a snapshot")
+    return found["table"], int(found["gen"])
 
 
 def model_path(group: str, model: str, generation: int) -> PurePosixPath:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 MAX_IDENTIFIER_BYTES = 63
 MAX_UNDO_LOADS = 100
+MAX_SNAPSHOTS = 1000
 DAY = timedelta(days=1)
 OWNER = re.compile(r"team:[\w-]+|[^@\s]+@[^@\s]+\.[^@\s]+")
 """As Dagster has it."""
@@ -45,6 +46,7 @@ def check(table: SourceTable) -> None:
     _place(table)
     _lag(table)
     _time(table)
+    _snapshots(table)
 
 
 _KINDS: dict[str, type | tuple[type, ...]] = {
@@ -295,6 +297,16 @@ def _time(table: SourceTable) -> None:
         table.refuse("partitioning.end", f"it must be the start of a {by.grain} after the start")
     if table.tiering is not None:
         _tiering(table, table.tiering)
+
+
+def _snapshots(table: SourceTable) -> None:
+    if not 0 <= table.kept_snapshots <= MAX_SNAPSHOTS:
+        table.refuse("snapshots", f"{table.snapshots} is no number from 0 to {MAX_SNAPSHOTS}")
+    if table.snapshots and table.partitioning is not None:
+        table.refuse(
+            "snapshots",
+            "they are for tables without partitioning; a partitioned one settles by its tiering",
+        )
 
 
 def _tiering(table: SourceTable, tiering: Tiering) -> None:

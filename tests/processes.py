@@ -33,6 +33,7 @@ from platform_assets.tiering.move import move
 from platform_assets.tiering.partition import Partition
 from platform_assets.tiering.report import Moved
 from platform_assets.tiering.restore import restore
+from platform_assets.tiering.snapshots import take_due
 from resources.lake import Lake
 from resources.settings import Settings
 
@@ -138,6 +139,12 @@ def load(settings: Settings, name: str, kill: str | None, sabotage: str | None) 
     load_table(
         settings, platform.postgres, platform.clock, platform.table(name), on_step=kill_at(kill)
     )
+
+
+def keep_snapshot(settings: Settings, name: str, kill: str | None) -> None:
+    """Take the snapshots that are due of one table."""
+    platform = open_platform(settings)
+    take_due(platform, platform.table(name), on_step=kill_at(kill))
 
 
 def retry(settings: Settings, name: str, kill: str | None) -> None:

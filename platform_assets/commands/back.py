@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from platform_assets.commands.errors import PartlyFailedError
 from platform_assets.commands.run import as_json
 from platform_assets.commands.show import opened
+from platform_assets.commands.snapshots import keep_snapshots
 
 if TYPE_CHECKING:
     from platform_assets.catalog import SourceTable
@@ -125,12 +127,13 @@ def _undo(
     )
     if as_json:
         click.echo(json.dumps(asdict(done), indent=2))
-        return
-    click.echo(
-        f"{table.name}: {_loads(len(done.loads))} undone, {done.removed:,} rows removed, "
-        f"{done.restored:,} as they were before"
-    )
-    _say_what_is_next(table, reload)
+    else:
+        click.echo(
+            f"{table.name}: {_loads(len(done.loads))} undone, {done.removed:,} rows removed, "
+            f"{done.restored:,} as they were before"
+        )
+        _say_what_is_next(table, reload)
+    _keep_snapshots(platform, table)
 
 
 def _restore(
@@ -156,12 +159,20 @@ def _restore(
     )
     if as_json:
         click.echo(json.dumps(asdict(done), indent=2, default=str))
-        return
-    click.echo(
-        f"{table.name}: {done.removed:,} rows removed, {done.updated:,} changed, "
-        f"{done.inserted:,} inserted; {_loads(len(done.loads))} rolled back"
-    )
-    _say_what_is_next(table, reload)
+    else:
+        click.echo(
+            f"{table.name}: {done.removed:,} rows removed, {done.updated:,} changed, "
+            f"{done.inserted:,} inserted; {_loads(len(done.loads))} rolled back"
+        )
+        _say_what_is_next(table, reload)
+    _keep_snapshots(platform, table)
+
+
+def _keep_snapshots(platform: Platform, table: SourceTable) -> None:
+    """Let the lake show the table as it is now."""
+    problems = keep_snapshots(platform, table, changed=True)
+    if problems:
+        raise PartlyFailedError("\n".join(problems))
 
 
 def _list(platform: Platform, table: SourceTable, as_json: bool) -> None:

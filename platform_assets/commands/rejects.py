@@ -11,6 +11,7 @@ import click
 
 from platform_assets.commands.errors import PartlyFailedError
 from platform_assets.commands.show import opened
+from platform_assets.commands.snapshots import keep_snapshots
 
 if TYPE_CHECKING:
     from platform_assets.catalog import SourceTable
@@ -137,8 +138,11 @@ def _retry(platform: Platform, table: SourceTable, chosen: Any, as_json: bool) -
             f"{report.unchanged:,} unchanged, {report.superseded:,} superseded), "
             f"{report.rejected:,} stay in it"
         )
+    problems = keep_snapshots(platform, table)
     if report.refused:
         refused = [f"{r.path}: {r.problem}" for r in report.refused]
         raise PartlyFailedError(
-            f"{len(refused)} groups of rows not loaded:\n  " + "\n  ".join(refused)
+            f"{len(refused)} groups of rows not loaded:\n  " + "\n  ".join(refused + problems)
         )
+    if problems:
+        raise PartlyFailedError("\n".join(problems))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from platform_assets.commands.errors import FAILED, PartlyFailedError, exit_code, words
+from platform_assets.commands.snapshots import keep_snapshots
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -41,6 +42,7 @@ def load(names: Sequence[str], everything: bool, keys: Sequence[str], as_json: b
     platform = open_home()
     reports: list[LoadReport] = []
     failed: list[dict[str, Any]] = []
+    problems: list[str] = []
     fault: Exception | None = None
     for table, window in _loads_of(_tables(platform, names, everything), keys, everything):
         try:
@@ -59,6 +61,11 @@ def load(names: Sequence[str], everything: bool, keys: Sequence[str], as_json: b
         if report.discarded:
             left_out = ", ".join(report.discarded)
             click.echo(f"{table.name}: not in the contract, left out: {left_out}", err=True)
+        try:
+            problems += keep_snapshots(platform, table)
+        except Exception as error:
+            fault = error
+            break
     if as_json:
         click.echo(json.dumps([*map(asdict, reports), *failed], indent=2))
     elif any(report.load_id for report in reports):
@@ -66,8 +73,8 @@ def load(names: Sequence[str], everything: bool, keys: Sequence[str], as_json: b
     if fault is not None:
         raise fault
     refused = [f"{r.table}: {f.path}: {f.problem}" for r in reports for f in r.refused]
-    refused = list(dict.fromkeys(refused))
-    fail([f"{f['table']}: {f['error']}" for f in failed] + refused, "not loaded")
+    lost = [f"{f['table']}: {f['error']}" for f in failed] + list(dict.fromkeys(refused))
+    fail(lost + problems, "not loaded" if lost else "not done")
 
 
 @click.command()

@@ -39,7 +39,7 @@ def verify(name: str | None, keys: Sequence[str], deep: bool, as_json: bool) -> 
     from platform_assets.tiering.verify import verify as verify_files
 
     platform = opened()
-    tables = tiered(platform, name)
+    tables = in_the_lake(platform, name)
     if keys and name is None:
         raise click.UsageError("--partition goes with one table")
     wanted = {window.key for window in windows_of(tables[0], keys)} if keys else None
@@ -54,7 +54,7 @@ def verify(name: str | None, keys: Sequence[str], deep: bool, as_json: bool) -> 
     elif found:
         show(_verified(tables, found))
     if not found:
-        click.echo("no cold file is live", err=True)
+        click.echo("no file is live", err=True)
     if wrong:
         lines = [f"{file.path}: {file.problem}" for file in wrong[:SHOWN_PROBLEMS]]
         raise PartlyFailedError(
@@ -114,6 +114,14 @@ def doctor(as_json: bool) -> None:
         wrong = sum(finding.level == "wrong" for finding in found.findings)
         raise PartlyFailedError(f"{wrong} things are wrong")
     click.echo("nothing is wrong", err=True)
+
+
+def in_the_lake(platform: Platform, name: str | None) -> list[SourceTable]:
+    """Return the named table, which must settle or be kept as snapshots, or all that are."""
+    if name is not None and platform.table(name).kept_snapshots:
+        return [platform.table(name)]
+    snapshots = [table for table in platform.tables if table.kept_snapshots]
+    return tiered(platform, name) + (snapshots if name is None else [])
 
 
 def tiered(platform: Platform, name: str | None) -> list[SourceTable]:

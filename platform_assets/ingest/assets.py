@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import dagster as dg
+import duckdb
 
 from platform_assets.catalog import SourceTable
 from platform_assets.dagster_metadata import owners, pace, query_of, table_link
@@ -24,7 +25,11 @@ from platform_assets.platform import Platform
 from platform_assets.quality.evolved import effective
 from platform_assets.sources import RejectedRows, Source
 from platform_assets.status import hot_row_count
+from platform_assets.tiering.catalog_file import write_catalog
+from platform_assets.tiering.snapshots import Snapshot, take_due
+from platform_assets.tiering.transaction import TieringError
 from platform_assets.transient import TRANSIENT
+from resources.lake_files import LakeFileError
 
 Decorator = Callable[[Callable[..., Iterator[Any]]], dg.AssetsDefinition]
 
@@ -87,6 +92,7 @@ def hot_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:
                 platform.settings, platform.postgres, platform.clock, table, on_step=phases
             )
         context.log.info(_summary(report))
+        taken, problem = _snapshots(context, platform, table)
         with platform.postgres.connect() as connection:
             checks = hot_check_results(connection, table, report)
             last_load = last_load_of(connection, table)
@@ -101,6 +107,7 @@ def hot_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:
                 **_metadata(report, phases),
                 "query": query_of(table.name),
                 "dagster/column_schema": table_schema(loaded),
+                **_snapshot_metadata(platform, table, taken),
             },
             check_results=checks,
         )
@@ -110,6 +117,7 @@ def hot_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:
                 + " | ".join(f"{r.path}: {r.problem}" for r in report.refused[:5]),
                 allow_retries=False,
             )
+        _fail_without(problem)
 
     return load
 
@@ -172,11 +180,54 @@ def _window_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition
                 "query": query_of(table.name, table.partitioned.column, window),
             }
             yield from log.add(partition, metadata, checks, report.load_id)
+        _, problem = _snapshots(context, platform, table)
         yield from log.finish()
         if failed:
             raise partitions_failed(failed, len(context.partition_keys))
+        _fail_without(problem)
 
     return load
+
+
+def _snapshots(
+    context: dg.AssetExecutionContext, platform: Platform, table: SourceTable
+) -> tuple[list[Snapshot], str | None]:
+    """Take the snapshots that are due after a load, and let the catalog file show them.
+
+    The load is committed, whatever comes of them. Returns what was taken, and what went wrong.
+    """
+    taken: list[Snapshot] = []
+    try:
+        taken = take_due(platform, table)
+        if taken:
+            write_catalog(platform)
+    except (TieringError, LakeFileError, duckdb.Error) as error:
+        problem = platform.lake.redact(str(error))
+        context.log.error(f"snapshot: {problem}")
+        return taken, problem
+    return taken, None
+
+
+def _fail_without(problem: str | None) -> None:
+    """Turn the run red where the lake does not show what was loaded."""
+    if problem is not None:
+        raise dg.Failure(
+            f"the load is committed, the lake does not show it yet: {problem}. The next load takes "
+            "a snapshot that is missing, `lakebed housekeep` writes the catalog file"
+        )
+
+
+def _snapshot_metadata(
+    platform: Platform, table: SourceTable, taken: list[Snapshot]
+) -> dict[str, Any]:
+    for snapshot in taken:
+        if snapshot.table == table.name:
+            return {
+                "snapshot_rows": snapshot.rows,
+                "snapshot_bytes": snapshot.bytes,
+                "snapshot_file": dg.MetadataValue.path(platform.lake.files.address(snapshot.path)),
+            }
+    return {}
 
 
 def _described(table: SourceTable, key: dg.AssetKey) -> dict[str, Any]:

@@ -1,20 +1,23 @@
 """The catalog file: `lake/catalog.duckdb`, a view a table and a model, for any DuckDB client.
 
-It says what had settled when it was written: the cold tier and the models, no hot rows. A model
-that is a view is one there too, over what has settled.
+It says what had settled when it was written: the cold tier, the last snapshot of each table that
+is kept as snapshots, and the models; no hot rows. A model that is a view is one there too, over
+what has settled.
 It is written beside and replaces the old one at once, never changed in place, so a reader locks
 nobody out and is locked out by nobody. `lakebed sql` and `resources.lake` read hot and cold as one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 
 import duckdb
 from psycopg import sql
 
 from platform_assets.platform import Platform
-from resources.layouts import typed
+from resources.lake import ReadSession
+from resources.layouts import ask, typed
 from resources.live_models import ModelTable
 from resources.pruning import Bounds
 from resources.tiers import cold_rows, listed
@@ -43,7 +46,9 @@ def write_catalog(platform: Platform) -> str:
 
 def _views(platform: Platform) -> tuple[dict[str, sql.Composable], dict[str, sql.Composable]]:
     """Return the queries of tables and files, and those of view models, by name; one snapshot."""
+    kept = [table.name for table in platform.tables if table.kept_snapshots]
     with platform.lake.sessions() as sessions, sessions.open(define=False) as session:
+        snapshots = _snapshots(session, kept)
         files: dict[str, sql.Composable] = {}
         for name, table in session.tables.items():
             parts = session.manifest.within(name, Bounds())
@@ -51,6 +56,8 @@ def _views(platform: Platform) -> tuple[dict[str, sql.Composable], dict[str, sql
                 cold_rows(table, part.layout, listed(session.manifest.addresses(part)))
                 for part in parts
             ]
+            if name in snapshots:
+                queries.append(snapshots[name])
             # Of a table that has not settled there is what the SQL of models needs: its columns.
             empty = sql.SQL("select {} where false").format(typed(table.columns, ()))
             files[name] = sql.SQL(" union all ").join(queries) if queries else empty
@@ -61,6 +68,24 @@ def _views(platform: Platform) -> tuple[dict[str, sql.Composable], dict[str, sql
             else:
                 texts[name] = sql.SQL(target)
     return files, texts
+
+
+def _snapshots(session: ReadSession, kept: Sequence[str]) -> dict[str, sql.Composable]:
+    """Return the query of the live snapshot of each of these tables that has one."""
+    if not kept:
+        return {}
+    query = sql.SQL(
+        "select table_name, path, columns::text as columns from lakebed.snapshot_file"
+        " where superseded_at is null and table_name in ({})"
+    ).format(sql.SQL(", ").join(map(sql.Literal, kept)))
+    return {
+        name: cold_rows(
+            session.tables[name],
+            frozenset((column["name"], column["type"]) for column in json.loads(columns)),
+            listed([session.lake.address(path)]),
+        )
+        for name, path, columns in ask(session.bare, query)
+    }
 
 
 def _create(catalog: duckdb.DuckDBPyConnection, name: str, query: sql.Composable) -> None:

@@ -34,6 +34,7 @@ from platform_assets.tiering.erase_partition import ErasedPartition, erase_parti
 from platform_assets.tiering.horizon import read_horizon
 from platform_assets.tiering.partition import PartitionBusyError, TieringError, in_transaction
 from platform_assets.tiering.predicate import Predicate, PredicateError, predicate_of
+from platform_assets.tiering.snapshots import forget_older
 from platform_assets.tiering.sweep import remove_nameless
 from resources.postgres import Connection
 
@@ -94,17 +95,21 @@ def erase(
                 failed.append(str(error))
         _erase_rest(connection, table, predicate, number)
         on_step("rest")
+        if _has_snapshots(connection, table):
+            try:
+                forget_older(platform, table, number, on_step)
+            except TieringError as error:
+                failed.append(str(error))
         write_catalog(platform)
         _let_readers_end(connection)
-        if table.partitioning is not None:
-            remove_nameless(
-                connection,
-                platform.lake.files,
-                [table],
-                timedelta(0),
-                models=False,
-                on_step=on_step,
-            )
+        remove_nameless(
+            connection,
+            platform.lake.files,
+            [table],
+            timedelta(0),
+            models=False,
+            on_step=on_step,
+        )
         done = _report(connection, table, predicate, number, failed)
         if not failed:
             connection.execute(
@@ -168,6 +173,15 @@ def _cold_windows(connection: Connection, table: SourceTable) -> list[Window]:
         [table.name],
     ).fetchall()
     return [window_for_key(table.partitioning.grain, key) for (key,) in rows]
+
+
+def _has_snapshots(connection: Connection, table: SourceTable) -> bool:
+    ((there,),) = connection.execute(
+        "select exists (select from lakebed.snapshot_file"
+        " where table_name = %s and removed_at is null)",
+        [table.name],
+    ).fetchall()
+    return bool(there)
 
 
 def _erase_in(

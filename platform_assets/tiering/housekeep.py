@@ -2,6 +2,7 @@
 
     expire     cold partitions past their retention
     leaves     those of the near future made; emptied ones vacuumed and, by policy, dropped
+    snapshots  those that tables keep no more
     catalog    written anew, so that no client that opens it now finds a file that goes
     sweep      superseded generations, orphans and unfinished files, after a grace period
 
@@ -24,6 +25,7 @@ from platform_assets.tiering.catalog_file import write_catalog
 from platform_assets.tiering.leaves import LeafNote, gaps, leaves_of, tidy
 from platform_assets.tiering.partition import TieringError
 from platform_assets.tiering.retention import Expired, expire, expired
+from platform_assets.tiering.snapshots import expire_snapshots
 from platform_assets.tiering.sweep import Spared, Swept, give_up_superseded, remove_nameless
 from resources.lake_files import LakeFileError
 from resources.postgres import Connection, LockWaitError
@@ -68,6 +70,8 @@ def housekeep(
     chosen = platform.tables if tables is None else tables
     with platform.postgres.connect(autocommit=True) as connection:
         for table in chosen:
+            if not dry_run:
+                expire_snapshots(connection, table)
             if table.partitioning is None or not relation_exists(connection, table):
                 continue
             if table.tiering is not None:
@@ -90,7 +94,7 @@ def housekeep(
         done.swept += remove_nameless(
             connection,
             platform.lake.files,
-            [table for table in chosen if table.partitioning is not None],
+            chosen,
             grace,
             models=tables is None,
             dry_run=dry_run,

@@ -2,6 +2,7 @@
 
     superseded     by a newer generation; after a grace period, and when no snapshot can name it;
                    spared as long as a backup or a load that can be undone names it
+    expired        a snapshot of a table that is not among the last it keeps; in the same way
     orphan         a file that was never named: its writer died before the commit
     unfinished     a file of a writer that died while it wrote
 
@@ -22,7 +23,14 @@ import psycopg
 from psycopg import sql
 
 from platform_assets.catalog import SourceTable
-from platform_assets.keys import ColdFileName, cold_path, move_lock, parse_cold_path
+from platform_assets.keys import (
+    ColdFileName,
+    cold_path,
+    move_lock,
+    parse_cold_path,
+    parse_snapshot_path,
+    snapshot_lock,
+)
 from platform_assets.tiering.horizon import Horizon, read_horizon, widen
 from resources.lake_files import LakeFiles, StoredFile
 from resources.postgres import LOCK_TIMEOUT, Connection
@@ -116,6 +124,12 @@ select table_name, path, bytes, superseded_at, f.xmin::text,
     ) as pinned
 from lakebed.cold_file f
 where superseded_at is not null and removed_at is null and (%(owner)s::text is null
+    or table_name = %(owner)s)
+order by path for update skip locked""",
+    "snapshot_file": """
+select table_name, path, bytes, expired_at, s.xmin::text, false
+from lakebed.snapshot_file s
+where expired_at is not null and removed_at is null and (%(owner)s::text is null
     or table_name = %(owner)s)
 order by path for update skip locked""",
     "model_version": """
@@ -227,26 +241,27 @@ def _burn(connection: Connection, name: _Name, file: StoredFile) -> bool:
                 return False
             # Who is about to name it holds the unique key: this waits for the lock, and gives up.
             connection.execute(name.burn.encode(), [*name.values, file.bytes])
-            vouched = connection.execute(_IS_VOUCHED, {"path": str(file.path)}).fetchall()
+            vouched = connection.execute(_IS_VOUCHED, [str(file.path)]).fetchall()
             return not vouched[0][0]
     except psycopg.errors.LockNotAvailable:
         return False
 
 
-_IS_VOUCHED = (
-    "select exists (select from lakebed.cold_file where path = %(path)s and removed_at is null)"
-    " or exists (select from lakebed.model_version where path = %(path)s and removed_at is null)"
-    " or exists (select from lakebed.model_file where path = %(path)s and removed_at is null)"
+_NAMED = (
+    "with named as (select path, removed_at from lakebed.cold_file union all"
+    " select path, removed_at from lakebed.snapshot_file union all"
+    " select path, removed_at from lakebed.model_version where path is not null"
+    " union all select path, removed_at from lakebed.model_file)"
 )
+_IS_VOUCHED = sql.SQL(_NAMED) + sql.SQL(
+    " select exists (select from named where path = %s and removed_at is null)"
+)
+_ARE_VOUCHED = sql.SQL(_NAMED) + sql.SQL(" select path, removed_at is null from named")
 
 
 def _paths(connection: Connection) -> tuple[set[str], set[str]]:
     """Return the paths that some row vouches for, and those that were given up."""
-    rows = connection.execute(
-        "select path, removed_at is null from lakebed.cold_file union all"
-        " select path, removed_at is null from lakebed.model_version where path is not null"
-        " union all select path, removed_at is null from lakebed.model_file"
-    ).fetchall()
+    rows = connection.execute(_ARE_VOUCHED).fetchall()
     return {path for path, there in rows if there}, {path for path, there in rows if not there}
 
 
@@ -266,7 +281,9 @@ def _name_of(
 ) -> _Name | None:
     final = path.with_suffix("") if path.suffix == _UNFINISHED else path
     table = tables.get(final.parts[0])
-    return _cold_name(final, table) if table is not None else _model_name(final, models)
+    if table is None:
+        return _model_name(final, models)
+    return _snapshot_name(final) or (_cold_name(final, table) if table.partitioning else None)
 
 
 def _cold_name(path: PurePosixPath, table: SourceTable) -> _Name | None:
@@ -289,6 +306,25 @@ def _cold_name(path: PurePosixPath, table: SourceTable) -> _Name | None:
             " clock_timestamp(), clock_timestamp(), %s) on conflict do nothing"
         ),
         (table.name, window.key, name.generation, str(path), window.lower, window.upper),
+    )
+
+
+def _snapshot_name(path: PurePosixPath) -> _Name | None:
+    try:
+        table, number = parse_snapshot_path(path)
+    except ValueError:
+        return None
+    return _Name(
+        table,
+        path,
+        snapshot_lock(table),
+        (
+            "insert into lakebed.snapshot_file (table_name, generation, path, rows, sha256,"
+            " fingerprint, columns, ledger, superseded_at, expired_at, removed_at, bytes) values"
+            " (%s, %s, %s, 0, '', '{}', '[]', '', clock_timestamp(), clock_timestamp(),"
+            " clock_timestamp(), %s) on conflict do nothing"
+        ),
+        (table, number, str(path)),
     )
 
 

@@ -1,4 +1,4 @@
-"""Verifying the cold tier against its manifest, long after the moves. Changes nothing.
+"""Verifying the files of the lake against the manifest, long after the moves. Changes nothing.
 
 Each live file must be there with the size that the manifest says. Deep: it is read, and its SHA-256
 and the fingerprint of its rows must be those of the day it was written.
@@ -26,7 +26,10 @@ from resources.postgres import Connection
 
 @dataclass(frozen=True)
 class CheckedFile:
-    """A live file and what is wrong with it; problem is None where nothing is."""
+    """A live file and what is wrong with it; problem is None where nothing is.
+
+    partition_key: empty for the snapshot of a table that is not partitioned.
+    """
 
     table: str
     partition_key: str
@@ -79,7 +82,11 @@ def verify(
 def _entries(connection: Connection, table: SourceTable) -> list[_Entry]:
     rows = connection.execute(
         "select table_name, partition_key, generation, path, rows, bytes,"
-        " sha256, fingerprint::text, columns::text from lakebed.cold_file"
+        " sha256, fingerprint::text, columns::text from ("
+        "select table_name, partition_key, generation, path, rows, bytes, sha256, fingerprint,"
+        " columns, superseded_at, lower_bound from lakebed.cold_file union all"
+        " select table_name, '', generation, path, rows, bytes, sha256, fingerprint, columns,"
+        " superseded_at, null from lakebed.snapshot_file) files"
         " where table_name = %s and superseded_at is null order by lower_bound",
         [table.name],
     ).fetchall()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import duckdb
 import polars as pl
 import psycopg
 import pytest
@@ -13,10 +15,10 @@ import pytest
 from platform_assets.automation.instance import instance_environment, prepare_instance
 from platform_assets.build import build_defs
 from platform_assets.platform import open_platform
-from platform_assets.tiering import several
+from platform_assets.tiering import several, verified_file
 from platform_assets.tiering.partition import TieringError
 from platform_assets.tiering.report import Moved
-from tests.conftest import Server
+from tests.conftest import TABLES, Server
 from tests.dagster.conftest import (
     QUIET,
     Project,
@@ -78,6 +80,33 @@ def test_rejected_rows_turn_the_contract_check_into_a_warning_that_shows_them(
         assert check_of(result, "hot/readings", other).passed
     assert check_of(result, "hot/readings", "reconciliation").passed
     assert project.answer("select count(*), min(value) from readings") == (298, 0.5)
+
+
+def test_a_load_of_a_table_without_partitions_leaves_a_snapshot_in_the_lake(
+    project: Project, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = replace(project.platform.settings, tables=TABLES.with_name("modes"), models=TABLES)
+    there = Project(open_platform(settings), build_defs(settings), instance)
+    path = there.data / "airports" / "1.csv"
+    path.parent.mkdir()
+    path.write_text("order,name\nJFK,Kennedy\nLGA,\n")
+
+    def refuse(*_: Any) -> None:
+        raise TieringError("no")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(verified_file, "_verify", refuse)
+        result = there.run("hot/airports", raise_on_error=False)
+    assert not result.success
+    told = metadata_of(result, "hot/airports")
+    assert (told["rows_inserted"], "snapshot_rows" in told) == (2, False)
+    assert there.answer("select count(*) from airports") == (2,)
+    told = metadata_of(there.run("hot/airports"), "hot/airports")
+    assert (told["load_id"], told["snapshot_rows"]) == ("nothing new", 2)
+    file = there.platform.lake.files.address("airports/airports_g0001.parquet")
+    assert (told["snapshot_file"], told["snapshot_bytes"]) == (file, Path(file).stat().st_size)
+    with duckdb.connect(there.platform.lake.files.address("catalog.duckdb")) as bare:
+        assert bare.execute('select "order" from airports').fetchall() == [("JFK",), ("LGA",)]
 
 
 def test_a_refused_file_turns_the_run_red_after_the_good_files_were_loaded(

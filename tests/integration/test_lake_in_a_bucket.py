@@ -25,11 +25,13 @@ from platform_assets.platform import Platform, open_platform
 from platform_assets.tiering.catalog_file import write_catalog
 from platform_assets.tiering.housekeep import housekeep
 from platform_assets.tiering.partition import TieringError
+from platform_assets.tiering.snapshots import take_due
 from platform_assets.tiering.verify import verify
 from resources import object_store
 from resources.lake_files import LakeFileError
 from tests import processes
 from tests.conftest import settings_for
+from tests.integration import modes
 from tests.integration.test_backup import back_up, put_back
 from tests.integration.test_move import move_while_another_sleeps
 from tests.integration.tiers import EACH, MONTHS, ask, do, fill, named, seen, settle
@@ -325,6 +327,27 @@ def test_what_the_store_has_is_verified_before_anything_is_deleted(
     with pytest.raises(TieringError):
         move_key(bucket, "readings", MONTHS[1])
     assert (store.objects(), named(bucket), hot(bucket)) == ({}, set(), 3 * EACH)
+
+
+def test_a_snapshot_is_verified_in_the_bucket_too(bucket: Platform, store: Store) -> None:
+    platform = open_platform(replace(bucket.settings, tables=modes.TABLES))
+    prices = platform.table("prices")
+    rows = [{'the "item"': "a", "Price %s": 1}, {'the "item"': "a", "Price %s": 2}]
+    modes.deliver(platform, "prices/1.parquet", rows)
+    modes.load(platform, "prices")
+    assert store.fail("PUT", 1, damages, ".parquet") == []
+    with pytest.raises(TieringError, match="prices: "):
+        take_due(platform, prices)
+    assert (store.objects(), named(platform)) == ({}, set())
+    assert processes.run(processes.keep_snapshot, platform.settings, "prices", "renamed") == -9
+    (taken,) = take_due(platform, prices)
+    assert (taken.rows, taken.path) == (2, "prices/prices_g0002.parquet")
+    assert verify(platform, prices, deep=True)[0].problem is None
+    housekeep(open_platform(replace(platform.settings, file_grace=timedelta(0))))
+    assert list(store.objects()) == [
+        "deep/lake/catalog.duckdb",
+        "deep/lake/prices/prices_g0002.parquet",
+    ]
 
 
 @pytest.fixture

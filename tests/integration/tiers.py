@@ -69,5 +69,6 @@ def named(platform: Platform) -> set[str]:
     """Return the paths that the manifest vouches for."""
     return {
         path
-        for (path,) in ask(platform, "select path from lakebed.cold_file where removed_at is null")
+        for table in ("cold_file", "snapshot_file")
+        for (path,) in ask(platform, f"select path from lakebed.{table} where removed_at is null")  # noqa: S608
     }

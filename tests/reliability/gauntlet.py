@@ -23,8 +23,8 @@ import resources.lake
 from platform_assets.partitions import Window
 from platform_assets.platform import Platform
 from platform_assets.quality.ddl import ensure_table
-from platform_assets.tiering import cold_file
 from platform_assets.tiering import move as movement
+from platform_assets.tiering import verified_file
 from platform_assets.tiering.generations import Generation
 from platform_assets.tiering.horizon import Horizon
 from platform_assets.tiering.housekeep import housekeep
@@ -148,18 +148,18 @@ def no_delete(patch: MonkeyPatch, platform: Platform) -> None:
 
 def lossy_copy(patch: MonkeyPatch, platform: Platform) -> None:
     """The file lacks a row. This is no sabotage yet: the verification finds it."""
-    write = cold_file._copy
+    write = verified_file._copy
 
     def copy(partition: Partition, rows: sql.Composable, *args: Any, **more: Any) -> None:
         write(partition, sql.SQL("from ({}) offset 1").format(rows), *args, **more)
 
-    patch.setattr(cold_file, "_copy", copy)
+    patch.setattr(verified_file, "_copy", copy)
 
 
 def no_verification(patch: MonkeyPatch, platform: Platform) -> None:
     """The file lacks a row, and nobody looks."""
     lossy_copy(patch, platform)
-    patch.setattr(cold_file, "_verify", lambda partition, file, expected: None)
+    patch.setattr(verified_file, "_verify", lambda hot, file, expected: None)
 
 
 def no_lock(patch: MonkeyPatch, platform: Platform) -> None:

@@ -17,6 +17,8 @@ from platform_assets.keys import (
     is_name,
     leaf_name,
     parse_cold_path,
+    parse_snapshot_path,
+    snapshot_path,
     source_key,
 )
 from platform_assets.partitions import Grain, window_for_key, window_of
@@ -27,6 +29,15 @@ moments = st.datetimes(
     datetime(2200, 1, 1),  # noqa: DTZ001
     timezones=st.just(UTC),
 )
+
+
+@given(names, st.integers(1, 10**6))
+def test_the_path_of_a_snapshot_says_what_it_was_made_from(table: str, generation: int) -> None:
+    path = snapshot_path(table, generation)
+    assert parse_snapshot_path(path) == (table, generation)
+    for other in ("other" / path, path.with_suffix(".csv"), "x" + path.name):
+        with pytest.raises(ValueError, match="no path of a snapshot"):
+            parse_snapshot_path(PurePosixPath(other))
 
 
 @given(names, st.sampled_from(list(Grain)), moments, st.integers(1, 10**6))

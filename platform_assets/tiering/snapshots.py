@@ -1,0 +1,298 @@
+"""Snapshots: a table that is not partitioned, whole, as a file of the lake after each load.
+
+    one REPEATABLE READ transaction of PostgreSQL, DuckDB in front
+    lock       the table's snapshots, against a second one
+    count      fingerprint of the rows, by PostgreSQL
+    copy       the rows to a file, in the order of their key
+    verify     fingerprint of the re-read file, by DuckDB, against what was counted
+    rename     the file to its final name, made durable
+    record     the snapshot before it superseded, those beyond the last few expired
+    commit     the only moment at which anything becomes visible
+
+A snapshot says what of the ledger of loads it saw. One is due where that is another now: whoever
+was killed between a load and its snapshot, the next load makes it good, with rows of its own or
+without. Loads of other tables count where they insert missing parents (`Lookup`).
+
+Two at once: one holds the lock, and the other begins again when it is free. Who gets the lock with
+a snapshot of PostgreSQL from before the other's commit fails at the row that is live no more.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from psycopg import sql
+
+from platform_assets.catalog import SourceTable
+from platform_assets.keys import snapshot_lock, snapshot_path
+from platform_assets.platform import Platform
+from platform_assets.quality.ddl import relation_exists
+from platform_assets.tiering.fingerprint import Fingerprint
+from platform_assets.tiering.transaction import BusyError, HotTable, Step, in_transaction
+from platform_assets.tiering.verified_file import (
+    Form,
+    new_file,
+    publish,
+    stored_columns,
+    write_verified,
+)
+from resources.layouts import rewritten_since
+from resources.postgres import Connection
+
+PATIENCE = 60.0
+"""Seconds to wait for another snapshot of the same table."""
+PAUSE = 0.2
+
+
+class SnapshotBusyError(BusyError):
+    """Another process takes a snapshot of the table, or alters it."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A snapshot that was taken. path: relative to the lake."""
+
+    table: str
+    generation: int
+    path: str
+    rows: int
+    bytes: int
+    seconds: float = 0.0
+
+
+@dataclass
+class WholeTable(HotTable):
+    """A table that is not partitioned, locked and in a transaction."""
+
+    unchanged = "its snapshot in the lake stays as it was"
+    again = "Run `lakebed load` again"
+
+    @property
+    def relation(self) -> sql.Composable:
+        """The table, as PostgreSQL knows it."""
+        return self.hot
+
+    def lock(self) -> None:
+        """Take the lock of the table's snapshots, and keep the table as it is.
+
+        Raises SnapshotBusyError.
+        """
+        if not self.try_lock(snapshot_lock(self.table.name)):
+            raise SnapshotBusyError(f"{self}: another process takes a snapshot of it")
+        if rewritten_since(self.connection, [(self.table.schema, self.table.name)]):
+            raise SnapshotBusyError(f"{self}: it is written anew (ALTER TABLE, TRUNCATE)")
+
+
+def take_due(
+    platform: Platform,
+    table: SourceTable,
+    *,
+    changed: bool = False,
+    on_step: Step = lambda step: None,
+) -> list[Snapshot]:
+    """Take the snapshots that are due after a load of a table: its own, and its parents'.
+
+    changed: its own is due whatever the ledger says, as after the restore of a backup.
+    Steps: see `take_snapshot`. Raises TieringError, PostgresUnavailableError.
+    """
+    parents = {lookup.table for lookup in table.lookups if lookup.insert_missing}
+    chosen = [table, *(other for other in platform.tables if other.name in parents)]
+    taken = []
+    for one in chosen:
+        always = changed and one is table
+        if one.kept_snapshots and (always or is_due(platform, one)):
+            snapshot = take_snapshot(platform, one, only_if_due=not always, on_step=on_step)
+            taken += [snapshot] if snapshot else []
+    return taken
+
+
+def is_due(platform: Platform, table: SourceTable) -> bool:
+    """Whether the live snapshot of a table lacks a load, or a rollback; or rows have none."""
+    with platform.postgres.connect() as connection:
+        live = connection.execute(
+            "select ledger from lakebed.snapshot_file"
+            " where table_name = %s and superseded_at is null",
+            [table.name],
+        ).fetchall()
+        if live:
+            ((now, _),) = connection.execute(_ledger(platform, table)).fetchall()
+            return bool(live[0][0] != now)
+        return relation_exists(connection, table) and _has_rows(connection, table)
+
+
+def take_snapshot(
+    platform: Platform,
+    table: SourceTable,
+    *,
+    only_if_due: bool = False,
+    erasure: int | None = None,
+    on_step: Step = lambda step: None,
+) -> Snapshot | None:
+    """Put the table as it is into the lake. None where only_if_due and another process was faster.
+
+    erasure: the number of an erasure, after which no older snapshot is kept.
+    Steps: locked, counted, copied, verified, renamed, recorded, committed.
+    Raises SnapshotBusyError, VerificationError, TieringError. Nothing has happened then.
+    """
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            taken, seconds = in_transaction(
+                platform.lake,
+                table.name,
+                partial(WholeTable, files=platform.lake.files, table=table),
+                lambda whole: _take(whole, _ledger(platform, table), erasure, on_step),
+                contended=f"others always were faster; {WholeTable.unchanged}",
+                on_step=on_step,
+                attempts=5,
+            )
+        except SnapshotBusyError:
+            if time.monotonic() > until:
+                raise
+        else:
+            return replace(taken, seconds=seconds)
+        time.sleep(PAUSE)
+        if only_if_due and not is_due(platform, table):
+            return None
+
+
+def forget_older(platform: Platform, table: SourceTable, erasure: int, on_step: Step) -> None:
+    """Give up all snapshots from before an erasure, in favour of a new one where any are kept.
+
+    Raises TieringError.
+    """
+    if table.kept_snapshots:
+        take_snapshot(platform, table, erasure=erasure, on_step=on_step)
+        return
+    with platform.postgres.connect() as connection:
+        connection.execute(_expire(table, 0))
+        for statement in _give_up(table, erasure):
+            connection.execute(statement)
+
+
+def expire_snapshots(connection: Connection, table: SourceTable) -> None:
+    """Expire what the table keeps no more, since its file says another number."""
+    connection.execute(_expire(table, table.kept_snapshots))
+
+
+def _take(
+    whole: WholeTable, ledger: sql.Composable, erasure: int | None, on_step: Step
+) -> Snapshot:
+    """Take all steps between the lock and the commit."""
+    table = whole.table
+    expected = whole.fingerprint_of_hot()
+    on_step("counted")
+    rows = sql.SQL("select {} from {}").format(stored_columns(whole), whole.hot_in_duckdb)
+    last = sql.SQL(
+        "select coalesce(max(generation), 0) as last from lakebed.snapshot_file"
+        " where table_name = {}"
+    ).format(table.name)
+    with new_file(
+        whole.files,
+        lambda number: snapshot_path(table.name, number),
+        int(whole.ask(last)[0][0]) + 1,
+    ) as file:
+        write_verified(whole, file, rows, lambda: expected, Form(sort=table.primary_key), on_step)
+        size, digest = publish(whole, file, expected, on_step)
+        done = Snapshot(table.name, file.generation, str(file.path), expected.rows, size)
+        _record(whole, done, expected, digest, ledger)
+        whole.do(_expire(table, table.kept_snapshots if erasure is None else 1))
+        if erasure is not None:
+            for statement in _give_up(table, erasure):
+                whole.do(statement)
+        on_step("recorded")
+    return done
+
+
+def _record(
+    whole: WholeTable,
+    done: Snapshot,
+    fingerprint: Fingerprint,
+    sha256: str,
+    ledger: sql.Composable,
+) -> None:
+    """Name the file, live, in place of the one before it."""
+    whole.do(
+        sql.SQL(
+            "update lakebed.snapshot_file set superseded_at = clock_timestamp()"
+            " where table_name = {} and superseded_at is null"
+        ).format(whole.table.name)
+    )
+    seen, load_id = whole.ask(ledger)[0]
+    columns = [{"name": c.name, "type": c.postgres} for c in whole.table.columns]
+    whole.do(
+        sql.SQL(
+            "insert into lakebed.snapshot_file (table_name, generation, path, rows, bytes, sha256,"
+            " fingerprint, columns, ledger, load_id) values"
+            " ({}, {}, {}, {}, {}, {}, {}::jsonb, {}::jsonb, {}, {})"
+        ).format(
+            done.table,
+            done.generation,
+            done.path,
+            done.rows,
+            done.bytes,
+            sha256,
+            json.dumps(fingerprint.to_json()),
+            json.dumps(columns),
+            seen,
+            load_id,
+        )
+    )
+
+
+def _expire(table: SourceTable, keep: int) -> sql.Composed:
+    return sql.SQL(
+        "update lakebed.snapshot_file set expired_at = clock_timestamp(),"
+        " superseded_at = coalesce(superseded_at, clock_timestamp())"
+        " where table_name = {name} and expired_at is null and generation not in"
+        " (select generation from lakebed.snapshot_file where table_name = {name}"
+        " and expired_at is null order by generation desc limit {keep})"
+    ).format(name=sql.Literal(table.name), keep=sql.Literal(keep))
+
+
+def _give_up(table: SourceTable, erasure: int) -> list[sql.Composed]:
+    """Return what gives up all that has expired; of what it held nothing is told any more."""
+    expired = sql.SQL("table_name = {} and expired_at is not null and removed_at is null").format(
+        table.name
+    )
+    return [
+        sql.SQL(
+            "update lakebed.erasure set files = files || array(select path from"
+            " lakebed.snapshot_file where {} order by path) where erasure_id = {}"
+        ).format(expired, sql.Literal(erasure)),
+        sql.SQL(
+            "update lakebed.snapshot_file set removed_at = clock_timestamp(),"
+            " fingerprint = '{{}}' where {}"
+        ).format(expired),
+    ]
+
+
+def _ledger(platform: Platform, table: SourceTable) -> sql.Composed:
+    """Return the query of what the loads that write the table came to, and of the last of them."""
+    return sql.SQL(
+        "select concat_ws(' ', count(*), count(rolled_back_at),"
+        " extract(epoch from max(greatest(committed_at, rolled_back_at)))) as ledger,"
+        " (array_agg(load_id order by committed_at desc) filter (where rolled_back_at is null))[1]"
+        " as load_id from lakebed.load"
+        " where table_name in ({}) and inserted + updated + deleted > 0"
+    ).format(sql.SQL(", ").join(map(sql.Literal, _writers(platform.tables, table))))
+
+
+def _writers(tables: Sequence[SourceTable], table: SourceTable) -> list[str]:
+    """Return the tables whose loads write this one: itself, and those that insert its rows."""
+    others = [
+        other.name
+        for other in tables
+        if other.name != table.name
+        and any(lookup.table == table.name and lookup.insert_missing for lookup in other.lookups)
+    ]
+    return [table.name, *others]
+
+
+def _has_rows(connection: Connection, table: SourceTable) -> bool:
+    query = sql.SQL("select exists (select from {})").format(table.relation)
+    return bool(connection.execute(query).fetchall()[0][0])
