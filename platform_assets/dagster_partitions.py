@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 
 import dagster as dg
 
@@ -21,12 +22,20 @@ _CRON = {
 def partitions_of(table: SourceTable) -> dg.TimeWindowPartitionsDefinition:
     """Return a table's partitions, with the keys that Lakebed's windows have."""
     by = table.partitioned
+    return partitions_from(by.grain, by.start, by.end)
+
+
+def partitions_from(
+    grain: Grain, start: datetime, end: datetime | None = None, *, present: bool = False
+) -> dg.TimeWindowPartitionsDefinition:
+    """Return the windows from start on; present: that of now, which has not ended, among them."""
     return dg.TimeWindowPartitionsDefinition(
-        start=by.start.strftime(by.grain.key_format),
-        end=by.end.strftime(by.grain.key_format) if by.end else None,
-        fmt=by.grain.key_format,
-        cron_schedule=_CRON[by.grain],
+        start=start.strftime(grain.key_format),
+        end=end.strftime(grain.key_format) if end else None,
+        fmt=grain.key_format,
+        cron_schedule=_CRON[grain],
         timezone="UTC",
+        end_offset=1 if present else 0,
     )
 
 

@@ -14,6 +14,7 @@ from platform_assets.commands.run import as_json, fail, numbers, open_home, refr
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from platform_assets.models.materialize import Stretch
     from platform_assets.models.model import ModelSet
     from platform_assets.models.runner import BuildResult
     from platform_assets.models.selection import Selected
@@ -51,6 +52,15 @@ def _selecting(command: _Command) -> _Command:
 @click.option(
     "--full-refresh", is_flag=True, help="Build incremental models whole, not what is new alone."
 )
+@click.option(
+    "--event-time-start",
+    "since",
+    metavar="TIME",
+    help="Of models built by windows, the first that is built: 2024-01-01.",
+)
+@click.option(
+    "--event-time-end", "until", metavar="TIME", help="Where the windows end; by default now."
+)
 @as_json
 def build(
     names: Sequence[str],
@@ -59,6 +69,8 @@ def build(
     variables: str | None,
     threads: int | None,
     full_refresh: bool,
+    since: str | None,
+    until: str | None,
     as_json: bool,
 ) -> None:
     """Build SQL models and seeds, all or those selected, in their order, and run their tests.
@@ -69,6 +81,9 @@ def build(
 
     from platform_assets.models import runner
 
+    stretch = _stretch(since, until)
+    if full_refresh and stretch.since is not None:
+        raise click.UsageError("--full-refresh builds every window: leave --event-time-start out")
     platform = open_home()
     models, selected = _selected(platform, (*names, *select), exclude, variables)
     running: dict[str, None] = {}
@@ -84,6 +99,7 @@ def build(
             selected,
             threads=threads,
             full_refresh=full_refresh,
+            stretch=stretch,
             on_start=started,
             on_result=lambda result: running.pop(result.name, None),
         )
@@ -172,6 +188,19 @@ def _selected(
     asks_state = any("state:" in expression for expression in (*select, *exclude))
     built = built_versions(platform) if asks_state else None
     return models, select_from(models, select, exclude, built)
+
+
+def _stretch(since: str | None, until: str | None) -> Stretch:
+    from platform_assets.models.incremental import moment
+    from platform_assets.models.materialize import Stretch
+
+    try:
+        found = Stretch(moment(since) if since else None, moment(until) if until else None)
+    except ValueError as error:
+        raise click.UsageError(f"{error}; write a day or a time: 2024-01-01") from error
+    if found.until and (found.since is None or found.until <= found.since):
+        raise click.UsageError("--event-time-end comes after an --event-time-start")
+    return found
 
 
 def _variables(text: str | None) -> dict[str, object]:

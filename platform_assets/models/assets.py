@@ -1,34 +1,49 @@
 """<group>/<model>: one Dagster asset a SQL model or seed, its tests as asset checks."""
 
+import warnings
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from typing import Any
 
 import dagster as dg
 
-from platform_assets.automation.conditions import when_read_data_changed
+from platform_assets.automation.conditions import when_read_data_changed, when_window_changed
 from platform_assets.catalog import SourceTable
 from platform_assets.dagster_metadata import code_link, owners, pace, query_of
+from platform_assets.dagster_partitions import partitions_from
 from platform_assets.keys import cold_key, hot_key
 from platform_assets.models.lineage import UpstreamColumn, source_lineage
-from platform_assets.models.materialize import Offending, build_model, run_test
-from platform_assets.models.model import Model, ModelSet, SqlTest
+from platform_assets.models.materialize import Offending, Stretch, build_model, run_test
+from platform_assets.models.model import Batches, Model, ModelSet, SqlTest
 from platform_assets.models.runner import columns_of_tables
 from platform_assets.models.schemas import model_schemas
 from platform_assets.models.sql_tests import is_apart
+from platform_assets.partitions import Grain, window_for_key
 from platform_assets.platform import Platform
 from platform_assets.tiering.catalog_file import write_catalog
 
 Lineage = Mapping[str, list[UpstreamColumn]]
+
+_LONGEST = {
+    Grain.HOUR: timedelta(hours=1),
+    Grain.DAY: timedelta(days=1),
+    Grain.WEEK: timedelta(days=7),
+    Grain.MONTH: timedelta(days=31),
+    Grain.YEAR: timedelta(days=366),
+}
 
 
 def model_assets(platform: Platform, models: ModelSet) -> list[dg.AssetsDefinition]:
     """Return an asset for each model. Raises ModelError where SQL and tables disagree."""
     schemas = model_schemas(models, columns_of_tables(platform))
     lineage = source_lineage(models, schemas)
-    return [
-        _model_asset(platform, models, model, schemas[model.name], lineage[model.name])
-        for model in models.built()
-    ]
+    with warnings.catch_warnings():
+        # Backfill policies are in beta; that they may change is ours to know, not the user's.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        return [
+            _model_asset(platform, models, model, schemas[model.name], lineage[model.name])
+            for model in models.built()
+        ]
 
 
 def model_checks(platform: Platform, models: ModelSet) -> list[dg.AssetChecksDefinition]:
@@ -52,6 +67,7 @@ def _model_asset(
 ) -> dg.AssetsDefinition:
     key = dg.AssetKey(list(model.key))
     tests = [test for test in models.tests_of(model.name) if not is_apart(models, test)]
+    batches = _batches(model)
 
     @dg.asset(
         key=key,
@@ -68,13 +84,18 @@ def _model_asset(
             "dagster/uri": f"{platform.lake.files.uri}/{model.group}/{model.name}",
             **code_link(model.path, f"{model.name}, its file"),
         },
-        automation_condition=when_read_data_changed(),
+        automation_condition=_condition(models, batches),
+        partitions_def=None
+        if batches is None
+        else partitions_from(batches.grain, batches.begin, present=True),
+        backfill_policy=None if batches is None else dg.BackfillPolicy.single_run(),
         pool=f"model_{model.name}",
         check_specs=[_check_spec(key, test) for test in tests],
     )
     def build(context: dg.AssetExecutionContext) -> Iterator[Any]:
         with platform.lake.sessions() as sessions:
-            built = build_model(platform, models, model, sessions)
+            stretch = _stretch(context, model)
+            built = build_model(platform, models, model, sessions, stretch=stretch)
             write_catalog(platform)
             metadata: dict[str, Any] = {
                 "generation": built.generation,
@@ -125,7 +146,48 @@ def _check_spec(key: dg.AssetKey, test: SqlTest) -> dg.AssetCheckSpec:
     )
 
 
-def _dependencies(platform: Platform, models: ModelSet, model: Model) -> list[dg.AssetKey]:
+def _batches(model: Model) -> Batches | None:
+    return model.incremental.batches if model.incremental else None
+
+
+def _condition(models: ModelSet, batches: Batches | None) -> dg.AutomationCondition[Any]:
+    if batches is None:
+        return when_read_data_changed([dg.AssetKey(list(m.key)) for m in _windowed(models)])
+    # The present window and those that are looked back at.
+    return when_window_changed(_LONGEST[batches.grain] * batches.lookback + timedelta(seconds=1))
+
+
+def _windowed(models: ModelSet) -> list[Model]:
+    return [model for model in models.built() if _batches(model)]
+
+
+def _stretch(context: dg.AssetExecutionContext, model: Model) -> Stretch:
+    batches = _batches(model)
+    if batches is None:
+        return Stretch()
+    windows = [window_for_key(batches.grain, key) for key in context.partition_keys]
+    return Stretch(min(w.lower for w in windows), max(w.upper for w in windows))
+
+
+def _dependencies(platform: Platform, models: ModelSet, model: Model) -> list[dg.AssetDep]:
+    keys = _keys_read(platform, models, model)
+    if _batches(model) is None:
+        return [dg.AssetDep(key) for key in keys]
+    # A window may be there before, or without, the partition of what it reads.
+    mapping = dg.TimeWindowPartitionMapping(allow_nonexistent_upstream_partitions=True)
+    partitioned = {dg.AssetKey(list(m.key)) for m in _windowed(models)}
+    for table in platform.tables:
+        if table.tiering is not None:
+            partitioned.add(dg.AssetKey(cold_key(table.name)))
+        if table.source is not None and table.load_by == "window":
+            partitioned.add(dg.AssetKey(hot_key(table.name)))
+    return [
+        dg.AssetDep(key, partition_mapping=mapping) if key in partitioned else dg.AssetDep(key)
+        for key in keys
+    ]
+
+
+def _keys_read(platform: Platform, models: ModelSet, model: Model) -> list[dg.AssetKey]:
     found: list[dg.AssetKey] = []
     for name in models.reads(model):
         if name in models.by_name:

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlglot import exp
 
 from platform_assets.models.functions import functions
 from platform_assets.models.model import ComplaintError, Run, did_you_mean
 from platform_assets.models.options import Options, checked, layered
+from platform_assets.partitions import Window
 
 SOURCE = "lakebed"
 CTE = "__dbt__cte__"
@@ -26,7 +30,8 @@ class World:
     """What all templates of a project share.
 
     sources: source -> table -> the platform's table.  ephemeral: the models that are,
-    once every model's options are known.  blocks: the texts of {% docs %}.
+    once every model's options are known.  blocks: the texts of {% docs %}.  event_times: of tables
+    and models whose rows have a time, the column that holds it.
     """
 
     project: str
@@ -36,19 +41,30 @@ class World:
     environment: Mapping[str, str]
     blocks: Mapping[str, str] = field(default_factory=dict)
     ephemeral: frozenset[str] = frozenset()
+    event_times: Mapping[str, str] = field(default_factory=dict)
 
 
 class Relation(str):
     """A quoted name in SQL, with the parts that dbt's macros ask for."""
 
-    __slots__ = ("identifier",)
+    __slots__ = ("_plain", "identifier")
     identifier: str
+    _plain: str
 
-    def __new__(cls, name: str, text: str | None = None) -> Relation:
-        """Make the relation of a table or a model; text: how SQL names it."""
-        made = super().__new__(cls, f'"{name}"' if text is None else text)
+    def __new__(cls, name: str, text: str | None = None, filtered: str | None = None) -> Relation:
+        """Make the relation of a table or a model.
+
+        text: how SQL names it.  filtered: what SQL reads in its place.
+        """
+        plain = f'"{name}"' if text is None else text
+        made = super().__new__(cls, plain if filtered is None else filtered)
         made.identifier = name
+        made._plain = plain
         return made
+
+    def render(self) -> Relation:
+        """Return it with all of its rows, as a run by windows does not see them."""
+        return Relation(self.identifier, self._plain)
 
     @property
     def name(self) -> str:
@@ -130,7 +146,7 @@ class Calls:
                 advice = f"It is a source table: write {{{{ source('{SOURCE}', '{name}') }}}}."
             raise ComplaintError(f"ref({name!r}) names no model", advice)
         self.refs[name] = None
-        return Relation(name, f"{CTE}{name}" if name in self._world.ephemeral else None)
+        return self._in_window(name, f"{CTE}{name}" if name in self._world.ephemeral else None)
 
     def source(self, *names: object, **options: object) -> Relation:
         """Return the quoted name of a source table, and remember that it is read."""
@@ -157,7 +173,16 @@ class Calls:
                 f"source({source!r}, {table!r}) names {name!r}, no table of the platform", advice
             )
         self.sources[name] = None
-        return Relation(name)
+        return self._in_window(name)
+
+    def _in_window(self, name: str, text: str | None = None) -> Relation:
+        """Return what a run by windows sees of a table or a model: its rows of that time."""
+        window, column = self._run.window, self._world.event_times.get(name)
+        plain = Relation(name, text)
+        if window is None or column is None:
+            return plain
+        seen = f"(select * from {plain} where {within(window, column)})"  # noqa: S608  (quoted)
+        return Relation(name, text, seen)
 
     def var(self, name: str, default: object = _MISSING) -> object:
         """Return the value of a variable, or the default where it has none."""
@@ -206,6 +231,20 @@ class Calls:
         builtins = {"builtins": {name: own[name] for name in ("ref", "source", "config", "var")}}
         more = functions(self._world.project, self._run.started_at, quiet=self._quiet)
         return {**more, **builtins, **own}
+
+
+def within(window: Window, column: str) -> str:
+    """Return the condition that a column, a date or a time of any kind, lies in a window.
+
+    A text without a type takes the column's, so that files are pruned by it.
+    """
+    lower, upper = (_moment(at) for at in (window.lower, window.upper))
+    name = exp.to_identifier(column, quoted=True).sql("duckdb")
+    return f"{name} >= '{lower}' and {name} < '{upper}'"
+
+
+def _moment(at: datetime) -> str:
+    return f"{at:%Y-%m-%d}" if at.hour == 0 else f"{at:%Y-%m-%d %H:%M:%S}"
 
 
 def _only_text(

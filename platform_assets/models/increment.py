@@ -58,13 +58,10 @@ def increment(
     live: at least one.  Raises ModelError where the new rows do not fit.
     """
     model, rule = writer.model, _rule(writer.model)
-    there = _columns_of(live)
+    there = columns_of(live)
     fresh = described(connection, model.sql)
     columns = columns_after(model, there, fresh)
-    # The model's SQL begins on the first line: DuckDB's complaints name lines of its own.
-    query = sql.SQL("select {} from ({}\n) as lakebed_new").format(
-        _fitted(columns, fresh), sql.SQL(model.sql)
-    )
+    query = fitted(model.sql, columns, fresh)
     new = writer.write(connection, query, columns)
     if not new.rows and columns == there:
         writer.drop(new)
@@ -116,18 +113,18 @@ def _rule(model: Model) -> Incremental:
     return model.incremental
 
 
-def _columns_of(live: Sequence[LiveFile]) -> Columns:
+def columns_of(live: Sequence[LiveFile]) -> Columns:
     """Return the columns of all files: later ones have those of the earlier ones, and more."""
     return max((file.columns for file in live), key=len)
 
 
-def _fitted(columns: Columns, fresh: Columns) -> sql.Composable:
-    """Return the select list that gives the columns from a query's, with the types that they have.
+def fitted(query: str, columns: Columns, fresh: Columns) -> sql.Composable:
+    """Return the query that gives the columns, with the types that they have, from a model's query.
 
-    A query may write their names in capitals.
+    fresh: the columns of that query, which may write their names in capitals.
     """
     names = {name.casefold(): name for name, _ in fresh}
-    return sql.SQL(", ").join(
+    selected = sql.SQL(", ").join(
         sql.SQL("cast({} as {}) as {}").format(
             sql.Identifier(names[name.casefold()]) if name.casefold() in names else sql.NULL,
             sql.SQL(kind),
@@ -135,6 +132,8 @@ def _fitted(columns: Columns, fresh: Columns) -> sql.Composable:
         )
         for name, kind in columns
     )
+    # The model's SQL begins on the first line: DuckDB's complaints name lines of its own.
+    return sql.SQL("select {} from ({}\n) as lakebed_new").format(selected, sql.SQL(query))
 
 
 def _key_of(model: Model, rule: Incremental, columns: Columns) -> tuple[str, ...]:
@@ -225,7 +224,7 @@ def _without(
 ) -> sql.Composable:
     """Return the query that gives the rows of live files whose keys the new rows have not."""
     body = parquet(listed([file.address for file in files]), mixed=_mixed(files))
-    there = {name for name, _ in _columns_of(files)}
+    there = {name for name, _ in columns_of(files)}
     rows = sql.SQL("select {} from ({})").format(typed(columns, there), body)
     if not keys:
         return rows

@@ -8,18 +8,20 @@ Hooks run before and after the query, over the same snapshot; where one fails no
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 
 import duckdb
 from psycopg import sql
 
 from platform_assets.keys import model_path
 from platform_assets.models.increment import described, increment, whole
-from platform_assets.models.model import Model, ModelError, ModelSet, Query, Run, SqlTest
+from platform_assets.models.incremental import windows_to_build
+from platform_assets.models.microbatch import batches_of, built_until, microbatch
+from platform_assets.models.model import Model, ModelError, ModelSet, Run, SqlTest
 from platform_assets.models.model_files import (
     Columns,
     FileWriter,
@@ -29,16 +31,16 @@ from platform_assets.models.model_files import (
     next_number,
     record,
 )
-from platform_assets.models.schemas import model_error
+from platform_assets.models.reading import errors_located, reading
+from platform_assets.partitions import Window
 from platform_assets.platform import Platform
 from resources.lake import ReadSession
-from resources.lake_files import LakeFileError, NewFile
+from resources.lake_files import NewFile
 from resources.lake_sessions import LakeSessions
 from resources.postgres import Connection
 from resources.tiers import listed, parquet
 
 EXAMPLES = 10
-_ABSENT = re.compile(r"Table with name (\S+) does not exist")
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,18 @@ class _Output:
     bytes: int | None = None
     files: tuple[Written, ...] = ()
     kept: tuple[LiveFile, ...] = ()
+    built_until: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """The time whose windows a run builds, half-open; None leaves an end to the model."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+_UNSAID = Stretch()
 
 
 def build_model(
@@ -86,18 +100,26 @@ def build_model(
     sessions: LakeSessions | None = None,
     *,
     full_refresh: bool = False,
+    stretch: Stretch = _UNSAID,
     on_step: Callable[[str], None] = lambda step: None,
 ) -> Built:
     """Build and publish one model.
 
     sessions: where many are built, what they are read through.  full_refresh: an incremental model
-    is built whole, where its own option says nothing.  Steps: written, named, recorded, committed.
+    is built whole, where its own option says nothing.  stretch: of a model that is built by
+    windows.  Steps: written, named, recorded, committed.
     Raises ModelError where DuckDB refuses its SQL, or the lake its file.
     """
     if sessions is None:
         with platform.lake.sessions() as sessions:
             return build_model(
-                platform, models, model, sessions, full_refresh=full_refresh, on_step=on_step
+                platform,
+                models,
+                model,
+                sessions,
+                full_refresh=full_refresh,
+                stretch=stretch,
+                on_step=on_step,
             )
     started = time.monotonic()
     with platform.postgres.connect(autocommit=True) as connection, _alone(connection, model):
@@ -105,7 +127,7 @@ def build_model(
         run = Run(started_at=platform.clock.now(), incremental=live is not None)
         model = models.compiled(model, run)
         reads = models.reads(model)
-        with _errors_located(models, model):
+        with errors_located(models, model):
             generation = _next_generation(connection, model.name)
             number = next_number(connection, model.name)
             # Its own name, for {{ this }}, and for hooks that read what was there before.
@@ -115,7 +137,8 @@ def build_model(
                     out = _run(session, platform, model, generation)
                 else:
                     writer = FileWriter(platform.lake.files, model, number)
-                    out = _run_incremental(session, writer, live, generation, on_step)
+                    by = _By(models, run, _built_until(connection, model, live), stretch)
+                    out = _run_incremental(session, writer, live, by, generation, on_step)
             _publish(connection, model, reads, out, on_step)
         on_step("committed")
     return Built(
@@ -137,8 +160,8 @@ def run_test(
         with platform.lake.sessions() as sessions:
             return run_test(platform, models, test, sessions)
     test = models.compiled(test, Run(started_at=platform.clock.now()))
-    with _errors_located(models, test), sessions.open(models.reads(test)) as session:
-        with _reading(session, test.sql) as connection:
+    with errors_located(models, test), sessions.open(models.reads(test)) as session:
+        with reading(session, test.sql) as connection:
             # Spilled where it is large; read once for the count and once for the first rows.
             connection.execute(f"create temp table lakebed_offending as (\n{test.sql}\n)")
         count = session.bare.execute("select count(*) from lakebed_offending").fetchall()
@@ -150,30 +173,10 @@ def run_test(
         )
 
 
-@contextmanager
-def _errors_located(models: ModelSet, query: Query) -> Iterator[None]:
-    try:
-        yield
-    except duckdb.Error as error:
-        absent = _ABSENT.search(str(error))
-        if absent is not None and absent[1] in models.by_name:
-            raise ModelError(
-                query.path,
-                None,
-                f"{query.name!r} reads {absent[1]!r}, which was never built",
-                f"Build it first: lakebed build --select +{query.name}.",
-            ) from error
-        raise model_error(query, error) from error
-    except LakeFileError as error:
-        raise ModelError(
-            query.path, None, f"{query.name!r} was not published: {error}", "Build it again."
-        ) from error
-
-
 def _run(session: ReadSession, platform: Platform, model: Model, generation: int) -> _Output:
     _run_hooks(session, model, model.pre_hooks, "pre_hook")
     if model.materialized == "view":
-        with _reading(session, model.sql) as connection:
+        with reading(session, model.sql) as connection:
             columns = described(connection, model.sql)
         if model.post_hooks:
             _show_as(session, model, sql.SQL(model.sql))
@@ -187,7 +190,7 @@ def _run(session: ReadSession, platform: Platform, model: Model, generation: int
             sql.SQL(model.sql),
             sql.Literal(str(file.writing)),
         )
-        with _reading(session, model.sql) as connection:
+        with reading(session, model.sql) as connection:
             columns = described(connection, model.sql)
             count = connection.execute(copy.as_string()).fetchall()[0][0]
         size = file.bytes
@@ -213,10 +216,44 @@ def _added_to(
     return (not full_refresh and live_files(connection, platform.lake.files, model.name)) or None
 
 
+@dataclass(frozen=True)
+class _By:
+    """What a run by windows needs to know beside the model. before: until when it was built."""
+
+    models: ModelSet
+    run: Run
+    before: datetime | None
+    stretch: Stretch
+
+    def windows(self, model: Model) -> list[Window]:
+        asked, batches = self.stretch, batches_of(model)
+        found = windows_to_build(
+            batches, self.run.started_at, self.before, asked.since, asked.until
+        )
+        if not found:
+            begin = f"{batches.begin:%Y-%m-%d}"
+            problem = f"{model.name!r} has no window in that time: it begins {begin}"
+            raise ModelError(model.path, None, problem, "Ask for a later time, or set begin.")
+        return found
+
+
+def _built_until(
+    connection: Connection, model: Model, live: tuple[LiveFile, ...] | None
+) -> datetime | None:
+    if live is None:
+        return None
+    query = (
+        "select built_until from lakebed.model_version where model = %s and superseded_at is null"
+    )
+    found = connection.execute(query, [model.name]).fetchall()
+    return found[0][0] if found else None
+
+
 def _run_incremental(
     session: ReadSession,
     writer: FileWriter,
     live: tuple[LiveFile, ...] | None,
+    by: _By,
     generation: int,
     on_step: Callable[[str], None],
 ) -> _Output:
@@ -228,8 +265,14 @@ def _run_incremental(
         raise ModelError(model.path, None, problem, advice)
     _run_hooks(session, model, model.pre_hooks, "pre_hook")
     try:
-        with _reading(session, model.sql) as connection:
-            change = increment(connection, writer, live) if live else whole(connection, writer)
+        until = None
+        if model.incremental and model.incremental.batches:
+            windows = by.windows(model)
+            change = microbatch(session, by.models, writer, live or (), windows, by.run)
+            until = built_until(batches_of(model), by.before, windows)
+        else:
+            with reading(session, model.sql) as connection:
+                change = increment(connection, writer, live) if live else whole(connection, writer)
         on_step("written")
         if model.post_hooks:
             names = [file.address for file in change.kept]
@@ -248,14 +291,8 @@ def _run_incremental(
         bytes=sum(file.bytes for file in files),
         files=tuple(writer.written),
         kept=change.kept,
+        built_until=until,
     )
-
-
-@contextmanager
-def _reading(session: ReadSession, query: str) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Give DuckDB with the cold files that a query needs; where none are, there is no looking."""
-    with session.pruned(query) if session.manifest.tables else nullcontext():
-        yield session.bare
 
 
 def _show_as(session: ReadSession, model: Model, body: sql.Composable) -> None:
@@ -267,7 +304,7 @@ def _show_as(session: ReadSession, model: Model, body: sql.Composable) -> None:
 def _run_hooks(session: ReadSession, model: Model, hooks: tuple[str, ...], which: str) -> None:
     for hook in hooks:
         try:
-            with _reading(session, hook) as connection:
+            with reading(session, hook) as connection:
                 connection.execute(hook)
         except duckdb.Error as error:
             raise ModelError(
@@ -301,7 +338,8 @@ def _publish(
         )
         connection.execute(
             "insert into lakebed.model_version (model, generation, materialized, sql,"
-            " code_version, path, rows, bytes, reads) values (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            " code_version, path, rows, bytes, reads, built_until) values"
+            " (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
             [
                 model.name,
                 out.generation,
@@ -312,6 +350,7 @@ def _publish(
                 out.rows,
                 out.bytes,
                 list(reads),
+                out.built_until,
             ],
         )
         record(connection, model.name, tuple(file.number for file in out.kept), out.files)

@@ -13,8 +13,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, TypeVar
 
+from platform_assets.partitions import Grain, Window
+
 Materialization = Literal["view", "table", "incremental", "ephemeral", "seed"]
-Strategy = Literal["append", "delete+insert", "merge"]
+Strategy = Literal["append", "delete+insert", "merge", "microbatch"]
 OnSchemaChange = Literal["ignore", "fail", "append_new_columns"]
 Severity = Literal["error", "warn"]
 EPOCH = datetime.fromtimestamp(0, UTC)
@@ -57,11 +59,26 @@ class Run:
     """What a template may know of the run that it is rendered for.
 
     started_at: in UTC; before a run it is the epoch, so that a model's text is always the same.
-    incremental: what is_incremental() answers.
+    incremental: what is_incremental() answers.  window: what a run by windows is to give, and what
+    it sees of inputs whose time is known.
     """
 
     started_at: datetime = EPOCH
     incremental: bool = False
+    window: Window | None = None
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The windows by which a model is built. lookback: how many before the newest are built again.
+
+    event_time: the column of the model that says to which window a row belongs.
+    """
+
+    event_time: str
+    grain: Grain
+    begin: datetime
+    lookback: int = 1
 
 
 @dataclass(frozen=True)
@@ -70,12 +87,14 @@ class Incremental:
 
     unique_key: the columns by which new rows take the place of old ones; none for append.
     full_refresh: whether each run builds it whole, or none does; None leaves it to the run.
+    batches: the windows of the strategy microbatch.
     """
 
     strategy: Strategy
     unique_key: tuple[str, ...] = ()
     on_schema_change: OnSchemaChange = "ignore"
     full_refresh: bool | None = None
+    batches: Batches | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from psycopg.types.json import Jsonb
 
 from platform_assets.keys import model_file_path
 from platform_assets.models.model import Model
+from platform_assets.partitions import Window
 from resources.lake_files import LakeFiles, NewFile
 from resources.postgres import Connection
 from resources.tiers import listed, parquet
@@ -25,13 +26,18 @@ Columns = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True)
 class LiveFile:
-    """A file of an incremental model that is a part of its rows. address: as DuckDB opens it."""
+    """A file of an incremental model that is a part of its rows. address: as DuckDB opens it.
+
+    lower, upper: the window that it holds, where the model is built by windows.
+    """
 
     number: int
     address: str
     rows: int
     bytes: int
     columns: Columns
+    lower: datetime | None = None
+    upper: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -64,11 +70,15 @@ class FileWriter:
     written: list[Written] = field(default_factory=list)
 
     def write(
-        self, connection: duckdb.DuckDBPyConnection, query: sql.Composable, columns: Columns
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        query: sql.Composable,
+        columns: Columns,
+        window: Window | None = None,
     ) -> Written:
         """Write the rows of a query, which has these columns, into a file.
 
-        Raises duckdb.Error, LakeFileError.
+        window: the one whose rows they are, all of them. Raises duckdb.Error, LakeFileError.
         """
         file = self.files.reserve(
             lambda number: model_file_path(self.model.group, self.model.name, number), self.first
@@ -79,7 +89,8 @@ class FileWriter:
                 query, sql.Literal(str(file.writing))
             )
             rows = int(connection.execute(copy.as_string()).fetchall()[0][0])
-            made = Written(file, columns, rows, file.bytes)
+            lower, upper = (window.lower, window.upper) if window else (None, None)
+            made = Written(file, columns, rows, file.bytes, lower, upper)
         except BaseException:
             file.discard()
             raise
@@ -106,13 +117,21 @@ class FileWriter:
 def live_files(connection: Connection, files: LakeFiles, model: str) -> tuple[LiveFile, ...]:
     """Return the live files of an incremental model, the oldest first."""
     rows = connection.execute(
-        "select number, path, rows, bytes, columns from lakebed.model_file"
-        " where model = %s and superseded_at is null order by number",
+        "select number, path, rows, bytes, columns, lower_bound, upper_bound"
+        " from lakebed.model_file where model = %s and superseded_at is null order by number",
         [model],
     ).fetchall()
     return tuple(
-        LiveFile(number, files.address(path), count, size, tuple((n, k) for n, k in columns))
-        for number, path, count, size, columns in rows
+        LiveFile(
+            number,
+            files.address(path),
+            count,
+            size,
+            tuple((n, k) for n, k in columns),
+            lower,
+            upper,
+        )
+        for number, path, count, size, columns, lower, upper in rows
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping
+from datetime import datetime
 from typing import cast
 
 from platform_assets.models.model import ComplaintError, did_you_mean
@@ -71,6 +72,20 @@ def _is_columns(value: object) -> str | None:
     return "Name a column, or several in a list: unique_key=['day', 'kind']."
 
 
+def _is_moment(value: object) -> str | None:
+    try:
+        datetime.fromisoformat(str(value))
+    except ValueError:
+        return "Write a day or a time: begin='2013-01-01'."
+    return None
+
+
+def _is_number_of_windows(value: object) -> str | None:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return None
+    return "Write a number of windows: lookback=1."
+
+
 def _is_condition(value: object) -> str | None:
     if isinstance(value, str) and _CONDITION.fullmatch(value):
         return None
@@ -98,17 +113,21 @@ Options = Mapping[str, Callable[[object], str | None]]
 # dbt's options that decide nothing about the rows here: one schema, one owner of all grants.
 _WITHOUT_EFFECT: Options = dict.fromkeys(
     [
-        *("access", "database", "docs", "event_time", "grants", "group"),
+        *("access", "concurrent_batches", "database", "docs", "grants", "group"),
         *("persist_docs", "quoting", "schema", "static_analysis"),
     ],
     _is_anything,
 )
 MODEL_OPTIONS: Options = {
     "materialized": _is_one_of("view", "table", "incremental", "ephemeral"),
-    "incremental_strategy": _is_one_of("append", "delete+insert", "merge"),
+    "incremental_strategy": _is_one_of("append", "delete+insert", "merge", "microbatch"),
     "unique_key": _is_columns,
     "on_schema_change": _is_one_of("ignore", "fail", "append_new_columns"),
     "full_refresh": _is_switch,
+    "event_time": _is_text,
+    "batch_size": _is_one_of("hour", "day", "week", "month", "year"),
+    "begin": _is_moment,
+    "lookback": _is_number_of_windows,
     "description": _is_text,
     "tags": _is_tags,
     "owner": _is_owner,
@@ -120,7 +139,7 @@ MODEL_OPTIONS: Options = {
 }
 SEED_OPTIONS: Options = {
     **{name: MODEL_OPTIONS[name] for name in ("description", "tags", "owner", "enabled", "meta")},
-    **{name: MODEL_OPTIONS[name] for name in _HOOKS},
+    **{name: MODEL_OPTIONS[name] for name in ("event_time", "full_refresh", *_HOOKS)},
     "column_types": _is_texts,
     "delimiter": _is_text,
     "quote_columns": _is_switch,

@@ -62,16 +62,18 @@ def load_models(
     sources: Mapping[str, Collection[str]],
     variables: Mapping[str, object] = _NOTHING,
     environment: Mapping[str, str] = _NO_ENVIRONMENT,
+    event_times: Mapping[str, str] = _NO_ENVIRONMENT,
 ) -> ModelSet:
     """Return the models, seeds and tests of a folder, compiled, checked, in the order of building.
 
     sources: the tables that source() may name, by the name of the source: {"lakebed": {...}}.
     variables: the values behind {{ var('...') }}, over those of dbt_project.yml.
-    environment: what env_var() may name.
+    environment: what env_var() may name.  event_times: the column of time of tables that have one.
     Raises ModelError for the first thing that is wrong.
     """
     project = open_project(folder)
-    return _Reader(project, sources, {**project.variables, **variables}, environment).read()
+    variables = {**project.variables, **variables}
+    return _Reader(project, sources, variables, environment, event_times).read()
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ class _Reader:
         sources: Mapping[str, Collection[str]],
         variables: Mapping[str, object],
         environment: Mapping[str, str],
+        event_times: Mapping[str, str],
     ) -> None:
         self._project = project
         self._described = read_properties(project)
@@ -108,6 +111,14 @@ class _Reader:
         self._world = World(
             project.name, self._files, found, variables, environment, blocks_of(project)
         )
+        self._world.event_times = {
+            **event_times,
+            **{
+                said.identifier or table: str(said.options["event_time"])
+                for (_, table), said in self._described.sources.items()
+                if "event_time" in said.options
+            },
+        }
         macros = [path for path, _ in project.files("macro", ".sql")]
         macros += [p for p, at in project.files("test", ".sql") if at[:1] == ("generic",)]
         self._renderer = Renderer(self._world, macros)
@@ -128,6 +139,14 @@ class _Reader:
         self._world.ephemeral = frozenset(
             name for name, r in enabled.items() if r.config.get("materialized") == "ephemeral"
         )
+        self._world.event_times = {
+            **self._world.event_times,
+            **{
+                n: str(r.config["event_time"])
+                for n, r in enabled.items()
+                if "event_time" in r.config
+            },
+        }
         for name, found in enabled.items():
             if self._world.ephemeral & {*found.refs}:
                 enabled[name] = self._render(drafts[name], Run())
@@ -152,7 +171,8 @@ class _Reader:
     def compiled(self, query: Q, run: Run) -> Q:
         """Return a query with the SQL that it has in a run."""
         raws = [query.raw_sql, *(self._drafts[n].path.read_text() for n in self._world.ephemeral)]
-        if not any(self._renderer.mentions(raw, *_OF_A_RUN) for raw in raws):
+        of_a_run = any(self._renderer.mentions(raw, *_OF_A_RUN) for raw in raws)
+        if run.window is None and not of_a_run:
             return query
         if not isinstance(query, Model):
             assert self._tests is not None
@@ -209,10 +229,12 @@ class _Reader:
     def _model(self, rendered: Rendered, name: str, run: Run | None = None) -> Model:
         draft, config = self._drafts[name], rendered.config
         run = run or Run()
+        # The window is the model's own: not that of its hooks and of what it inlines, as in dbt.
+        apart = replace(run, window=None)
         places = tuple(Place(draft.path, line) for line in rendered.lines)
         own = Text(rendered.sql, places, rendered.refs)
-        text = inlined(own, self._texts(run))
-        hooks = {at: self._hooks(draft, config, at, run) for at in _HOOKS}
+        text = inlined(own, self._texts(apart))
+        hooks = {at: self._hooks(draft, config, at, apart) for at in _HOOKS}
         refs = dict.fromkeys(rendered.refs)
         sources = dict.fromkeys(rendered.sources)
         for hook in (*hooks["pre_hook"], *hooks["post_hook"]):

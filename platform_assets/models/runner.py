@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from platform_assets.models.calls import SOURCE
-from platform_assets.models.materialize import Offending, build_model, run_test
+from platform_assets.models.materialize import Offending, Stretch, build_model, run_test
 from platform_assets.models.model import Model, ModelError, ModelSet, SqlTest
 from platform_assets.models.parser import load_models
 from platform_assets.models.schedule import run_tasks
@@ -25,6 +25,7 @@ from resources.settings import environment
 Status = Literal["ok", "warn", "failed", "skipped"]
 _TEST = "test:"
 _NOTHING: Mapping[str, object] = {}
+_ALL = Stretch()
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ class BuildResult:
 def models_of(platform: Platform, variables: Mapping[str, object] = _NOTHING) -> ModelSet:
     """Read the platform's folder of models. Raises ModelError."""
     tables = {SOURCE: {table.name for table in platform.tables}}
-    return load_models(platform.settings.models, tables, variables, environment())
+    times = {t.name: t.partitioning.column for t in platform.tables if t.partitioning is not None}
+    return load_models(platform.settings.models, tables, variables, environment(), times)
 
 
 def columns_of_tables(platform: Platform) -> dict[str, dict[str, str]]:
@@ -77,12 +79,13 @@ def build(
     *,
     threads: int | None = None,
     full_refresh: bool = False,
+    stretch: Stretch = _ALL,
     on_start: Callable[[str], None] = lambda name: None,
     on_result: Callable[[BuildResult], None] = lambda result: None,
 ) -> list[BuildResult]:
     """Build the selected models, or all, each after those it reads, and run the selected tests.
 
-    full_refresh: incremental models are built whole.
+    full_refresh: incremental models are built whole.  stretch: of those that are built by windows.
     What does not fit the known columns fails before anything runs; what fails skips what depends
     on it, the rest goes on.
     """
@@ -100,7 +103,7 @@ def build(
             elif task in refused:
                 result = _failed(wanted[task], refused[task])
             else:
-                result = _build(platform, models, wanted[task], sessions, full_refresh)
+                result = _build(platform, models, wanted[task], sessions, full_refresh, stretch)
             on_result(result)
             return result
 
@@ -179,9 +182,12 @@ def _build(
     model: Model,
     sessions: LakeSessions,
     full_refresh: bool,
+    stretch: Stretch,
 ) -> BuildResult:
     try:
-        built = build_model(platform, models, model, sessions, full_refresh=full_refresh)
+        built = build_model(
+            platform, models, model, sessions, full_refresh=full_refresh, stretch=stretch
+        )
     except ModelError as error:
         return _failed(model, error)
     return BuildResult(model.name, model.materialized, built.rows, built.bytes, built.seconds)

@@ -10,6 +10,7 @@ import pytest
 
 from platform_assets.models.model import ModelSet, Run
 from platform_assets.models.parser import load_models
+from platform_assets.partitions import Grain, window_of
 from tests.unit.models.conftest import SOURCES, Project
 
 README = (Path(__file__).parents[3] / "dbt_like_sql/README.md").read_text()
@@ -53,6 +54,18 @@ COMPILED: dict[str, tuple[dict[str, str], str]] = {
             "{% if is_incremental() %} from {{ this }}{% endif %}"
         },
         "select 1 as id",
+    ),
+    "{{ config(incremental_strategy='microbatch', event_time='day', ...) }}": (
+        {
+            "marts/a.sql": "{{ config(materialized='incremental', event_time='day', "
+            "incremental_strategy='microbatch', batch_size='month', begin='2013-01-01') }}"
+            "select date '2013-01-02' as day"
+        },
+        "select date '2013-01-02' as day",
+    ),
+    "{{ ref('stg_flights').render() }}": (
+        {**BASE, "marts/a.sql": "from {{ ref('stg_flights').render() }}"},
+        'from "stg_flights"',
     ),
     "{{ config(materialized='ephemeral') }}": (
         {
@@ -196,6 +209,27 @@ def test_what_the_run_knows_reaches_the_sql_and_not_the_version(project: Project
     assert compiled.code_version == a.code_version
     assert compiled.place_of(2).path.name == "e.sql"
     assert compiled.place_of(4).path.name == "a.sql"
+
+
+def test_a_run_by_windows_sees_the_rows_of_its_window(project: Project) -> None:
+    models = load(
+        project,
+        {
+            "staging/e.sql": "{{ config(materialized='ephemeral') }}from {{ ref('t') }}",
+            "staging/t.sql": "{{ config(event_time='At') }}select 1 as n",
+            "staging/u.sql": "select 1 as n",
+            "marts/a.sql": "{{ config(materialized='incremental', begin='2024-01-01', "
+            "incremental_strategy='microbatch', event_time='day', batch_size='hour') }}"
+            "from {{ ref('t') }}, {{ ref('u') }}, {{ ref('e') }}",
+        },
+    )
+    window = window_of(Grain.HOUR, datetime(2024, 5, 1, 23, 30, tzinfo=UTC))
+    compiled = models.compiled(models.get("a"), Run(window=window))
+    seen = '(select * from "t" where "At" >= \'2024-05-01 23:00:00\' and "At" < \'2024-05-02\')'
+    assert compiled.sql == (
+        f'with __dbt__cte__e as (\nfrom "t"\n)\nfrom {seen}, "u", __dbt__cte__e'
+    )
+    assert compiled.refs == models.get("a").refs
 
 
 def test_a_dependency_of_the_incremental_run_alone_is_one(project: Project) -> None:

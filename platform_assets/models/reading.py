@@ -1,0 +1,44 @@
+"""Running a model's SQL in a session: with the cold files that it needs, its errors located."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+import duckdb
+
+from platform_assets.models.model import ModelError, ModelSet, Query
+from platform_assets.models.schemas import model_error
+from resources.lake import ReadSession
+from resources.lake_files import LakeFileError
+
+_ABSENT = re.compile(r"Table with name (\S+) does not exist")
+
+
+@contextmanager
+def errors_located(models: ModelSet, query: Query) -> Iterator[None]:
+    """Turn what DuckDB and the lake say of a query into a ModelError that names its place."""
+    try:
+        yield
+    except duckdb.Error as error:
+        absent = _ABSENT.search(str(error))
+        if absent is not None and absent[1] in models.by_name:
+            raise ModelError(
+                query.path,
+                None,
+                f"{query.name!r} reads {absent[1]!r}, which was never built",
+                f"Build it first: lakebed build --select +{query.name}.",
+            ) from error
+        raise model_error(query, error) from error
+    except LakeFileError as error:
+        raise ModelError(
+            query.path, None, f"{query.name!r} was not published: {error}", "Build it again."
+        ) from error
+
+
+@contextmanager
+def reading(session: ReadSession, query: str) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Give DuckDB with the cold files that a query needs; where none are, there is no looking."""
+    with session.pruned(query) if session.manifest.tables else nullcontext():
+        yield session.bare
