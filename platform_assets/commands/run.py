@@ -61,6 +61,7 @@ def load(names: Sequence[str], everything: bool, keys: Sequence[str], as_json: b
         if report.discarded:
             left_out = ", ".join(report.discarded)
             click.echo(f"{table.name}: not in the contract, left out: {left_out}", err=True)
+        _say_where_nothing_is(platform, table, report)
         try:
             problems += keep_snapshots(platform, table)
         except Exception as error:
@@ -210,6 +211,18 @@ def _loads_of(
     if windowed:
         click.echo(f"loaded by window, left out: {', '.join(windowed)}", err=True)
     return [(table, None) for table in tables if table.load_by == "cursor"]
+
+
+def _say_where_nothing_is(platform: Platform, table: SourceTable, report: LoadReport) -> None:
+    """Tell a source of which there is nothing at all from one of which nothing is new."""
+    from platform_assets.ingest.sources.files import FoundFiles
+    from platform_assets.ingest.sources.readers import reader_of
+
+    if report.load_id is not None or report.refused:
+        return
+    reader = reader_of(table, platform.settings)
+    if isinstance(reader, FoundFiles) and not reader.find():
+        click.echo(f"{table.name}: there is no file at {reader.place}", err=True)
 
 
 def _done(report: LoadReport) -> str:

@@ -7,6 +7,8 @@ field is null. Options may name other types.
 
 from __future__ import annotations
 
+import csv
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -39,10 +41,17 @@ def seed_query(path: Path, options: Mapping[str, object]) -> str:
         raise ModelError(
             path, None, "the seed is empty", "Write the names of its columns at least."
         )
+    delimiter = str(options.get("delimiter", ","))
+    header = _header(path, delimiter)
+    # Nothing is guessed: DuckDB would look for a better header, and for comments, among the rows.
     rows = sql.SQL(
-        "read_csv({}, header = true, all_varchar = true, delim = {}, quote = '\"', escape = '\"',"
-        " auto_detect = true, sample_size = -1)"
-    ).format(str(path.resolve()), str(options.get("delimiter", ",")))
+        "read_csv({}, auto_detect = false, header = true, skip = 0, delim = {}, quote = '\"',"
+        " escape = '\"', comment = '', columns = {{{}}})"
+    ).format(
+        str(path.resolve()),
+        delimiter,
+        sql.SQL(", ").join(sql.SQL("{}: 'VARCHAR'").format(name) for name in header),
+    )
     said = options.get("column_types")
     given = (
         {str(k).casefold(): str(v) for k, v in said.items()} if isinstance(said, Mapping) else {}
@@ -53,8 +62,8 @@ def seed_query(path: Path, options: Mapping[str, object]) -> str:
             names = [str(row[0]) for row in described.fetchall()]
             kinds = _kinds(connection, rows, [n for n in names if n.casefold() not in given])
         except duckdb.Error as error:
-            text = str(error).partition("\n")[0].rstrip(".")
-            raise ModelError(path, None, f"the seed cannot be read: {text}", "Mend it.") from error
+            line, text = _fault(error)
+            raise ModelError(path, line, f"the seed cannot be read: {text}", "Mend it.") from error
     for name in given:
         if name not in {known.casefold() for known in names}:
             problem = f"column_types names {name!r}, no column of the seed"
@@ -66,6 +75,32 @@ def seed_query(path: Path, options: Mapping[str, object]) -> str:
         for name in names
     )
     return sql.SQL("select\n{}\nfrom {}").format(columns, rows).as_string()
+
+
+def _header(path: Path, delimiter: str) -> list[str]:
+    """Return the names in the first line."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            names = next(csv.reader(stream, delimiter=delimiter), [])
+    except (UnicodeDecodeError, csv.Error, TypeError) as error:
+        raise ModelError(path, 1, f"the header cannot be read: {error}", "Mend it.") from error
+    doubled = next((n for n in names if names.count(n) > 1), None)
+    if doubled is not None or not all(names):
+        problem = f"two columns are called {doubled!r}" if doubled else "a column has no name"
+        raise ModelError(path, 1, problem, "Mend the first line.")
+    return names
+
+
+def _fault(error: duckdb.Error) -> tuple[int | None, str]:
+    """Return the line that DuckDB complains about, and what it says of it."""
+    lines = str(error).splitlines()
+    found = re.search(r"on Line: (\d+)", str(error))
+    if found is None and "invalid state" in lines[0]:
+        return None, "its lines end in different ways (CRLF and LF), or a quote is not closed"
+    if found is None:
+        return None, lines[0].rstrip(".")
+    said = next((line for line in lines[1:] if line and "Original Line" not in line), lines[0])
+    return int(found[1]), said.strip().rstrip(".")
 
 
 def _kinds(

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from platform_assets.catalog import SourceTable
 from platform_assets.partitions import Window
 from platform_assets.quality.noted import policy_statement
+from platform_assets.tiering.holds import holds
 from platform_assets.tiering.policy import due
 from resources.postgres import Connection
 
@@ -82,6 +83,9 @@ def answer(
         [table.name, keys, request.requested_at],
     )
     text = _words(moved, first, last, rows, windows[-1].upper if windows else None)
+    held = sorted(holds(connection, table, now).keys() & set(keys))
+    if held:
+        text += f"; restored and held, so not moved: {', '.join(held)}"
     if problem is not None:
         text = f"not all was moved: {problem[:LONGEST]}; {text}"
     connection.execute(

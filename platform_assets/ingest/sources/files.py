@@ -47,17 +47,17 @@ class FoundFiles(Reader):
 
     def find(self) -> list[SourceItem]:
         """Return the files, by name. Raises SourceError where a store cannot be listed."""
-        return self._items(found_files(self._whole_pattern, self.suffixes))
+        return self._items(found_files(self.place, self.suffixes))
 
     def glance(self) -> list[SourceItem]:
         """Return the files; those of an object store as they were within the last minute.
 
         A store asks money for each listing, and is slower than a disk.
         """
-        if not is_url(self._whole_pattern):
+        if not is_url(self.place):
             return self.find()
         now = int(monotonic() // SECONDS_BETWEEN_LISTINGS)
-        return self._items(_listed_lately(self._whole_pattern, self.suffixes, now))
+        return self._items(_listed_lately(self.place, self.suffixes, now))
 
     def check_unchanged(self, item: SourceItem) -> None:
         """Make sure that a file is still at the version that was found. Raises SourceError."""
@@ -76,7 +76,8 @@ class FoundFiles(Reader):
         return items
 
     @property
-    def _whole_pattern(self) -> str:
+    def place(self) -> str:
+        """Where the files are looked for: a path, a folder, a glob or a URL."""
         pattern = self._pattern.removeprefix("file://")
         if is_url(pattern) or Path(pattern).is_absolute():
             return pattern
