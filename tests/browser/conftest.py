@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,16 @@ from platform_assets.platform import open_platform
 from resources.settings import read_settings
 with open_platform(read_settings()).lake.session() as session:
     print(session.sql(sys.argv[1]).fetchall()[0][0])
+"""
+
+HOLD = """
+import sys
+from platform_assets.platform import open_platform
+from resources.settings import read_settings
+with open_platform(read_settings()).postgres.connect(autocommit=True) as connection:
+    connection.execute("select pg_advisory_lock(hashtextextended(%s, 0))", [sys.argv[1]])
+    print("held", flush=True)
+    sys.stdin.read()
 """
 
 
@@ -66,6 +77,26 @@ class Up:
             check=True,
         )
         return int(done.stdout)
+
+    @contextmanager
+    def locked(self, name: str) -> Iterator[None]:
+        """Hold an advisory lock of the home's PostgreSQL, in a process of its own."""
+        holder = subprocess.Popen(
+            [sys.executable, "-c", HOLD, name],
+            env=self.environment,
+            cwd=self.home,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert holder.stdin is not None
+        assert holder.stdout is not None
+        try:
+            assert holder.stdout.readline() == "held\n"
+            yield
+        finally:
+            holder.stdin.close()
+            holder.wait(timeout=30)
 
     def processes(self) -> list[psutil.Process]:
         """Return every process of this home: those with its environment, and its server."""

@@ -58,6 +58,27 @@ def cells(page: Any) -> list[list[str]]:
     return [row.locator("td").all_inner_texts() for row in rows.all()]
 
 
+def heat_map(page: Any) -> Any:
+    """Return what shows the heat map, its picture being drawn."""
+    shown = page.locator("tr", has_text="heat_map").last
+    folded = shown.get_by_text("[Show Markdown]")
+    drawn = shown.locator("img[alt=partitions]").first
+    folded.or_(drawn).first.wait_for()
+    if folded.count():
+        folded.click()
+        shown = page.locator("[role=dialog]").last
+        drawn = shown.locator("img[alt=partitions]").first
+    drawn.scroll_into_view_if_needed()
+    assert drawn.evaluate("image => image.naturalWidth") == 92 + 12 * 18
+    return shown
+
+
+def box(shown: Any) -> tuple[int, int, int, int]:
+    """Return where something stands in the window: left, top, width, height."""
+    found = shown.bounding_box()
+    return tuple(int(found[side]) for side in ("x", "y", "width", "height"))  # type: ignore[return-value]
+
+
 def test_the_graph_shows_every_group_and_its_assets(page: Any, up: Up) -> None:
     page.goto(up.page("/asset-groups"))
     graph = page.locator("svg foreignObject")
@@ -93,6 +114,38 @@ def test_a_backfill_of_nine_months_is_started_by_clicks_and_gets_green(page: Any
     picture(page, "cold_partitions.png", 240, 0, 1360, 760)
     assert up.ask("select count(*) from flights") == FLIGHTS
     picture_of_graph(page, up)
+
+
+def test_the_last_partition_of_a_backfill_shows_the_heat_map(page: Any, up: Up) -> None:
+    page.goto(up.page("/assets/cold/flights?view=partitions&partition=2013-09"))
+    page.get_by_text("seconds_verify").wait_for()
+    shown = heat_map(page)
+    shown.get_by_text("🟦 9 cold").first.wait_for()
+    picture(page, "heat_map.png", *box(shown))
+
+
+def test_a_look_at_the_platform_is_taken_by_a_click(page: Any, up: Up) -> None:
+    page.goto(up.page("/assets/platform/health?view=events"))
+    page.get_by_role("button", name="Materialize", exact=True).click()
+    page.get_by_text("overdue_partitions").wait_for(timeout=90_000)
+    shown = heat_map(page)
+    for table in ("flights", "weather"):
+        shown.get_by_text(table, exact=True).wait_for()
+    page.goto(up.page("/assets/platform/health?view=checks"))
+    page.get_by_text("nothing_is_wrong", exact=True).first.wait_for()
+
+
+def test_a_partition_that_cannot_be_moved_fails_alone(page: Any, up: Up) -> None:
+    with up.locked("lakebed.move:weather:2013-02"):
+        page.goto(up.page("/assets/cold/weather?view=partitions"))
+        page.get_by_role("button", name="Materialize…").click()
+        field = page.get_by_placeholder("ex: 2013-01")
+        field.fill("[2013-01...2013-03]")
+        field.blur()
+        page.get_by_text("3 partitions").first.wait_for()
+        page.get_by_role("button", name="Launch backfill").click()
+        page.get_by_text("Failed (1)").wait_for(timeout=90_000)
+    page.get_by_text("Materialized (2)").wait_for()
 
 
 def test_a_new_file_is_loaded_without_a_hand(up: Up) -> None:
