@@ -126,7 +126,7 @@ def test_the_last_partition_of_a_backfill_shows_the_heat_map(page: Any, up: Up) 
 
 def test_a_look_at_the_platform_is_taken_by_a_click(page: Any, up: Up) -> None:
     page.goto(up.page("/assets/platform/health?view=events"))
-    page.get_by_role("button", name="Materialize", exact=True).click()
+    page.get_by_role("button", name="Materialize").first.click()
     page.get_by_text("overdue_partitions").wait_for(timeout=90_000)
     shown = heat_map(page)
     for table in ("flights", "weather"):
@@ -192,11 +192,12 @@ def test_the_automation_page_shows_everything_switched_on(page: Any, up: Up) -> 
         "hourly_health",
         "models_follow_data",
         "new_files",
+        "watch_tables",
     ):
         page.get_by_text(name, exact=True).wait_for()
-    page.locator("input[type=checkbox]:checked").nth(6).wait_for(state="attached")
+    page.locator("input[type=checkbox]:checked").nth(7).wait_for(state="attached")
     switches = page.locator("input[type=checkbox]")  # one to select all, two of each
-    assert [switch.is_checked() for switch in switches.all()] == [False] + [False, True] * 7
+    assert [switch.is_checked() for switch in switches.all()] == [False] + [False, True] * 8
 
 
 def test_the_models_follow_the_new_file(up: Up) -> None:
