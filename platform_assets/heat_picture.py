@@ -22,13 +22,13 @@ ROWS = 60
 """Of a table with more stretches of time the picture shows the last ones."""
 
 COLOURS: Mapping[State, tuple[str, tuple[int, int, int]]] = {
-    "hot": ("🟥", (221, 46, 68)),
-    "due": ("🟨", (253, 203, 88)),
-    "held": ("🟧", (244, 144, 12)),
-    "cold": ("🟦", (85, 172, 238)),
-    "late": ("🟪", (170, 142, 214)),
-    "missing": ("⬛", (41, 47, 51)),
-    "empty": ("⬜", (225, 230, 234)),
+    "hot": ("red", (221, 46, 68)),
+    "due": ("yellow", (253, 203, 88)),
+    "held": ("orange", (244, 144, 12)),
+    "cold": ("blue", (85, 172, 238)),
+    "late": ("violet", (170, 142, 214)),
+    "missing": ("black", (41, 47, 51)),
+    "empty": ("grey", (225, 230, 234)),
 }
 
 _COLUMNS = {Grain.HOUR: 24, Grain.DAY: 31, Grain.WEEK: 53, Grain.MONTH: 12, Grain.YEAR: 10}
@@ -77,7 +77,9 @@ def legend(states: Mapping[str, State]) -> str:
     """Return what the colours mean and how many partitions have each, as one line."""
     found = Counter(states.values())
     return ", ".join(
-        f"{square} {found[state]} {state}" for state, (square, _) in COLOURS.items() if found[state]
+        f"{found[state]} {state} ({colour})"
+        for state, (colour, _) in COLOURS.items()
+        if found[state]
     )
 
 

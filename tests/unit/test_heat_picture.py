@@ -82,4 +82,7 @@ def test_no_partition_makes_a_picture_without_cells() -> None:
 
 
 def test_the_legend_counts_the_states_that_there_are() -> None:
-    assert legend({"2024-01": "cold", "2024-02": "hot", "2024-03": "cold"}) == "🟥 1 hot, 🟦 2 cold"
+    assert (
+        legend({"2024-01": "cold", "2024-02": "hot", "2024-03": "cold"})
+        == "1 hot (red), 2 cold (blue)"
+    )
