@@ -186,10 +186,10 @@ def _of_leaves(facts: TableFacts) -> Iterator[Finding]:
     name = facts.name
     if facts.gaps:
         yield Finding(
-            "wrong",
+            "note",
             name,
-            f"no leaf, so that rows are refused: {_keys(facts.gaps)}",
-            "a load makes the leaves that it needs; for others, CREATE TABLE ... PARTITION OF",
+            f"no leaf, so that only a load can write there: {_keys(facts.gaps)}",
+            f"lakebed housekeep {name} makes them, and so does the daily job upkeep",
         )
     for leaf in facts.default:
         yield Finding(

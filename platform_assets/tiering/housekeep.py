@@ -1,7 +1,7 @@
 """Housekeeping: what nobody needs any more goes, and what will soon be needed is made.
 
     expire     cold partitions past their retention
-    leaves     those of the near future made; emptied ones vacuumed and, by policy, dropped
+    leaves     missing ones made, some ahead; emptied ones vacuumed and, by policy, dropped
     snapshots  those that tables keep no more
     catalog    written anew, so that no client that opens it now finds a file that goes
     sweep      superseded generations, orphans and unfinished files, after a grace period
@@ -19,8 +19,14 @@ from typing import Any
 import duckdb
 
 from platform_assets.catalog import SourceTable
+from platform_assets.partitions import Window
 from platform_assets.platform import Platform
-from platform_assets.quality.ddl import ensure_leaves_ahead, relation_exists
+from platform_assets.quality.ddl import (
+    DriftError,
+    ensure_leaves,
+    ensure_leaves_ahead,
+    relation_exists,
+)
 from platform_assets.tiering.catalog_file import write_catalog
 from platform_assets.tiering.leaves import LeafNote, gaps, leaves_of, tidy
 from platform_assets.tiering.partition import TieringError
@@ -35,8 +41,9 @@ from resources.postgres import Connection, LockWaitError
 class Housekept:
     """What housekeeping did, or would do, and what it left and why.
 
-    made: how many leaves of the near future.  gaps: windows between the first leaf and the last in
-    which nobody can write, as table and partition key.  failed: what did not happen, and why.
+    made: how many leaves, in gaps and of the near future.  gaps: windows between the first leaf and
+    the last in which nobody can write, as table and partition key.  failed: what did not happen,
+    and why.
     """
 
     dry_run: bool
@@ -152,4 +159,17 @@ def _leaves(
         )
     }
     found = gaps(leaves_of(connection, table), list(table.windows(now)), cold)
+    if not done.dry_run:
+        found = [window for window in found if not _fill(connection, table, window, done)]
     done.gaps += [f"{table.name} {window.key}" for window in found]
+
+
+def _fill(connection: Connection, table: SourceTable, window: Window, done: Housekept) -> bool:
+    """Make the leaf of a gap, so that anybody can write there; say whether it is there now."""
+    try:
+        made = ensure_leaves(connection, table, [window])
+    except (DriftError, LockWaitError) as error:
+        done.failed.append(f"{table.name} {window.key}: {error}")
+        return False
+    done.made += made
+    return made > 0

@@ -96,7 +96,6 @@ def test_a_drop_that_waits_for_days_is_wrong() -> None:
 @pytest.mark.parametrize(
     ("facts", "what"),
     [
-        ({"gaps": [JANUARY]}, "no leaf"),
         ({"default": ["events_default"]}, "DEFAULT"),
         ({"detaching": ["events_2024_01"]}, "half detached"),
         ({"detached": ["events_2024_01"]}, "is none"),
@@ -108,6 +107,11 @@ def test_leaves_and_files_that_are_wrong_are_named(facts: dict[str, Any], what: 
     assert (found.level, found.where) == ("wrong", "events")
     assert what in found.what
     assert found.todo
+
+
+def test_a_gap_between_leaves_is_noted() -> None:
+    found = one(of_table(replace(TABLE, gaps=[JANUARY])))
+    assert (found.level, "no leaf" in found.what) == ("note", True)
 
 
 def test_what_is_needed_no_more_is_noted() -> None:
