@@ -18,7 +18,7 @@ from platform_assets.models.assets import model_assets, model_checks
 from platform_assets.models.model import ModelSet
 from platform_assets.models.runner import models_of
 from platform_assets.platform import open_platform
-from platform_assets.quality.checks import table_checks, watch_schedule
+from platform_assets.quality.checks import checks_of_others, watch_job
 from platform_assets.tiering.assets import cold_asset
 from resources.dagster_resources import platform_resources
 from resources.settings import Settings
@@ -41,22 +41,26 @@ def build_defs(
     tiered = [table for table in platform.tables if table.tiering is not None]
     upkeep_job, daily_upkeep = upkeep(platform)
     look_job, hourly_look = health_job()
-    checks = [table_checks(platform, table) for table in platform.tables]
+    watch, watching = watch_job(platform)
+    of_others = [table for table in platform.tables if table.source is None]
 
     return dg.Definitions(
         assets=[
             *(source_spec(platform, table) for table in loaded),
             *(hot_asset(platform, table) for table in loaded if table.load_by == "cursor"),
             *(window_asset(platform, table) for table in loaded if table.load_by == "window"),
-            *(hot_spec(table) for table in platform.tables if table.source is None),
+            *(hot_spec(table) for table in of_others),
             *(cold_asset(platform, table) for table in tiered),
             *model_assets(platform, models),
             *export_assets(platform, models),
             health_asset(platform),
         ],
-        asset_checks=[*checks, *model_checks(platform, models)],
-        jobs=[upkeep_job, verify_job(platform), restore_job(platform), look_job],
-        schedules=[daily_upkeep, hourly_look, watch_schedule(checks)],
+        asset_checks=[
+            *(checks_of_others(platform, table) for table in of_others),
+            *model_checks(platform, models),
+        ],
+        jobs=[upkeep_job, verify_job(platform), restore_job(platform), look_job, watch],
+        schedules=[daily_upkeep, hourly_look, watching],
         sensors=[
             new_files_sensor(platform, [t for t in loaded if t.load_by == "cursor"]),
             *(due_sensor(platform, table) for table in tiered),

@@ -22,6 +22,7 @@ from platform_assets.keys import hot_key, source_key
 from platform_assets.partitions import window_for_key
 from platform_assets.phases import LOAD_PHASES, Phases
 from platform_assets.platform import Platform
+from platform_assets.quality.checks import watched_results, watched_specs
 from platform_assets.quality.evolved import effective
 from platform_assets.sources import RejectedRows, Source
 from platform_assets.status import hot_row_count
@@ -109,7 +110,7 @@ def hot_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:
                 "dagster/column_schema": table_schema(loaded),
                 **_snapshot_metadata(platform, table, taken),
             },
-            check_results=checks,
+            check_results=[*checks, *watched_results(platform, table, "hot")],
         )
         if report.refused:
             raise dg.Failure(
@@ -182,6 +183,7 @@ def _window_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition
             yield from log.add(partition, metadata, checks, report.load_id)
         _, problem = _snapshots(context, platform, table)
         yield from log.finish()
+        yield from watched_results(platform, table, "hot")
         if failed:
             raise partitions_failed(failed, len(context.partition_keys))
         _fail_without(problem)
@@ -247,7 +249,7 @@ def _described(table: SourceTable, key: dg.AssetKey) -> dict[str, Any]:
             **table_link(table),
         },
         "pool": f"hot_{table.name}",
-        "check_specs": hot_check_specs(table, key),
+        "check_specs": [*hot_check_specs(table, key), *watched_specs(table, "hot")],
     }
 
 

@@ -56,7 +56,7 @@ def hot_check_results(
     """Turn a load's report, and its rejects in the quarantine, into check results."""
     groups = read_reject_groups(connection, table, report.load_ids) if report.rejected else []
     return [
-        *(_contract(kind, [group for group in groups if group.kind == kind]) for kind in KINDS),
+        *(_contract(kind, [g for g in groups if g.kind == kind], report) for kind in KINDS),
         _reconciliation(report),
         files_result([(refused.path, refused.problem) for refused in report.refused], report),
     ]
@@ -87,13 +87,13 @@ def files_result(
     )
 
 
-def _contract(kind: Kind, groups: Sequence[RejectGroup]) -> dg.AssetCheckResult:
+def _contract(kind: Kind, groups: Sequence[RejectGroup], report: LoadReport) -> dg.AssetCheckResult:
     rows = sum(group.count for group in groups)
     return dg.AssetCheckResult(
         check_name=_CONTRACT[kind][0],
         passed=not groups,
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"{rows} rows went to quarantine.",
+        description=f"{rows} of {report.rows_read} rows went to quarantine.",
         metadata={
             "failures": metadata_table(
                 [group.to_row() for group in groups], ("column", "check", "count", "example")

@@ -16,6 +16,7 @@ from platform_assets.keys import cold_key, hot_key
 from platform_assets.partitions import Window, window_for_key
 from platform_assets.phases import MOVE_PHASES, Phases
 from platform_assets.platform import Platform
+from platform_assets.quality.checks import watched_results, watched_specs
 from platform_assets.status import read_states
 from platform_assets.tiering.catalog_file import write_catalog
 from platform_assets.tiering.checks import (
@@ -71,7 +72,7 @@ def _cold_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:
         backfill_policy=dg.BackfillPolicy.single_run(),
         pool=f"cold_{table.name}",
         output_required=False,
-        check_specs=cold_check_specs(table, key),
+        check_specs=[*cold_check_specs(table, key), *watched_specs(table, "cold")],
     )
     def settle(context: dg.AssetExecutionContext) -> Iterator[Any]:
         log = PartitionLog(context, key)
@@ -102,6 +103,7 @@ def _cold_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:
                 yield from log.add(window.key, metadata, [fingerprint_result(done)])
         yield from log.finish()
         yield files_result(verify(platform, table))
+        yield from watched_results(platform, table, "cold")
         write_catalog(platform)
         if failed:
             raise partitions_failed(failed, len(context.partition_keys))

@@ -14,11 +14,10 @@ from platform_assets.catalog import SourceTable
 from platform_assets.ingest.load import load_table
 from platform_assets.partitions import window_for_key
 from platform_assets.platform import Platform
-from platform_assets.quality.checks import table_checks
+from platform_assets.quality.checks import checks_of_others, watch_job
 from platform_assets.quality.ddl import ensure_leaves, ensure_table
 from platform_assets.quality.watch import Gap, drift, newest_row, read_coverage, read_quarantine
 from platform_assets.tiering.move import move
-from resources.postgres import Connection
 from tests.tables.readings import readings
 
 MOMENT = datetime(2024, 6, 3, tzinfo=UTC)
@@ -112,35 +111,46 @@ def test_the_share_of_rejects_is_that_of_the_last_loads(platform: Platform) -> N
     assert (found.read, found.rejected, found.waiting, found.share) == (4, 1, 1, 0.25)
 
 
-def test_the_checks_of_all_tables_run_without_a_load(
+def test_the_job_looks_at_every_table_and_tells_its_checks(
     written: tuple[Platform, SourceTable],
 ) -> None:
     platform, table = written
+    defs = dg.Definitions(
+        assets=[dg.AssetSpec("hot/readings"), dg.AssetSpec("cold/readings")],
+        asset_checks=[checks_of_others(platform, table)],
+        jobs=[watch_job(platform)[0]],
+    )
 
-    def checked(connection: Connection) -> dict[str, tuple[bool, dg.AssetCheckSeverity]]:
-        defs = dg.Definitions(
-            assets=[dg.AssetSpec("hot/readings"), dg.AssetSpec("cold/readings")],
-            asset_checks=[table_checks(platform, table)],
-        )
-        with dg.instance_for_test() as instance:
-            job = defs.resolve_implicit_global_asset_job_def()
-            result = job.execute_in_process(instance=instance)
-        return {
-            check.check_name: (check.passed, check.severity)
-            for check in result.get_asset_check_evaluations()
-        }
+    def told(instance: dg.DagsterInstance) -> dict[str, tuple[bool, dg.AssetCheckSeverity]]:
+        assert defs.resolve_job_def("watch_tables").execute_in_process(instance=instance).success
+        found = {}
+        for asset, name in (
+            ("hot", "freshness"),
+            ("hot", "contract_drift"),
+            ("cold", "coverage"),
+        ):
+            key = dg.AssetCheckKey(dg.AssetKey([asset, "readings"]), name)
+            (record,) = instance.event_log_storage.get_asset_check_execution_history(key, limit=1)
+            assert record.evaluation is not None
+            found[name] = (record.evaluation.passed, record.evaluation.severity)
+        return found
 
     warn, error = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
-    with platform.postgres.connect(autocommit=True) as connection:
-        assert checked(connection) == {
+    with (
+        dg.instance_for_test() as instance,
+        platform.postgres.connect(autocommit=True) as connection,
+    ):
+        assert told(instance) == {
             "freshness": (True, warn),
             "contract_drift": (True, error),
             "coverage": (False, warn),
         }
         connection.execute("delete from readings where at > '2024-06-01'")
         connection.execute("alter table readings add column extra text")
-        assert checked(connection) == {
+        assert told(instance) == {
             "freshness": (False, warn),
             "contract_drift": (False, error),
             "coverage": (True, warn),
         }
+        result = defs.resolve_implicit_global_asset_job_def().execute_in_process(instance=instance)
+    assert [check.passed for check in result.get_asset_check_evaluations()] == [False, False]
