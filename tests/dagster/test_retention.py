@@ -17,6 +17,7 @@ def runs(project: Project) -> set[str]:
     return {run.run_id for run in project.instance.get_runs()}
 
 
+@pytest.mark.thorough
 def test_what_is_old_goes_unless_an_asset_or_a_partition_needs_it(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

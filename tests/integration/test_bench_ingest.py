@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_the_benchmark_writes_a_figure_for_the_floor_and_for_each_write_mode(
     tmp_path: Path, database: str
 ) -> None:

@@ -89,8 +89,8 @@ def empty(
 
 
 @pytest.fixture(scope="module")
-def loaded_database(server: Server, migrated: str, data: Path) -> Iterator[str]:
-    """The name of a database into which all five tables were loaded."""
+def loaded(server: Server, migrated: str, data: Path) -> Iterator[tuple[str, Path]]:
+    """The database into which all five tables were loaded, and the lake that goes with it."""
     name = server.create(migrated)
     with open_folder() as home:
         environment = os.environ | _environment(home, server.url_of(name), data)
@@ -101,20 +101,20 @@ def loaded_database(server: Server, migrated: str, data: Path) -> Iterator[str]:
             check=True,
             capture_output=True,
         )
-        yield name
+        yield name, home / "lake"
     server.drop(name)
 
 
 @pytest.fixture
 def lakebed(
     server: Server,
-    loaded_database: str,
+    loaded: tuple[str, Path],
     data: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> Iterator[Lakebed]:
     """The command on a platform into which all five tables were loaded."""
-    yield from _lakebed(server, loaded_database, data, monkeypatch, capsys)
+    yield from _lakebed(server, loaded[0], data, monkeypatch, capsys, lake=loaded[1])
 
 
 def _lakebed(
@@ -123,6 +123,7 @@ def _lakebed(
     data: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    lake: Path | None = None,
 ) -> Iterator[Lakebed]:
     name = server.create(template)
     url = server.url_of(name).replace("postgres:@", f"postgres:{PASSWORD}@")
@@ -131,6 +132,8 @@ def _lakebed(
     with open_folder() as home:
         for setting, value in _environment(home, url, data).items():
             monkeypatch.setenv(setting, value)
+        if lake is not None:
+            shutil.copytree(lake, home / "lake")
         yield Lakebed(home, url, capsys)
     server.drop(name)
 

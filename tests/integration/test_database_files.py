@@ -298,6 +298,7 @@ events = declared(SqliteTable(database="log.db", table="events"), lag=10)
 
 
 @pytest.mark.parametrize("step", ["extracted", "copied", "written", "recorded", "committed"])
+@pytest.mark.thorough
 def test_a_killed_load_of_a_database_loads_each_row_once_when_run_again(
     tmp_path: Path, database: str, step: str
 ) -> None:

@@ -53,6 +53,7 @@ CONTENT = {
 
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("name", CONTENT)
+@pytest.mark.thorough
 def test_a_load_killed_after_a_step_and_run_again_is_as_one(
     of_modes: Platform, name: str, step: str
 ) -> None:

@@ -208,6 +208,7 @@ def test_a_backup_and_the_commands_know_the_bucket(
     assert "it is not there" in out
 
 
+@pytest.mark.thorough
 def test_a_mover_killed_after_any_step_loses_and_doubles_nothing_for_readers_of_the_bucket(
     bucket: Platform, store: Store
 ) -> None:
@@ -456,10 +457,10 @@ def test_a_model_that_cannot_be_published_leaves_the_old_one(
     bucket: Platform, store: Store
 ) -> None:
     fill(bucket)
-    model = models_of(bucket).get("by_sensor")
-    build_model(bucket, model)
+    models = models_of(bucket)
+    build_model(bucket, models, models.get("by_sensor"))
     store.fail("PUT", 99, refused("InternalError", 500), ".parquet")
     with pytest.raises(ModelError, match=r"was not published: s3://.*by_sensor_g0002\.parquet"):
-        build_model(bucket, model)
+        build_model(bucket, models, models.get("by_sensor"))
     assert seen(bucket, "select sum(n) from by_sensor") == [(3 * EACH,)]
     assert len(store.objects()) == 1

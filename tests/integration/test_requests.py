@@ -190,6 +190,7 @@ def test_the_status_view_shows_each_partition(filled: Platform) -> None:
     not is_installed("pg_cron"),
     reason="Debian's postgresql-15-cron is not installed",
 )
+@pytest.mark.thorough
 def test_pg_cron_asks_and_is_answered(tmp_path: Path) -> None:
     with open_folder() as folder, debian_server(folder, *CRON) as url:
         platform = open_platform(settings_for(tmp_path, url))

@@ -289,6 +289,7 @@ def test_columns_that_no_contract_knows_come_back_too(platform: Platform) -> Non
 
 
 @pytest.mark.parametrize("step", STEPS)
+@pytest.mark.thorough
 def test_a_rollback_that_is_killed_happened_or_did_not(platform: Platform, step: str) -> None:
     states = []
     for file, frame in DELIVERIES["accounts"][:3]:

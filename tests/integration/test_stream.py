@@ -193,6 +193,7 @@ def test_a_conflict_in_one_file_leaves_the_others_loaded(platform: Platform) -> 
 
 
 @pytest.mark.parametrize("visit", [1, 4, 9])
+@pytest.mark.thorough
 def test_apart_or_together_a_kill_at_the_nth_copy_loses_and_doubles_nothing(
     platform: Platform, visit: int
 ) -> None:
