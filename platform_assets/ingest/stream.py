@@ -104,8 +104,6 @@ class Stream:
         # dlt takes more than a second to import; only a load that has work pays for it.
         from resources.dlt_pipelines import extract_packages
 
-        # Arrow's own allocator keeps what each thread frees: a tenth of the peak of a load.
-        pa.set_memory_pool(pa.system_memory_pool())
         with ExitStack() as stack:
             stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
             packages = extract_packages(

@@ -40,7 +40,7 @@ from platform_assets.ingest.sources.streams import (
 )
 from platform_assets.sources import CsvFiles
 
-CSV_BLOCK_BYTES = 8 * 2**20
+CSV_BLOCK_BYTES = 4 * 2**20
 HEAD_BYTES = 1 << 16
 LONGEST_HEAD_BYTES = 1 << 22
 UNREADABLE = (pa.ArrowInvalid, OSError, EOFError, zipfile.BadZipFile, zlib.error)
