@@ -1,8 +1,8 @@
 """One piece of work in a process of its own, so that its memory is its own.
 
     python -m bench.model_once '{"do": "build", "names": ["trips"]}'
-    python -m bench.model_once '{"do": "export", "of": "trips", "path": "/tmp/t.csv"}'
-    python -m bench.model_once '{"do": "bare", "sql": "copy (...) to ..."}'
+    python -m bench.model_once '{"do": "export", "of": "trips", "path": "trips.csv"}'
+    python -m bench.model_once '{"do": "bare", "sql": ["copy (...) to ..."]}'
 
 Settings come from the environment. Prints one line of JSON: the seconds, of the clock and of
 the processor, without those of imports, the rows, and the peak of the process's memory in MB.
@@ -34,7 +34,7 @@ def main() -> None:
     if asked["do"] == "bare":
         with duckdb.connect() as connection:
             connection.execute("set TimeZone = 'UTC'")
-            rows = connection.execute(asked["sql"]).fetchall()[0][0]
+            rows = sum(connection.execute(text).fetchall()[0][0] for text in asked["sql"])
     elif asked["do"] == "build":
         models = models_of(platform)
         results = build(platform, models, select(models, asked["names"]))

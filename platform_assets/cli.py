@@ -20,11 +20,13 @@ from platform_assets.commands.erase import erase
 from platform_assets.commands.errors import STOPPED, exit_code, words
 from platform_assets.commands.estimate import estimate
 from platform_assets.commands.export import export
+from platform_assets.commands.load import load
 from platform_assets.commands.metrics import metrics
 from platform_assets.commands.models import build, compile_models, ls
+from platform_assets.commands.move import move
 from platform_assets.commands.rejects import rejects
 from platform_assets.commands.restore import restore
-from platform_assets.commands.run import demo, load, move, up
+from platform_assets.commands.run import demo, up
 from platform_assets.commands.scaffold import adopt, scaffold
 from platform_assets.commands.show import sql, status
 from platform_assets.commands.upkeep import doctor, housekeep, verify

@@ -16,6 +16,7 @@ from platform_assets.ingest.sources.reader import SourceError, SourceItem
 from platform_assets.ingest.sources.readers import reader_of
 from platform_assets.keys import cold_key, hot_key, source_key
 from platform_assets.platform import Platform
+from platform_assets.tiering.assets import BY_POLICY
 from platform_assets.tiering.pending import answer_requests, ranges, waiting
 from platform_assets.tiering.requests import Ended, note_look, take
 from resources.postgres import Connection
@@ -120,7 +121,7 @@ def due_sensor(platform: Platform, table: SourceTable) -> dg.SensorDefinition:
             dg.RunRequest(
                 asset_selection=[dg.AssetKey(cold_key(table.name))],
                 tags={
-                    "lakebed/cold": table.name,
+                    BY_POLICY: table.name,
                     _TAKEN: taken_at.isoformat(),
                     "dagster/asset_partition_range_start": first.key,
                     "dagster/asset_partition_range_end": last.key,
@@ -200,7 +201,7 @@ def _runs_of(
     limit: int,
 ) -> Sequence[dg.RunRecord]:
     """Return the moves of a table that the sensor started, newest first."""
-    of_table = dg.RunsFilter(tags={"lakebed/cold": table.name}, statuses=statuses)
+    of_table = dg.RunsFilter(tags={BY_POLICY: table.name}, statuses=statuses)
     return instance.get_run_records(of_table, limit=limit)
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from platform_assets.commands.errors import PartlyFailedError
-from platform_assets.commands.run import as_json
-from platform_assets.commands.show import opened
+from platform_assets.commands.home import opened
+from platform_assets.commands.output import as_json
 from platform_assets.commands.snapshots import keep_snapshots
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from platform_assets.commands.errors import FAILED, PartlyFailedError, exit_code, words
+from platform_assets.commands.home import open_home
 
 if TYPE_CHECKING:
     from platform_assets.catalog import SourceTable
@@ -30,7 +31,7 @@ def plan(names: Sequence[str], check: bool, as_json: bool) -> None:
     All tables, or the named ones. instant: done in milliseconds. checked: done if the rows agree.
     blocking: locks the table for as long as its rows take. refused: never done by itself.
     """
-    platform = _platform()
+    platform = open_home()
     plans = [made for _, made in _plans(platform, names)]
     if as_json:
         click.echo(json.dumps([made.to_json() for made in plans], indent=2, ensure_ascii=False))
@@ -52,7 +53,7 @@ def apply(names: Sequence[str], yes: bool, blocking: bool, as_json: bool) -> Non
     All tables, or the named ones. Refused changes are left to you; blocking ones are done with
     --blocking. The exit code is 1 where anything is left. Asks first; without a terminal say --yes.
     """
-    platform = _platform()
+    platform = open_home()
     planned = _plans(platform, names)
     for _, made in planned:
         if not as_json:
@@ -139,10 +140,3 @@ def _show(made: Plan) -> None:
 
 def _left(change: Change) -> str:
     return change.why if change.safety == "refused" else f"it is {change.safety}; say --blocking"
-
-
-def _platform() -> Platform:
-    from platform_assets.platform import open_platform
-    from resources.settings import read_settings
-
-    return open_platform(read_settings())

@@ -9,8 +9,8 @@ import click
 
 from platform_assets.commands.back import agree
 from platform_assets.commands.errors import PartlyFailedError
-from platform_assets.commands.run import as_json, numbers, show
-from platform_assets.commands.show import opened
+from platform_assets.commands.home import opened
+from platform_assets.commands.output import as_json, numbers, show
 
 if TYPE_CHECKING:
     from rich.table import Table

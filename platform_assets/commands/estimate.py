@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import click
 
-from platform_assets.commands.run import as_json
+from platform_assets.commands.output import as_json
 
 
 @click.command()

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from platform_assets.commands.run import as_json
-from platform_assets.commands.show import opened
+from platform_assets.commands.home import opened
+from platform_assets.commands.output import as_json
 
 if TYPE_CHECKING:
     from platform_assets.exports.export import Export

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from platform_assets.commands.show import beside, opened
+from platform_assets.commands.home import opened
+from platform_assets.commands.show import beside
 
 
 @click.command()

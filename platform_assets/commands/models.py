@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from platform_assets.commands.run import as_json, fail, numbers, open_home, refresh_catalog, show
+from platform_assets.commands.home import open_home, refresh_catalog
+from platform_assets.commands.output import as_json, fail, numbers, show
 
 if TYPE_CHECKING:
     from rich.table import Table

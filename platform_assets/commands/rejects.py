@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from platform_assets.commands.errors import PartlyFailedError
-from platform_assets.commands.show import opened
+from platform_assets.commands.home import opened
 from platform_assets.commands.snapshots import keep_snapshots
 
 if TYPE_CHECKING:

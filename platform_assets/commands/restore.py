@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from platform_assets.commands.errors import FAILED, PartlyFailedError, exit_code, words
-from platform_assets.commands.run import as_json, refresh_catalog
-from platform_assets.commands.show import opened
+from platform_assets.commands.home import opened, refresh_catalog
+from platform_assets.commands.output import as_json
 
 if TYPE_CHECKING:
     from platform_assets.catalog import SourceTable

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, TextIO
 import click
 
 from platform_assets.commands.errors import QueryError
+from platform_assets.commands.home import opened
 
 if TYPE_CHECKING:
     from platform_assets.commands.results import Format
-    from platform_assets.platform import Platform
     from resources.lake import ReadSession
     from resources.touched import Touched
 
@@ -74,20 +74,6 @@ def status(as_json: bool) -> None:
     console.print(heat_map(found))
     console.print()
     console.print(details(found))
-
-
-def opened() -> Platform:
-    """Open the platform for reading: a home that is not there is a mistake, not a new one."""
-    from platform_assets.platform import open_platform
-    from resources.settings import SettingsError, read_settings
-
-    settings = read_settings()
-    if settings.postgres_url is None and not settings.home.is_dir():
-        raise SettingsError(
-            f"there is no home {settings.home}; set LAKEBED_HOME, go to its folder, "
-            "or make one with `lakebed demo` or `lakebed load`"
-        )
-    return open_platform(settings)
 
 
 def _format_of(output: Path | None) -> Format:

@@ -18,7 +18,7 @@ def keep_snapshots(platform: Platform, table: SourceTable, *, changed: bool = Fa
 
     changed: the table's own is due whatever the ledger says. Returns what failed, and why.
     """
-    from platform_assets.commands.run import refresh_catalog
+    from platform_assets.commands.home import refresh_catalog
     from platform_assets.tiering.snapshots import take_due
 
     try:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from platform_assets.commands.errors import PartlyFailedError
-from platform_assets.commands.run import as_json, numbers, show, windows_of
-from platform_assets.commands.show import opened
+from platform_assets.commands.home import opened, windows_of
+from platform_assets.commands.output import as_json, numbers, show
 
 if TYPE_CHECKING:
     from rich.table import Table

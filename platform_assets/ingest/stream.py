@@ -166,7 +166,10 @@ class Stream:
             columns = columns_to_read(self.table, item.file, self.reader.columns(item.file))
             for whole in self._batches(item.file, start, columns):
                 read.rows_seen += whole.frame.height + len(whole.malformed) + whole.left_out
-                good = self._checked(read, start.cut(whole, read)).good
+                rest = start.cut(whole, read)
+                if not (rest.frame.height or rest.malformed) and _has_rows(whole):
+                    continue  # all of them are loaded; there may be many such batches
+                good = self._checked(read, rest).good
                 if good.height:
                     self.package.windows |= self._windows_of(good)
                     yield to_arrow(self.table, self._sorted(good))
@@ -260,3 +263,7 @@ class Stream:
             return set()
         moments = good[by.column].dt.truncate(_EVERY[by.grain]).unique()
         return {self.table.window(moment) for moment in moments}
+
+
+def _has_rows(batch: Batch) -> bool:
+    return batch.frame.height + batch.left_out + len(batch.malformed) > 0

@@ -25,6 +25,7 @@ from platform_assets.tiering.checks import (
     fingerprint_result,
     not_moved,
 )
+from platform_assets.tiering.holds import PartitionHeldError
 from platform_assets.tiering.partition import TieringError
 from platform_assets.tiering.report import Moved
 from platform_assets.tiering.several import move_all
@@ -33,6 +34,9 @@ from resources.postgres import PostgresUnavailableError
 
 JOBS = "lakebed/jobs"
 """The tag of a run that says how many partitions it moves at once; 1 where it does not."""
+
+BY_POLICY = "lakebed/cold"
+"""The tag of a run that the sensor started: what was restored meanwhile stays hot."""
 
 
 def cold_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:
@@ -77,7 +81,7 @@ def _cold_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:
     def settle(context: dg.AssetExecutionContext) -> Iterator[Any]:
         log = PartitionLog(context, key)
         failed: list[tuple[str, str]] = []
-        turns, told = Turns(context.partition_keys), 0
+        turns, told, left = Turns(context.partition_keys), 0, 0
         phases: dict[Window, Phases] = {}
 
         def begin(window: Window) -> Phases:
@@ -85,9 +89,14 @@ def _cold_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:
             return phases[window]
 
         jobs = max(1, int(context.run.tags.get(JOBS, "1")))
+        by_policy = platform.clock.now() if BY_POLICY in context.run.tags else None
         for partitions in turns.rounds():
             windows = [window_for_key(table.partitioned.grain, key) for key in partitions]
-            for window, done in move_all(platform.lake, table, windows, jobs, begin):
+            for window, done in move_all(platform.lake, table, windows, jobs, begin, by_policy):
+                if isinstance(done, PartitionHeldError):
+                    context.log.info(str(done))
+                    left += 1
+                    continue
                 if isinstance(done, Exception):
                     if turns.again(window.key, done):
                         continue
@@ -98,7 +107,7 @@ def _cold_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:
                     continue
                 told += 1
                 metadata = _metadata(platform, table, window, done, phases[window])
-                if told + len(failed) == len(context.partition_keys):
+                if told + left + len(failed) == len(context.partition_keys):
                     metadata |= heat_map(platform, table)
                 yield from log.add(window.key, metadata, [fingerprint_result(done)])
         yield from log.finish()

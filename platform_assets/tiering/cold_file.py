@@ -45,13 +45,15 @@ def cold_file(
     counted: Callable[[], Fingerprint],
     after: int,
     on_step: Step,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> Iterator[Written]:
     """Write the rows as the generation after `after`, or a later one; yield the verified file.
 
     rows: a query of DuckDB, of the table's columns.  counted: gives what they must come to, and is
-    asked when they are copied. What raises in the block takes the file away again: the transaction
-    must not have been committed in it.
-    Steps: copied, verified, renamed. Raises VerificationError.
+    asked when they are copied.  meanwhile: further work in the transaction, which may be done while
+    the file is verified. What raises in the block takes the file away again: the transaction must
+    not have been committed in it.
+    Steps: copied, verified, renamed. Raises VerificationError, and what meanwhile raises.
     """
     table, tiering = partition.table, partition.table.settles
     form = Form(
@@ -67,9 +69,14 @@ def cold_file(
         ),
         after + 1,
     ) as file:
-        expected = write_verified(partition, file, rows, counted, form, on_step)
+        if file.copied:  # over a network, while nobody should wait for the rows
+            expected = write_verified(partition, file, rows, counted, form, on_step)
+        else:
+            expected = write_verified(partition, file, rows, counted, form, on_step, meanwhile)
         first, last = _times(partition, str(file.writing))
         size, digest = publish(partition, file, expected, on_step)
+        if file.copied:
+            meanwhile()
         yield Written(file, file.generation, expected, size, digest, first, last)
 
 

@@ -7,8 +7,12 @@ from datetime import datetime
 from psycopg import sql
 
 from platform_assets.catalog import SourceTable
-from platform_assets.tiering.partition import Partition
+from platform_assets.tiering.partition import Partition, TieringError
 from resources.postgres import Connection
+
+
+class PartitionHeldError(TieringError):
+    """A partition is to stay hot, and what was to be moved by policy is left there."""
 
 
 def hold_partition(partition: Partition, until: datetime) -> None:
@@ -29,6 +33,21 @@ def lift_hold(partition: Partition) -> None:
             "delete from lakebed.held_partition where table_name = {} and partition_key = {}"
         ).format(partition.table.name, partition.window.key)
     )
+
+
+def leave_if_held(partition: Partition, now: datetime) -> None:
+    """Raise PartitionHeldError where the partition is held then, in its transaction."""
+    held = partition.ask(
+        sql.SQL(
+            "select held_until from lakebed.held_partition where table_name = {}"
+            " and partition_key = {} and held_until > {}::timestamptz"
+        ).format(partition.table.name, partition.window.key, now.isoformat())
+    )
+    if held:
+        raise PartitionHeldError(
+            f"{partition}: it was restored and is held until {held[0][0].isoformat()}; nothing was "
+            "moved. To move it all the same, materialize it or name it to `lakebed move`"
+        )
 
 
 def holds(connection: Connection, table: SourceTable, now: datetime) -> dict[str, datetime]:

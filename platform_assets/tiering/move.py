@@ -6,9 +6,9 @@
     count                      fingerprint of the hot rows, by PostgreSQL, in the snapshot; done
                                beside the copy where there is no file yet, before it in a fold
     verify                     fingerprint of the re-read file, by DuckDB, against what was counted
+    delete                     hot rows and tombstones out, while the file is being verified
     rename                     the file to its final name, made durable
-    record, delete             manifest entry in, older generation superseded, hot rows and
-                               tombstones out
+    record                     manifest entry in, older generation superseded
     commit                     the only moment at which anything becomes visible
 
 Killed before the commit it leaves a file that nobody names; after it, nothing to do. Rows that
@@ -36,6 +36,8 @@ deleted after its snapshot.
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
+from functools import partial
 
 from psycopg import sql
 
@@ -51,7 +53,7 @@ from platform_assets.tiering.generations import (
     supersede,
     verified,
 )
-from platform_assets.tiering.holds import lift_hold
+from platform_assets.tiering.holds import leave_if_held, lift_hold
 from platform_assets.tiering.partition import Partition, Step, in_transaction
 from platform_assets.tiering.report import Moved
 from platform_assets.tiering.verified_file import stored_columns
@@ -64,31 +66,36 @@ def move(
     table: SourceTable,
     window: Window,
     *,
+    unless_held_at: datetime | None = None,
     on_step: Step = lambda step: None,
     attempts: int = 5,
 ) -> Moved:
     """Move one partition's hot rows to the lake, or fold them and deletes into its cold file.
 
     A partition of which no row is left has no file. One that is held after a restore is moved all
-    the same, and held no more.
-    Steps: locked, copied, counted (in a fold the other way round), verified, renamed, recorded,
-    deleted, committed.
-    Raises PartitionBusyError, VerificationError, or TieringError where others kept changing the
-    rows.
+    the same, and held no more, unless the time of a move by policy is given.
+    Steps: locked, copied, counted (in a fold the other way round), deleted and verified in either
+    order, renamed, recorded, committed.
+    Raises PartitionBusyError, PartitionHeldError, VerificationError, or TieringError where others
+    kept changing the rows.
     """
     moved, seconds = in_transaction(
         lake,
         table,
         window,
-        lambda partition: _move(lake, partition, on_step),
+        lambda partition: _move(lake, partition, unless_held_at, on_step),
         on_step=on_step,
         attempts=attempts,
     )
     return replace(moved, seconds=seconds)
 
 
-def _move(lake: Lake, partition: Partition, on_step: Step) -> Moved:
+def _move(
+    lake: Lake, partition: Partition, unless_held_at: datetime | None, on_step: Step
+) -> Moved:
     """Take all steps between the lock and the commit."""
+    if unless_held_at is not None:
+        leave_if_held(partition, unless_held_at)
     old, last = generations(partition)
     tombstones = partition.count_tombstones()
     if old is not None or tombstones:
@@ -109,8 +116,9 @@ def _settle(lake: Lake, partition: Partition, last: int, on_step: Step) -> Moved
             return found
 
         rows = _rows(partition, None, deletes=False)
-        with cold_file(partition, rows, counted, last, on_step) as written:
-            _change(partition, None, written, on_step, deletes=False)
+        take_out = partial(_take_out, partition, on_step, deletes=False)
+        with cold_file(partition, rows, counted, last, on_step, take_out) as written:
+            _name(partition, None, written, on_step)
     done = Moved(partition.table.name, partition.window.key, rows=written.fingerprint.rows)
     return _with_file(replace(done, moved=done.rows), written)
 
@@ -138,12 +146,13 @@ def _fold(
         on_step("deleted")
         return replace(done, rows=0)
     if expected.rows == 0:
-        assert old is not None
-        _change(partition, old, None, on_step, deletes=deletes)
+        _take_out(partition, on_step, deletes=deletes)
+        _name(partition, old, None, on_step)
         return done
     rows = _rows(partition, old, deletes=deletes)
-    with cold_file(partition, rows, lambda: expected, last, on_step) as written:
-        _change(partition, old, written, on_step, deletes=deletes)
+    take_out = partial(_take_out, partition, on_step, deletes=deletes)
+    with cold_file(partition, rows, lambda: expected, last, on_step, take_out) as written:
+        _name(partition, old, written, on_step)
     return _with_file(done, written)
 
 
@@ -157,26 +166,23 @@ def _with_file(done: Moved, written: Written) -> Moved:
     )
 
 
-def _change(
-    partition: Partition,
-    old: Generation | None,
-    new: Written | None,
-    on_step: Step,
-    *,
-    deletes: bool,
-) -> None:
-    """Change the manifest, and take out what went into the new file. new: None for no row left."""
+def _take_out(partition: Partition, on_step: Step, *, deletes: bool) -> None:
+    """Take out what goes into the new file, and tell beforehand whoever decodes the WAL."""
     partition.announce("move")
-    if old is not None:
-        supersede(partition, old)
-    if new is not None:
-        record(partition, new)
-    on_step("recorded")
     partition.delete_hot()
     if deletes:
         partition.consume_tombstones()
     lift_hold(partition)
     on_step("deleted")
+
+
+def _name(partition: Partition, old: Generation | None, new: Written | None, on_step: Step) -> None:
+    """Put the new file into the manifest for the old one. new: None where no row is left."""
+    if old is not None:
+        supersede(partition, old)
+    if new is not None:
+        record(partition, new)
+    on_step("recorded")
 
 
 def _expected(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from datetime import datetime
 
 from platform_assets.catalog import SourceTable
 from platform_assets.partitions import Window
@@ -22,20 +23,23 @@ def move_all(
     windows: Sequence[Window],
     jobs: int = 1,
     begin: Callable[[Window], Step] = lambda window: lambda step: None,
+    unless_held_at: datetime | None = None,
 ) -> Iterator[tuple[Window, Moved | Exception]]:
     """Move partitions, at most `jobs` at once; yield each as it ends, with what it did or raised.
 
     begin: called when a move begins, for what is told its steps, maybe in a thread of its own.
+    unless_held_at: of moves by policy, which leave what is held then.
     One by one they come in order. Where the caller stops early, those that run come to their end,
     and no other is begun.
     """
     if jobs == 1:
         for window in windows:
-            yield window, _outcome(lake, table, window, begin)
+            yield window, _outcome(lake, table, window, begin, unless_held_at)
         return
     with ThreadPoolExecutor(jobs) as threads:
         running = {
-            threads.submit(_outcome, lake, table, window, begin): window for window in windows
+            threads.submit(_outcome, lake, table, window, begin, unless_held_at): window
+            for window in windows
         }
         try:
             for done in as_completed(running):
@@ -45,9 +49,13 @@ def move_all(
 
 
 def _outcome(
-    lake: Lake, table: SourceTable, window: Window, begin: Callable[[Window], Step]
+    lake: Lake,
+    table: SourceTable,
+    window: Window,
+    begin: Callable[[Window], Step],
+    unless_held_at: datetime | None,
 ) -> Moved | Exception:
     try:
-        return move(lake, table, window, on_step=begin(window))
+        return move(lake, table, window, unless_held_at=unless_held_at, on_step=begin(window))
     except Exception as error:
         return error

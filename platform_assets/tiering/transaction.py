@@ -11,8 +11,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Self, TypeVar
 
 import duckdb
 import psycopg
@@ -197,6 +197,12 @@ class HotTable(ABC):
         columns = self.table.columns if columns is None else columns
         query = fingerprint_query(columns, relation, "duckdb", self.few)
         return read_fingerprint(columns, self.connection.execute(query.as_string()).fetchall()[0])
+
+    @contextmanager
+    def aside(self) -> Iterator[Self]:
+        """Read files in another thread, outside of the transaction."""
+        with self.connection.cursor() as cursor:
+            yield replace(self, connection=cursor)
 
     def ask(self, query: sql.Composable) -> list[tuple[Any, ...]]:
         """Return what PostgreSQL answers, in the transaction."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -56,25 +57,32 @@ def write_verified(
     counted: Callable[[], Fingerprint],
     form: Form,
     on_step: Step,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> Fingerprint:
     """Copy and verify; return what was counted.
 
     rows: a query of DuckDB, of the table's columns.  counted: gives what they must come to, and is
-    asked when they are copied. A table with floats that fails is written once more, without
-    dictionaries: those of DuckDB's Parquet take -0.0 for the 0.0 before it.
-    Steps: copied, verified. Raises VerificationError.
+    asked when they are copied.  meanwhile: further work in the transaction, done while the file is
+    read again, or afterwards where the rows may be needed once more. A table with floats that fails
+    is written anew, without dictionaries: those of DuckDB's Parquet take -0.0 for the 0.0 before.
+    Steps: copied, verified. Raises VerificationError, and what meanwhile raises.
     """
     written = str(file.writing)
     _copy(hot, rows, written, form)
     on_step("copied")
     expected = counted()
-    try:
-        _verify(hot, written, expected)
-    except VerificationError:
-        if not any(_holds_floats(column.polars) for column in hot.table.columns):
-            raise
-        _copy(hot, rows, written, form, dictionaries=False)
-        _verify(hot, written, expected)
+    if any(_holds_floats(column.polars) for column in hot.table.columns):
+        try:
+            _verify(hot, written, expected)
+        except VerificationError:
+            _copy(hot, rows, written, form, dictionaries=False)
+            _verify(hot, written, expected)
+        meanwhile()
+    else:
+        with hot.aside() as aside, ThreadPoolExecutor(1, "lakebed_verify") as thread:
+            verified = thread.submit(_verify, aside, written, expected)
+            meanwhile()
+            verified.result()
     on_step("verified")
     return expected
 

@@ -28,7 +28,9 @@ def test_the_benchmark_writes_a_figure_of_ours_and_of_bare_duckdb(
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    bare, ours = json.loads(target.read_text())["figures"]
+    bare, ours, overhead = json.loads(target.read_text())["figures"]
     assert bare["rows"] == ours["rows"] > 0
     assert ours["ratio"] == pytest.approx(bare["seconds"] / ours["seconds"])
+    beyond = (ours["seconds"] - bare["seconds"]) / 4
+    assert overhead["seconds"] == pytest.approx(beyond)
     assert not list(tmp_path.glob("lakebed-bench-*"))

@@ -12,7 +12,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from platform_assets.models import increment
+from platform_assets.models import increment, materialize
 from platform_assets.models.materialize import build_model
 from platform_assets.models.model import ModelError
 from platform_assets.platform import open_platform
@@ -204,9 +204,17 @@ def on_disk(project: Project) -> list[str]:
     return sorted(file.path.name for file in found)
 
 
-def test_readers_see_all_of_a_run_or_nothing(
-    project: Project, feed: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+Seen = list[tuple[str, list[tuple[object, ...]]]]
+BEFORE, AFTER = [(6, 0)], [(6, 2)]
+
+
+def seen_during_a_run(
+    project: Project,
+    feed: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    sabotage: Callable[[], None] = lambda: None,
+) -> Seen:
+    """Return what a reader sees after each step of a run that rewrites two files."""
     monkeypatch.setattr(increment, "SMALL", 0)
     feed(numbers(1, 3))
     model(project, "", unique_key="n")
@@ -214,8 +222,9 @@ def test_readers_see_all_of_a_run_or_nothing(
     feed(numbers(4, 6))
     one(project)
     feed(numbers(3, 4, "'b'"))
-    seen: list[tuple[str, list[tuple[object, ...]]]] = []
+    seen: Seen = []
     models = project.models
+    sabotage()
     query = "select count(*), count(*) filter (v = 'b') from m"
     build_model(
         project.platform,
@@ -223,9 +232,32 @@ def test_readers_see_all_of_a_run_or_nothing(
         models.get("m"),
         on_step=lambda step: seen.append((step, project.rows(query))),
     )
-    before, after = [(6, 0)], [(6, 2)]
-    named = [("named", before)] * 3
-    assert seen == [("written", before), *named, ("recorded", before), ("committed", after)]
+    return seen
+
+
+def test_readers_see_all_of_a_run_or_nothing(
+    project: Project, feed: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = seen_during_a_run(project, feed, monkeypatch)
+    steps = ["written", "named", "named", "named", "recorded"]
+    assert seen == [*((step, BEFORE) for step in steps), ("committed", AFTER)]
+
+
+def test_readers_notice_files_that_are_recorded_apart(
+    project: Project, feed: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def apart(connection: object, name: str, kept: Any, files: Any) -> None:
+        with project.platform.postgres.connect(autocommit=True) as other:
+            record(other, name, kept, [])
+            during.extend(project.rows("select count(*), count(*) filter (v = 'b') from m"))
+            record(other, name, kept, files)
+
+    during: list[tuple[object, ...]] = []
+    record = materialize.record
+    seen_during_a_run(
+        project, feed, monkeypatch, lambda: monkeypatch.setattr(materialize, "record", apart)
+    )
+    assert during not in ([], BEFORE, AFTER)
 
 
 @pytest.mark.parametrize("step", ["named", "recorded", "committed"])

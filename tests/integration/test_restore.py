@@ -22,6 +22,8 @@ from platform_assets.quality.ddl import ensure_leaves, ensure_table
 from platform_assets.quality.evolved import evolved_column, record_statement
 from platform_assets.status import read_status
 from platform_assets.tiering import restore as restoring
+from platform_assets.tiering.holds import PartitionHeldError
+from platform_assets.tiering.move import move
 from platform_assets.tiering.partition import (
     Partition,
     PartitionBusyError,
@@ -87,6 +89,9 @@ def test_a_partition_is_hot_again_and_stays_so_for_a_time(settled: Platform) -> 
         assert waiting(connection, table, now + timedelta(days=7)) == [WINDOW]
     (status,) = (p for p in read_status(settled).tables[0].partitions if p.key == KEY)
     assert (status.state, status.held_until) == ("held", (now + timedelta(days=7)).isoformat())
+    with pytest.raises(PartitionHeldError, match="held until 2024-07-08"):
+        move(settled.lake, table, WINDOW, unless_held_at=now)
+    assert (len(hot(settled)), seen(settled)) == (10, first())
     assert move_key(settled, "events", KEY).generation == 2
     assert seen(settled) == first()
     assert ask(settled, "select count(*) from lakebed.held_partition") == [(0,)]

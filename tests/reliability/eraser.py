@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 
 import duckdb
+import psycopg
 
 from platform_assets.platform import Platform
 from platform_assets.tiering.erase import erase
@@ -14,7 +15,7 @@ from platform_assets.tiering.partition import TieringError
 from tests.reliability.faults import Doom
 from tests.reliability.journal import Journal
 from tests.reliability.oracle import GONE
-from tests.reliability.writers import TABLES, insert
+from tests.reliability.writers import TABLES, insert, make_leaves
 
 
 @dataclass
@@ -42,8 +43,14 @@ class Eraser:
         table, register = chance.choice(TABLES), self.number * 1_000_000 + self.used
         told = {"table": table, "register": register}
         self.journal.write("begin", **told, version=register, at=time.monotonic())
-        with platform.postgres.connect() as connection:
-            insert(connection, table, register, register)
+        try:
+            with platform.postgres.connect() as connection:
+                insert(connection, table, register, register)
+        except psycopg.errors.CheckViolation:  # the housekeeper dropped a leaf, as it may
+            self.journal.write("undone", **told)
+            with platform.postgres.connect(autocommit=True) as connection:
+                make_leaves(platform, connection, table)
+            return "leaves for an erasure"
         self.journal.write("acknowledged", **told, at=time.monotonic())
         time.sleep(chance.uniform(0, 1.0))
         self.journal.write("begin", **told, version=GONE, at=time.monotonic(), piecewise=True)

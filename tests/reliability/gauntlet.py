@@ -65,7 +65,7 @@ class Gauntlet:
                 snapshots: list[tuple[float, ReadSession]] = []
 
                 def at(step: str, stack: Any = stack, snapshots: Any = snapshots) -> None:
-                    if step == "renamed":
+                    if step == "copied":
                         self.read()
                         self.write()
                         self.move(window)
@@ -168,11 +168,12 @@ def no_lock(patch: MonkeyPatch, platform: Platform) -> None:
 
 
 def no_generation_check(patch: MonkeyPatch, platform: Platform) -> None:
-    """The manifest takes a second live generation, outside of the transaction that fails."""
+    """The manifest takes a second live generation; nothing of it is done in one transaction."""
     no_lock(patch, platform)
     with platform.postgres.connect() as connection:
         connection.execute("drop index lakebed.cold_file_live")
-    supersede, record = movement.supersede, movement.record
+    supersede, record, delete = movement.supersede, movement.record, Partition.delete_hot
+    patch.setattr(Partition, "_check_gone", lambda self: None)
 
     def supersede_elsewhere(partition: Partition, old: Generation) -> None:
         with elsewhere(platform, partition):
@@ -182,6 +183,11 @@ def no_generation_check(patch: MonkeyPatch, platform: Platform) -> None:
         with elsewhere(platform, partition):
             record(partition, written)
 
+    def delete_elsewhere(partition: Partition) -> None:
+        with elsewhere(platform, partition):
+            delete(partition)
+
+    patch.setattr(Partition, "delete_hot", delete_elsewhere)
     patch.setattr(movement, "supersede", supersede_elsewhere)
     patch.setattr(movement, "record", record_elsewhere)
 
@@ -216,7 +222,7 @@ SABOTAGES: dict[str, tuple[Sabotage, str]] = {
     "no snapshot": (no_snapshot, "has 2 rows, 2 of its 3 parts"),
     "no delete": (no_delete, "has 4 rows, 3 of its 3 parts"),
     "no verification": (no_verification, "has 2 rows, 2 of its 3 parts"),
-    "no generation check": (no_generation_check, "a reader got no answer"),
+    "no generation check": (no_generation_check, "has 4 rows, 3 of its 3 parts"),
     "no horizon": (no_horizon, "a reader got no answer"),
     "a horizon off by one": (horizon_off_by_one, "a reader got no answer"),
     "no manifest": (no_manifest, "has 4 rows, 3 of its 3 parts"),
