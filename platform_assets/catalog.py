@@ -203,6 +203,11 @@ class SourceTable:
         return self.write_mode == "replace" or bool(self.deleting and self.deleting.snapshot)
 
     @property
+    def rejects_missing_parents(self) -> bool:
+        """Whether a row is a reject where a parent that it names is missing."""
+        return any(not lookup.insert_missing for lookup in self.lookups)
+
+    @property
     def primary_key(self) -> tuple[str, ...]:
         """The columns of the primary key in PostgreSQL; empty for none."""
         return (*self.key, VALID_FROM) if self.write_mode == "history" else self.key

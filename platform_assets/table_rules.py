@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, get_args
 
 from platform_assets import write_modes
+from platform_assets.columns import OURS
 from platform_assets.policies import (
     ChangedFiles,
     Compression,
@@ -114,6 +115,8 @@ def name_problem(name: str) -> str | None:
         return ": PostgreSQL takes 1 to 63 bytes"
     if name in SYSTEM_COLUMNS:
         return " is PostgreSQL's own in every table; rename it"
+    if name.lower().startswith(OURS):
+        return ": loads need the names that begin so; rename it"
     return None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from platform_assets.columns import OURS, VALID_FROM, VALID_TO
+from platform_assets.columns import VALID_FROM, VALID_TO
 
 if TYPE_CHECKING:
     from platform_assets.catalog import SourceTable
@@ -43,9 +43,6 @@ def _of_mode(table: SourceTable) -> Problem | None:
         return "load_by", f"a window is replaced as a whole; take {mode} or deletes away"
     if mode == "replace" and table.tiering is not None:
         return "tiering", "a replaced table holds what its source holds; all of it stays hot"
-    for name in sorted(contract):
-        if name.startswith(OURS):
-            return "model", f"column {name!r}: loads need the names that begin so; rename it"
     return None
 
 

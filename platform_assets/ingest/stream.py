@@ -23,6 +23,7 @@ import polars as pl
 import pyarrow as pa
 
 from platform_assets.catalog import SourceTable
+from platform_assets.ingest.as_read import AsRead
 from platform_assets.ingest.beside import Beside
 from platform_assets.ingest.contract import Checked, check, columns_to_read, to_arrow
 from platform_assets.ingest.incremental import Pending, Start
@@ -91,6 +92,7 @@ class Stream:
         self._started = time.monotonic()
         self._rows_read = 0
         self._rejects: list[Reject] = []
+        self._as_read = AsRead(folder / "as_read")
         self._waiting: deque[Path] = deque()
         self._leaves: set[Window] = set()
         self._noted: set[str] = set()
@@ -126,7 +128,9 @@ class Stream:
         """Begin the transaction; the packages that wait are copied in it, in a thread beside."""
         self._stack.enter_context(self._connection.transaction())
         self._beside = self._stack.enter_context(Beside("lakebed_copy"))
-        self._transaction = LoadTransaction(self._connection, self.package, self.lake, self.on_step)
+        self._transaction = LoadTransaction(
+            self._connection, self.package, self.lake, self._as_read, self.on_step
+        )
         self._transaction.begin()
         self._has_begun = True
 
@@ -214,6 +218,8 @@ class Stream:
             checked = sift(
                 self.postgres, self.table, read.file, batch, checked, windows, self.folder
             )
+        if self.table.rejects_missing_parents:
+            self._as_read.keep(read.file, batch)
         rows = batch.frame.height + len(batch.malformed)
         others = self.package.window is not None and read.rows_seen > read.rows_read + rows
         all_bad = rows and len(checked.rejects) == rows

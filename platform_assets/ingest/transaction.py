@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psycopg
 
+from platform_assets.ingest.as_read import AsRead
 from platform_assets.ingest.incremental import last_cursor
 from platform_assets.ingest.package import Package, format_cursor
 from platform_assets.ingest.rejects import Reject, write_rejects
@@ -34,16 +35,21 @@ class LoadTransaction:
     """
 
     def __init__(
-        self, connection: Connection, package: Package, lake: LakeFiles, on_step: Step
+        self,
+        connection: Connection,
+        package: Package,
+        lake: LakeFiles,
+        as_read: AsRead,
+        on_step: Step,
     ) -> None:
         """Write what package says on connection, which is in a transaction.
 
-        lake: where the cold files are.
+        lake: where the cold files are.  as_read: the rows, for those that are yet to be rejected.
         """
         self._connection = connection
         self._package = package
         self._on_step = on_step
-        load = LoadStamp(package.load_id, package.started_at, lake)
+        load = LoadStamp(package.load_id, package.started_at, lake, as_read, self.quarantine)
         self._writer = writer_of(connection, package.table, package.windows, load)
         if package.window is not None:
             self._writer = WindowWriter(self._writer, package.window)

@@ -14,6 +14,7 @@ import pytest
 from platform_assets.catalog import (
     CsvFiles,
     Deletes,
+    From,
     Grain,
     Lookup,
     ParquetFiles,
@@ -21,6 +22,8 @@ from platform_assets.catalog import (
     SourceTable,
     Tiering,
 )
+from platform_assets.ingest.report import LoadReport
+from platform_assets.ingest.retry import retry_rejects
 from platform_assets.ingest.writers import LoadConflictError
 from platform_assets.platform import Platform, open_platform
 from platform_assets.quality.ddl import DriftError
@@ -160,11 +163,106 @@ def test_rows_whose_parent_is_missing_are_rejected_by_themselves(of_modes: Platf
         "select source_file, row_number, column_name, reason, source_row"
         " from lakebed.rejected_row order by row_number",
     )
-    row = {"number": 2, "home": "a", "away": "it's"}
+    row = {"number": "2", "home": "a", "away": "it's"}
     assert found[0] == (str(path), 2, "away", "away: no row of teams has it (it is 'it''s')", row)
     assert found[1][1:4] == (4, "home", "home: no row of teams has it (it is 'x')")
     deliver(of_modes, "matches/1.csv", matches((1, "a", None), (3, "a", "b"), (3, "b", None)))
     assert counts(load(of_modes, "matches")) == {"inserted": 1, "updated": 1, "unchanged": 1}
+
+
+class Invoice(pa.DataFrameModel):
+    """What a customer is to pay, as our own words and units have it."""
+
+    id: pl.Int64
+    amount: pl.Int64
+    at: Annotated[pl.Datetime, "us", "UTC"]
+    raw: pl.Binary
+    payer: str
+
+
+INVOICES = SourceTable(
+    name="invoices",
+    model=Invoice,
+    source=ParquetFiles(glob="invoices/*.parquet"),
+    key=("id",),
+    write_mode="merge",
+    shape={
+        "id": From("Order ID"),
+        "amount": From(expr="cast(euros as int) * 100"),
+        "at": From("at", format="%d.%m.%Y"),
+    },
+    lookups=(
+        Lookup(
+            column="payer_id",
+            natural=("payer",),
+            table="payers",
+            natural_key=("name",),
+            insert_missing=False,
+        ),
+    ),
+    reject_share=0.9,
+)
+PAYERS = "create table payers (id uuid primary key default gen_random_uuid(), name text unique)"
+PAID = (
+    "select i.id, amount, at::date::text, raw, p.name from invoices i"
+    " join payers p on p.id = payer_id order by 1"
+)
+
+
+def invoice(number: int, payer: str, euros: str = "7") -> dict[str, Any]:
+    """Return a row as the source has it."""
+    more = {"at": "02.03.2024", "raw": b"\x00\xff", "payer": payer}
+    return {"Order ID": number, "euros": euros, **more}
+
+
+def retry(platform: Platform, name: str) -> LoadReport:
+    return retry_rejects(platform.settings, platform.postgres, platform.clock, platform.table(name))
+
+
+@pytest.mark.parametrize("mode", ["append", "merge"])
+def test_a_row_without_a_parent_waits_as_it_was_read_and_loads_once_its_parent_is_there(
+    of_modes: Platform, mode: Any
+) -> None:
+    table = replace(INVOICES, write_mode=mode, changed_files=None)
+    platform = open_platform(of_modes.settings, (table,))
+    do(platform, PAYERS, "insert into payers (name) values ('a')")
+    path = deliver(
+        platform, "invoices/1.parquet", [invoice(1, "a"), invoice(2, "b"), invoice(3, "c")]
+    )
+    assert counts(load(platform, "invoices")) == {"inserted": 1, "rejected": 2}
+    kept = ask(
+        platform,
+        "select row_number, source_row->>'Order ID', source_row->>'euros', source_types::jsonb"
+        " from lakebed.rejected_row order by 1",
+    )
+    assert kept == [(2, "2", "7", {"Order ID": ["Int64"]}), (3, "3", "7", {"Order ID": ["Int64"]})]
+    do(platform, "insert into payers (name) values ('b')")
+    report = retry(platform, "invoices")
+    assert (report.rows_read, report.inserted, report.rejected) == (2, 1, 1)
+    same = (700, "2024-03-02", b"\x00\xff")
+    assert ask(platform, PAID) == [(1, *same, "a"), (2, *same, "b")]
+    # What still lacks its parent is the row that waited, not another one.
+    waiting = ask(
+        platform,
+        "select source_file, row_number, resolved_by is null from lakebed.rejected_row order by 2",
+    )
+    assert waiting == [(str(path), 2, False), (str(path), 3, True)]
+
+
+def test_a_row_of_a_full_extract_that_lacks_its_parent_is_not_missing(of_modes: Platform) -> None:
+    table = replace(
+        INVOICES, deletes=Deletes(snapshot=True, at_most=0.9), changed_files=None, snapshots=0
+    )
+    platform = open_platform(of_modes.settings, (table,))
+    do(platform, PAYERS, "insert into payers (name) values ('a')")
+    deliver(platform, "invoices/1.parquet", [invoice(n, "a") for n in (1, 2, 3)])
+    load(platform, "invoices")
+    for _ in range(2):
+        deliver(platform, "invoices/1.parquet", [invoice(1, "a"), invoice(2, "x")])
+        assert load(platform, "invoices").rejected == 1
+        assert [row[0] for row in ask(platform, PAID)] == [1, 2]
+    # Read again, a reject stands in the place of what was kept of it.
+    assert ask(platform, "select count(*) from lakebed.rejected_row") == [(1,)]
 
 
 def test_too_many_missing_parents_fail_the_load(of_modes: Platform) -> None:

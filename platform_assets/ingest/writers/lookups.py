@@ -8,11 +8,14 @@ from psycopg import sql
 
 from platform_assets.catalog import Lookup, SourceTable
 from platform_assets.columns import GONE, ROW_NUMBER, SOURCE_FILE
+from platform_assets.ingest.contract import rejects_at
 from platform_assets.ingest.writers.writer import LoadConflictError, LoadStamp, names
 from resources.postgres import Connection
 
 Parent = tuple[str, tuple[str, ...]]
 """A table and its natural key."""
+
+_MISSING = sql.Identifier("lakebed_missing")
 
 
 def parent_of(lookup: Lookup) -> sql.Identifier:
@@ -59,11 +62,19 @@ def reject_missing(
 
     Raises LoadConflictError where they are more of the rows than the table allows.
     """
+    if not table.rejects_missing_parents:
+        return 0
+    connection.execute(
+        sql.SQL(
+            "create temporary table {} (source_file text, row_number bigint, column_name text,"
+            " reason text) on commit drop"
+        ).format(_MISSING)
+    )
     rejected = 0
     for lookup in table.lookups:
         if lookup.insert_missing:
             continue
-        rejected += connection.execute(_rejection(table, lookup, stage, load)).rowcount
+        rejected += connection.execute(_removal(table, lookup, stage)).rowcount
         if rejected > table.reject_share * rows:
             raise LoadConflictError(
                 f"{table.name}: {rejected} of {rows} rows name {' and '.join(lookup.natural)} that "
@@ -71,7 +82,24 @@ def reject_missing(
                 f"{table.name} allows; nothing was loaded. Load {lookup.table} first, or let the "
                 "lookup insert what is missing (insert_missing=True)"
             )
+    if rejected:
+        _quarantine(connection, load)
     return rejected
+
+
+def _quarantine(connection: Connection, load: LoadStamp) -> None:
+    """Give the rows that were taken out to the quarantine, as they were read."""
+    connection.execute(sql.SQL("create index on {} (source_file, row_number)").format(_MISSING))
+    connection.execute(sql.SQL("analyze {}").format(_MISSING))
+    query = sql.SQL(
+        "select row_number, column_name, reason from {}"
+        " where source_file = %s and row_number between %s and %s"
+    ).format(_MISSING)
+    for part in load.as_read:
+        found = connection.execute(query, [part.item.path, part.first, part.last]).fetchall()
+        bad = {number: (column, reason) for number, column, reason in found}
+        if bad:
+            load.quarantine(rejects_at(part.item, part.read(), bad))
 
 
 def joined(table: SourceTable) -> tuple[dict[str, sql.Composable], sql.Composable]:
@@ -101,33 +129,28 @@ def _by_parent(table: SourceTable) -> dict[Parent, list[Lookup]]:
     return parents
 
 
-def _rejection(
-    table: SourceTable, lookup: Lookup, stage: sql.Identifier, load: LoadStamp
-) -> sql.Composed:
+def _removal(table: SourceTable, lookup: Lookup, stage: sql.Identifier) -> sql.Composed:
+    """Return what takes rows without a parent out of the stage, and notes where they were read."""
     text = sql.SQL(" || ', ' || ").join(
-        sql.SQL("quote_literal({})").format(sql.Identifier("lakebed_missing", name))
+        sql.SQL("quote_literal({})").format(sql.Identifier("removed", name))
         for name in lookup.natural
     )
     return sql.SQL(
-        "with lakebed_missing as (delete from {stage} as stage where {has_parent}"
+        "with removed as (delete from {stage} as stage where {has_parent}"
         " and not exists (select from {parent} as parent where {same}) returning stage.*)"
-        " insert into lakebed.rejected_row (table_name, load_id, source_file, row_number,"
-        " column_name, reason, source_row) select {table}, {load}, {file}, {number}, {column},"
-        " {why} || ' (it is ' || {text} || ')', to_jsonb(lakebed_missing) - {technical}::text[]"
-        " from lakebed_missing"
+        " insert into {missing} select {file}, {number}, {column},"
+        " {why} || ' (it is ' || {text} || ')' from removed"
     ).format(
+        missing=_MISSING,
         stage=stage,
         has_parent=_has_parent(table, lookup),
         parent=parent_of(lookup),
         same=_equal(zip(lookup.natural_key, lookup.natural, strict=True), "stage"),
-        table=sql.Literal(table.name),
-        load=sql.Literal(load.load_id),
         file=sql.Identifier(SOURCE_FILE),
         number=sql.Identifier(ROW_NUMBER),
         column=sql.Literal(lookup.natural[0]),
         why=sql.Literal(f"{', '.join(lookup.natural)}: no row of {lookup.table} has it"),
         text=text,
-        technical=sql.Literal([SOURCE_FILE, ROW_NUMBER, GONE]),
     )
 
 

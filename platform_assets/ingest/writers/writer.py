@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 from platform_assets.catalog import SourceTable
+from platform_assets.ingest.as_read import AsRead
+from platform_assets.ingest.rejects import Reject
 from platform_assets.partitions import Window
 from platform_assets.quality.schema import Column
 from resources.lake_files import LakeFiles
@@ -27,11 +29,17 @@ class LoadConflictError(RuntimeError):
 
 @dataclass(frozen=True)
 class LoadStamp:
-    """Which load it is, as the ledger has it, when it was started (UTC), and where the lake is."""
+    """Which load it is, as the ledger has it, when it was started (UTC), and where the lake is.
+
+    as_read: its rows as the source has them, of a table that rejects rows without a parent.
+    quarantine: takes rejects in.
+    """
 
     load_id: str
     started_at: datetime
     lake: LakeFiles
+    as_read: AsRead
+    quarantine: Callable[[Sequence[Reject]], None]
 
 
 @dataclass(frozen=True)
