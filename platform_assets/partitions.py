@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
+LAST_YEAR = 9998
+"""Of which every window has an end that is a time."""
+
 
 class Grain(StrEnum):
     """How long one partition is. Weeks begin on Monday."""
@@ -89,6 +92,8 @@ def window_for_key(grain: Grain, key: str) -> Window:
         moment = datetime.strptime(key, grain.key_format).replace(tzinfo=UTC)
     except ValueError as error:
         raise ValueError(f"{key!r} is no {grain} partition; write it like {example}") from error
+    if moment.year > LAST_YEAR:
+        raise ValueError(f"{key!r} is after the last year that has an end, {LAST_YEAR}")
     window = window_of(grain, moment)
     if window.key != key:
         raise ValueError(f"{key!r} is no {grain} partition; that {grain} is {window.key}")

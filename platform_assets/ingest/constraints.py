@@ -25,8 +25,14 @@ TRIALS_A_ROW = 40
 _STAGE = sql.Identifier("lakebed_suspects")
 _ROW = sql.Identifier("lakebed_row")
 
-# Class 22 and 23, a domain's check among them, and what triggers raise.
-_OF_A_ROW = (psycopg.errors.IntegrityError, psycopg.errors.DataError, psycopg.errors.RaiseException)
+OF_A_ROW = (
+    psycopg.IntegrityError,
+    psycopg.DataError,
+    psycopg.errors.RaiseException,
+    psycopg.errors.ProgramLimitExceeded,
+)
+"""What PostgreSQL raises where it refuses a row: class 22 and 23, a domain's check among them, what
+triggers raise, and where a key is too long for its index."""
 
 _CONSTRAINTS = """\
 select c.conname, c.contype, pg_get_expr(c.conbin, c.conrelid), c.confmatchtype,
@@ -168,7 +174,7 @@ class _Suspects:
             try:
                 with self.connection.transaction():
                     self._insert(first, end)
-            except _OF_A_ROW as error:
+            except OF_A_ROW as error:
                 if isinstance(error, psycopg.errors.UniqueViolation) and not self.key:
                     raise
                 if error.diag.constraint_name in self.of_itself:

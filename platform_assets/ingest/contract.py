@@ -24,6 +24,7 @@ from platform_assets.ingest.quarantine import encode, shown
 from platform_assets.ingest.rejects import Reject
 from platform_assets.ingest.shaping import shaped
 from platform_assets.ingest.sources.reader import Batch, SourceError, SourceItem
+from platform_assets.partitions import LAST_YEAR
 from platform_assets.quality.schema import Column, arrow_schema
 from platform_assets.shape import PLAIN, sources_of
 
@@ -202,7 +203,8 @@ def _check_time(
     moments = typed[by.column]
     outside = {
         f"before the table's start, {by.start.isoformat()}": moments < by.start,
-        "after the last year that has an end, 9998": moments >= datetime(9999, 1, 1, tzinfo=UTC),
+        f"after the last year that has an end, {LAST_YEAR}": moments
+        >= datetime(LAST_YEAR + 1, 1, 1, tzinfo=UTC),
     }
     if by.end is not None:
         outside[f"at or after the table's end, {by.end.isoformat()}"] = moments >= by.end

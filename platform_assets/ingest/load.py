@@ -15,13 +15,14 @@ from functools import partial
 import psycopg
 
 from platform_assets.catalog import SourceTable, TableError
+from platform_assets.ingest.constraints import OF_A_ROW
 from platform_assets.ingest.contract import columns_to_read
 from platform_assets.ingest.evolve import Columns
 from platform_assets.ingest.incremental import Pending, Refused, last_cursor, pending_files
 from platform_assets.ingest.locks import alone
 from platform_assets.ingest.package import format_cursor
 from platform_assets.ingest.report import Commit, LoadReport, report_of
-from platform_assets.ingest.sift import VIOLATIONS, can_sift
+from platform_assets.ingest.sift import can_sift
 from platform_assets.ingest.sources.reader import Reader, SourceError
 from platform_assets.ingest.sources.readers import reader_of
 from platform_assets.ingest.statistics import analyze
@@ -156,12 +157,12 @@ def _run(
     """Load items; where PostgreSQL refuses a row, find all such rows and load the others."""
     try:
         return stream().run(connection, items)
-    except VIOLATIONS as error:
+    except OF_A_ROW as error:
         if not can_sift(table):
             raise _refused(table, error) from error
     try:
         return stream(sifting=True).run(connection, items)
-    except VIOLATIONS as error:
+    except OF_A_ROW as error:
         raise _refused(table, error) from error
 
 

@@ -23,9 +23,6 @@ from platform_assets.partitions import Window
 from platform_assets.quality.ddl import ensure_leaves
 from resources.postgres import Postgres
 
-VIOLATIONS = (psycopg.IntegrityError, psycopg.DataError, psycopg.errors.RaiseException)
-"""What PostgreSQL raises where it refuses a row."""
-
 
 def can_sift(table: SourceTable) -> bool:
     """Whether rows go into the table as they are on the wire, so that they can be tried on it."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pandera.polars as pa
 import polars as pl
 import pytest
 
+from platform_assets.catalog import CsvFiles, SourceTable
 from platform_assets.ingest import stream
 from platform_assets.ingest.load import load_table, load_window
 from platform_assets.ingest.report import LoadReport
@@ -18,6 +22,13 @@ from platform_assets.platform import Platform
 from platform_assets.quality.ddl import ensure_table
 
 ROWS = 1000
+
+
+class Word(pa.DataFrameModel):
+    """A word, however long."""
+
+    word: str
+    n: pl.Int64
 
 
 def deliver(platform: Platform, name: str = "1.parquet", first: int = 0) -> None:
@@ -159,6 +170,29 @@ def test_a_deferred_constraint_is_found_before_the_commit(platform: Platform) ->
     deliver(platform)
     report = load(platform)
     assert (report.inserted, report.rejected) == (900, 100)
+
+
+@pytest.mark.parametrize("mode", ["append", "merge"])
+def test_a_key_that_is_too_long_for_its_index_is_a_reject_of_its_own(
+    platform_of: Callable[..., Platform], mode: Any
+) -> None:
+    table = SourceTable(
+        name="words",
+        model=Word,
+        source=CsvFiles(glob="words.csv"),
+        key=("word",),
+        write_mode=mode,
+        reject_share=0.5,
+    )
+    platform = platform_of(table)
+    long = "".join(hashlib.sha256(str(i).encode()).hexdigest() for i in range(200))
+    (platform.settings.data / "words.csv").write_text(f"word,n\na,1\n{long},2\nb,3\n")
+    report = load_table(platform.settings, platform.postgres, platform.clock, table)
+    assert (report.inserted, report.rejected) == (2, 1)
+    with platform.postgres.connect() as connection:
+        found = connection.execute("select row_number, reason from lakebed.rejected_row").fetchall()
+    assert found[0][0] == 2
+    assert "index row" in found[0][1]
 
 
 def test_a_key_that_is_there_is_a_conflict_and_no_reject(platform: Platform) -> None:

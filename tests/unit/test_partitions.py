@@ -94,6 +94,15 @@ def test_a_key_that_names_no_window_is_refused_with_one_that_does(
         window_for_key(Grain(grain), key)
 
 
+@pytest.mark.parametrize(
+    ("grain", "key"),
+    [("month", "9999-12"), ("year", "9999"), ("day", "9999-12-31"), ("hour", "9999-12-31-23")],
+)
+def test_a_key_of_a_window_without_an_end_is_refused(grain: str, key: str) -> None:
+    with pytest.raises(ValueError, match=f"'{key}' is after the last year that has an end, 9998"):
+        window_for_key(Grain(grain), key)
+
+
 def test_a_time_without_a_zone_is_in_no_window() -> None:
     with pytest.raises(ValueError, match="time zone"):
         window_of(Grain.DAY, datetime(2024, 1, 1))  # noqa: DTZ001

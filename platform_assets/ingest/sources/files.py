@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import lru_cache
@@ -44,6 +45,7 @@ class FoundFiles(Reader):
         """Look for pattern, relative to data unless absolute or a URL."""
         self._pattern = pattern
         self._data = data
+        self._doubled: set[str] = set()
 
     def find(self) -> list[SourceItem]:
         """Return the files, by name. Raises SourceError where a store cannot be listed."""
@@ -68,7 +70,8 @@ class FoundFiles(Reader):
 
     def _items(self, files: Iterable[Found]) -> list[SourceItem]:
         items: list[SourceItem] = []
-        for found in files:
+        # A glob with ** in it twice finds a file on each way that there is to it.
+        for found in dict.fromkeys(files):
             if self.archives and found.path.lower().endswith(".zip"):
                 items += self._members(found)
             else:
@@ -96,7 +99,11 @@ class FoundFiles(Reader):
         except SourceError:
             yield archive  # it is no .zip: reading it says so, and the other files go on
             return
-        for info in infos:
+        by_name = {info.filename: info for info in infos}
+        for name, count in Counter(info.filename for info in infos).items():
+            if count > 1:
+                self._doubled.add(f"{archive.path}/{name}")
+        for info in by_name.values():
             yield SourceItem(
                 f"{archive.path}/{info.filename}",
                 member_version(info),
@@ -116,6 +123,10 @@ class FileReader(FoundFiles):
 
     def columns(self, item: SourceItem) -> list[str]:
         """Return the names of a file's columns and those of its path. Raises SourceError."""
+        if item.path in self._doubled:
+            raise SourceError(
+                item.path, "several members of the .zip have this name; deliver it with one of them"
+            )
         names = [name for name in self._names(item) if name not in self._files.hive]
         return [*names, *self._hive_values(item)]
 

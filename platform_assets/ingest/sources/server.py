@@ -67,7 +67,7 @@ class ServerReader(TimedReader):
     def _url(self) -> sa.URL:
         try:
             url = sa.make_url(self.secret(self._source.url_setting))
-        except ArgumentError:
+        except (ArgumentError, ValueError):  # the latter of a port that is no number
             raise SourceError(
                 self.path,
                 f"{self._source.url_setting} is no URL such as mysql+pymysql://user:password@host/"

@@ -238,6 +238,22 @@ def test_compressed_files_and_the_members_of_an_archive(
     assert set(again) == {"many.zip/b.csv", "many.zip/c.csv", "many.zip/in/a.csv"}
 
 
+def test_members_of_one_name_are_refused_by_their_name_alone(
+    reader: Callable[..., Any], tmp_path: Path
+) -> None:
+    with (
+        zipfile.ZipFile(tmp_path / "x.zip", "w") as archive,
+        pytest.warns(UserWarning, match="Duplicate name"),
+    ):
+        for name, text in (("a.csv", b"a\n1\n"), ("b.csv", b"a\n2\n"), ("a.csv", b"a\n3\n")):
+            archive.writestr(name, text)
+    reading = reader(CsvFiles(glob="x.zip"))
+    doubled, other = reading.find()
+    assert reading.columns(other) == ["a"]
+    with pytest.raises(SourceError, match=r"x\.zip/a\.csv: several members .* have this name"):
+        reading.columns(doubled)
+
+
 def test_an_archive_that_is_none_is_named(read: Reading, tmp_path: Path) -> None:
     (tmp_path / "x.zip").write_bytes(b"no archive")
     with pytest.raises(SourceError, match=r"x\.zip.*cannot be read"):

@@ -47,6 +47,7 @@ def test_a_folder_stands_for_its_files_of_the_kind(reader: Make, tmp_path: Path)
     assert names(reader(CsvFiles(glob="d/*.csv")).find()) == ["d/b.csv"]
     assert names(reader(CsvFiles(glob=f"file://{tmp_path}/d/b.csv")).find()) == ["d/b.csv"]
     assert names(reader(CsvFiles(glob="d/**/*.gz")).find()) == ["d/year=2024/_a=1/a.csv.gz"]
+    assert names(reader(CsvFiles(glob="**/**/*.gz")).find()) == ["d/year=2024/_a=1/a.csv.gz"]
     assert reader(CsvFiles(glob="nowhere")).find() == []
 
 
