@@ -21,7 +21,7 @@ from platform_assets.catalog import JsonFiles, SourceTable
 from platform_assets.columns import GONE, ROW_NUMBER, SOURCE_FILE
 from platform_assets.ingest.casts import cast
 from platform_assets.ingest.quarantine import encode, shown
-from platform_assets.ingest.rejects import Reject
+from platform_assets.ingest.rejects import Reject, line_key
 from platform_assets.ingest.shaping import shaped
 from platform_assets.ingest.sources.reader import Batch, SourceError, SourceItem
 from platform_assets.partitions import LAST_YEAR
@@ -124,7 +124,7 @@ def check(table: SourceTable, file: SourceItem, batch: Batch) -> Checked:
             number,
             None,
             problem,
-            _line(text),
+            _line(table, text),
         )
         for number, problem, text in batch.malformed
     ]
@@ -254,8 +254,10 @@ def _rejects(
     return rejects
 
 
-def _line(text: str) -> str:
-    return json.dumps({"line": text.replace("\0", "\N{REPLACEMENT CHARACTER}")})
+def _line(table: SourceTable, text: str) -> str:
+    return json.dumps(
+        {line_key(table.source_columns): text.replace("\0", "\N{REPLACEMENT CHARACTER}")}
+    )
 
 
 def _origin(table: SourceTable, name: str, row: dict[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from resources.postgres import Connection
@@ -22,6 +22,17 @@ class Reject:
     reason: str
     row: str
     types: str | None = None
+
+
+def line_key(columns: Collection[str]) -> str:
+    """Return the name under which the quarantine keeps a line that was no row at all.
+
+    columns: those of the source, none of which has this name.
+    """
+    key = "line"
+    while key in columns:
+        key = f"${key}"
+    return key
 
 
 def write_rejects(

@@ -176,6 +176,27 @@ def test_a_row_that_lacks_a_column_stays_and_is_named_and_a_line_that_is_no_row_
     ]
 
 
+class Log(pa.DataFrameModel):
+    line: str
+
+
+def test_a_line_that_is_no_row_waits_beside_rows_of_a_column_of_that_name(
+    platform_of: Callable[..., Platform],
+) -> None:
+    logs = SourceTable(name="logs", model=Log, source=CsvFiles(glob="logs.csv"), reject_share=0.9)
+    platform = platform_of(logs)
+    (platform.settings.data / "logs.csv").write_text('line\nfine\na,b\n"x"y\n')
+    assert load(platform, logs).rejected == 2
+    assert retry(platform, logs).rows_read == 0
+    with platform.postgres.connect(autocommit=True) as connection:
+        connection.execute(
+            "update lakebed.rejected_row set source_row = jsonb_build_object('line', 'a; b')"
+            " where source_row->>'$line' = 'a,b'"
+        )
+    assert retry(platform, logs).inserted == 1
+    assert ask(platform, "select line from logs order by 1") == [("a; b",), ("fine",)]
+
+
 def test_a_row_that_changes_while_it_is_loaded_again_stops_the_retry(orders: Platform) -> None:
     def mend(step: str) -> None:
         if step == "written":

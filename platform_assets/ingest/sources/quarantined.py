@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import polars as pl
 
 from platform_assets.ingest.quarantine import decode
-from platform_assets.ingest.rejects import Reject
+from platform_assets.ingest.rejects import Reject, line_key
 from platform_assets.ingest.sources.reader import BATCH_ROWS, Batch, Reader, SourceItem
 from platform_assets.ingest.writers import LoadConflictError
 from platform_assets.sources import RejectedRows
@@ -26,7 +26,7 @@ _WAITING = """\
 table_name = %(table)s and resolved_by is null
 and (%(load)s::text is null or load_id = %(load)s)
 and (%(column)s::text is null or column_name = %(column)s)
-and not (not %(lines)s and column_name is null and source_row ? 'line'
+and not (column_name is null and source_row ? %(line)s
          and (select count(*) = 1 from jsonb_object_keys(source_row)))"""
 _GROUP = """\
 source_file, array(select jsonb_object_keys(source_row) order by 1), source_types::text"""
@@ -44,8 +44,7 @@ class QuarantineReader(Reader):
             "table": source.table,
             "load": source.load_id,
             "column": source.column,
-            # A line that is no row has no columns, unless the source has one of that name.
-            "lines": "line" in source.columns,
+            "line": line_key(source.columns),
         }
         self._groups: dict[SourceItem, tuple[str, list[str], str | None]] = {}
         self._read: dict[SourceItem, list[pl.DataFrame]] = {}
