@@ -62,6 +62,9 @@ def lake_table(table: SourceTable) -> LakeTable:
         key=table.primary_key,
         schema=table.schema,
         as_text=frozenset(column.name for column in table.columns if column.types.stays_hot),
+        opaque=frozenset(
+            c.name for c in table.columns if c.types.literal and c.duckdb == "VARCHAR"
+        ),
     )
 
 

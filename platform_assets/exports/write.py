@@ -29,6 +29,7 @@ from platform_assets.exports.target import (
 )
 from platform_assets.platform import Platform
 from resources.lake import ReadSession
+from resources.tiers import blooms
 
 ROW_GROUP_ROWS = 122_880
 LOOK_SECONDS = 0.2
@@ -97,17 +98,17 @@ def stream_export(platform: Platform, export: Export, stream: BinaryIO) -> int:
 
 def _copy(session: ReadSession, chosen: Selection, export: Export, path: str) -> int:
     statement = sql.SQL("copy ({}) to {} ({})").format(
-        chosen.query, sql.Literal(path), _options(export)
+        chosen.query, sql.Literal(path), _options(export, chosen)
     )
     with session.pruned(chosen.query.as_string()):
         return int(session.bare.execute(statement.as_string()).fetchall()[0][0])
 
 
-def _options(export: Export) -> sql.Composable:
+def _options(export: Export, chosen: Selection) -> sql.Composable:
     if export.kind == "parquet":
         return sql.SQL(
-            "format parquet, compression zstd, row_group_size {}, use_tmp_file false"
-        ).format(sql.Literal(ROW_GROUP_ROWS))
+            "format parquet, compression zstd, row_group_size {}, use_tmp_file false{}"
+        ).format(sql.Literal(ROW_GROUP_ROWS), blooms(kind for _, kind in chosen.columns))
     return sql.SQL(
         "format csv, header {}, delimiter {}, nullstr {}, quote '\"', escape '\"',"
         " compression {}, use_tmp_file false"

@@ -38,7 +38,7 @@ from resources.lake import ReadSession
 from resources.lake_files import NewFile
 from resources.lake_sessions import LakeSessions
 from resources.postgres import Connection
-from resources.tiers import listed, parquet
+from resources.tiers import blooms, listed, parquet
 
 EXAMPLES = 10
 
@@ -186,12 +186,13 @@ def _run(session: ReadSession, platform: Platform, model: Model, generation: int
         lambda number: model_path(model.group, model.name, number), generation
     )
     try:
-        copy = sql.SQL("copy ({}\n) to {} (format parquet, compression zstd)").format(
-            sql.SQL(model.sql),
-            sql.Literal(str(file.writing)),
-        )
         with reading(session, model.sql) as connection:
             columns = described(connection, model.sql)
+            copy = sql.SQL("copy ({}\n) to {} (format parquet, compression zstd{})").format(
+                sql.SQL(model.sql),
+                sql.Literal(str(file.writing)),
+                blooms(kind for _, kind in columns),
+            )
             count = connection.execute(copy.as_string()).fetchall()[0][0]
         size = file.bytes
         if model.post_hooks:

@@ -18,7 +18,7 @@ from platform_assets.models.model import Model
 from platform_assets.partitions import Window
 from resources.lake_files import LakeFiles, NewFile
 from resources.postgres import Connection
-from resources.tiers import listed, parquet
+from resources.tiers import blooms, listed, parquet
 
 Columns = tuple[tuple[str, str], ...]
 """Name and DuckDB type of each column, in order."""
@@ -85,8 +85,8 @@ class FileWriter:
         )
         self.first = file.generation + 1
         try:
-            copy = sql.SQL("copy ({}\n) to {} (format parquet, compression zstd)").format(
-                query, sql.Literal(str(file.writing))
+            copy = sql.SQL("copy ({}\n) to {} (format parquet, compression zstd{})").format(
+                query, sql.Literal(str(file.writing)), blooms(kind for _, kind in columns)
             )
             rows = int(connection.execute(copy.as_string()).fetchall()[0][0])
             lower, upper = (window.lower, window.upper) if window else (None, None)

@@ -16,6 +16,7 @@ from pandera.polars import DataFrameModel
 
 from platform_assets.quality.schema import (
     LITERALS,
+    MORE_SCALE,
     Column,
     SchemaError,
     TypeMap,
@@ -66,7 +67,8 @@ def polars_type(postgres: str) -> pl.DataType | None:
     """Return the polars type of a contract that comes to this type; None where there is none."""
     decimal = _DECIMAL.fullmatch(postgres)
     if decimal:
-        return pl.Decimal(int(decimal[1]), int(decimal[2])) if int(decimal[1]) <= 38 else None
+        precision, scale = int(decimal[1]), int(decimal[2])
+        return pl.Decimal(precision, scale) if scale <= precision <= 38 else None
     return _POLARS.get(widest(postgres))
 
 
@@ -98,6 +100,9 @@ def found_type(postgres: str, labels: Sequence[str] = ()) -> tuple[pl.DataType, 
 
 
 def _why_not(postgres: str) -> str:
+    decimal = _DECIMAL.fullmatch(postgres)
+    if decimal and int(decimal[1]) < int(decimal[2]) <= 38:
+        return f"{postgres}: {MORE_SCALE}; ALTER it to numeric({decimal[2]},{decimal[2]})"
     if postgres.startswith("numeric"):
         return f"{postgres}: DuckDB reads it as a double; ALTER it to numeric(38, 10), say"
     if postgres.startswith("character("):

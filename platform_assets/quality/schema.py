@@ -54,6 +54,7 @@ class TypeMap:
 
 _TEXT_PG = "('x' || left(md5({0}), 15))::bit(60)::bigint"
 _TEXT_DUCK = "('0x' || left(md5({0}), 15))::bigint"
+MORE_SCALE = "DuckDB has no more digits after the point than digits"
 SUMMABLE_DIGITS = 28
 """Of a decimal; the sum of more than ten thousand million longer ones overflows DuckDB's 38."""
 _EPOCH_PG = "trunc(extract(epoch from {0}) * 1000000)::numeric(30, 0)"
@@ -366,6 +367,8 @@ def _decimal(name: str, dtype: pl.Decimal) -> TypeMap:
             "most 38, such as pl.Decimal(18, 2), or, for a table that stays hot, str with "
             'pa.Field(metadata={"postgres": "numeric"})'
         )
+    if scale > precision:
+        raise SchemaError(f"column {name!r} is {dtype}: {MORE_SCALE}")
     arrow = pa.decimal128(precision, scale)
     names = f"numeric({precision},{scale})", f"DECIMAL({precision},{scale})"
     if precision > SUMMABLE_DIGITS:

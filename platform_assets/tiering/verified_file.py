@@ -20,6 +20,7 @@ from platform_assets.policies import Compression, Tiering
 from platform_assets.tiering.fingerprint import Fingerprint
 from platform_assets.tiering.transaction import HotTable, Step, VerificationError
 from resources.lake_files import LakeFiles, NewFile, PathOf
+from resources.tiers import blooms
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def _copy(
     order = sql.SQL(" order by {}").format(sql.SQL(", ").join(map(sql.Identifier, form.sort)))
     copy = sql.SQL(
         "copy (select * from ({rows}){order}) to {file} (format parquet,"
-        " use_tmp_file false, compression {compression}, row_group_size {group}{encoding},"
+        " use_tmp_file false, compression {compression}, row_group_size {group}{encoding}{blooms},"
         " kv_metadata {{{notes}}})"
     ).format(
         rows=rows,
@@ -141,6 +142,7 @@ def _copy(
         file=sql.Literal(file),
         compression=sql.Literal(form.compression),
         group=sql.Literal(form.row_group_rows),
+        blooms=blooms(column.in_file for column in table.columns),
         encoding=sql.SQL("" if dictionaries else ", dictionary_size_limit 0"),
         notes=sql.SQL(", ").join(
             sql.SQL("{}: {}").format(sql.SQL(name), sql.Literal(said))

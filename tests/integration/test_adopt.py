@@ -225,8 +225,9 @@ REFUSED = {
     ),
     "types": (
         ["create domain d as text", "create table t (at timestamptz not null, a d, b money,"
-         " c numeric, e char(3))"],
-        r"(?s)column a is d: .*column b is money.*column c is numeric: .*column e is character",
+         " c numeric, e char(3), f numeric(3, 5), g numeric(5, -2))"],
+        r"(?s)column a is d: .*column b is money.*column c is numeric: .*column e is character"
+        r".*column f is numeric\(3,5\): .* ALTER it to numeric\(5,5\).*column g is numeric\(5,-2\)",
     ),
     "no time": (["create table t (at timestamp not null)"], "no column of type timestamptz"),
 }  # fmt: skip

@@ -57,6 +57,7 @@ MODELS = {
     ),
     "marts/some.sql": "select range as i, md5(range::varchar) as digest from range(200000)",
     "marts/many.sql": "select range as i, md5(range::varchar) as digest from range(3000000)",
+    "marts/bytes.sql": "select '\\xFF\\x00'::blob as b, range as i from range(60)",
     "marts/zeros.sql": (
         "{{ config(materialized='view') }}\n"
         "select case when range % 2 = 0 then -0.0 else 0.0 end::double as zero from range(5000)"
@@ -118,6 +119,16 @@ def rows_of(path: Path) -> list[tuple[Any, ...]]:
 
 def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_repeated_bytes_are_found_in_a_model_and_in_what_is_exported_of_it(
+    platform: Platform, out: Callable[..., Path]
+) -> None:
+    found = "select count(*) from {} where b = '\\xFF\\x00'::blob"
+    with platform.lake.session() as session:
+        assert session.sql(found.format("bytes")).fetchall() == [(60,)]
+    file = out("bytes", "bytes.parquet")
+    assert duckdb.sql(found.format(f"'{file}'")).fetchall() == [(60,)]
 
 
 def test_a_table_is_written_once_from_both_tiers_in_the_order_of_time_and_key(

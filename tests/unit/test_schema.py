@@ -59,6 +59,7 @@ def test_a_type_has_one_form_in_each_engine(
     ("dtype", "reason"),
     [
         (pl.Int128, r"Decimal\(38, 0\)"),
+        (pl.Decimal(3, 5), "no more digits after the point"),
         (pl.Datetime, "'us', 'UTC'"),
         (pl.Datetime("ns"), "'us', 'UTC'"),
         (pl.Datetime("ms", "UTC"), "'us', 'UTC'"),
