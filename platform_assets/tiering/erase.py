@@ -2,8 +2,9 @@
 
     open        a row in lakebed.erasure, or the one of a run that was killed
     partitions  each cold one in a transaction (erase_partition.py)
-    rest        hot rows elsewhere, what loads keep for a rollback, and the quarantine: one
-                transaction
+    rest        hot rows elsewhere, what loads keep for a rollback, the quarantine and tombstones:
+                one transaction (erase_rest.py); if its snapshot shows a partition that was moved
+                or written meanwhile, that one and the rest again
     catalog     written anew, without the files that go
     destroy     files that were given up, and orphans of the table, at once; readers whose snapshot
                 still names them have a few seconds to end, and an error after that
@@ -24,13 +25,20 @@ from typing import Any
 from psycopg import sql
 
 from platform_assets.catalog import SourceTable
-from platform_assets.ingest.writers.undo import undo_name
-from platform_assets.partitions import Window, window_for_key
+from platform_assets.partitions import Window
 from platform_assets.platform import Platform
 from platform_assets.quality.ddl import relation_exists
 from platform_assets.quality.evolved import effective
 from platform_assets.tiering.catalog_file import write_catalog
 from platform_assets.tiering.erase_partition import ErasedPartition, erase_partition
+from platform_assets.tiering.erase_rest import (
+    count,
+    count_rest,
+    count_tombstones,
+    erase_rest,
+    kept_by_loads,
+    searches_tombstones,
+)
 from platform_assets.tiering.horizon import read_horizon
 from platform_assets.tiering.partition import PartitionBusyError, TieringError, in_transaction
 from platform_assets.tiering.predicate import Predicate, PredicateError, predicate_of
@@ -42,6 +50,9 @@ READERS_MAY_END = 5.0
 """Seconds for which readers whose snapshot names a file that goes are waited for."""
 
 BUSY_ATTEMPTS = 20
+
+PASSES = 20
+"""How often partitions that others move or write meanwhile are erased in again."""
 
 
 @dataclass(frozen=True)
@@ -87,13 +98,7 @@ def erase(
         _there(connection, table)
         number = _open(connection, table, predicate, keep_text)
         on_step("opened")
-        failed = []
-        for window in _cold_windows(connection, table):
-            try:
-                _erase_in(platform, table, window, predicate, number, on_step)
-            except TieringError as error:
-                failed.append(str(error))
-        _erase_rest(connection, table, predicate, number)
+        failed = _erase_everywhere(platform, connection, table, predicate, number, on_step)
         on_step("rest")
         if _has_snapshots(connection, table):
             try:
@@ -127,14 +132,8 @@ def would_erase(platform: Platform, table: SourceTable, where: str) -> Erased:
         table = effective(connection, table)
         predicate = predicate_of(table, where)
         _there(connection, table)
-        hot = _count(connection, table.relation, predicate.postgres)
-        undo = sum(
-            _count(connection, name, predicate.postgres)
-            for name in _undo(connection, table, predicate)
-        )
-        rejected = 0
-        if predicate.quarantine is not None:
-            rejected = _count(connection, _REJECTED, _rejected(table, predicate.quarantine))
+        hot = count(connection, table.relation, predicate.postgres)
+        undo, rejected = count_rest(connection, table, predicate)
         copies = _copies(connection, table, predicate)
     with platform.lake.session() as session:
         query = sql.SQL("select count(*) from {} where {}").format(
@@ -163,16 +162,36 @@ def _open(connection: Connection, table: SourceTable, predicate: Predicate, keep
     return int(number)
 
 
-def _cold_windows(connection: Connection, table: SourceTable) -> list[Window]:
-    """Return the partitions that have files, live or older, in order."""
-    if table.tiering is None or table.partitioning is None:
-        return []
-    rows = connection.execute(
-        "select distinct partition_key from lakebed.cold_file"
-        " where table_name = %s and removed_at is null order by 1",
-        [table.name],
-    ).fetchall()
-    return [window_for_key(table.partitioning.grain, key) for (key,) in rows]
+def _erase_everywhere(
+    platform: Platform,
+    connection: Connection,
+    table: SourceTable,
+    predicate: Predicate,
+    number: int,
+    on_step: Callable[[str], None],
+) -> list[str]:
+    """Erase in partitions and in the rest, until one snapshot shows nothing; say where it failed.
+
+    A partition that failed keeps all its rows, so that no older one is seen for a hot one.
+    """
+    done: dict[str, int] = {}
+    failed: dict[str, str] = {}
+    for _ in range(PASSES):
+        try:
+            due = erase_rest(connection, table, predicate, number, done, failed)
+        except TieringError as error:
+            return [*failed.values(), str(error)]
+        if not due:
+            return list(failed.values())
+        for window in due:
+            try:
+                erased = _erase_in(platform, table, window, predicate, number, on_step)
+            except TieringError as error:
+                failed[window.key] = str(error)
+            else:
+                done[window.key] = erased.generation
+    keys = ", ".join(window.key for window in due)
+    return [*failed.values(), f"{table.name} {keys}: others bring in rows that match all the while"]
 
 
 def _has_snapshots(connection: Connection, table: SourceTable) -> bool:
@@ -209,62 +228,6 @@ def _erase_in(
                 raise
             time.sleep(0.5)
     raise AssertionError("unreachable")
-
-
-_REJECTED = sql.Identifier("lakebed", "rejected_row")
-
-
-def _erase_rest(
-    connection: Connection, table: SourceTable, predicate: Predicate, number: int
-) -> None:
-    """Erase what is in no cold partition, in one transaction."""
-    with connection.transaction():
-        hot = _delete(connection, table.relation, predicate.postgres)
-        undo = sum(
-            _delete(connection, name, predicate.postgres)
-            for name in _undo(connection, table, predicate)
-        )
-        rejected = 0
-        if predicate.quarantine is not None:
-            rejected = _delete(connection, _REJECTED, _rejected(table, predicate.quarantine))
-        connection.execute(
-            "update lakebed.erasure set hot_rows = hot_rows + %s, undo_rows = undo_rows + %s,"
-            " rejected_rows = rejected_rows + %s where erasure_id = %s",
-            [hot, undo, rejected, number],
-        )
-
-
-def _rejected(table: SourceTable, condition: sql.Composable) -> sql.Composable:
-    return sql.SQL("table_name = {} and ({})").format(sql.Literal(table.name), condition)
-
-
-def _delete(connection: Connection, relation: sql.Identifier, where: sql.Composable) -> int:
-    return connection.execute(sql.SQL("delete from {} where {}").format(relation, where)).rowcount
-
-
-def _count(connection: Connection, relation: sql.Identifier, where: sql.Composable) -> int:
-    query = sql.SQL("select count(*) from {} where {}").format(relation, where)
-    return int(connection.execute(query).fetchall()[0][0])
-
-
-def _undo(connection: Connection, table: SourceTable, predicate: Predicate) -> list[sql.Identifier]:
-    """Return what loads of the table keep for a rollback, where the predicate can be asked."""
-    return [
-        undo_name(load_id)
-        for load_id, columns in _kept_by_loads(connection, table)
-        if predicate.columns <= set(columns)
-    ]
-
-
-def _kept_by_loads(connection: Connection, table: SourceTable) -> list[tuple[str, list[str]]]:
-    return connection.execute(
-        "select l.load_id, array_agg(a.attname::text) from lakebed.load l"
-        " join pg_class c on c.relname = l.load_id"
-        " and c.relnamespace = 'lakebed_undo'::regnamespace"
-        " join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped"
-        " where l.table_name = %s group by 1 order by 1",
-        [table.name],
-    ).fetchall()
 
 
 def _let_readers_end(connection: Connection) -> None:
@@ -316,9 +279,16 @@ def _copies(connection: Connection, table: SourceTable, predicate: Predicate) ->
     found += [
         f"lakebed_undo.{load_id!r}: what a load of other columns keeps for a rollback was not "
         "searched; drop that table"
-        for load_id, columns in _kept_by_loads(connection, table)
+        for load_id, columns in kept_by_loads(connection, table)
         if not predicate.columns <= set(columns)
     ]
+    tombstones = count_tombstones(connection, table)
+    if tombstones and not searches_tombstones(table, predicate):
+        found.append(
+            f"tombstones: {tombstones:,} keys of deleted rows were not searched, as the condition "
+            "is not of the key alone; a fold takes those of lakebed.cold_delete out (`lakebed "
+            "move`), those that a load or a backup keeps go with it"
+        )
     ((rejected,),) = connection.execute(
         "select count(*) from lakebed.rejected_row where table_name = %s", [table.name]
     ).fetchall()

@@ -6,8 +6,9 @@
     older     generations that hold rows that match are given up; one that a backup, or a load that
               can be undone, names is written anew, and named in its place
 
-What is kept and what is erased must come to what there was, by fingerprint, before anything is
-changed. Of what is erased nothing stays in the manifest: its fingerprint would tell of it.
+Whatever file is searched must be, byte by byte, what was written. What is kept and what is erased
+must come to what there was, by fingerprint, before anything is changed. Of what is erased nothing
+stays in the manifest: its fingerprint would tell of it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from platform_assets.tiering.cold_file import Written, cold_file
 from platform_assets.tiering.fingerprint import Fingerprint
 from platform_assets.tiering.generations import (
     Generation,
+    check_bytes,
     generations,
     record,
     rows_of,
@@ -43,9 +45,13 @@ _MASKED = sql.Identifier("lakebed_masked")
 
 @dataclass(frozen=True)
 class ErasedPartition:
-    """What was erased of a partition. cold: rows of the live generation.  files: given up."""
+    """What was erased of a partition. cold: rows of the live generation.  files: given up.
+
+    generation: the last one, when it was done; none up to it holds a row that matches.
+    """
 
     partition_key: str
+    generation: int
     hot: int = 0
     cold: int = 0
     files: tuple[str, ...] = ()
@@ -76,6 +82,7 @@ def erase_partition(
             partition.consume_tombstones()
         for old, pinned in superseded(partition):
             was_live = cold > 0 and live is not None and old.number == live.number
+            check_bytes(partition, old)
             if _holds(partition, old, predicate):
                 if pinned:
                     _rewrite_pinned(partition, old, predicate, last, stack, on_step)
@@ -88,7 +95,8 @@ def erase_partition(
             _delete_hot(partition, predicate)
         on_step("deleted")
         _enter(partition, erasure_id, hot, cold, files)
-    return ErasedPartition(partition.window.key, hot, cold, tuple(files))
+        _, last = generations(partition)
+    return ErasedPartition(partition.window.key, last, hot, cold, tuple(files))
 
 
 def _count_hot(partition: Partition, predicate: Predicate) -> int:
@@ -114,8 +122,10 @@ def _split(
 ) -> tuple[Fingerprint, Fingerprint]:
     """Return what is kept and what is erased of the live generation.
 
-    Raises VerificationError where the two do not come to what there was.
+    Raises VerificationError where the two do not come to what there was, or the file is damaged:
+    what does not match in it may have matched.
     """
+    check_bytes(partition, live)
     _mask(partition, predicate, hot)
     gone = _fingerprint(partition, live, predicate, kept=False, masked=True)
     if gone.rows == 0:

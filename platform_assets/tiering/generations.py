@@ -25,12 +25,14 @@ class Generation:
     path: PurePosixPath
     fingerprint: Fingerprint
     columns: dict[str, str]
+    sha256: str
 
 
 def generations(partition: Partition) -> tuple[Generation | None, int]:
     """Return the live generation, if there is one, and the last number that was given out."""
     query = sql.SQL(
-        "select generation, path, fingerprint::text, columns::text, superseded_at is null as live"
+        "select generation, path, fingerprint::text, columns::text, sha256,"
+        " superseded_at is null as live"
         " from lakebed.cold_file where table_name = {} and partition_key = {} order by generation"
     ).format(partition.table.name, partition.window.key)
     rows = partition.ask(query)
@@ -44,7 +46,7 @@ def superseded(partition: Partition) -> list[tuple[Generation, bool]]:
     With each, whether a backup, or a load that can be undone, names it.
     """
     query = sql.SQL(
-        "select generation, path, fingerprint::text, columns::text,"
+        "select generation, path, fingerprint::text, columns::text, sha256,"
         " exists (select from lakebed.backup_cold p where (p.table_name, p.partition_key,"
         " p.generation) = (f.table_name, f.partition_key, f.generation))"
         " or exists (select from lakebed.load_superseded p where (p.table_name, p.partition_key,"
@@ -55,12 +57,13 @@ def superseded(partition: Partition) -> list[tuple[Generation, bool]]:
     return [(_generation(*values), pinned) for *values, pinned in partition.ask(query)]
 
 
-def _generation(number: int, path: str, fingerprint: str, columns: str) -> Generation:
+def _generation(number: int, path: str, fingerprint: str, columns: str, sha256: str) -> Generation:
     return Generation(
         number,
         PurePosixPath(path),
         Fingerprint.from_json(json.loads(fingerprint)),
         {column["name"]: column["type"] for column in json.loads(columns)},
+        sha256,
     )
 
 
@@ -78,6 +81,19 @@ def verified(partition: Partition, old: Generation) -> Fingerprint:
             "into it."
         )
     return found
+
+
+def check_bytes(partition: Partition, old: Generation) -> None:
+    """Raises VerificationError where a generation's file is not, byte by byte, what was written."""
+    try:
+        problem = partition.files.sha256(old.path) != old.sha256
+    except FileNotFoundError:
+        problem = True
+    if problem:
+        raise VerificationError(
+            f"{partition.files.address(old.path)} is not what was written: it is gone, or its "
+            "SHA-256 is another one. Bring the file back from a backup, then run it again"
+        )
 
 
 def parquet(partition: Partition, generation: Generation) -> sql.Composable:

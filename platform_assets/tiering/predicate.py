@@ -9,6 +9,7 @@ the order of texts, is refused, and so is whatever else SQL can say. Pure.
 from __future__ import annotations
 
 import hashlib
+import struct
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from platform_assets.catalog import SourceTable
-from platform_assets.quality.schema import Column
+from platform_assets.quality.schema import Column, widest
 
 _ORDER = {exp.GT: ">", exp.GTE: ">=", exp.LT: "<", exp.LTE: "<="}
 _EQUAL = {exp.EQ: "=", exp.NEQ: "<>"}
@@ -80,7 +81,7 @@ def predicate_of(table: SourceTable, text: str) -> Predicate:
     for node in tree.walk():
         _refuse_what_is_not_looked_at(node)
     columns: set[str] = set()
-    postgres = _Engine(table, lambda c: sql.SQL(c.postgres), columns).condition(tree)
+    postgres = _Engine(table, lambda c: sql.SQL(widest(c.postgres)), columns).condition(tree)
     duckdb = _Engine(table, lambda c: sql.SQL(c.duckdb), columns).condition(tree)
     try:
         quarantine = _Quarantine(table, lambda c: sql.SQL("text"), columns).condition(tree)
@@ -117,10 +118,7 @@ class _Engine:
             case exp.Not():
                 return sql.SQL("(not {})").format(self.condition(node.this))
             case exp.Column():
-                column = self.column(node)
-                if column.postgres != "boolean":
-                    raise PredicateError(f"{column.name} is no condition: it is {column.postgres}")
-                return self.value(column, lower=False)
+                return self.alone(self.column(node))
             case exp.Is():
                 return self.is_null(node)
             case exp.In():
@@ -137,6 +135,11 @@ class _Engine:
                     "literals, IN, BETWEEN, IS NULL, LIKE and lower(), joined by AND, OR and NOT; "
                     "no functions else, no subqueries. Look the values up first, and list them"
                 )
+
+    def alone(self, column: Column) -> sql.Composable:
+        if column.postgres != "boolean":
+            raise PredicateError(f"{column.name} is no condition: it is {column.postgres}")
+        return self.value(column, lower=False)
 
     def comparison(self, node: exp.Binary) -> sql.Composable:
         kind, left, right = type(node), node.left, node.right
@@ -176,7 +179,7 @@ class _Engine:
 
     def like(self, node: exp.Like) -> sql.Composable:
         column, lower = self.operand(node.this)
-        if column.polars != pl.String or column.postgres not in ("text", "character varying"):
+        if column.polars != pl.String or widest(column.postgres) != "text":
             raise PredicateError(f"{node.sql('postgres')}: LIKE is for a column of text")
         if not isinstance(node.expression, exp.Literal) or "\\" in node.expression.this:
             raise PredicateError(
@@ -217,7 +220,7 @@ class _Engine:
         return sql.SQL("lower({})").format(name) if lower else name
 
     def literal(self, column: Column, node: exp.Expr, lower: bool) -> sql.Composable:
-        text = _checked(column, _literal(node), lower)
+        text = _checked(column, _literal(node, column), lower)
         return sql.SQL("cast({} as {})").format(sql.Literal(text), self.type_of(column))
 
     def ordered(self, column: Column, node: exp.Expr) -> None:
@@ -241,6 +244,9 @@ class _Quarantine(_Engine):
         text = sql.SQL("trim(source_row ->> {})").format(sql.Literal(name))
         return sql.SQL("lower({})").format(text) if lower else text
 
+    def alone(self, column: Column) -> sql.Composable:
+        raise PredicateError("a source has many texts for true")
+
     def ordered(self, column: Column, node: exp.Expr) -> None:
         raise PredicateError("texts have another order")
 
@@ -249,7 +255,8 @@ def _is_literal(node: exp.Expr) -> bool:
     return isinstance(node, exp.Literal | exp.Boolean | exp.Neg | exp.Cast)
 
 
-def _literal(node: exp.Expr) -> str:
+def _literal(node: exp.Expr, column: Column) -> str:
+    """Return the text of a literal. A cast to another type than the column's changes its value."""
     match node:
         case exp.Literal():
             return str(node.this)
@@ -257,10 +264,23 @@ def _literal(node: exp.Expr) -> str:
             return "true" if node.this else "false"
         case exp.Neg() if isinstance(node.this, exp.Literal) and not node.this.is_string:
             return f"-{node.this.this}"
-        case exp.Cast() | exp.Paren():
-            return _literal(node.this)
+        case exp.Paren():
+            return _literal(node.this, column)
+        case exp.Cast() if node.to.sql("postgres").lower() == _type_of(column):
+            return _literal(node.this, column)
+        case exp.Cast():
+            raise PredicateError(
+                f"{node.sql('postgres')}: {column.name} is {column.postgres}, and a literal is "
+                "taken as that; leave the cast away"
+            )
         case _:
             raise PredicateError(f"{node.sql('postgres')} is no literal")
+
+
+def _type_of(column: Column) -> str:
+    """Return the type that a cast may name, as sqlglot writes it."""
+    named = exp.DataType.build(widest(column.postgres), dialect="postgres", udt=True)
+    return named.sql("postgres").lower()
 
 
 def _checked(column: Column, text: str, lower: bool) -> str:
@@ -294,7 +314,7 @@ def _in_one_form(column: Column, text: str, lower: bool) -> str | None:
         number = Decimal(text)
         return f"{number:f}" if number.is_finite() and _fits(number, dtype) else None
     if dtype.is_float():
-        return repr(float(text)) if abs(float(text)) < float("inf") else None
+        return _float_in_one_form(text, single=isinstance(dtype, pl.Float32))
     if isinstance(dtype, pl.Date):
         return date.fromisoformat(text).isoformat()
     if isinstance(dtype, pl.Datetime):
@@ -305,6 +325,23 @@ def _in_one_form(column: Column, text: str, lower: bool) -> str | None:
     return None
 
 
+def _float_in_one_form(text: str, *, single: bool) -> str | None:
+    """Return None for what is not finite, or of which nothing but zero is left."""
+    value = float(text)
+    try:
+        kept = struct.unpack("f", struct.pack("f", value))[0] if single else value
+    except OverflowError:
+        return None
+    vanishes = kept == 0 and Decimal(text) != 0
+    return repr(value) if abs(kept) < float("inf") and not vanishes else None
+
+
 def _fits(number: Decimal, dtype: pl.Decimal) -> bool:
+    """Whether a number has no more digits, before the point and after it, than the type."""
     exponent = number.normalize().as_tuple().exponent
-    return isinstance(exponent, int) and -exponent <= dtype.scale
+    whole = number.adjusted() + 1 if number else 0
+    return (
+        isinstance(exponent, int)
+        and -exponent <= dtype.scale
+        and whole <= (dtype.precision or 38) - dtype.scale
+    )

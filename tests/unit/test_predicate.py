@@ -24,6 +24,7 @@ class Event(pa.DataFrameModel):
     Name: str = pa.Field(nullable=True, alias='Full "Name"')
     amount: Annotated[pl.Decimal, 12, 2] = pa.Field(nullable=True)
     ratio: pl.Float64 = pa.Field(nullable=True)
+    share: pl.Float32 = pa.Field(nullable=True)
     active: bool
     day: pl.Date
     id: str = pa.Field(metadata={"postgres": "uuid"})
@@ -75,6 +76,11 @@ ID = "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"
         ),
         ("at >= '2024-01-01'", AT),
         (f"id = '{ID.upper()}'::uuid", f"id = cast('{ID}' as uuid)"),
+        ("at >= timestamptz '2024-01-01'", AT),
+        ("email = 'a'::text", "email = cast('a' as text)"),
+        ("mood = 'sad'::public.mood", "mood = cast('sad' as public.mood)"),
+        ("share = 1.5", "share = cast('1.5' as real)"),
+        ("amount = -9999999999.99", "amount = cast('-9999999999.99' as numeric(12,2))"),
         ("mood = 'sad'", "mood = cast('sad' as public.mood)"),
         ("amount = 1.50", "amount = cast('1.50' as numeric(12,2))"),
         (
@@ -117,6 +123,17 @@ def test_a_condition_is_written_anew_with_typed_literals(text: str, postgres: st
         ("user_id = 'x'", "is no bigint"),
         ("user_id = 99999999999999999999", "is no bigint"),
         ("amount = 0.005", "is no numeric"),
+        ("amount = 10000000000", "is no numeric"),
+        ("share = 1e39", "is no real"),
+        ("share = 1e-50", "is no real"),
+        ("ratio = 1e400", "is no double"),
+        ("ratio = 1e-400", "is no double"),
+        ("email = 'abcdef'::varchar(3)", "leave the cast away"),
+        ("amount = 1.239::numeric(12,2)", "is no numeric"),
+        ("amount = 1.239::numeric(12,1)", "leave the cast away"),
+        ("at >= '2024-01-01 10:00'::date", "leave the cast away"),
+        ("at >= '2024-01-01 10:00'::date::timestamptz", "leave the cast away"),
+        ("user_id in (1, 2.7::int)", "leave the cast away"),
         ("ratio = 'nan'", "is no double"),
         ("id = 'x'", "is no uuid"),
         ("mood = 'angry'", "is no public.mood"),
@@ -140,11 +157,47 @@ def test_whatever_else_sql_can_say_is_refused(text: str, why: str) -> None:
     assert why in str(refused.value)
 
 
+class Narrow(pa.DataFrameModel):
+    at: Annotated[pl.Datetime, "us", "UTC"]
+    code: str = pa.Field(metadata={"postgres": "character varying(3)"})
+    seen: Annotated[pl.Datetime, "us", None] = pa.Field(
+        metadata={"postgres": "timestamp(3) without time zone"}
+    )
+
+
+narrow = SourceTable(name="narrow", model=Narrow, adopted=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "postgres"),
+    [
+        ("code = 'abcdef'", "\"code\" = cast('abcdef' as text)"),
+        ("code like '%abc%'", "(\"code\" like cast('%abc%' as text))"),
+        (
+            "seen = '2024-01-01 00:00:00.123456'::timestamp",
+            "\"seen\" = cast('2024-01-01T00:00:00.123456' as timestamp without time zone)",
+        ),
+    ],
+)
+def test_a_literal_is_not_cut_to_the_length_of_its_column(text: str, postgres: str) -> None:
+    assert predicate_of(narrow, text).postgres.as_string() == postgres
+
+
+@pytest.mark.parametrize(
+    "text", ["code = 'abcdef'::varchar(3)", "seen = '2024-01-01'::timestamp(0)"]
+)
+def test_a_cast_that_cuts_a_literal_is_refused(text: str) -> None:
+    with pytest.raises(PredicateError, match="leave the cast away"):
+        predicate_of(narrow, text)
+
+
 def test_the_quarantine_is_asked_by_the_names_and_texts_of_the_source() -> None:
     found = predicate_of(events, "user_id = 42").quarantine
     assert found is not None
     assert found.as_string() == "trim(source_row ->> 'User') = cast('42' as text)"
     assert predicate_of(events, "user_id > 42").quarantine is None, "texts have another order"
+    assert predicate_of(events, "active").quarantine is None, "a text is no condition"
+    assert predicate_of(events, "user_id = 42 and not active").quarantine is None
     assert predicate_of(events, "email = 'a'").quarantine is None, "an expression made it"
 
 

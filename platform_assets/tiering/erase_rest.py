@@ -1,0 +1,237 @@
+"""Erasing what is in no cold partition, and telling which partitions are due: in one snapshot.
+
+    due        partitions with a generation that nobody erased in yet: nothing else is done then
+    hot        rows that match where no file is; one that overrides a cold row is its partition's
+    undo       what loads keep for a rollback
+    rejected   the quarantine
+    tombstones those of keys that match, if all partitions are done: they hide nothing any more
+    left       partitions into whose hot rows others brought some that match: due again
+
+The transaction is REPEATABLE READ. Whoever takes a row elsewhere meanwhile, as a move, a restore
+or a load does, makes the delete of it fail or has its own fail, and it is begun again. So where it
+commits and nothing is due, its snapshot showed all that matched, wherever it was.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping
+
+import psycopg
+from psycopg import sql
+
+from platform_assets.catalog import SourceTable
+from platform_assets.ingest.writers.undo import undo_name
+from platform_assets.partitions import Window, window_for_key
+from platform_assets.tiering.partition import TieringError
+from platform_assets.tiering.predicate import Predicate
+from resources.postgres import Connection
+
+ATTEMPTS = 6
+
+TOMBSTONES = ("cold_delete", "load_cold_delete", "backup_cold_delete")
+"""Where keys of deleted rows are: open, set aside by a load, and as a backup found them."""
+
+_REJECTED = sql.Identifier("lakebed", "rejected_row")
+_CONTENDED = (
+    psycopg.errors.SerializationFailure,
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.UndefinedTable,  # what a load kept, and a rollback put back
+)
+
+
+def erase_rest(
+    connection: Connection,
+    table: SourceTable,
+    predicate: Predicate,
+    number: int,
+    done: Mapping[str, int],
+    failed: Collection[str],
+) -> list[Window]:
+    """Erase what is in no cold partition; return the partitions that are due, none if all is done.
+
+    done: of partitions, the generation up to which was erased.  failed: those that are left alone.
+    Raises TieringError where others kept changing the rows, or a trigger keeps them.
+    """
+    for attempt in range(ATTEMPTS):
+        try:
+            with connection.transaction():
+                connection.execute("set transaction isolation level repeatable read")
+                return _in_snapshot(connection, table, predicate, number, done, failed)
+        except _CONTENDED:
+            time.sleep(0.1 * 2**attempt)
+    raise TieringError(
+        f"{table.name}: rows that match were changed during each of {ATTEMPTS} attempts; those "
+        "outside of cold partitions were not erased"
+    )
+
+
+def _in_snapshot(
+    connection: Connection,
+    table: SourceTable,
+    predicate: Predicate,
+    number: int,
+    done: Mapping[str, int],
+    failed: Collection[str],
+) -> list[Window]:
+    settles = table.tiering is not None and table.partitioning is not None
+    due = _not_done(connection, table, done, failed) if settles else []
+    if due:
+        return _windows(table, due)
+    hot = _delete(connection, table.relation, _of_no_file(table, predicate, settles=settles))
+    undo = sum(
+        _delete(connection, name, predicate.postgres)
+        for name in undo_tables(connection, table, predicate)
+    )
+    rejected = 0
+    if predicate.quarantine is not None:
+        rejected = _delete(connection, _REJECTED, _rejected(table, predicate.quarantine))
+    connection.execute(
+        "update lakebed.erasure set hot_rows = hot_rows + %s, undo_rows = undo_rows + %s,"
+        " rejected_rows = rejected_rows + %s where erasure_id = %s",
+        [hot, undo, rejected, number],
+    )
+    left = _left(connection, table, predicate, failed, settles=settles)
+    if not left and not failed and searches_tombstones(table, predicate):
+        for name in TOMBSTONES:
+            _delete(connection, _tombstones(name), _of_keys(table, predicate))
+    return _windows(table, left)
+
+
+def count_rest(connection: Connection, table: SourceTable, predicate: Predicate) -> tuple[int, int]:
+    """Return how many rows match of what loads keep, and of the quarantine."""
+    undo = sum(
+        count(connection, name, predicate.postgres)
+        for name in undo_tables(connection, table, predicate)
+    )
+    if predicate.quarantine is None:
+        return undo, 0
+    return undo, count(connection, _REJECTED, _rejected(table, predicate.quarantine))
+
+
+def count(connection: Connection, relation: sql.Identifier, where: sql.Composable) -> int:
+    """Return how many rows of a relation match."""
+    query = sql.SQL("select count(*) from {} where {}").format(relation, where)
+    return int(connection.execute(query).fetchall()[0][0])
+
+
+def undo_tables(
+    connection: Connection, table: SourceTable, predicate: Predicate
+) -> list[sql.Identifier]:
+    """Return what loads of the table keep for a rollback, where the predicate can be asked."""
+    return [
+        undo_name(load_id)
+        for load_id, columns in kept_by_loads(connection, table)
+        if predicate.columns <= set(columns)
+    ]
+
+
+def kept_by_loads(connection: Connection, table: SourceTable) -> list[tuple[str, list[str]]]:
+    """Return the loads of the table that keep rows for a rollback, and the columns of those."""
+    return connection.execute(
+        "select l.load_id, array_agg(a.attname::text) from lakebed.load l"
+        " join pg_class c on c.relname = l.load_id"
+        " and c.relnamespace = 'lakebed_undo'::regnamespace"
+        " join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped"
+        " where l.table_name = %s group by 1 order by 1",
+        [table.name],
+    ).fetchall()
+
+
+def searches_tombstones(table: SourceTable, predicate: Predicate) -> bool:
+    """Whether the predicate can be asked of the keys of deleted rows."""
+    return predicate.columns <= set(table.key)
+
+
+def count_tombstones(connection: Connection, table: SourceTable) -> int:
+    """Return how many keys of deleted rows of the table are kept, wherever."""
+    of_table = sql.SQL("table_name = {}").format(sql.Literal(table.name))
+    return sum(count(connection, _tombstones(name), of_table) for name in TOMBSTONES)
+
+
+def _not_done(
+    connection: Connection, table: SourceTable, done: Mapping[str, int], failed: Collection[str]
+) -> list[str]:
+    """Return the partitions with a file, live or older, that was made since they were done."""
+    rows = connection.execute(
+        "select partition_key, max(generation) from lakebed.cold_file"
+        " where table_name = %s and removed_at is null group by 1 order by 1",
+        [table.name],
+    ).fetchall()
+    return [key for key, last in rows if key not in failed and last > done.get(key, 0)]
+
+
+def _of_no_file(table: SourceTable, predicate: Predicate, *, settles: bool) -> sql.Composable:
+    if not settles:
+        return predicate.postgres
+    return sql.SQL(
+        "({predicate}) and not ({time} <@ coalesce((select range_agg(tstzrange("
+        "lower_bound, upper_bound)) from lakebed.cold_file where table_name = {name}"
+        " and removed_at is null), '{{}}'))"
+    ).format(
+        predicate=predicate.postgres,
+        time=sql.Identifier(table.partitioned.column),
+        name=sql.Literal(table.name),
+    )
+
+
+def _left(
+    connection: Connection,
+    table: SourceTable,
+    predicate: Predicate,
+    failed: Collection[str],
+    *,
+    settles: bool,
+) -> list[str]:
+    """Return the partitions with a file that have hot rows which match.
+
+    Raises TieringError where such a row is in none of them: a trigger kept it.
+    """
+    query = sql.SQL("select null from {} where {} limit 1").format(
+        table.relation, predicate.postgres
+    )
+    if settles:
+        query = sql.SQL(
+            "with file as (select distinct partition_key, lower_bound, upper_bound"
+            " from lakebed.cold_file where table_name = {name} and removed_at is null)"
+            " select distinct partition_key from (select {time} as moment from {hot}"
+            " where ({predicate}) and not ({time} <@ coalesce((select range_agg("
+            "tstzrange(lower_bound, upper_bound)) from file where partition_key = any({failed})),"
+            " '{{}}'))) h left join file on moment >= lower_bound and moment < upper_bound"
+            " order by 1"
+        ).format(
+            name=sql.Literal(table.name),
+            time=sql.Identifier(table.partitioned.column),
+            hot=table.relation,
+            predicate=predicate.postgres,
+            failed=sql.Literal(sorted(failed)),
+        )
+    left = [key for (key,) in connection.execute(query).fetchall()]
+    if None in left:
+        raise TieringError(
+            f"{table.name}: rows were not deleted, by a trigger or a policy of the table; what is "
+            "outside of cold partitions was not erased"
+        )
+    return left
+
+
+def _windows(table: SourceTable, keys: Collection[str]) -> list[Window]:
+    return [window_for_key(table.partitioned.grain, key) for key in keys]
+
+
+def _rejected(table: SourceTable, condition: sql.Composable) -> sql.Composable:
+    return sql.SQL("table_name = {} and ({})").format(sql.Literal(table.name), condition)
+
+
+def _tombstones(name: str) -> sql.Identifier:
+    return sql.Identifier("lakebed", name)
+
+
+def _of_keys(table: SourceTable, predicate: Predicate) -> sql.Composable:
+    return sql.SQL(
+        "table_name = {} and exists (select from jsonb_populate_record(null::{}, key) k where {})"
+    ).format(sql.Literal(table.name), table.relation, predicate.postgres)
+
+
+def _delete(connection: Connection, relation: sql.Identifier, where: sql.Composable) -> int:
+    return connection.execute(sql.SQL("delete from {} where {}").format(relation, where)).rowcount
