@@ -25,6 +25,7 @@ from platform_assets.ingest.sources.reader import (
     SourceError,
     SourceItem,
 )
+from platform_assets.ingest.sources.records import NEVER_CLOSED
 from platform_assets.shape import PLAIN
 from resources.postgres import Connection
 
@@ -43,7 +44,8 @@ class Loaded:
 
     rows: how many were read of it.  cursor, ties: its greatest cursor, and how many rows had it.
     sha256, size: of the file as it was.  boundary: the rows that a query would answer with again.
-    rejected: the rows in quarantine, by their number; of a file of lines only its last row.
+    rejected: the rows in quarantine, by their number; of a file of lines those whose quote was
+    still open at its end.
     """
 
     rows: int
@@ -118,7 +120,7 @@ def pending_files(
         if before is None or table.changed_files == "reload":
             pending.append(Pending(file))
         elif table.changed_files == "grown":
-            rejected = _rejected(connection, table, file, before.rows)
+            rejected = _rejected(connection, table, file)
             pending.append(Pending(file, replace(before, rejected=rejected)))
         else:
             refused.append(
@@ -136,14 +138,12 @@ def pending_files(
     return pending, refused
 
 
-def _rejected(
-    connection: Connection, table: SourceTable, file: SourceItem, rows: int
-) -> dict[int, Any]:
-    """Return what quarantine has of a file that has grown behind so many rows, by row number.
+def _rejected(connection: Connection, table: SourceTable, file: SourceItem) -> dict[int, Any]:
+    """Return what quarantine has of a file that has grown and is needed to go on, by row number.
 
     The data may have been somewhere else when it was loaded: the file is told by its name.
     """
-    last = rows if table.sourced.resumes == "bytes" else None
+    reason = NEVER_CLOSED if table.sourced.resumes == "bytes" else None
     return dict(
         connection.execute(
             "select row_number, source_row from lakebed.rejected_row"
@@ -151,8 +151,8 @@ def _rejected(
             " join lakebed.load l using (load_id) where l.rolled_back_at is null"
             " and loaded_file.table_name = %(table)s and path = %(name)s)"
             " and right('/' || source_file, length(%(name)s) + 1) = '/' || %(name)s"
-            " and (%(last)s::bigint is null or row_number = %(last)s)",
-            {"table": table.name, "name": file.name, "last": last},
+            " and (%(reason)s::text is null or reason = %(reason)s)",
+            {"table": table.name, "name": file.name, "reason": reason},
         ).fetchall()
     )
 
@@ -242,10 +242,10 @@ class Start:
     def beginning(self) -> Beginning | None:
         """What is loaded of a file that only grows at its end; None: it is read from the top.
 
-        A last row that was rejected may have been a quote that was still open: what follows may
-        belong to it, and only reading from the top can tell.
+        To a row that was rejected for a quote that was open at the end, what follows may belong:
+        only reading from the top can tell.
         """
-        if self.before is None or self.by_cursor or self.before.rows in self.before.rejected:
+        if self.before is None or self.by_cursor or self.before.rejected:
             return None
         return Beginning(self.before.size, self.before.rows)
 
@@ -270,6 +270,7 @@ class Start:
         """
         self.passed_over += batch.left_out
         if self.before is not None and not self.by_cursor:
+            self._check_open(batch, self.before)
             batch = _after(batch, self.before.rows)
         column = self.table.cursor
         if column is None or batch.frame.height == 0:
@@ -282,6 +283,16 @@ class Start:
         if self.moves_cursor:
             note_cursor(read, cursors)
         return batch
+
+    def _check_open(self, batch: Batch, before: Loaded) -> None:
+        """Make sure that no row that was rejected for its open quote has become a good one."""
+        closed = batch.numbers.filter(batch.numbers.is_in(list(before.rejected)))
+        if len(closed):
+            raise SourceError(
+                self.item.file.path,
+                f"row {closed[0]} is in quarantine because its quote was not closed, and what was "
+                "added closes it. Deliver it whole, and the rest, in a new file, or use merge",
+            )
 
     def _beyond_cursor(self, batch: Batch, cursors: pl.Series) -> tuple[Batch, pl.Series]:
         keep = (cursors >= self.value).fill_null(True)

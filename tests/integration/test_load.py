@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -221,8 +222,9 @@ def test_of_a_grown_csv_only_the_new_lines_are_parsed(
     assert numbers(platform) == list(range(501))
 
 
-def test_a_quote_that_was_open_at_the_end_of_a_csv_is_read_again_with_what_follows(
-    platform_of: Callable[..., Platform],
+@pytest.mark.parametrize("behind", ["", "2024-02-01T00:00:00Z,c,1.0,9\n"])
+def test_a_quote_that_was_open_at_the_end_of_a_csv_and_is_closed_by_what_follows_refuses_it(
+    platform_of: Callable[..., Platform], behind: str
 ) -> None:
     platform = platform_of(
         replace(declared_readings, source=CsvFiles(glob="readings/*.csv"), reject_share=0.9)
@@ -230,12 +232,17 @@ def test_a_quote_that_was_open_at_the_end_of_a_csv_is_read_again_with_what_follo
     file = platform.settings.data / "readings/1.csv"
     file.parent.mkdir(parents=True)
     header = "at,sensor,value,number\n"
-    open_end = '2024-02-01T00:00:00Z,a,1.0,1\n2024-02-01T00:00:00Z,"b\n'
+    open_end = '2024-02-01T00:00:00Z,a,1.0,1\n2024-02-01T00:00:00Z,"b\n' + behind
     file.write_text(header + open_end)
     assert load(platform, "readings").rejected == 1
-    file.write_text(header + open_end + 'c",1.0,2\n2024-02-01T00:00:00Z,d,1.0,3\n')
-    load(platform, "readings")
-    assert numbers(platform) == [1, 3]
+    before = numbers(platform)
+    file.write_text(header + open_end + "2024-02-01T00:00:00Z,d,1.0,3\n")
+    assert load(platform, "readings").inserted == 1
+    closed = header + open_end + '2024-02-01T00:00:00Z,d,1.0,3\nc",1.0,2\n'
+    file.write_text(closed)
+    (refused,) = load(platform, "readings").refused
+    assert "row 2 is in quarantine because its quote was not closed" in refused.problem
+    assert numbers(platform) == sorted([*before, 3])
 
 
 def test_a_changed_file_is_refused_where_the_table_says_so(
@@ -364,6 +371,20 @@ def test_a_csv_that_was_not_only_added_to_is_refused(
     report = load(platform, "readings")
     assert [problem in refused.problem for refused in report.refused] == [True]
     assert numbers(platform) == before
+
+
+def test_a_packed_csv_whose_last_row_was_unfinished_and_has_grown_is_refused(
+    platform_of: Callable[..., Platform],
+) -> None:
+    platform = platform_of(replace(declared_readings, source=CsvFiles(glob="*.csv.gz")))
+    file = platform.settings.data / "1.csv.gz"
+    file.write_bytes(gzip.compress((GROWN + "2024-01-01T02:00:00Z,a,1.0,12").encode()))
+    assert load(platform, "readings").inserted == 3
+    whole = file.read_bytes() + gzip.compress(b"34\n2024-01-01T03:00:00Z,a,1.0,5\n")
+    file.write_bytes(whole)
+    (refused,) = load(platform, "readings").refused
+    assert "row 3 was loaded when its line was not yet finished" in refused.problem
+    assert numbers(platform) == [1, 2, 12]
 
 
 @pytest.mark.parametrize("case", ["corrected", "added to in front", "a torn last line"])

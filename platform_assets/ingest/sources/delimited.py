@@ -27,6 +27,7 @@ from platform_assets.ingest.sources.records import (
     Dialect,
     Piece,
     Sorted,
+    hides_escapes,
     pieces,
     sort_records,
     split_record,
@@ -60,10 +61,11 @@ class CsvReader(LinesReader):
         super().__init__(source, data)
         self._source = source
         self.encoding = source.encoding
+        self.escape = source.escape.encode() if source.escape else None
         self._dialect = Dialect(
             delimiter=source.delimiter.encode(),
             quote=source.quote.encode() if source.quote else None,
-            escape=source.escape.encode() if source.escape else None,
+            escape=self.escape,
             doubled_quotes=source.doubled_quotes,
             multiline=source.multiline,
             comment=source.comment.encode() if source.comment else None,
@@ -90,6 +92,8 @@ class CsvReader(LinesReader):
             for parsed in ahead(found, parse, PARSERS):
                 yield parsed.batch(number)
                 number += parsed.count
+                if parsed.sorted is not None and parsed.sorted.too_long:
+                    raise SourceError(item.path, f"row {number + 1} {parsed.sorted.too_long}")
 
     def _head(self, item: SourceItem) -> tuple[list[str], int]:
         """Return the names of the columns, and after how many bytes of UTF-8 the rows begin."""
@@ -157,7 +161,7 @@ class _Parse:
         )
         escaped = [n for n in source.null_strings if source.escape and n.startswith(source.escape)]
         nulls = [null for null in source.null_strings if null not in escaped]
-        self._escaped_nulls = _escaped_nulls(escaped, dialect) if escaped else None
+        self._escaped_nulls = _EscapedNulls(escaped, dialect) if escaped else None
         self._convert = pacsv.ConvertOptions(
             column_types=dict.fromkeys(names, pa.binary()),
             include_columns=columns,
@@ -187,7 +191,7 @@ class _Parse:
         if not data.strip(b"\r\n") and (len(self._names) > 1 or not data):
             return pl.DataFrame(schema=dict.fromkeys(self._columns, pl.Binary))
         if self._escaped_nulls is not None:
-            data = self._escaped_nulls.sub(_NULL, data)
+            data = self._escaped_nulls.marked(data)
         return frame_of(
             pacsv.read_csv(
                 pa.BufferReader(data),
@@ -200,13 +204,30 @@ class _Parse:
         )
 
 
-def _escaped_nulls(nulls: list[str], dialect: Dialect) -> re.Pattern[bytes]:
-    r"""Return what finds \N as a whole value: the parser would take its backslash away."""
-    words = b"|".join(re.escape(null.encode()) for null in nulls)
-    edge = re.escape(dialect.delimiter) + rb"\r\n"
-    return re.compile(
-        rb"(?:(?<=[" + edge + rb"])|(?<![\s\S]))(?:" + words + rb")(?=[" + edge + rb"]|\Z)"
-    )
+class _EscapedNulls:
+    r"""Marks each \N that is a whole value: the parser would take its backslash away."""
+
+    def __init__(self, nulls: list[str], dialect: Dialect) -> None:
+        assert dialect.escape is not None
+        self._dialect = dialect
+        escape = re.escape(dialect.escape)
+        marks = re.escape(dialect.delimiter) + rb"\r\n"
+        edge = rb"[" + marks + rb"]"
+        begin = rb"(?:(?<=" + edge + rb")|(?<![\s\S]))"
+        words = b"|".join(re.escape(null.encode()) for null in nulls)
+        null = begin + rb"(?:" + words + rb")(?=" + edge + rb"|\Z)"
+        self._null = re.compile(null)
+        self._escaped_edge = re.compile(escape + edge + escape)
+        # What follows an escaped character in a value without quotes belongs to it.
+        rest = rb"(?:" + escape + rb"." + rb"[^" + marks + escape + rb"]*+)++"
+        others = begin + dialect.quoted + rb"|" + rest
+        self._null_or_others = re.compile(rb"(" + null + rb")|" + others, re.S)
+
+    def marked(self, data: bytes) -> bytes:
+        """Return whole records with the marks."""
+        if self._escaped_edge.search(data) or hides_escapes(data, self._dialect):
+            return self._null_or_others.sub(lambda found: _NULL if found[1] else found[0], data)
+        return self._null.sub(_NULL, data)
 
 
 def _lines_of_head(stream: Stream, lines: int) -> bytes:

@@ -12,12 +12,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from platform_assets.ingest.sources.files import FileReader
-from platform_assets.ingest.sources.reader import Batch, Beginning, SourceItem
+from platform_assets.ingest.sources.reader import (
+    Batch,
+    Beginning,
+    SourceError,
+    SourceItem,
+    first_line,
+)
 from platform_assets.ingest.sources.streams import (
+    bytes_around,
     bytes_at,
     can_be_cut,
-    codec_of,
     hash_of,
     is_utf8,
 )
@@ -32,6 +40,7 @@ class LinesReader(FileReader):
     """Reads files of lines of one kind."""
 
     encoding = "utf-8"
+    escape: bytes | None = None
 
     def __init__(self, source: Files, data: Path) -> None:
         """Read the files of source, relative to data unless absolute or URLs."""
@@ -47,12 +56,29 @@ class LinesReader(FileReader):
         return found.hexdigest()
 
     def ends_a_line(self, item: SourceItem, count: int) -> bool:
-        """Say whether a line ends with the first bytes of a file, or right behind them."""
-        if count == 0 or codec_of(item.path) is not None:
+        """Say whether a line ends with the first bytes of a file, or right behind them.
+
+        Raises SourceError where they cannot be unpacked.
+        """
+        if count == 0:
             return True
-        around = bytes_at(item.path, max(count - 4, 0), min(count, 4) + 4)
-        before, after = around[: min(count, 4)], around[min(count, 4) :]
-        return after == b"" or before.endswith(_BREAKS) or after.startswith(_BREAKS_AHEAD)
+        try:
+            before, after = bytes_around(item.path, count)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise SourceError(item.path, f"it cannot be read ({first_line(error)})") from error
+        if before == b"" or after == b"":
+            return True
+        if self._ends_escaped(before):
+            return False
+        return before.endswith(_BREAKS) or after.startswith(_BREAKS_AHEAD)
+
+    def _ends_escaped(self, before: bytes) -> bool:
+        """Say whether what follows some bytes, or the line break that ends them, is escaped."""
+        if self.escape is None:
+            return False
+        line = before.replace(b"\0", b"")  # of UTF-16 and its like
+        line = line[:-1] if line.endswith((b"\n", b"\r")) else line
+        return (len(line) - len(line.rstrip(self.escape))) % 2 == 1
 
     def batches_after(
         self, item: SourceItem, beginning: Beginning, *, columns: list[str]

@@ -6,6 +6,7 @@ archive has the path archive.zip/member and is never unpacked to disk.
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 import glob
 import io
@@ -50,7 +51,8 @@ def found_files(pattern: str, suffixes: tuple[str, ...]) -> Iterator[Found]:
     """Yield the files that a path, a folder or a glob stands for, by name.
 
     suffixes: of the files that are taken from a folder. A local file that vanishes meanwhile is
-    left out. Raises SourceError where an object store cannot be listed.
+    left out, as is a link that leads to none. Raises SourceError where an object store cannot be
+    listed.
     """
     if is_url(pattern):
         yield from _remote_files(pattern, suffixes)
@@ -66,7 +68,9 @@ def found_files(pattern: str, suffixes: tuple[str, ...]) -> Iterator[Found]:
     for name in sorted(names):
         try:
             stat = Path(name).stat()
-        except FileNotFoundError:
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ELOOP):
+                raise
             continue
         if Path(name).is_file():
             yield Found(name, stat.st_size, stat_version(stat), stat.st_mtime_ns / 1e9)

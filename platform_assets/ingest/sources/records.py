@@ -3,7 +3,8 @@
 Data whose quotes are all where they belong are cut at a line break outside of quotes, found by
 counting them. As soon as a quote stands where none may, or a line has too many or too few values,
 that stretch is looked at line by line: a line that is no record is put aside alone, and reading
-goes on with the next line, so that a stray quote never swallows the rows after it.
+goes on with the next line, so that a stray quote never swallows the rows after it. A record that
+does not end within LONGEST_RECORD_BYTES is never guessed at: the records end before it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 LONGEST_RECORD_BYTES = 32 * 2**20
-"""A quote that is not closed for so long counts as never closed: memory must not grow for it."""
+"""What is looked at for the end of a record: memory must not grow for it."""
+NEVER_CLOSED = "a quote in it is opened and never closed"
+"""What is wrong with a record whose end is not in the data: more data might bring it."""
 
 Positions = npt.NDArray[np.intp]
 _BREAKS = b"\r\n"
@@ -43,19 +46,28 @@ class Dialect:
         plain = rb"(?:" + inner + rb"++" + (rb"|" + escaped + rb".)*+" if escaped else rb")*+")
         if self.quote is None:
             return plain
+        ended = rb"(?=" + delimiter + rb"|[\r\n]|\Z)"
+        return (
+            rb"(?:" + self.quoted + ended + rb"|(?!" + re.escape(self.quote) + rb")" + plain + rb")"
+        )
+
+    @cached_property
+    def quoted(self) -> bytes:
+        """A value in quotes, as a regular expression; what nothing matches where there are none."""
+        if self.quote is None:
+            return rb"(?!)"
         quote = re.escape(self.quote)
+        escaped = re.escape(self.escape) if self.escape else None
         parts = [rb"[^" + quote + (escaped or b"") + rb"]++"]
         parts += [escaped + rb"."] if escaped else []
         parts += [quote + quote] if self.doubled_quotes else []
-        ended = rb"(?=" + delimiter + rb"|[\r\n]|\Z)"
-        quoted = quote + rb"(?:" + rb"|".join(parts) + rb")*+" + quote + ended
-        return rb"(?:" + quoted + rb"|(?!" + quote + rb")" + plain + rb")"
+        return quote + rb"(?:" + rb"|".join(parts) + rb")*+" + quote
 
     @cached_property
     def record(self) -> re.Pattern[bytes]:
         """A whole record with its line break."""
         rest = rb"(?:" + re.escape(self.delimiter) + self.value + rb")*+"
-        return re.compile(self.value + rest + rb"(?:\r\n|\n|\r|\Z)", re.S)
+        return re.compile(self.value + rest + rb"(?:\r?(?P<feed>\n)|\r|\Z)", re.S)
 
     @cached_property
     def values(self) -> re.Pattern[bytes]:
@@ -84,7 +96,8 @@ class Sorted:
     """Records that were looked at line by line.
 
     good: those that are whole, with their numbers from 1 among all.  malformed: (number, what is
-    wrong, text).  end: where the data was left, before a record that is not finished.
+    wrong, text).  end: where the data was left, before a record that is not finished.  too_long:
+    what is wrong with the record there, where it is too long to be read; it is not counted.
     """
 
     good: bytes = b""
@@ -92,6 +105,7 @@ class Sorted:
     malformed: list[tuple[int, str, str]] = field(default_factory=list)
     count: int = 0
     end: int = 0
+    too_long: str | None = None
 
 
 @dataclass(frozen=True)
@@ -103,11 +117,14 @@ class Piece:
 
 
 def pieces(blocks: Iterable[bytes], dialect: Dialect, columns: int) -> Iterator[Piece]:
-    """Cut a stream into pieces of whole records. columns: how many values a record has."""
+    """Cut a stream into pieces of whole records, up to one that is too long.
+
+    columns: how many values a record has.
+    """
     data = b""
     for block, last in with_last(blocks):
         data += block
-        if last and data[-1:] != b"\n":
+        if last and data[-1:] != b"\n" and not _ends_escaped(data, dialect):
             data += b"\n"
         end = last_end(data, dialect)
         if last and end != len(data):
@@ -118,6 +135,8 @@ def pieces(blocks: Iterable[bytes], dialect: Dialect, columns: int) -> Iterator[
         if (end is None or len(data) > LONGEST_RECORD_BYTES) and data:
             found = sort_records(data, dialect, columns, final=last)
             yield Piece(sorted=found)
+            if found.too_long:
+                return
             data = data[found.end :]
 
 
@@ -152,8 +171,8 @@ def sort_records(data: bytes, dialect: Dialect, columns: int, *, final: bool) ->
     while at < size:
         line_end = _line_end(data, at)
         line = data[at:line_end]
-        whole = final or (line[-1:] in (b"\n", b"\r") and line_end < size)
-        if not whole and line[-1:] != b"\n" and size - at <= LONGEST_RECORD_BYTES:
+        if not final and not _is_whole(line, line_end == size):
+            found.too_long = _too_long(size - at, quoted=False)
             break
         if (columns > 1 and not line.strip(_BREAKS)) or (
             dialect.comment is not None and line.startswith(dialect.comment)
@@ -161,20 +180,38 @@ def sort_records(data: bytes, dialect: Dialect, columns: int, *, final: bool) ->
             at = line_end
             continue
         record_end, problem = _record_at(data, at, line_end, dialect, columns)
-        open_end = problem is not None or data[-1:] not in (b"\n", b"\r")
-        if not final and record_end == size and open_end and size - at <= LONGEST_RECORD_BYTES:
-            break  # the next block may finish it
+        if not final and record_end is None:
+            found.too_long = _too_long(size - at, quoted=problem == NEVER_CLOSED)
+            break
         found.count += 1
         if problem is None:
             good.append(data[at:record_end])
             found.numbers.append(found.count)
-            at = record_end
+            at = size if record_end is None else record_end
         else:
             text = line.rstrip(_BREAKS).decode("utf-8", "replace")
             found.malformed.append((found.count, problem, text))
             at = line_end
     found.good, found.end = b"".join(good), at
     return found
+
+
+def _is_whole(line: bytes, at_end: bool) -> bool:
+    """Say whether a line ends, and not with what may be half of a break."""
+    return line.endswith(b"\n") or (line.endswith(b"\r") and not at_end)
+
+
+def _too_long(size: int, quoted: bool) -> str | None:
+    """Return what is wrong with a record that has no end in so many bytes, if that is too much."""
+    if size <= LONGEST_RECORD_BYTES:
+        return None
+    limit = f"{LONGEST_RECORD_BYTES >> 20} MiB"
+    if quoted:
+        return (
+            f"opens a quote that is not closed within {limit}; mend it, say multiline=False if no "
+            "value holds line breaks, or deliver so long a value as Parquet"
+        )
+    return f"is longer than {limit}, the most that is read as one; deliver so long a row as Parquet"
 
 
 def split_record(record: bytes, dialect: Dialect) -> list[bytes]:
@@ -195,10 +232,10 @@ def split_record(record: bytes, dialect: Dialect) -> list[bytes]:
 
 def _record_at(
     data: bytes, at: int, line_end: int, dialect: Dialect, columns: int
-) -> tuple[int, str | None]:
+) -> tuple[int | None, str | None]:
     """Return where the record ends that begins here, and what is wrong with it.
 
-    The end is that of the data where the record may go on after them.
+    The end is None where the record may go on after the data.
     """
     line = data[at:line_end]
     special = [mark for mark in (dialect.quote, dialect.escape) if mark is not None]
@@ -208,9 +245,12 @@ def _record_at(
     match = dialect.record.match(data, at, len(data) if dialect.multiline else line_end)
     if match is not None:
         values = len(dialect.values.findall(match[0].rstrip(_BREAKS)))
-        return match.end(), _wrong_count(values, columns)
+        open_end = match.end() == len(data) and match["feed"] is None
+        return None if open_end else match.end(), _wrong_count(values, columns)
     if dialect.multiline and dialect.unfinished.match(data, at):
-        return len(data), "a quote in it is opened and never closed"
+        return None, NEVER_CLOSED
+    if _ends_escaped(line, dialect):
+        return line_end, "it ends with an escape character that escapes nothing"
     return line_end, "a quote in it stands where none may: it is opened and not closed as it should"
 
 
@@ -238,9 +278,7 @@ def _break_before(data: bytes, end: int) -> int:
 def _last_end_between(data: bytes, dialect: Dialect) -> int | None:
     """Find the last line break outside of quotes, and make sure that no quote is astray."""
     array = np.frombuffer(data, np.uint8)
-    quotes = np.flatnonzero(array == ord(dialect.quote)) if dialect.quote else np.array([], np.intp)
-    if dialect.escape is not None:
-        quotes = quotes[~escaped(array, quotes, ord(dialect.escape))]
+    quotes = _quotes(array, dialect)
     if _astray(array, quotes, dialect):
         return None
     if not dialect.multiline and _breaks_inside(array, quotes):
@@ -257,12 +295,42 @@ def _last_end_between(data: bytes, dialect: Dialect) -> int | None:
     return 0
 
 
+def hides_escapes(data: bytes, dialect: Dialect) -> bool:
+    """Say whether in whole records an escape may stand in quotes behind a delimiter or break."""
+    if dialect.quote is None or dialect.escape is None or dialect.quote not in data:
+        return False
+    array = np.frombuffer(data, np.uint8)
+    quotes = _quotes(array, dialect)
+    if _astray(array, quotes, dialect):
+        return True
+    escapes = np.flatnonzero(array == ord(dialect.escape))
+    escapes = escapes[escapes > 0]
+    escapes = escapes[_edges(dialect)[array[escapes - 1]]]
+    return bool((np.searchsorted(quotes, escapes) % 2).any())
+
+
+def _quotes(array: npt.NDArray[np.uint8], dialect: Dialect) -> Positions:
+    """Return where quotes stand that are not escaped."""
+    if dialect.quote is None:
+        return np.array([], np.intp)
+    quotes = np.flatnonzero(array == ord(dialect.quote))
+    if dialect.escape is None:
+        return quotes
+    return quotes[~escaped(array, quotes, ord(dialect.escape))]
+
+
+def _edges(dialect: Dialect) -> npt.NDArray[np.bool_]:
+    """Say of each byte whether it is a delimiter or part of a line break."""
+    edge = np.zeros(256, np.bool_)
+    edge[[ord(dialect.delimiter), *_BREAKS]] = True
+    return edge
+
+
 def _astray(array: npt.NDArray[np.uint8], quotes: Positions, dialect: Dialect) -> bool:
     """Say whether a quote opens in the middle of a value, or closes before its end."""
     if len(quotes) == 0:
         return False
-    edge = np.zeros(256, np.bool_)
-    edge[[ord(dialect.delimiter), *_BREAKS]] = True
+    edge = _edges(dialect)
     opened, closed = quotes[0::2], quotes[1::2]
     opens_well = (opened == 0) | edge[array[np.maximum(opened - 1, 0)]]
     last = len(array) - 1
@@ -291,6 +359,10 @@ def escaped(array: npt.NDArray[np.uint8], places: Positions, escape: int) -> npt
     index = np.minimum(np.searchsorted(escapes, places - 1), len(escapes) - 1)
     odd: npt.NDArray[np.bool_] = (escapes[index] == places - 1) & (run[index] % 2 == 1)
     return odd
+
+
+def _ends_escaped(data: bytes, dialect: Dialect) -> bool:
+    return dialect.escape is not None and _is_escaped(data, len(data), dialect.escape)
 
 
 def _is_escaped(data: bytes, place: int, escape: bytes) -> bool:

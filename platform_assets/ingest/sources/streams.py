@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import PurePosixPath
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import pyarrow as pa
 
@@ -21,6 +21,7 @@ PARSERS = 2
 In = TypeVar("In")
 Out = TypeVar("Out")
 CHUNK_BYTES = 1 << 20
+AROUND_BYTES = 1 << 12
 BOM = b"\xef\xbb\xbf"
 BROKEN = "lakebed.broken"
 """An error handler: what cannot be decoded becomes the byte FF, which is never UTF-8."""
@@ -69,7 +70,7 @@ def opened_stream(
         stream: Stream = _Raw(raw) if found is None else _Hashing(raw, found)
         codec = codec_of(path)
         if codec is not None:
-            stream = pa.CompressedInputStream(pa.PythonFile(stream, mode="r"), codec)
+            stream = _unpacked(stream, codec)
         if encoding is None:
             yield stream
         elif is_utf8(encoding):
@@ -116,6 +117,29 @@ def bytes_at(path: str, offset: int, count: int) -> bytes:
         return _filled(stream, count)
 
 
+def bytes_around(path: str, count: int) -> tuple[bytes, bytes]:
+    """Return the end of an item's first bytes and what follows them, unpacked: some bytes of each.
+
+    Both are empty where there are none. Of a packed item the beginning must have been one.
+    """
+    codec = codec_of(path)
+    if codec is None:
+        begin = max(count - AROUND_BYTES, 0)
+        around = bytes_at(path, begin, count - begin + AROUND_BYTES)
+        return around[: count - begin], around[count - begin :]
+    with opened_bytes(path) as raw:
+        before = b""
+        beginning = _unpacked(_First(raw, count), codec)
+        while block := beginning.read(CHUNK_BYTES):
+            before = (before + block)[-AROUND_BYTES:]
+        raw.seek(count)
+        return before, _filled(_unpacked(_Raw(raw), codec), AROUND_BYTES)
+
+
+def _unpacked(stream: Stream, codec: str) -> Stream:
+    return cast("Stream", pa.CompressedInputStream(pa.PythonFile(stream, mode="r"), codec))
+
+
 def _filled(stream: Stream, size: int) -> bytes:
     """Read until a block is full: one read may give less."""
     pieces = []
@@ -138,6 +162,19 @@ class _Raw:
 
     def close(self) -> None:
         """Whoever opened the stream closes it."""
+
+
+class _First(_Raw):
+    """Ends after so many bytes."""
+
+    def __init__(self, stream: Stream, left: int) -> None:
+        super().__init__(stream)
+        self._left = left
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._stream.read(self._left if size < 0 else min(size, self._left))
+        self._left -= len(data)
+        return data
 
 
 class _Hashing(_Raw):

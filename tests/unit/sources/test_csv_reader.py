@@ -111,7 +111,6 @@ def test_a_stray_quote_spoils_its_own_line_and_swallows_none(
 def test_a_quote_that_is_never_closed_spoils_its_own_line_only(
     read_text: Callable[..., Read], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("platform_assets.ingest.sources.records.LONGEST_RECORD_BYTES", 2000)
     monkeypatch.setattr(f"{DELIMITED}.CSV_BLOCK_BYTES", 500)
     lines = [f"{i},v{i}" for i in range(1000)]
     lines[3] = '3,"open'
@@ -119,6 +118,35 @@ def test_a_quote_that_is_never_closed_spoils_its_own_line_only(
     assert list(found.malformed) == [4]
     assert "never closed" in found.malformed[4][0]
     assert found.numbers == [n for n in range(1, 1001) if n != 4]
+
+
+TOO_LONG = {
+    "a line": ("x" * 4000 + "\n", {}, "row 103 is longer than"),
+    "a line that goes on where its columns are all there": ("x,,," * 900, {}, "row 103 is longer"),
+    "a quoted value": ('"' + "x" * 4000 + '"\n', {}, "row 103 is longer than"),
+    "a quoted value whose lines look like rows": (
+        '"' + "1,row\n" * 600 + '"\n', {}, "row 103 opens a quote"
+    ),
+    "a quote that is not closed": ('"x\n' + "1,row\n" * 600, {}, "multiline=False"),
+    "a line where no value holds breaks": (
+        '"' + "x" * 4000 + '"\n', {"multiline": False}, "row 103 is longer than"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("value", "options", "problem"), TOO_LONG.values(), ids=TOO_LONG)
+def test_a_record_that_is_longer_than_memory_may_grow_refuses_the_file(
+    read_text: Callable[..., Read],
+    monkeypatch: pytest.MonkeyPatch,
+    value: str,
+    options: dict[str, Any],
+    problem: str,
+) -> None:
+    monkeypatch.setattr("platform_assets.ingest.sources.records.LONGEST_RECORD_BYTES", 2000)
+    monkeypatch.setattr(f"{DELIMITED}.CSV_BLOCK_BYTES", 300)
+    text = "a,b\n" + "1,row\n" * 100 + "2\n3,x\n" + "4," + value + "5,last\n"
+    with pytest.raises(SourceError, match=rf"f\.csv: .*{problem}"):
+        read_text(text, **options)
 
 
 def test_where_no_value_holds_line_breaks_two_stray_quotes_swallow_nothing(
@@ -177,6 +205,51 @@ def test_nulls_are_what_the_table_file_says(read_text: Callable[..., Read]) -> N
     ]
     found = read_text(text, escape="\\", null_strings=("\\N", "NA"))
     assert found.rows == [(b"", b""), (None, b"x,y"), (b"\\N", None)]
+
+
+@pytest.mark.parametrize("block", [16, 1 << 20])
+def test_an_escaped_null_is_a_whole_value_and_no_part_of_one(
+    read_text: Callable[..., Read], monkeypatch: pytest.MonkeyPatch, block: int
+) -> None:
+    monkeypatch.setattr(f"{DELIMITED}.CSV_BLOCK_BYTES", block)
+    text = 'a,b\n1,"x,\\N,y"\n\\N,\\N\n3,"l\n\\N\nm"\n4,m\\,\\N\n"\\",\\N",\\N\n'
+    text += '6,5" in\n7,\\N\n\\N,"z"\n'
+    found = read_text(text, escape="\\", null_strings=("\\N",))
+    assert found.malformed == {}
+    assert found.rows == [
+        (b"1", b"x,N,y"),
+        (None, None),
+        (b"3", b"l\nN\nm"),
+        (b"4", b"m,N"),
+        (b'",N', None),
+        (b"6", b'5" in'),
+        (b"7", None),
+        (None, b"z"),
+    ]
+
+
+@pytest.mark.parametrize("block", [1, 7, 1 << 20])
+@pytest.mark.parametrize(
+    ("end", "rows", "malformed"),
+    [
+        ("9,q\\", [], {2: "9,q\\"}),
+        ("9,q\\\\", [(b"9", b"q\\")], {}),
+        ('9,"q\\', [], {2: '9,"q\\'}),
+        ("9,q\\\ny\n", [(b"9", b"q\ny")], {}),
+    ],
+)  # fmt: skip
+def test_an_escape_character_at_the_end_escapes_no_line_break_that_is_not_there(
+    read_text: Callable[..., Read],
+    monkeypatch: pytest.MonkeyPatch,
+    end: str,
+    rows: list[tuple[bytes, bytes]],
+    malformed: dict[int, str],
+    block: int,
+) -> None:
+    monkeypatch.setattr(f"{DELIMITED}.CSV_BLOCK_BYTES", block)
+    found = read_text("a,b\n1,x\n" + end, escape="\\")
+    assert found.rows == [(b"1", b"x"), *rows]
+    assert {n: text for n, (_, text) in found.malformed.items()} == malformed
 
 
 def test_without_a_quote_character_quotes_mean_nothing(read_text: Callable[..., Read]) -> None:

@@ -51,6 +51,15 @@ def test_a_folder_stands_for_its_files_of_the_kind(reader: Make, tmp_path: Path)
     assert reader(CsvFiles(glob="nowhere")).find() == []
 
 
+@pytest.mark.parametrize("place", ["d", "d/*.csv"])
+def test_links_that_lead_to_no_file_are_left_out(reader: Make, tmp_path: Path, place: str) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d/1.csv").write_bytes(b"a\n1\n")
+    (tmp_path / "d/loop.csv").symlink_to("loop.csv")
+    (tmp_path / "d/nowhere.csv").symlink_to("gone.csv")
+    assert names(reader(CsvFiles(glob=place)).find()) == ["d/1.csv"]
+
+
 def test_a_store_is_listed_and_read_like_a_disk(reader: Make, store: Any) -> None:
     store.pipe({"/b/p/1.csv": b"a\n1\n", "/b/p/q/2.csv": b"a\n2\n", "/b/p/_x.csv": b""})
     assert names(reader(CsvFiles(glob="memory://b/p/*.csv")).find()) == [

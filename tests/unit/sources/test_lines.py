@@ -7,10 +7,11 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from platform_assets.catalog import CsvFiles, JsonFiles
-from platform_assets.ingest.sources.reader import Beginning, Reader
+from platform_assets.ingest.sources.reader import Beginning, Reader, SourceError
 from platform_assets.sources import Source
 
 ReaderOf = Callable[[Source], Reader]
@@ -70,3 +71,59 @@ def test_where_a_beginning_cannot_be_cut_off_all_is_read(
 ) -> None:
     (tmp_path / name).write_bytes(begin + more)
     assert rows_after(reader(source), begin, 1) == [(1, b"1"), (2, b"2")]
+
+
+def zstd(data: bytes) -> bytes:
+    stream = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(stream, "zstd") as packed:
+        packed.write(data)
+    return bytes(stream.getvalue().to_pybytes())
+
+
+def as_it_is(data: bytes) -> bytes:
+    return data
+
+
+@pytest.mark.parametrize(
+    ("name", "pack"), [("f.csv", as_it_is), ("f.csv.gz", gzip.compress), ("f.csv.zst", zstd)]
+)
+@pytest.mark.parametrize(
+    ("begin", "more", "escape", "ended"),
+    [
+        (b"a\n1\n", b"2\n", None, True),
+        (b"a\n1", b"\n2\n", None, True),
+        (b"a\n1", b"", None, True),
+        (b"a\n1", b"2\n3\n", None, False),
+        (b"a\n1\\\n", b"2\n", None, True),
+        (b"a\n1\\\n", b"2\n", "\\", False),
+        (b"a\n1\\\\\n", b"2\n", "\\", True),
+        (b"a\n1\\", b"\n2\n", "\\", False),
+        (b"a\n1\\\\", b"\n2\n", "\\", True),
+    ],
+)  # fmt: skip
+def test_whether_the_last_row_was_finished_is_told_packed_or_not(
+    reader: ReaderOf,
+    tmp_path: Path,
+    name: str,
+    pack: Callable[[bytes], bytes],
+    begin: bytes,
+    more: bytes,
+    escape: str | None,
+    ended: bool,
+) -> None:
+    packed = pack(begin)
+    (tmp_path / name).write_bytes(packed + (pack(more) if more else b""))
+    reading = reader(CsvFiles(glob=name, escape=escape))
+    (item,) = reading.find()
+    assert reading.ends_a_line(item, len(packed)) is ended
+
+
+def test_a_packed_file_with_junk_behind_its_beginning_is_named(
+    reader: ReaderOf, tmp_path: Path
+) -> None:
+    packed = zstd(b"a\n1\n")
+    (tmp_path / "f.csv.zst").write_bytes(packed + b"junk junk junk")
+    reading = reader(CsvFiles(glob="f.csv.zst"))
+    (item,) = reading.find()
+    with pytest.raises(SourceError, match=r"f\.csv\.zst: it cannot be read"):
+        reading.ends_a_line(item, len(packed))
