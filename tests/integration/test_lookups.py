@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -271,6 +272,14 @@ def test_too_many_missing_parents_fail_the_load(of_modes: Platform) -> None:
     with pytest.raises(LoadConflictError, match=r"1 of 1 rows name home.*Load teams first"):
         load(of_modes, "matches")
     assert ask(of_modes, "select count(*) from lakebed.rejected_row") == [(0,)]
+
+
+def test_a_parent_whose_name_is_too_long_for_its_index_is_told(of_modes: Platform) -> None:
+    long = "".join(hashlib.sha256(str(i).encode()).hexdigest() for i in range(200))
+    deliver(of_modes, "articles/1.parquet", articles(("u", "a", "b", "c"), ("v", long, "b", "c")))
+    with pytest.raises(LoadConflictError, match=r"articles: PostgreSQL refuses a row: index row"):
+        load(of_modes, "articles")
+    assert ask(of_modes, "select count(*) from publications") == [(0,)]
 
 
 def test_two_loads_that_need_the_same_parents_make_each_once(of_modes: Platform) -> None:

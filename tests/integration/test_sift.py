@@ -119,6 +119,24 @@ def test_a_trigger_that_raises_rejects_its_rows(platform: Platform) -> None:
     assert [row[2] for row in rejected(platform)] == ["no sevens", "no sevens"]
 
 
+@pytest.mark.parametrize("mode", [{}, {"key": ("at", "sensor"), "write_mode": "merge"}])
+def test_rows_that_a_trigger_leaves_out_are_not_counted_as_inserted(
+    platform_of: Callable[..., Platform], platform: Platform, mode: dict[str, Any]
+) -> None:
+    platform = platform_of(replace(platform.table("readings"), changed_files=None, **mode))
+    alter(
+        platform,
+        "create function leave_out() returns trigger language plpgsql as"
+        " $$ begin if new.number % 100 = 7 then return null; end if; return new; end $$",
+        "create trigger leave_out before insert on readings"
+        " for each row execute function leave_out()",
+    )
+    deliver(platform)
+    report = load(platform)
+    assert (report.inserted, report.unchanged, report.balanced) == (ROWS - 10, 10, True)
+    assert rows(platform) == (ROWS - 10, ROWS - 10)
+
+
 def test_too_many_of_them_refuse_the_file_and_load_nothing(platform: Platform) -> None:
     alter(platform, "alter table readings add constraint cool check (value < 50)")
     deliver(platform)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
+import pyarrow.parquet as pq
 from psycopg import sql
 
 from platform_assets.catalog import SourceTable
@@ -26,7 +27,7 @@ class AppendWriter(Writer):
 
     def begin(self) -> None:
         """Begin at nothing."""
-        self.rows = 0
+        self.sent = self.arrived = 0
         self.stage = Stage(self.connection, self.table, self.load) if self.table.lookups else None
 
     def copy(self, parquet: Path) -> None:
@@ -35,13 +36,18 @@ class AppendWriter(Writer):
             self.stage.copy(parquet)
             return
         with _one_row_a_key(self.table):
-            self.rows += copy_rows(self.connection, target_of(self.table), self.wire, parquet)
+            target = target_of(self.table)
+            self.arrived += copy_rows(self.connection, target, self.wire, parquet)
+        self.sent += pq.read_metadata(parquet).num_rows
 
     def finish(self) -> Counts:
-        """Return how many rows were added. Raises LoadConflictError where a key is there."""
+        """Return how many rows were added. Raises LoadConflictError where a key is there.
+
+        Those that a trigger of the table left out changed nothing.
+        """
         if self.stage is None:
-            self.undo.wrote(self.rows)
-            return Counts(inserted=self.rows)
+            self.undo.wrote(self.arrived)
+            return Counts(inserted=self.arrived, unchanged=self.sent - self.arrived)
         rejected = self.stage.settle()
         columns = names(self.table.column_names)
         statement = sql.SQL("insert into {} ({}) select {} from ({}) as rows").format(
@@ -50,7 +56,8 @@ class AppendWriter(Writer):
         with _one_row_a_key(self.table):
             inserted = self.connection.execute(statement).rowcount
         self.undo.wrote(inserted)
-        return Counts(inserted=inserted, rejected=rejected)
+        left_out = self.stage.rows - rejected - inserted
+        return Counts(inserted=inserted, unchanged=left_out, rejected=rejected)
 
 
 @contextmanager

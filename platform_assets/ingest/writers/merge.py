@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import psycopg
+import pyarrow.parquet as pq
 from psycopg import sql
 
 from platform_assets.catalog import SourceTable
@@ -39,7 +40,7 @@ class MergeWriter(Writer):
 
     def begin(self) -> None:
         """Copy straight into the table where nothing can be met, else into the stage."""
-        self.rows = 0
+        self.sent = self.arrived = 0
         self.copied: list[Path] = []
         plain = not self.table.lookups and self.table.marker is None
         self.straight = plain and self._is_empty() and not self._has_settled()
@@ -55,7 +56,9 @@ class MergeWriter(Writer):
             return
         self.copied.append(parquet)
         try:
-            self.rows += copy_rows(self.connection, target_of(self.table), self.wire, parquet)
+            target = target_of(self.table)
+            self.arrived += copy_rows(self.connection, target, self.wire, parquet)
+            self.sent += pq.read_metadata(parquet).num_rows
         except psycopg.errors.UniqueViolation:
             self._go_by_the_stage()
 
@@ -64,8 +67,8 @@ class MergeWriter(Writer):
         if self.straight and self._has_settled():
             self._go_by_the_stage()
         if self.straight:
-            self.undo.wrote(self.rows)
-            return Counts(inserted=self.rows)
+            self.undo.wrote(self.arrived)
+            return Counts(inserted=self.arrived, unchanged=self.sent - self.arrived)
         tells = self.connection.info.server_version >= TELLS_OLD_FROM_NEW
         plain = not self.table.lookups and self.table.marker is None
         rejected = self.stage.settle(joined=self.table.loads_whole or not (plain and tells))

@@ -8,6 +8,8 @@ which rows that others refer to survive.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from psycopg import sql
 
 from platform_assets.ingest.writers.append import AppendWriter
@@ -28,7 +30,7 @@ class ReplaceWriter(AppendWriter):
         """Return how many rows came and went. Raises LoadConflictError where none came."""
         counts = super().finish()
         check_share(self.table, 1, self.old, 0, counts.inserted)
-        return Counts(inserted=counts.inserted, rejected=counts.rejected, deleted=self.old)
+        return replace(counts, deleted=self.old)
 
 
 class MergeReplaceWriter(MergeWriter):

@@ -46,6 +46,7 @@ class LoadStamp:
 class Counts:
     """What became of the rows that were good.
 
+    unchanged: rows that changed nothing: they were there, or a trigger of the table left them out.
     superseded: rows that a newer row of the same key in the same load replaced.  marked: rows that
     said that a row is gone, whether it was there or not.  rejected: rows that only the database
     could tell to be bad; they are in the quarantine.  deleted: rows that left the table, or
