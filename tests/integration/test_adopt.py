@@ -383,7 +383,11 @@ def application(platform: Platform, unique: str) -> Iterator[Callable[[], Wrote]
 
 
 @pytest.mark.parametrize(
-    ("cut", "unique"), [("", "id"), (" partition by range (at)", "id, at")], ids=["plain", "cut"]
+    ("cut", "unique"),
+    [
+        pytest.param("", "id", id="plain"),
+        pytest.param(" partition by range (at)", "id, at", id="cut", marks=pytest.mark.thorough),
+    ],
 )
 def test_an_application_notices_nothing_while_its_rows_settle(
     adopted: Callable[..., Platform], cut: str, unique: str

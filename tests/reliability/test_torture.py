@@ -15,7 +15,7 @@ from tests.reliability.torture import play
 
 SECONDS = float(os.environ.get("TORTURE_SECONDS", "20"))
 SEED = int(os.environ.get("TORTURE_SEED", "1"))
-KILLS = 40
+KILLS = 40 if os.environ.get("THOROUGH") else 10
 
 
 @pytest.mark.slow
