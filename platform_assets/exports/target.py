@@ -28,6 +28,7 @@ MARK = "lakebed_export"
 
 _BEGINNINGS: dict[Format, bytes] = {"parquet": b"PAR1", "csv.gz": b"\x1f\x8b"}
 _PEEK_BYTES = 4096
+_CSV_SUFFIXES = (".csv", ".tsv", ".txt")
 
 
 class ExportFailedError(RuntimeError):
@@ -81,7 +82,8 @@ def _check_place(file: Path, platform: Platform) -> None:
     if not file.parent.is_dir():
         raise ExportError(f"there is no folder {file.parent}; make it first")
     settings = platform.settings
-    for folder in (settings.lake, settings.home / "postgres", settings.dagster_home):
+    kept = (settings.tables, settings.models, settings.home / "postgres", settings.dagster_home)
+    for folder in (settings.lake, *kept):
         if isinstance(folder, Path) and folder.resolve() in file.parents:
             raise ExportError(f"{file} lies in {folder}, which is Lakebed's own; name another")
 
@@ -95,7 +97,8 @@ def _check_old(file: Path, form: Format) -> None:
     if form == "duckdb":
         fits = _is_export(file)
     elif form == "csv":
-        fits = b"\0" not in begins and not begins.startswith(_BEGINNINGS["csv.gz"])
+        # Any text may be CSV; what it is called tells it from somebody's program.
+        fits = file.suffix.lower() in _CSV_SUFFIXES and b"\0" not in begins
     else:
         fits = begins.startswith(_BEGINNINGS[form])
     if not fits:

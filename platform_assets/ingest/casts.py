@@ -197,8 +197,8 @@ def _from_text(text: pl.Series, target: pl.DataType) -> pl.Series:
         answers = dict.fromkeys(_TRUE, True) | dict.fromkeys(_FALSE, False)
         return lower.replace_strict(answers, default=None, return_dtype=pl.Boolean)
     if isinstance(target, pl.Decimal):
-        digits = rf"^[+-]?\d*\.?\d{{0,{target.scale}}}0*$"
-        fits = text.str.contains(digits) & text.str.contains(r"\d")
+        after = rf"\d{{1,{target.scale}}}0*" if target.scale else "0+"
+        fits = text.str.contains(rf"^[+-]?(\d+(\.\d{{0,{target.scale}}}0*)?|\.{after})$")
         return text.set(~fits, None).cast(target, strict=False)
     if target == pl.Date:
         return text.str.to_date("%Y-%m-%d", strict=False)

@@ -71,6 +71,33 @@ def columns_to_read(table: SourceTable, file: SourceItem, there: Sequence[str] |
     return wanted
 
 
+def expected_types(table: SourceTable) -> dict[str, pa.DataType]:
+    """Return the Arrow types as which columns of text may be read at once, by their source's names.
+
+    Only types that Arrow reads as the casts do, and columns that nothing else is made of.
+    """
+    if table.lookups or any(how.expr is not None for how in table.shape.values()):
+        return {}
+    found: dict[str, pa.DataType] = {}
+    for column in table.contract:
+        how = table.shape.get(column.name, PLAIN)
+        source = how.column or column.name
+        likely = _as_arrow_reads(column.polars) if how.only_renames else None
+        found[source] = likely if source not in found else None
+    return {
+        name: likely
+        for name, likely in found.items()
+        if likely is not None and name != table.marker
+    }
+
+
+def _as_arrow_reads(dtype: pl.DataType) -> pa.DataType | None:
+    # No decimals: Arrow takes exponents, and more digits than there is room for.
+    if dtype.is_integer() or dtype == pl.Date:
+        return pl.Series([], dtype=dtype).to_arrow().type
+    return None
+
+
 def _refuse_unknown(table: SourceTable, file: SourceItem, there: Sequence[str]) -> None:
     unknown = unknown_columns(table, there)
     if unknown and table.new_columns == "freeze":

@@ -25,13 +25,19 @@ import pyarrow as pa
 from platform_assets.catalog import SourceTable
 from platform_assets.ingest.as_read import AsRead
 from platform_assets.ingest.beside import Beside
-from platform_assets.ingest.contract import Checked, check, columns_to_read, to_arrow
+from platform_assets.ingest.contract import (
+    Checked,
+    check,
+    columns_to_read,
+    expected_types,
+    to_arrow,
+)
 from platform_assets.ingest.incremental import Pending, Start
 from platform_assets.ingest.package import FileRead, Package
 from platform_assets.ingest.rejects import Reject
 from platform_assets.ingest.report import Commit
 from platform_assets.ingest.sift import sift
-from platform_assets.ingest.sources.reader import Batch, Reader, SourceError, SourceItem
+from platform_assets.ingest.sources.reader import Batch, Reader, SourceError
 from platform_assets.ingest.transaction import LoadTransaction, Step
 from platform_assets.ingest.windows import InWindow
 from platform_assets.partitions import Grain, Window
@@ -97,6 +103,7 @@ class Stream:
         self._leaves: set[Window] = set()
         self._noted: set[str] = set()
         self._has_begun = False
+        self.reader.expect(expected_types(table))
 
     def run(self, connection: Connection, pending: list[Pending]) -> Commit:
         """Load the items in one transaction. The connection must be in autocommit mode.
@@ -168,7 +175,7 @@ class Stream:
             start = self._start(item)
             read = self._read_of(item, start)
             columns = columns_to_read(self.table, item.file, self.reader.columns(item.file))
-            for whole in self._batches(item.file, start, columns):
+            for whole in self._batches(item, start, columns):
                 read.rows_seen += whole.frame.height + len(whole.malformed) + whole.left_out
                 rest = start.cut(whole, read)
                 if not (rest.frame.height or rest.malformed) and _has_rows(whole):
@@ -186,11 +193,15 @@ class Stream:
             self.package.files.append(read)
 
     def _batches(
-        self, item: SourceItem, start: Start | InWindow, columns: list[str]
+        self, item: Pending, start: Start | InWindow, columns: list[str]
     ) -> Iterator[Batch]:
         if start.beginning is not None:
-            return self.reader.batches_after(item, start.beginning, columns=columns)
-        return self.reader.batches(item, columns=columns, newer=start.newer)
+            batches = self.reader.batches_after(item.file, start.beginning, columns=columns)
+        else:
+            batches = self.reader.batches(item.file, columns=columns, newer=start.newer)
+        # Where rows are left out of a batch, or asked for once more, it must be as the item has it.
+        whole = not self.sifting and self.package.window is None and item.before is None
+        return batches if whole else map(Batch.as_it_is, batches)
 
     def _sorted(self, good: pl.DataFrame) -> pl.DataFrame:
         """Rows in the order of the key, whose index then grows faster; equal keys as delivered."""
@@ -213,6 +224,8 @@ class Stream:
     def _checked(self, read: FileRead, batch: Batch) -> Checked:
         """Check a batch; count its rows and keep its rejects. Raises SourceError: all are bad."""
         checked = check(self.table, read.file, batch)
+        if checked.rejects and batch.plain is not None:
+            checked = check(self.table, read.file, batch.as_it_is())  # rejects are kept as they are
         if self.sifting:
             windows = self._windows_of(checked.good)
             checked = sift(

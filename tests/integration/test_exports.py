@@ -289,6 +289,7 @@ def test_what_is_no_export_is_not_written_over(
     (tmp_path / "folder.csv").mkdir()
     (tmp_path / "binary.csv").write_bytes(b"SQLite format 3\0")
     (tmp_path / "text.parquet").write_text("notes")
+    (tmp_path / "program.py").write_text("print(1)")
     duckdb.connect(str(tmp_path / "mine.duckdb")).close()
     os.mkfifo(tmp_path / "fifo.csv")
     for name, said in {
@@ -301,6 +302,8 @@ def test_what_is_no_export_is_not_written_over(
     }.items():
         with pytest.raises(ExportError, match=said):
             out("by_month", name)
+    with pytest.raises(ExportError, match="is no export as csv"):
+        out("by_month", "program.py", format="csv")
     (platform.settings.home / "lake" / "mine").mkdir(exist_ok=True)
     inside = platform.settings.home / "lake" / "mine" / "x.parquet"
     for path in (str(inside), inside.as_uri()):

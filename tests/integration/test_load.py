@@ -212,9 +212,9 @@ def test_of_a_grown_csv_only_the_new_lines_are_parsed(
     parsed: list[int] = []
     frame_of = _Parse._frame
 
-    def counted(self: _Parse, data: bytes) -> pl.DataFrame:
+    def counted(self: _Parse, data: bytes, convert: Any) -> pl.DataFrame:
         parsed.append(data.count(b"\n"))
-        return frame_of(self, data)
+        return frame_of(self, data, convert)
 
     monkeypatch.setattr(_Parse, "_frame", counted)
     assert load(platform, "readings").inserted == 1

@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from platform_assets.catalog import SourceTable
+from platform_assets.catalog import CsvFiles, SourceTable
 from platform_assets.ingest import stream
 from platform_assets.ingest.load import load_table
 from platform_assets.ingest.report import LoadReport
@@ -242,3 +242,20 @@ def test_a_file_of_which_rows_were_lost_on_the_way_is_refused(
     monkeypatch.undo()
     report = load(platform, platform.table("readings"))
     assert (report.rows_read, report.rows_told) == (1000, 1000)
+
+
+def test_rejects_are_kept_as_text_though_numbers_were_read_as_such(platform: Platform) -> None:
+    source = CsvFiles(glob="readings.csv")
+    table = replace(platform.table("readings"), source=source, reject_share=0.5)
+    (platform.settings.data / "readings.csv").write_text(
+        "at,sensor,value,number\n2024-02-01T00:00:00Z,a,1,007\n2024-02-01T00:00:00Z,a,-9999, 08\n"
+    )
+    report = load(open_platform(platform.settings, (table,)), table)
+    assert (report.inserted, report.rejected) == (1, 1)
+    with platform.postgres.connect() as connection:
+        assert connection.execute("select number from readings").fetchall() == [(7,)]
+        ((row, reason),) = connection.execute(
+            "select source_row, reason from lakebed.rejected_row"
+        ).fetchall()
+    assert row == {"at": "2024-02-01T00:00:00Z", "sensor": "a", "value": "-9999", "number": " 08"}
+    assert "value: breaks the rule" in reason

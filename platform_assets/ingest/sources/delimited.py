@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,6 +60,7 @@ class CsvReader(LinesReader):
         """Read the files of source below data."""
         super().__init__(source, data)
         self._source = source
+        self._expected: Mapping[str, pa.DataType] = {}
         self.encoding = source.encoding
         self.escape = source.escape.encode() if source.escape else None
         self._dialect = Dialect(
@@ -70,6 +71,10 @@ class CsvReader(LinesReader):
             multiline=source.multiline,
             comment=source.comment.encode() if source.comment else None,
         )
+
+    def expect(self, types: Mapping[str, pa.DataType]) -> None:
+        """Read whole numbers and dates as what they are where Arrow can, or as text."""
+        self._expected = types
 
     def _names(self, item: SourceItem) -> list[str]:
         return self._head(item)[0]
@@ -82,7 +87,8 @@ class CsvReader(LinesReader):
 
     def _read(self, item: SourceItem, columns: list[str], beginning: Beginning) -> Iterator[Batch]:
         names, begin = self._head(item)
-        parse = _Parse(self._source, self._dialect, names, columns)
+        expected = self._expected if beginning.bytes == 0 else {}
+        parse = _Parse(self._source, self._dialect, names, columns, expected)
         hashed = self._hashed(item, beginning)
         with opened_stream(item.path, self._source.encoding, hashed, beginning.bytes) as stream:
             if beginning.bytes == 0:
@@ -126,17 +132,23 @@ class CsvReader(LinesReader):
 
 @dataclass(frozen=True)
 class _Parsed:
-    """A piece as a frame. count: of its records, with the malformed ones."""
+    """A piece as a frame. count: of its records, with the malformed ones.
+
+    plain: gives the same piece as text, where it is not.
+    """
 
     frame: pl.DataFrame
     sorted: Sorted | None
     count: int
+    plain: Callable[[], _Parsed] | None = None
 
     def batch(self, before: int) -> Batch:
         """Return it with its numbers, of which as many were given as before says."""
         if self.sorted is None:
             numbers = pl.int_range(before + 1, before + 1 + self.frame.height, eager=True)
-            return Batch(self.frame, numbers)
+            plain = self.plain
+            again = None if plain is None else lambda: plain().batch(before)
+            return Batch(self.frame, numbers, plain=again)
         malformed = tuple((before + n, problem, text) for n, problem, text in self.sorted.malformed)
         return Batch(self.frame, pl.Series(self.sorted.numbers, dtype=pl.Int64) + before, malformed)
 
@@ -145,7 +157,12 @@ class _Parse:
     """Makes frames of pieces; does not mind several threads."""
 
     def __init__(
-        self, source: CsvFiles, dialect: Dialect, names: list[str], columns: list[str]
+        self,
+        source: CsvFiles,
+        dialect: Dialect,
+        names: list[str],
+        columns: list[str],
+        expected: Mapping[str, pa.DataType],
     ) -> None:
         self._dialect = dialect
         self._names = names
@@ -162,32 +179,48 @@ class _Parse:
         escaped = [n for n in source.null_strings if source.escape and n.startswith(source.escape)]
         nulls = [null for null in source.null_strings if null not in escaped]
         self._escaped_nulls = _EscapedNulls(escaped, dialect) if escaped else None
-        self._convert = pacsv.ConvertOptions(
-            column_types=dict.fromkeys(names, pa.binary()),
-            include_columns=columns,
-            null_values=[*nulls, _NULL.decode()] if escaped else nulls,
-            strings_can_be_null=True,
-            quoted_strings_can_be_null=source.quoted_nulls,
-            check_utf8=False,
+        text = dict.fromkeys(names, pa.binary())
+        self._convert, self._typed = (
+            pacsv.ConvertOptions(
+                column_types=types,
+                include_columns=columns,
+                null_values=[*nulls, _NULL.decode()] if escaped else nulls,
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=source.quoted_nulls,
+                check_utf8=False,
+            )
+            for types in (text, text | {n: expected[n] for n in columns if n in expected})
         )
+        self._is_typed = not expected.keys().isdisjoint(columns)
 
     def __call__(self, piece: Piece) -> _Parsed:
         found = piece.sorted
+        if found is None and self._is_typed and not _holds_hexadecimal(piece.data):
+            try:
+                frame = self._frame(piece.data, self._typed)
+            except pa.ArrowInvalid:
+                pass
+            else:
+                return _Parsed(frame, None, frame.height, lambda: self._as_text(piece))
+        return self._as_text(piece)
+
+    def _as_text(self, piece: Piece) -> _Parsed:
+        found = piece.sorted
         if found is None:
             try:
-                frame = self._frame(piece.data)
+                frame = self._frame(piece.data, self._convert)
             except pa.ArrowInvalid:
                 found = sort_records(piece.data, self._dialect, len(self._names), final=True)
             else:
                 return _Parsed(frame, None, frame.height)
-        frame = self._frame(found.good)
+        frame = self._frame(found.good, self._convert)
         if frame.height != len(found.numbers):
             raise pa.ArrowInvalid(
                 f"{len(found.numbers)} lines were read as {frame.height} rows; check quote, escape"
             )
         return _Parsed(frame, found, found.count)
 
-    def _frame(self, data: bytes) -> pl.DataFrame:
+    def _frame(self, data: bytes, convert: pacsv.ConvertOptions) -> pl.DataFrame:
         if not data.strip(b"\r\n") and (len(self._names) > 1 or not data):
             return pl.DataFrame(schema=dict.fromkeys(self._columns, pl.Binary))
         if self._escaped_nulls is not None:
@@ -199,9 +232,14 @@ class _Parse:
                     use_threads=False, block_size=len(data) + 1, column_names=self._names
                 ),
                 parse_options=self._options,
-                convert_options=self._convert,
+                convert_options=convert,
             )
         )
+
+
+def _holds_hexadecimal(data: bytes) -> bool:
+    """Whether there may be a number such as 0x1F, which Arrow reads as one and a cast does not."""
+    return b"0x" in data or b"0X" in data
 
 
 class _EscapedNulls:

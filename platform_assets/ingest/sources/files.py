@@ -152,11 +152,14 @@ class FileReader(FoundFiles):
         hive = {name: value for name, value in self._hive_values(item).items() if name in columns}
         own = [name for name in columns if name not in hive]
         constants = [pl.lit(value, pl.String).alias(name) for name, value in hive.items()]
-        for batch in rows(own):
-            if constants:
-                frame = batch.frame.with_columns(constants).select(columns)
-                batch = replace(batch, frame=frame)
-            yield batch
+
+        def completed(batch: Batch) -> Batch:
+            frame = batch.frame.with_columns(constants).select(columns)
+            plain = batch.plain
+            again = None if plain is None else lambda: completed(plain())
+            return replace(batch, frame=frame, plain=again)
+
+        yield from map(completed, rows(own)) if constants else rows(own)
 
     @abstractmethod
     def _names(self, item: SourceItem) -> list[str]:

@@ -8,8 +8,8 @@ or judged here.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import polars as pl
@@ -66,6 +66,8 @@ class Batch:
     malformed: lines that are no rows at all, as (row number, what is wrong, text).  left_out: how
     many rows before these were not read, being older than asked for.  others: columns that are in
     these rows and were not asked for, where an item cannot say beforehand what columns it has.
+    plain: gives the same rows with the values as the item has them, where some were read as what
+    the reader was told to expect.
     """
 
     frame: pl.DataFrame
@@ -73,6 +75,11 @@ class Batch:
     malformed: tuple[tuple[int, str, str], ...] = ()
     left_out: int = 0
     others: tuple[str, ...] = ()
+    plain: Callable[[], Batch] | None = field(default=None, compare=False, repr=False)
+
+    def as_it_is(self) -> Batch:
+        """Return the rows with the values as the item has them."""
+        return self if self.plain is None else self.plain()
 
 
 class Reader(ABC):
@@ -131,6 +138,14 @@ class Reader(ABC):
         The reader may yield those of the beginning too. Raises SourceError.
         """
         raise NotImplementedError(f"{type(self).__name__} has no bytes to go on behind")
+
+    def expect(  # noqa: B027  (most items know the types of their columns)
+        self, types: Mapping[str, pa.DataType]
+    ) -> None:
+        """Let the reader read columns of text as these types, batches of which all values are such.
+
+        It need not. A batch of other values, or one that is asked for them, has them as they are.
+        """
 
     @abstractmethod
     def check_unchanged(self, item: SourceItem) -> None:
