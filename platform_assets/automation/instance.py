@@ -30,8 +30,10 @@ concurrency:
 sensors: {use_threads: true, num_workers: 4}
 schedules: {use_threads: true, num_workers: 2}
 backfills: {use_threads: true, num_workers: 2}
-# A run whose process is gone ends red within half a minute, and its pool is free again. It is not
-# resumed: what it committed is committed, and the next run goes on from there.
+# A run that ended without an answer, killed or interrupted, is run again, three times in all: what
+# it committed is committed, and the next run goes on from there. A step that failed has answered.
+run_retries: {enabled: true, max_retries: 2, retry_on_asset_or_op_failure: false}
+# A run whose process is gone ends red within half a minute, and its pool is free again.
 run_monitoring:
   enabled: true
   poll_interval_seconds: 15

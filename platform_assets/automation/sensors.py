@@ -8,10 +8,11 @@ from datetime import datetime
 import dagster as dg
 
 from platform_assets.automation.alerts import post_alert
+from platform_assets.automation.deliveries import delivery_key, digest
 from platform_assets.catalog import SourceTable
 from platform_assets.dagster_runs import failed_partitions
 from platform_assets.ingest.checks import RECONCILIATION
-from platform_assets.ingest.incremental import last_load_of, new_files_of
+from platform_assets.ingest.incremental import new_files_of
 from platform_assets.ingest.sources.reader import SourceError, SourceItem
 from platform_assets.ingest.sources.readers import reader_of
 from platform_assets.keys import cold_key, hot_key, source_key
@@ -19,7 +20,6 @@ from platform_assets.platform import Platform
 from platform_assets.tiering.assets import BY_POLICY
 from platform_assets.tiering.pending import answer_requests, ranges, waiting
 from platform_assets.tiering.requests import Ended, note_look, take
-from resources.postgres import Connection
 
 PATIENCE_AFTER_FAILURE = 600
 """Seconds for which a table whose last move failed is left alone."""
@@ -28,6 +28,7 @@ RUNS_OF_A_REQUEST = 25
 """So many of the last moves of a table are looked at for what came of a request."""
 
 _TAKEN = "lakebed/taken_at"
+_INTERRUPTED = "DagsterExecutionInterruptedError"
 _ENDED = [
     dg.DagsterRunStatus.SUCCESS,
     dg.DagsterRunStatus.FAILURE,
@@ -39,8 +40,9 @@ _UNDER_WAY = [status for status in dg.DagsterRunStatus if status not in _ENDED]
 def new_files_sensor(platform: Platform, tables: list[SourceTable]) -> dg.SensorDefinition:
     """Return the sensor that loads a table when its source has files that the ledger does not.
 
-    The run key holds the versions of those files: what was asked for is not asked for again, and a
-    file that was refused waits until it changes. The cursor only keeps observations from repeating.
+    The run key holds the versions of those files, and what the ledger says of them: what was asked
+    for is not asked for again, and a file that was refused waits until it changes. A run that died
+    without an answer is Dagster's to run again. The cursor only keeps observations from repeating.
     """
 
     @dg.sensor(
@@ -60,14 +62,14 @@ def new_files_sensor(platform: Platform, tables: list[SourceTable]) -> dg.Sensor
                 except SourceError as error:
                     requests.append(_run_that_says(table, str(error), platform.clock.now()))
                     continue
-                if files and seen.get(table.name) != _digest(files):
-                    seen[table.name] = _digest(files)
+                if files and seen.get(table.name) != digest(files):
+                    seen[table.name] = digest(files)
                     observations.append(_observation(table, files))
                 new = new_files_of(connection, table, files)
                 if new:
                     requests.append(
                         dg.RunRequest(
-                            run_key=_run_key(connection, table, new),
+                            run_key=delivery_key(connection, table, new),
                             asset_selection=[dg.AssetKey(hot_key(table.name))],
                             tags={"lakebed/new_files": str(len(new))},
                         )
@@ -77,15 +79,6 @@ def new_files_sensor(platform: Platform, tables: list[SourceTable]) -> dg.Sensor
         )
 
     return new_files
-
-
-def _run_key(connection: Connection, table: SourceTable, new: list[SourceItem]) -> str:
-    """Return a key that stands for what is to be loaded, and on top of which load.
-
-    A source that is loaded whole may come back to what it was, by a file that is taken away.
-    """
-    on_top_of = last_load_of(connection, table) if table.loads_whole else None
-    return ":".join(part for part in (table.name, _digest(new), on_top_of) if part)
 
 
 def due_sensor(platform: Platform, table: SourceTable) -> dg.SensorDefinition:
@@ -150,6 +143,8 @@ def failure_sensor(platform: Platform) -> dg.SensorDefinition:
         description="Posts each failed run to LAKEBED_ALERT_URL, where that is set.",
         default_status=dg.DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=10,
+        # Runs of `lakebed backfill` are of no code location, and would be passed over.
+        monitor_all_code_locations=True,
     )
     def alert_on_failure(context: dg.RunFailureSensorContext) -> None:
         url = platform.settings.alert_url
@@ -166,11 +161,6 @@ def failure_sensor(platform: Platform) -> dg.SensorDefinition:
         )
 
     return alert_on_failure
-
-
-def _digest(files: list[SourceItem]) -> str:
-    text = "\n".join(f"{file.path}\t{file.version}" for file in files)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _run_that_says(table: SourceTable, problem: str, now: datetime) -> dg.RunRequest:
@@ -190,7 +180,7 @@ def _observation(table: SourceTable, files: list[SourceItem]) -> dg.AssetObserva
             "bytes": sum(file.bytes for file in files),
             "newest": max(files, key=lambda file: file.modified).path,
         },
-        tags={"dagster/data_version": _digest(files)},
+        tags={"dagster/data_version": digest(files)},
     )
 
 
@@ -236,13 +226,21 @@ def _partitions(run: dg.DagsterRun) -> str | None:
 def _reason(context: dg.RunFailureSensorContext) -> str:
     """Return what the first step that failed said; the run itself only names its steps."""
     said = _said(context.get_step_failure_events())
-    return said or context.failure_event.message or "no message"
+    if said is not None:
+        return said
+    told = (context.failure_event.message or "no message").strip()
+    again = context.dagster_run.tags.get("dagster/will_retry") == "true"
+    return f"the run was killed or stopped before it was done: {told}" + (
+        " It is tried again." if again else " It is not tried again; run it again yourself."
+    )
 
 
 def _said(failed: Iterable[dg.DagsterEvent]) -> str | None:
-    """Return what the first of these failures of steps said."""
+    """Return what the first of these failures of steps said; one that was interrupted says none."""
     for event in failed:
         failure = event.step_failure_data
+        if failure.error is not None and failure.error.cls_name == _INTERRUPTED:
+            continue
         if failure.user_failure_data is not None and failure.user_failure_data.description:
             return failure.user_failure_data.description
         error = failure.error

@@ -15,6 +15,7 @@ from resources.postgres import Connection
 
 RECONCILIATION = "reconciliation"
 SOURCE_FILES = "source_files"
+SHOWN = 3
 
 _CONTRACT: dict[Kind, tuple[str, str]] = {
     "types": ("contract_types", "Every value can become its column's type without loss."),
@@ -72,10 +73,12 @@ def files_result(
             passed=not refused,
             description="; ".join(problem for _, problem in refused),
         )
+    named = " | ".join(f"{path}: {problem}" for path, problem in refused[:SHOWN])
     return dg.AssetCheckResult(
         check_name=SOURCE_FILES,
         passed=not refused,
-        description=f"{report.files} files loaded, {len(refused)} refused.",
+        description=f"{report.files} files loaded, {len(refused)} refused"
+        + (f": {named}" if named else "."),
         metadata={
             "refused": metadata_table(
                 [{"file": path, "problem": problem} for path, problem in refused],

@@ -15,6 +15,7 @@ import pytest
 
 from platform_assets.automation.sensors import PATIENCE_AFTER_FAILURE, failure_sensor
 from platform_assets.build import build_defs
+from platform_assets.ingest.rollback import rollback
 from platform_assets.platform import open_platform
 from resources.clock import SystemClock
 from tests.dagster.conftest import Project, asset_key
@@ -170,6 +171,50 @@ def test_a_refused_file_waits_until_it_is_mended(project: Project, files: Ticks)
     assert project.run("hot/accounts").success
     assert files.ask() == []
     assert project.answer("select count(*) from accounts") == (2,)
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["by file", "whole"])
+def test_what_was_rolled_back_to_be_loaded_again_is_asked_for_once(
+    project: Project, whole: bool
+) -> None:
+    settings = project.platform.settings
+    readings, accounts = project.platform.table("readings"), project.platform.table("accounts")
+    if whole:
+        readings = replace(
+            readings, write_mode="replace", tiering=None, partitioning=None, changed_files=None
+        )
+    tables = (readings, accounts)
+    project.platform = open_platform(settings, tables)
+    project.defs = build_defs(settings, tables=tables)
+    files = Ticks(project, "new_files")
+    bad = project.data / "accounts" / "bad.csv"
+    project.deliver_accounts("1.csv", 1)
+    project.deliver_readings("1.parquet")
+    bad.write_text("opened,id\n2024-01-05T00:00:00Z,2\n")
+    for name in ("1.parquet", "2.parquet"):
+        if name == "2.parquet":
+            project.deliver_readings(name, first=300)
+        assert "hot/readings" in keys_of(files.tick())
+        project.run("hot/readings")
+    for _ in range(2):
+        rollback(project.platform.postgres, project.platform.lake, readings, reload=True)
+        assert keys_of(files.tick()) == ["hot/readings"]
+        assert files.tick() == []
+        project.run("hot/readings")
+        assert files.ask() == [] or keys_of(files.ask()) == ["hot/accounts"]
+    assert project.execute("select count(*) from readings") == [(600,)]
+
+
+def test_loads_of_others_do_not_bring_a_refused_file_back(project: Project, files: Ticks) -> None:
+    project.deliver_accounts("1.csv", 1)
+    (project.data / "accounts" / "2.csv").write_text("opened,id\n2024-01-05T00:00:00Z,2\n")
+    project.run("hot/accounts", raise_on_error=False)
+    assert len(files.tick()) == 1
+    project.deliver_accounts("3.csv", 3)
+    assert len(files.tick()) == 1
+    project.run("hot/accounts", raise_on_error=False)
+    assert project.execute("select count(*) from accounts") == [(2,)]
+    assert files.tick() == []
 
 
 @pytest.mark.parametrize("loaded", [True, False], ids=["after its load", "before its load"])
@@ -407,3 +452,31 @@ def test_without_a_webhook_a_failed_run_posts_nothing(project: Project) -> None:
     result = project.run("hot/readings", raise_on_error=False)
     assert not result.success
     alert(project, result)
+
+
+def test_a_run_without_a_code_location_is_posted_and_a_killed_one_says_so(
+    project: Project, webhook: Webhook
+) -> None:
+    settings = replace(project.platform.settings, alert_url=webhook.url)
+    sensor = failure_sensor(open_platform(settings))
+    cursor = None
+    for failed in range(2):
+        if failed:
+            run = project.instance.create_run_for_job(
+                project.defs.resolve_implicit_global_asset_job_def(),
+                status=dg.DagsterRunStatus.STARTED,
+                asset_selection=frozenset([asset_key("hot/readings")]),
+            )
+            project.instance.report_run_failed(run, "Its process is gone.")
+        # The daemon's context: runs of its own location have an origin, those of a command none.
+        with dg.build_sensor_context(
+            instance=project.instance, cursor=cursor, repository_name="lakebed"
+        ) as context:
+            sensor.evaluate_tick(context)
+            cursor = context.cursor
+    (posted,) = webhook.posted
+    assert posted["assets"] == ["hot/readings"]
+    assert posted["error"] == (
+        "the run was killed or stopped before it was done: Its process is gone. "
+        "It is not tried again; run it again yourself."
+    )
