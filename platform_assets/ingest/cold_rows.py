@@ -33,7 +33,7 @@ def copy_cold_rows(
     text in a file is no value of its type.
     """
     schema = arrow_schema(tuple(columns))
-    encoder = Encoder(columns)
+    encoder = Encoder(columns, infinities=True)
     statement = sql.SQL("copy {} ({}) from stdin (format binary)").format(
         into, sql.SQL(", ").join(map(sql.Identifier, schema.names))
     )

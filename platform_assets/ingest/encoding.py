@@ -17,8 +17,8 @@ from psycopg import sql
 from platform_assets.ingest.arrays import array_wire
 from platform_assets.ingest.beside import ahead
 from platform_assets.ingest.literals import LITERAL_TYPES
-from platform_assets.ingest.wire import big_endian, where_not_null
-from platform_assets.quality.schema import Column, arrow_schema
+from platform_assets.ingest.wire import COLUMN, big_endian, select, where_not_null
+from platform_assets.quality.schema import Column, arrow_schema, widest
 from resources.postgres import Connection
 
 CHUNK_ROWS = 16_384
@@ -62,13 +62,16 @@ class Encoder:
     which it passes on.
     """
 
-    def __init__(self, columns: Sequence[Column]) -> None:
-        """Encode these columns, in this order."""
+    def __init__(self, columns: Sequence[Column], *, infinities: bool = False) -> None:
+        """Encode these columns, in this order.
+
+        infinities: dates and moments may hold those of DuckDB, which pgpq takes for far-off ones.
+        """
         plain = arrow_schema(tuple(columns))
         self._wires = {
             index: wire
             for index, column in enumerate(columns)
-            if (wire := _wire_of(column)) is not None
+            if (wire := _wire_of(column, infinities)) is not None
         }
         self._schema = pa.schema(
             [
@@ -106,20 +109,27 @@ class Encoder:
         return self._encoder.finish()
 
 
-def _wire_of(column: Column) -> Callable[[pa.Array], pa.Array] | None:
+def _wire_of(column: Column, infinities: bool) -> Callable[[pa.Array], pa.Array] | None:
     """Return what makes bytes of a column that pgpq cannot encode."""
-    literal = LITERAL_TYPES[column.types.literal].wire if column.types.literal else None
-    if not pa.types.is_list(column.arrow):
-        return literal
-    if literal is not None:
-        return partial(_wire_array, oid=_OIDS[column.postgres], wire=literal)
-    if pa.types.is_timestamp(column.arrow.value_type) and column.arrow.value_type.tz:
-        return partial(_wire_array, oid=_OIDS[column.postgres], wire=_wire_moment)
-    return None
+    array = pa.types.is_list(column.arrow)
+    kind = column.arrow.value_type if array else column.arrow
+    wire = LITERAL_TYPES[column.types.literal].wire if column.types.literal else None
+    # pgpq takes the elements of an array for timestamps without a zone.
+    if pa.types.is_timestamp(kind) and (infinities or (array and kind.tz)):
+        wire = _wire_moment
+    if pa.types.is_date(kind) and infinities:
+        wire = _wire_day
+    if wire is None or not array:
+        return wire
+    return partial(_wire_array, oid=_OIDS[widest(column.postgres.removesuffix("[]"))], wire=wire)
 
 
-_OIDS = {"uuid[]": 2950, "timestamp with time zone[]": 1184}
-"""Of the elements. pgpq takes the first for bytea and the second for a timestamp without zone."""
+_OIDS = {
+    "uuid": 2950,
+    "date": 1082,
+    "timestamp without time zone": 1114,
+    "timestamp with time zone": 1184,
+}
 
 
 def _wire_array(arrays: pa.Array, *, oid: int, wire: Callable[[pa.Array], pa.Array]) -> pa.Array:
@@ -127,5 +137,27 @@ def _wire_array(arrays: pa.Array, *, oid: int, wire: Callable[[pa.Array], pa.Arr
 
 
 def _wire_moment(moments: pa.Array) -> pa.Array:
-    since_2000 = pl.Series(moments.cast(pa.int64())) - 946_684_800_000_000
-    return where_not_null(moments, big_endian(since_2000, "q"))
+    since_1970 = pl.Series(moments.cast(pa.int64()))
+    return where_not_null(moments, big_endian(_since_2000(since_1970, 946_684_800_000_000), "q"))
+
+
+def _wire_day(days: pa.Array) -> pa.Array:
+    return where_not_null(
+        days, big_endian(_since_2000(pl.Series(days.cast(pa.int32())), 10_957), "i")
+    )
+
+
+def _since_2000(since_1970: pl.Series, epoch: int) -> pl.Series:
+    """Return moments or days as PostgreSQL counts them; its infinities are the least and the most.
+
+    DuckDB's are the most, and the same with a minus.
+    """
+    most, dtype = since_1970.upper_bound().item(), since_1970.dtype
+    return select(
+        since_1970,
+        pl.when(most == COLUMN)
+        .then(pl.lit(most, dtype))
+        .when(-most == COLUMN)
+        .then(pl.lit(-most - 1, dtype))
+        .otherwise(COLUMN - epoch),
+    )

@@ -57,8 +57,19 @@ _TEXT_DUCK = "('0x' || left(md5({0}), 15))::bigint"
 MORE_SCALE = "DuckDB has no more digits after the point than digits"
 SUMMABLE_DIGITS = 28
 """Of a decimal; the sum of more than ten thousand million longer ones overflows DuckDB's 38."""
-_EPOCH_PG = "trunc(extract(epoch from {0}) * 1000000)::numeric(30, 0)"
+_EPOCH_PG = "trunc(extract(epoch from {0}) * 1000000)"
 _OF_TEXT = _TEXT_PG.replace("{0}", "{0}::text"), _TEXT_DUCK.replace("{0}", "{0}::varchar")
+
+
+def _finite(least: int, otherwise: str) -> str:
+    """Return the integer of a moment; infinities have two that are below every moment's."""
+    return (
+        f"case {{0}} when '-infinity' then {least} when 'infinity' then {least + 1}"
+        f" else {otherwise} end"
+    )
+
+
+_MOMENT = _finite(-(2**63) + 1, _EPOCH_PG), _finite(-(2**63) + 1, "epoch_us({0})")
 
 TYPES: dict[pl.DataType | type[pl.DataType], TypeMap] = {
     pl.Int8: TypeMap(pa.int16(), "smallint", "SMALLINT"),
@@ -92,8 +103,8 @@ TYPES: dict[pl.DataType | type[pl.DataType], TypeMap] = {
         pa.date32(),
         "date",
         "DATE",
-        "({0} - date '1970-01-01')",
-        "date_diff('day', date '1970-01-01', {0})",
+        _finite(-(2**31), "{0} - date '1970-01-01'"),
+        _finite(-(2**31), "date_diff('day', date '1970-01-01', {0})"),
     ),
     pl.Time: TypeMap(
         pa.time64("us"),
@@ -103,14 +114,13 @@ TYPES: dict[pl.DataType | type[pl.DataType], TypeMap] = {
         "epoch_us(date '1970-01-01' + {0})",
     ),
     pl.Datetime("us"): TypeMap(
-        pa.timestamp("us"), "timestamp without time zone", "TIMESTAMP", _EPOCH_PG, "epoch_us({0})"
+        pa.timestamp("us"), "timestamp without time zone", "TIMESTAMP", *_MOMENT
     ),
     pl.Datetime("us", "UTC"): TypeMap(
         pa.timestamp("us", "UTC"),
         "timestamp with time zone",
         "TIMESTAMP WITH TIME ZONE",
-        _EPOCH_PG,
-        "epoch_us({0})",
+        *_MOMENT,
     ),
 }
 

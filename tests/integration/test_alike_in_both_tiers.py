@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from platform_assets.platform import Platform, open_platform
+from platform_assets.tiering.partition import VerificationError
+from resources.settings import Settings
 from tests.conftest import Server, settings_for
-from tests.integration.test_adopt import declared
-from tests.integration.tiers import do, seen
+from tests.integration.test_adopt import bring_back, declared
+from tests.integration.tiers import ask, do, seen
 from tests.processes import move_key
 
 EACH = 30
@@ -78,3 +80,41 @@ def test_other_filters_still_go_along_to_postgres(odd: Platform) -> None:
     (scan,) = [n for n in nodes(json.loads(plan[1])) if n["name"].strip() == "POSTGRES_SCAN"]
     pushed = str(scan["extra_info"]["Filters"])
     assert "id=1" in pushed and "at" in pushed and "ip" not in pushed
+
+
+ENDLESS = (
+    "create table endless (id int primary key, at timestamptz not null, until timestamptz,"
+    " naive timestamp(3), day date, untils timestamptz[], naives timestamp[], days date[])",
+    "insert into endless select i, '2024-01-05Z', e::timestamptz, e::timestamp, e::date,"
+    " array[e, null]::timestamptz[], array[null, e]::timestamp[], array[e]::date[]"
+    " from (values (1, 'infinity'), (2, '-infinity'), (3, null), (4, '2024-01-01'),"
+    " (5, '0044-03-15 BC'), (6, '1999-12-31 23:59:59.999')) v (i, e)",
+)
+TEXTS = "select id, until::text, naive::text, day::text, untils::text, naives::text, days::text"
+
+
+def test_infinite_times_settle_and_come_back(settings: Settings) -> None:
+    do(open_platform(settings, ()), *ENDLESS)
+    platform = open_platform(settings, (declared(settings, "endless"),))
+    before = ask(platform, f"{TEXTS} from endless order by id")
+    read = seen(platform, f"{TEXTS} from endless order by id")
+    assert move_key(platform, "endless", "2024-01").rows == 6
+    assert seen(platform, f"{TEXTS} from endless order by id") == read
+    assert seen(platform, "select id from endless where until = 'infinity'") == [(1,)]
+    assert seen(platform, "select id from endless where day < '0001-01-01'::date order by 1") == [
+        (2,),
+        (5,),
+    ]
+    bring_back(platform, "2024-01")
+    assert ask(platform, f"{TEXTS} from endless order by id") == before
+
+
+def test_a_time_that_duckdb_takes_for_infinity_stays_hot(settings: Settings) -> None:
+    do(
+        open_platform(settings, ()),
+        *ENDLESS,
+        "update endless set until = '294247-01-10 04:00:54.775807Z' where id = 1",
+    )
+    platform = open_platform(settings, (declared(settings, "endless"),))
+    with pytest.raises(VerificationError, match="column until: "):
+        move_key(platform, "endless", "2024-01")
