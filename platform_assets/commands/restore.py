@@ -56,11 +56,16 @@ def restore(
         click.echo(json.dumps([*map(asdict, done), *failed], indent=2, default=str))
     if not windows:
         click.echo(f"{name}: nothing has settled there", err=True)
-    failures = [f"{f['table']} {f['partition_key']}: {f['error']}" for f in failed]
+    failures = [_failure(f) for f in failed]
     if any(item.generation for item in done):
         failures += refresh_catalog(platform)
     if failures:
         raise PartlyFailedError(f"{len(failures)} not restored:\n  " + "\n  ".join(failures))
+
+
+def _failure(failed: dict[str, Any]) -> str:
+    where = f"{failed['table']} {failed['partition_key']}"
+    return f"{where}: {failed['error'].removeprefix(f'{where}: ')}"
 
 
 def _restore(

@@ -6,6 +6,7 @@ What DuckDB has no type for stands in the file as text, and goes over the wire f
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import duckdb
 import polars as pl
@@ -29,9 +30,11 @@ def copy_cold_rows(
 ) -> int:
     """Stream rows of cold files into a table of these columns; return how many.
 
+    A column may be null in rows that are older than it, whatever the contract says.
     rows: DuckDB's query of the columns as they stand in the files.  Raises ValueError where a
     text in a file is no value of its type.
     """
+    columns = [replace(column, nullable=True) for column in columns]
     schema = arrow_schema(tuple(columns))
     encoder = Encoder(columns, infinities=True)
     statement = sql.SQL("copy {} ({}) from stdin (format binary)").format(

@@ -9,6 +9,7 @@ from typing import Literal
 
 from platform_assets.partitions import Window
 from platform_assets.tiering.horizon import Holder, Horizon
+from platform_assets.tiering.older_rows import Lacking
 from platform_assets.tiering.sweep import Spared, Swept
 from platform_assets.tiering.verify import CheckedFile
 
@@ -56,7 +57,8 @@ class TableFacts:
 
     waiting: due windows with rows to move.  late: cold windows with hot rows.  emptied: windows
     whose leaf may be dropped, and is there.  gaps: windows without a leaf.  default, detaching,
-    detached: leaves by name.  hot_for, late_for, drop_after: the policies.
+    detached: leaves by name.  lacking: columns that settled rows should have.  hot_for, late_for,
+    drop_after: the policies.
     """
 
     name: str
@@ -71,6 +73,7 @@ class TableFacts:
     default: Sequence[str] = ()
     detaching: Sequence[str] = ()
     detached: Sequence[str] = ()
+    lacking: Sequence[Lacking] = ()
     files: Sequence[CheckedFile] = field(default_factory=tuple)
 
 
@@ -171,6 +174,19 @@ def of_table(facts: TableFacts) -> Iterator[Finding]:
                 "lakebed housekeep says why",
             )
     yield from _of_leaves(facts)
+    for lack in facts.lacking:
+        how = (
+            f"a restore puts its default there, {lack.default}"
+            if lack.default is not None
+            else "SET DEFAULT, or no restore can succeed"
+        )
+        yield Finding(
+            "note",
+            name,
+            f"settled rows of {lack.partitions} partitions are older than {lack.column}, which is "
+            "NOT NULL: readers find null",
+            how,
+        )
     wrong = [file for file in facts.files if file.problem]
     if wrong:
         first = "; ".join(f"{file.path}: {file.problem}" for file in wrong[:NAMED])

@@ -20,6 +20,7 @@ from platform_assets.tiering.diagnosis import (
 )
 from platform_assets.tiering.horizon import read_horizon
 from platform_assets.tiering.leaves import gaps, leaves_of, may_drop
+from platform_assets.tiering.older_rows import lacking
 from platform_assets.tiering.pending import waiting, with_work
 from platform_assets.tiering.sweep import give_up_superseded, remove_nameless
 from platform_assets.tiering.verify import verify
@@ -109,6 +110,7 @@ def _table(
         default=[leaf.name for leaf in leaves if leaf.default],
         detaching=[leaf.name for leaf in leaves if leaf.detaching],
         detached=_detached(connection, table, {leaf.name for leaf in leaves}, now),
+        lacking=lacking(connection, table),
         files=verify(platform, table),
     )
 

@@ -51,6 +51,7 @@ from platform_assets.tiering.generations import (
     verified,
 )
 from platform_assets.tiering.holds import hold_partition
+from platform_assets.tiering.older_rows import check_labels, put_defaults
 from platform_assets.tiering.partition import Partition, Step, TieringError, VerificationError
 from resources.lake import Lake
 from resources.postgres import LOCK_TIMEOUT, Connection, Postgres
@@ -215,7 +216,7 @@ class _Restore:
         )
 
     def _copy(self, old: Generation, in_file: Fingerprint) -> None:
-        """Copy the file's rows into the stage. Raises VerificationError."""
+        """Copy the file's rows into the stage. Raises VerificationError, TieringError."""
         partition, columns = self.partition, self.partition.table.columns
         rows = rows_of(partition, old)
         if old.columns != {column.name: column.postgres for column in columns}:
@@ -225,6 +226,7 @@ class _Restore:
                 STAGE, self._columns, partition.hot
             )
         )
+        check_labels(partition, rows)
         copy_cold_rows(partition.postgres, STAGE, columns, partition.connection, rows)
         wrong = self._staged().differences(in_file)
         if wrong:
@@ -232,6 +234,7 @@ class _Restore:
                 f"{partition}: what came over is not what the cold file holds "
                 f"({'; '.join(wrong)}); nothing was restored"
             )
+        put_defaults(partition, STAGE)
 
     def _write(self) -> Fingerprint:
         """Write the rows that count into the hot table; return what they come to."""
