@@ -117,7 +117,7 @@ def read_settings(environ: Mapping[str, str] | None = None, folder: Path | None 
     folder = Path.cwd() if folder is None else folder
     dot_env = dotenv_values(folder / ".env")
     given = _known(dot_env, folder / ".env") | _known(environ, None)
-    home = _path("LAKEBED_HOME", given.get("LAKEBED_HOME", ".lakebed"), folder)
+    home = _plain_path("LAKEBED_HOME", given.get("LAKEBED_HOME", ".lakebed"), folder)
     values = _remembered(home) | given
     return Settings(
         home=home,
@@ -225,10 +225,21 @@ def _path(name: str, value: str, folder: Path) -> Path:
     return path
 
 
+def _plain_path(name: str, value: str, folder: Path) -> Path:
+    """Return a folder whose files DuckDB opens by name, and takes for no pattern of others."""
+    path = _path(name, value, folder)
+    if found := re.search(r"[?*\[]", str(path)):
+        raise SettingsError(
+            f"{name}: {path} has a {found[0]}, by which DuckDB would read files of other folders; "
+            "name a folder without it"
+        )
+    return path
+
+
 def _lake(value: str, folder: Path, places: Sequence[Mapping[str, str | None]]) -> Path | Bucket:
     """Return the folder or the bucket; places: what may say how to get in, the last one wins."""
     if "://" not in value:
-        return _path("LAKEBED_LAKE", value, folder)
+        return _plain_path("LAKEBED_LAKE", value, folder)
     said = {name: value for place in places for name, value in place.items() if value}
     try:
         return bucket.bucket_of(value, {n: said[n] for n in bucket.NAMES if n in said})
