@@ -16,7 +16,7 @@ from platform_assets.catalog import SourceTable
 from platform_assets.columns import VALID_TO
 from platform_assets.keys import leaf_name
 from platform_assets.partitions import Window
-from platform_assets.quality.noted import note_statement, policy_statement
+from platform_assets.quality.noted import key_hindrance_query, note_statement, policy_statement
 from platform_assets.quality.parents import (
     differences_of_parent,
     ensure_parent,
@@ -65,6 +65,10 @@ def ensure_table(connection: Connection, table: SourceTable) -> None:
             change_schema(connection, create_statements(table))
         except _MADE_BY_ANOTHER:
             check_drift(connection, table)  # a load of another window made it in between
+    if table.tiering is not None:
+        ((why,),) = connection.execute(key_hindrance_query(table)).fetchall()
+        if why is not None:
+            raise DriftError(f"table {table.place}: {why}")
     for note in (note_statement(table), policy_statement(table)):
         if note is not None:
             connection.execute(note)

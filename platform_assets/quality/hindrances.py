@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from platform_assets.catalog import SourceTable
+from platform_assets.quality.noted import key_hindrance_query
 from resources.postgres import Connection
 
 HINDRANCES_QUERY = """\
@@ -93,8 +94,11 @@ def hindrances(rows: Iterable[Sequence[Any]]) -> list[str]:
 
 
 def read_hindrances(connection: Connection, table: SourceTable) -> list[str]:
-    """Return what keeps the rows of a table from settling; nothing of one of Lakebed's own."""
-    if not table.adopted:
+    """Return what keeps the rows of a table from settling, of one that settles."""
+    if table.tiering is None and not table.adopted:
         return []
     query = HINDRANCES_QUERY.replace("{}", "%s")
-    return hindrances(connection.execute(query.encode(), [table.relation.as_string()]).fetchall())
+    place = [table.relation.as_string()]
+    found = hindrances(connection.execute(query.encode(), place)) if table.adopted else []
+    ((why,),) = connection.execute(key_hindrance_query(table)).fetchall()
+    return found if why is None else [*found, why]

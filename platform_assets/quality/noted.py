@@ -31,6 +31,13 @@ def note_statement(table: SourceTable) -> sql.Composed | None:
     ).format(noted=noted)
 
 
+def key_hindrance_query(table: SourceTable) -> sql.Composed:
+    """Return the query of why a table cannot have its key yet: one row, null where it can."""
+    return sql.SQL("select lakebed.key_hindrance({}, {}::text[]) as why").format(
+        sql.Literal(table.name), sql.Literal(list(table.key))
+    )
+
+
 def policy_statement(table: SourceTable) -> sql.Composed | None:
     """Return the statement that notes when a table settles, and writes only where that is new.
 

@@ -13,7 +13,7 @@ from psycopg import sql
 from platform_assets.catalog import SourceTable
 from platform_assets.keys import move_lock
 from platform_assets.partitions import Window
-from platform_assets.quality.noted import note_statement, policy_statement
+from platform_assets.quality.noted import key_hindrance_query, note_statement, policy_statement
 from platform_assets.tiering import transaction
 from platform_assets.tiering.transaction import BusyError, HotTable
 from platform_assets.tiering.transaction import Step as Step
@@ -71,7 +71,13 @@ class Partition(HotTable):
         return deleted_keys(self.table.relation, self.table.name, self.table.key, [window])
 
     def note(self) -> None:
-        """Note what PostgreSQL must know of the table for people who have no table file."""
+        """Note what PostgreSQL must know of the table for people who have no table file.
+
+        Raises TieringError where deletes by another key are open: by this one they hide nothing.
+        """
+        ((why,),) = self.ask(key_hindrance_query(self.table))
+        if why is not None:
+            raise TieringError(f"{self}: {self.unchanged}: {why}")
         for statement in (note_statement(self.table), policy_statement(self.table)):
             if statement is not None:
                 self.do(statement)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from threading import Thread
 from typing import Annotated, Any
@@ -17,11 +19,15 @@ from hypothesis import strategies as st
 from psycopg import sql
 
 from platform_assets.catalog import Grain, Partitioning, SourceTable, Tiering
+from platform_assets.ingest.apply import read_plan
 from platform_assets.partitions import window_for_key
 from platform_assets.platform import Platform
-from platform_assets.quality.ddl import ensure_leaves, ensure_table
+from platform_assets.quality.ddl import DriftError, ensure_leaves, ensure_table
+from platform_assets.quality.hindrances import read_hindrances
+from platform_assets.quality.noted import note_statement
 from platform_assets.tiering.fingerprint import fingerprint_query, read_fingerprint
-from platform_assets.tiering.partition import Partition
+from platform_assets.tiering.move import move
+from platform_assets.tiering.partition import Partition, TieringError
 from platform_assets.tiering.pending import waiting
 from tests.integration.modes import ask, do
 from tests.processes import all_rows, move_key
@@ -258,6 +264,82 @@ def test_a_transaction_that_could_miss_a_restore_is_refused(settled: Platform) -
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         with pytest.raises(psycopg.Error, match="repeatable read"):
             connection.execute(f"select lakebed.delete_row('events', '{key_of(3)}')".encode())
+
+
+@pytest.mark.parametrize("key", [("at", "id", "note"), ("at",), ()])
+def test_no_key_changes_while_deletes_by_the_old_one_are_open(
+    settled: Platform, key: tuple[str, ...]
+) -> None:
+    delete(settled, 3)
+    changed = replace(events, model=Noted, key=key)
+    window = window_for_key(Grain.MONTH, KEY)
+    words = r"1 deletes of settled rows are open by the key \(at, id\).*fold with `lakebed move"
+    with settled.postgres.connect(autocommit=True) as connection:
+        with pytest.raises(DriftError, match=words):
+            ensure_table(connection, changed)
+        plan = read_plan(connection, changed, settled.clock.now())
+        refused = [change.why for change in plan.changes if change.safety == "refused"]
+        assert [why for why in refused if re.search(words, why)]
+        with pytest.raises(TieringError, match=words):
+            move(settled.lake, changed, window)
+        if key:
+            with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match=words):
+                connection.execute(note_statement(changed) or "")
+        assert (seen(settled), tombstones(settled)) == (first(3), [3])
+        move_key(settled, "events", KEY)
+        assert read_hindrances(connection, changed) == []
+        ensure_table(connection, replace(events, key=("id", "at")))
+
+
+def test_deletes_by_another_key_do_not_come_back(settled: Platform) -> None:
+    noted = "update lakebed.tiered_table set key_columns = '{at, id, note}'"
+    entered = (
+        "insert into lakebed.cold_delete (table_name, key, moment) values ('events', '{}', {})"
+    )
+    do(settled, noted)
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="by another key than"):
+        do(settled, entered.format(key_of(3), "'2024-02-01T03:00Z'"))
+    assert tombstones(settled) == []
+
+
+def test_a_key_that_the_table_has_no_more_deletes_nothing(settled: Platform) -> None:
+    do(
+        settled,
+        "update events set note = '' where note is null",
+        "alter table events drop constraint events_pkey, add primary key (at, id, note)",
+    )
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="is its key no more"):
+        delete(settled, 3)
+    assert (seen(settled), tombstones(settled)) == (first(), [])
+
+
+def test_a_delete_and_a_change_of_the_key_wait_for_each_other(settled: Platform) -> None:
+    changed = note_statement(replace(events, model=Noted, key=("at", "id", "note")))
+    assert changed is not None
+    failed: list[psycopg.Error] = []
+
+    def change() -> None:
+        with settled.postgres.connect(autocommit=True) as connection:
+            try:
+                connection.execute(changed)
+            except psycopg.Error as error:
+                failed.append(error)
+
+    changing = Thread(target=change)
+    with settled.postgres.connect() as connection:
+        connection.execute(f"select lakebed.delete_row('events', '{key_of(3)}')".encode())
+        changing.start()
+        wait_for_a_lock(settled)
+    changing.join(30)
+    assert ["deletes of settled rows are open" in str(error) for error in failed] == [True]
+
+
+class Noted(pa.DataFrameModel):
+    """Events whose note is never null."""
+
+    at: Annotated[pl.Datetime, "us", "UTC"]
+    id: pl.Int64
+    note: str
 
 
 class Odd(pa.DataFrameModel):
