@@ -364,7 +364,7 @@ def test_the_commands_show_ask_do_and_say_what_is_left(
     assert (code, "say --yes" in err) == (2, True)
     assert connection.execute("select to_regclass('things')").fetchone() == (None,)
     code, _, err = lakebed("apply", "--yes")
-    assert (code, err.strip()) == (0, "things: done: the table is missing")
+    assert (code, err.splitlines()[-1]) == (0, "things: done: the table is missing")
     assert lakebed("plan", "--check")[:2] == (0, "things: nothing to change\n")
     assert lakebed("apply")[0] == 0
 
