@@ -47,12 +47,13 @@ class Boundary:
         self._floor = None if cursor is None else table.floor_of(cursor)
         self._moved_on = False
 
-    def is_new(self, frame: pl.DataFrame, cursors: pl.Series) -> pl.Series:
+    def is_new(self, frame: pl.DataFrame, cursors: pl.Series, newest: Any) -> pl.Series:
         """Return which rows were not loaded before. Each known row is passed over once.
 
-        frame: rows as they were read, cursors: of each row, in the contract's type.
+        frame: rows as they were read, cursors: of each row, in the contract's type.  newest: the
+        greatest of those of good rows.
         """
-        self._advance(cursors.max())
+        self._advance(newest)
         new = pl.Series([True]).new_from_index(0, frame.height)
         if self._floor is None:
             return new

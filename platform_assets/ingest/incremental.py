@@ -6,14 +6,17 @@ changed is read again by its table's policy.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import polars as pl
 
 from platform_assets.catalog import SourceTable
 from platform_assets.ingest.boundary import Boundary
+from platform_assets.ingest.contract import check
 from platform_assets.ingest.package import FileRead, parse_cursor
 from platform_assets.ingest.quarantine import encode
 from platform_assets.ingest.shaping import shaped
@@ -141,18 +144,23 @@ def pending_files(
 def _rejected(connection: Connection, table: SourceTable, file: SourceItem) -> dict[int, Any]:
     """Return what quarantine has of a file that has grown and is needed to go on, by row number.
 
-    The data may have been somewhere else when it was loaded: the file is told by its name.
+    The data may have been somewhere else when it was loaded: the file is told by its name. Of a
+    source that is queried all that waits is returned, by number of the reject: an answer has no
+    fixed order.
     """
+    queried = table.sourced.resumes == "query"
     reason = NEVER_CLOSED if table.sourced.resumes == "bytes" else None
     return dict(
         connection.execute(
-            "select row_number, source_row from lakebed.rejected_row"
-            " where table_name = %(table)s and load_id in (select load_id from lakebed.loaded_file"
+            "select case when %(queried)s then rejected_row_id else row_number end, source_row"
+            " from lakebed.rejected_row where table_name = %(table)s and load_id in"
+            " (select load_id from lakebed.loaded_file"
             " join lakebed.load l using (load_id) where l.rolled_back_at is null"
             " and loaded_file.table_name = %(table)s and path = %(name)s)"
-            " and right('/' || source_file, length(%(name)s) + 1) = '/' || %(name)s"
+            " and (%(queried)s"
+            " or right('/' || source_file, length(%(name)s) + 1) = '/' || %(name)s)"
             " and (%(reason)s::text is null or reason = %(reason)s)",
-            {"table": table.name, "name": file.name, "reason": reason},
+            {"table": table.name, "name": file.name, "reason": reason, "queried": queried},
         ).fetchall()
     )
 
@@ -249,6 +257,12 @@ class Start:
             return None
         return Beginning(self.before.size, self.before.rows)
 
+    @cached_property
+    def waiting(self) -> frozenset[str]:
+        """The rows in quarantine that a query answers with again, each as `told` has it."""
+        rows = self.before.rejected.values() if self.queried and self.before else ()
+        return frozenset(map(told, rows))
+
     @property
     def newer(self) -> tuple[str, Any] | None:
         """The column and the value below which row groups need not be read."""
@@ -277,7 +291,9 @@ class Start:
             return batch
         cursors = shaped(self.table, self.item.file, batch.frame, column)[column].series
         if self.queried:
-            batch, cursors = self._not_loaded(batch, cursors)
+            newest = self._newest_of_good(batch, cursors)
+            batch, cursors = self._not_loaded(batch, cursors, newest)
+            cursors = cursors.filter(cursors <= newest) if newest is not None else cursors.clear()
         elif self.beyond_cursor:
             batch, cursors = self._beyond_cursor(batch, cursors)
         if self.moves_cursor:
@@ -305,14 +321,29 @@ class Start:
         self.unreadable += cursors.null_count() - int(again.sum())
         return _those(batch, cursors, keep)
 
-    def _not_loaded(self, batch: Batch, cursors: pl.Series) -> tuple[Batch, pl.Series]:
+    def _newest_of_good(self, batch: Batch, cursors: pl.Series) -> Any:
+        """Return the greatest cursor of a row that keeps the contract; None where there is none.
+
+        A source is asked for rows from there on: a row with an absurd time would hide all others.
+        """
+        order = cursors.arg_sort(descending=True, nulls_last=True)
+        for count in (1, 100, len(order)):
+            first = order.head(count)
+            those = replace(batch, frame=batch.frame[first], numbers=batch.numbers[first])
+            good = check(self.table, self.item.file, those).numbers
+            newest = cursors.filter(batch.numbers.is_in(good.implode())).max()
+            if newest is not None:
+                return newest
+        return None
+
+    def _not_loaded(self, batch: Batch, cursors: pl.Series, newest: Any) -> tuple[Batch, pl.Series]:
         """Leave out rows before the floor, and of an append those that are loaded already."""
         keep = pl.Series([True]).new_from_index(0, len(cursors))
         if self.floor is not None:
             keep = (cursors >= self.floor).fill_null(True)
         if self.boundary is not None:
             batch, cursors = _those(batch, cursors, keep)
-            keep = self.boundary.is_new(batch.frame, cursors)
+            keep = self.boundary.is_new(batch.frame, cursors, newest)
         return _those(batch, cursors, keep)
 
     def _in_quarantine(self, batch: Batch, unreadable: pl.Series) -> pl.Series:
@@ -340,6 +371,11 @@ class Start:
                 f"up to the cursor {self.before.cursor} it has {self.passed_over} rows where "
                 f"{loaded} were loaded",
             )
+
+
+def told(row: Any) -> str:
+    """Return a row of the quarantine as a text, by which two of them are compared."""
+    return json.dumps(row, sort_keys=True)
 
 
 def is_loaded(version: str, loaded: list[str]) -> bool:

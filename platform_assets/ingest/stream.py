@@ -9,12 +9,14 @@ memory does not grow with the source.
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -32,7 +34,7 @@ from platform_assets.ingest.contract import (
     expected_types,
     to_arrow,
 )
-from platform_assets.ingest.incremental import Pending, Start
+from platform_assets.ingest.incremental import Pending, Start, told
 from platform_assets.ingest.package import FileRead, Package
 from platform_assets.ingest.rejects import Reject
 from platform_assets.ingest.report import Commit
@@ -180,7 +182,7 @@ class Stream:
                 rest = start.cut(whole, read)
                 if not (rest.frame.height or rest.malformed) and _has_rows(whole):
                     continue  # all of them are loaded; there may be many such batches
-                good = self._checked(read, rest).good
+                good = self._checked(read, rest, start.waiting).good
                 if good.height:
                     self.package.windows |= self._windows_of(good)
                     yield to_arrow(self.table, self._sorted(good))
@@ -221,8 +223,11 @@ class Stream:
             cursor_ties=item.before.ties if item.before else 0,
         )
 
-    def _checked(self, read: FileRead, batch: Batch) -> Checked:
-        """Check a batch; count its rows and keep its rejects. Raises SourceError: all are bad."""
+    def _checked(self, read: FileRead, batch: Batch, waiting: frozenset[str]) -> Checked:
+        """Check a batch; count its rows and keep its rejects. Raises SourceError: all are bad.
+
+        waiting: rows that are in quarantine already, and are read again.
+        """
         checked = check(self.table, read.file, batch)
         if checked.rejects and batch.plain is not None:
             checked = check(self.table, read.file, batch.as_it_is())  # rejects are kept as they are
@@ -233,7 +238,11 @@ class Stream:
             )
         if self.table.rejects_missing_parents:
             self._as_read.keep(read.file, batch)
-        rows = batch.frame.height + len(batch.malformed)
+        fresh = [
+            r for r in checked.rejects if not waiting or told(json.loads(r.row)) not in waiting
+        ]
+        rows = batch.frame.height + len(batch.malformed) - len(checked.rejects) + len(fresh)
+        checked = replace(checked, rejects=fresh)
         others = self.package.window is not None and read.rows_seen > read.rows_read + rows
         all_bad = rows and len(checked.rejects) == rows
         if all_bad and not others and self.table.reject_share < 1:

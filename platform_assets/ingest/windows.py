@@ -33,6 +33,7 @@ class InWindow:
 
     value: Any = None
     boundary: None = None
+    waiting: frozenset[str] = frozenset()
     beginning: None = None
 
     def __init__(self, table: SourceTable, window: Window) -> None:

@@ -423,3 +423,45 @@ def test_a_lag_of_a_date_is_of_whole_days() -> None:
     table = orders(SqliteTable(database="a", table="b"), lag=timedelta(hours=1))
     assert table.floor_of(day(2).date()) == day(1).date()
     assert Order.__doc__
+
+
+@pytest.mark.parametrize("lag", [None, 5])
+@pytest.mark.parametrize("mode", ["append", "merge"])
+def test_a_row_that_breaks_the_contract_hides_no_other_by_its_cursor(
+    platform_of: Make, mode: str, lag: int | None
+) -> None:
+    more: dict[str, Any] = {"reject_share": 0.9, "lag": lag, "write_mode": mode}
+    if mode == "merge":
+        more["key"] = ("at", "what")
+    platform = platform_of(events(SqliteTable(database="log.db", table="events"), **more))
+    log = platform.settings.data / "log.db"
+    sqlite(log, LOG, "insert into events values (1, 'a'), (2, 'b'), (9999, x'ff'), (2, x'fe')")
+    done = load_well(platform, "events")
+    assert (done.inserted, done.rejected, done.cursor_to) == (2, 2, "2")
+    for number in range(3, 6):
+        sqlite(log, f"insert into events values ({number}, 'c')")  # noqa: S608
+        again = load_well(platform, "events")
+        assert (again.inserted, again.rejected) == (1, 0)
+    sqlite(
+        log, "delete from events where typeof(what) = 'blob'", "insert into events values (6, 'e')"
+    )
+    assert load_well(platform, "events").inserted == 1
+    assert [at for at, _ in whats(platform)] == [1, 2, 3, 4, 5, 6]
+    assert ask(platform, "select count(*) from lakebed.rejected_row") == [(2,)]
+
+
+def test_a_source_in_which_only_bad_rows_are_new_says_so_and_goes_on(platform_of: Make) -> None:
+    source = SqliteTable(database="log.db", table="events")
+    platform = platform_of(events(source, reject_share=0.9))
+    log = platform.settings.data / "log.db"
+    sqlite(log, LOG, "insert into events values (1, 'a')")
+    load_well(platform, "events")
+    sqlite(log, "insert into events values (2, x'ff')")
+    assert "break the contract" in load(platform, "events").refused[0].problem
+    sqlite(log, "insert into events values (3, 'b')")
+    assert load_well(platform, "events").inserted == 1
+    sqlite(
+        log, "update events set what = 'mended' where at = 2", "insert into events values (4, 'c')"
+    )
+    load_well(platform, "events")
+    assert [at for at, _ in whats(platform)] == [1, 3, 4]
