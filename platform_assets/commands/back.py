@@ -222,7 +222,11 @@ def agree(yes: bool) -> None:
 
 def _say_what_is_next(table: SourceTable, reload: bool) -> None:
     if table.source is not None and table.source.resumes == "query":
-        then = "The next load asks the source for its rows again: mend it there first"
+        then = (
+            "The next load asks the source for its rows again: mend it there first"
+            if reload
+            else "Its rows are asked for again when the source changes; see --reload"
+        )
     elif reload:
         then = "The files of what was undone are read again by the next load"
     else:
