@@ -309,7 +309,8 @@ def _write_in_another_transaction(platform: Platform) -> None:
 
     def copy_elsewhere(self: Any, parquet: Path) -> None:
         with platform.postgres.connect() as other:
-            self.rows += copy_rows(other, writers.target_of(self.table), self.wire, parquet)
+            self.arrived += copy_rows(other, writers.target_of(self.table), self.wire, parquet)
+        self.sent = self.arrived
 
     writers.AppendWriter.copy = copy_elsewhere  # type: ignore[method-assign]
 
