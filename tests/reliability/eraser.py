@@ -58,10 +58,10 @@ class Eraser:
         return "erasure"
 
     def _erase(self, name: str, register: int, doom: Doom) -> None:
-        began = time.monotonic()
+        self.journal.write("destroying", at=time.monotonic())
         table = self.platform.table(name)
         done = erase(self.platform, table, f"id = {register}", keep_text=True, on_step=doom.on_step)
-        self.journal.write("destroyed", began=began, ended=time.monotonic())
+        self.journal.write("destroyed", at=time.monotonic())
         if done.failed:
             raise TieringError("; ".join(done.failed))
         self.journal.write("acknowledged", table=name, register=register, at=time.monotonic())

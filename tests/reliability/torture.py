@@ -76,7 +76,7 @@ class Player:
         """Whether the process stands still."""
         try:
             state = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):
             return False
         return state == "T"
 
@@ -118,6 +118,8 @@ class Round:
     oracles: dict[str, Oracle] = field(default_factory=lambda: {t: Oracle() for t in TABLES})
     players: list[Player] = field(default_factory=list)
     faults: list[tuple[float, float]] = field(default_factory=list)
+    destructions: list[tuple[float, float]] = field(default_factory=list)
+    destroying: dict[str, float] = field(default_factory=dict)
     events: deque[str] = field(default_factory=lambda: deque(maxlen=LAST_EVENTS))
     born: int = 0
 
@@ -196,6 +198,10 @@ class Round:
         self._note(f"{player.name} goes on")
 
     def _bury(self, player: Player, code: int) -> None:
+        self.hear()
+        if player.name in self.destroying:
+            # Whoever removes its files later: none that reads from now on needs them.
+            self.destructions.append((self.destroying.pop(player.name), time.monotonic()))
         if code == -signal.SIGKILL:
             where = player.plan.step if player.plan.what == "kill" else "any moment"
             self.tally.counts[f"killed {player.role} at {where}"] += 1
@@ -280,14 +286,23 @@ class Round:
                 self.violation(f"{player}: {text}")
             case {"kind": "done", "what": what}:
                 counts[f"done: {what}"] += 1
-            case {"kind": "destroyed", "began": began, "ended": ended}:
-                # Files that go at once may be an error for who still reads them.
-                self.faults.append((began, ended))
+            case {"kind": "destroying", "at": at}:
+                self.destroying.setdefault(player, at)  # one that failed is tried again
+            case {"kind": "destroyed", "at": at}:
+                self.destructions.append((self.destroying.pop(player), at))
             case {"kind": "error", "text": text, "began": began, "ended": ended}:
-                if explained((began, ended), self.faults):
+                if self._is_explained(text, (began, ended)):
                     counts["errors after a fault"] += 1
                 else:
                     self.violation(f"{player}: an error without a fault: {text}")
+
+    def _is_explained(self, text: str, when: tuple[float, float]) -> bool:
+        """Whether something bad befell it, or it read files that an erasure destroys at once."""
+        if explained(when, self.faults):
+            return True
+        now = time.monotonic()
+        going = [*self.destructions, *((began, now) for began in self.destroying.values())]
+        return "IO Error" in text and explained(when, going)
 
     def _judge(self, player: str, table: str, wrong: list[str]) -> None:
         for text in wrong[:3]:
