@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 
 import duckdb
+from psycopg import sql
 
 
 class ExtensionError(RuntimeError):
@@ -28,3 +30,22 @@ def extension_file(name: str) -> Path:
             "install both at one version (see requirements.lock)"
         )
     return file
+
+
+def in_memory(extensions: Iterable[str] = ()) -> duckdb.DuckDBPyConnection:
+    """Open an in-memory DuckDB with extensions; no query can load one that is not signed.
+
+    Their own signatures are not looked at, which takes 0.2 s of processor time for 40 MB each time:
+    who can write where the wheels are can write DuckDB itself. Raises ExtensionError.
+    """
+    files = [extension_file(name) for name in extensions]
+    connection = duckdb.connect(":memory:", config={"allow_unsigned_extensions": bool(files)})
+    try:
+        for file in files:
+            connection.execute(sql.SQL("load {}").format(sql.Literal(str(file))).as_string())
+        # From here on it cannot be turned on again.
+        connection.execute("set allow_unsigned_extensions = false")
+    except BaseException:
+        connection.close()
+        raise
+    return connection

@@ -26,7 +26,7 @@ import duckdb
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from resources.extensions import extension_file
+from resources.extensions import in_memory
 from resources.lake_files import LakeFiles
 from resources.lake_sessions import LakeSessions
 from resources.layouts import evolved_columns, hot_columns, rewritten_since, with_evolved
@@ -244,12 +244,7 @@ class Lake:
         """
         # A plain connection first: it brings the schema up to date and says clearly what is wrong.
         self._postgres.connect().close()
-        with self.reader() as connection:
-            connection.execute(
-                sql.SQL("load {}")
-                .format(sql.Literal(str(extension_file("postgres_scanner"))))
-                .as_string()
-            )
+        with self.reader("postgres_scanner") as connection:
             # Parallel ctid scans may run on different snapshots when sharing one fails. Settings
             # are global, so that each of many sessions has them.
             connection.execute("set global pg_use_ctid_scan = false")
@@ -275,9 +270,10 @@ class Lake:
                     connection.execute("rollback")
 
     @contextmanager
-    def reader(self) -> Iterator[duckdb.DuckDBPyConnection]:
+    def reader(self, *extensions: str) -> Iterator[duckdb.DuckDBPyConnection]:
         """Open an in-memory DuckDB that reads files of the lake; always closed."""
-        with spill_folder(self.files.spill) as spill, _in_memory() as connection:
+        wanted = (*self.files.extensions, *extensions)
+        with spill_folder(self.files.spill) as spill, _in_memory(wanted) as connection:
             connection.execute("set global TimeZone = 'UTC'")
             # DuckDB's bar would be written to standard output, between the rows.
             connection.execute("set enable_progress_bar = false")
@@ -375,8 +371,8 @@ def _find_masked(manifest: Manifest, table: LakeTable, hot: bool) -> None:
 
 
 @contextmanager
-def _in_memory() -> Iterator[duckdb.DuckDBPyConnection]:
-    connection = duckdb.connect(":memory:")
+def _in_memory(extensions: Sequence[str]) -> Iterator[duckdb.DuckDBPyConnection]:
+    connection = in_memory(extensions)
     try:
         yield connection
     finally:

@@ -46,6 +46,8 @@ HTTP_SETTINGS = {
 class LakeBucket(LakeFiles):
     """The lake as the objects of a bucket that begin with a prefix."""
 
+    extensions = ("httpfs",)
+
     def __init__(self, bucket: Bucket, home: Path) -> None:
         """Remember where the lake is. home: whose spool is written to."""
         self.bucket = bucket

@@ -17,6 +17,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
+from typing import ClassVar
 
 import duckdb
 
@@ -79,7 +80,12 @@ class NewFile(ABC):
 
 
 class LakeFiles(ABC):
-    """The files of a lake. Opens nothing until it is used."""
+    """The files of a lake. Opens nothing until it is used.
+
+    extensions: of DuckDB, without which it cannot open these files.
+    """
+
+    extensions: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def __str__(self) -> str:

@@ -24,8 +24,10 @@ def hot_columns(
     if not tables:
         return {}
     query = sql.SQL(
-        "select table_schema::text, table_name::text, array_to_json(array_agg(column_name::text))"
-        " from information_schema.columns where (table_schema, table_name) in ({}) group by 1, 2"
+        "select nspname::text, relname::text, array_to_json(array_agg(attname::text))"
+        " from pg_attribute join pg_class c on c.oid = attrelid"
+        " join pg_namespace n on n.oid = relnamespace"
+        " where (nspname, relname) in ({}) and attnum > 0 and not attisdropped group by 1, 2"
     ).format(sql.SQL(", ").join(sql.SQL("({}, {})").format(*table) for table in tables))
     return {
         (schema, name): frozenset(json.loads(columns))

@@ -38,6 +38,7 @@ from platform_assets.ingest.writers.writer import LoadConflictError, names, same
 from platform_assets.partitions import Window
 from platform_assets.quality.schema import Column
 from platform_assets.tiering.generations import as_they_are_now
+from resources.extensions import in_memory
 from resources.lake_files import LakeFileError, LakeFiles
 from resources.postgres import Connection
 from resources.tombstones import deleted_keys
@@ -281,7 +282,7 @@ def _copy_cold(
     staged: _Staged | None,
 ) -> int:
     """Stream the cold rows that the load could meet into COLD; count them."""
-    with duckdb.connect(":memory:") as reader:
+    with in_memory(lake.extensions) as reader:
         reader.execute("set TimeZone = 'UTC'")
         lake.make_readable(reader)
         where: sql.Composable = sql.SQL("true")

@@ -10,7 +10,7 @@ answer is held against the oracle. Without sabotage nothing is wrong; each sabot
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -134,8 +134,8 @@ def no_snapshot(patch: MonkeyPatch, platform: Platform) -> None:
     open_duckdb = resources.lake._in_memory
 
     @contextmanager
-    def loose() -> Iterator[Any]:
-        with open_duckdb() as connection:
+    def loose(extensions: Sequence[str]) -> Iterator[Any]:
+        with open_duckdb(extensions) as connection:
             yield _ReadCommitted(connection)
 
     patch.setattr(resources.lake, "_in_memory", loose)

@@ -19,7 +19,6 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from platform_assets.ingest.sources.queried import batches_of, private_duckdb
 from platform_assets.ingest.sources.reader import BATCH_ROWS, Batch, SourceItem
 from platform_assets.ingest.sources.server import ServerReader
-from resources.extensions import extension_file
 from resources.postgres import Connection
 
 SESSION = (
@@ -130,9 +129,7 @@ class PostgresReader(ServerReader):
         attach = sql.SQL("attach {} as source (type postgres, secret source, read_only)").format(
             sql.Literal(make_conninfo("", **server))
         )
-        load = sql.SQL("load {}").format(sql.Literal(str(extension_file("postgres_scanner"))))
-        with private_duckdb() as connection:
-            connection.execute(load.as_string())
+        with private_duckdb("postgres_scanner") as connection:
             connection.execute(secret.as_string())
             try:
                 connection.execute(attach.as_string())

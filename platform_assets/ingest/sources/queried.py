@@ -31,6 +31,7 @@ from platform_assets.ingest.sources.reader import (
 )
 from platform_assets.queried_sources import secrets_in
 from resources.clock import SystemClock
+from resources.extensions import in_memory
 from resources.settings import Settings, SettingsError, read_secret
 
 DUCKDB_MEMORY = "128MB"
@@ -128,9 +129,9 @@ class TimedReader(Reader):
 
 
 @contextmanager
-def private_duckdb() -> Iterator[duckdb.DuckDBPyConnection]:
+def private_duckdb(*extensions: str) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open an in-memory DuckDB in UTC with little memory, which reads other databases."""
-    connection = duckdb.connect(":memory:")
+    connection = in_memory(extensions)
     try:
         connection.execute("set TimeZone = 'UTC'")
         connection.execute(
