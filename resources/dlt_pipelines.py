@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 # dlt reads these when it is imported. It must not phone home, and what goes wrong is raised: dlt
 # would print it a second and a third time. A package that was handed over is not kept.
@@ -29,6 +30,10 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 
 class ExtractError(RuntimeError):
     """dlt could not do its part; nothing was loaded. The text says where and why."""
+
+
+PLAIN = {"compression": "none", "use_dictionary": False, "write_statistics": False}
+"""A package is read once, right away, and deleted: packing it takes longer than its bytes do."""
 
 
 def extract_packages(
@@ -68,12 +73,9 @@ def extract_packages(
     pipeline.config.restore_from_destination = False
     for first in rows:
         before = len(delivered)
-        _run_package(pipeline, name, _Package(first, rows, full))
+        _run_package(pipeline, name, _Package(folder / "package.parquet", first, rows, full))
         if len(delivered) != before + 1:
-            raise RuntimeError(
-                f"dlt made {len(delivered) - before} files of one package of {name}; unset "
-                "DATA_WRITER__FILE_MAX_ITEMS and DATA_WRITER__FILE_MAX_BYTES"
-            )
+            raise RuntimeError(f"dlt made {len(delivered) - before} files of a package of {name}")
         yield delivered[-1]
 
 
@@ -81,14 +83,30 @@ class _Package:
     """The rows of one package; keeps what went wrong, which dlt would wrap."""
 
     def __init__(
-        self, first: pa.Table, rows: Iterator[pa.Table], full: Callable[[int, int], bool]
+        self,
+        path: Path,
+        first: pa.Table,
+        rows: Iterator[pa.Table],
+        full: Callable[[int, int], bool],
     ) -> None:
+        self.path = path
         self.first = first
         self.rows = rows
         self.full = full
         self.error: Exception | None = None
 
-    def tables(self) -> Iterator[pa.Table]:
+    def file(self) -> Iterator[Any]:
+        """Write the file, and give it to dlt."""
+        count = 0
+        with pq.ParquetWriter(self.path, self.first.schema, **PLAIN) as writer:
+            for table in self._tables():
+                writer.write_table(table)
+                count += table.num_rows
+        schema = self.first.schema.empty_table()
+        yield dlt.mark.with_file_import(str(self.path), "parquet", count, hints=schema)
+        self.path.unlink()
+
+    def _tables(self) -> Iterator[pa.Table]:
         count, size = self.first.num_rows, self.first.nbytes
         yield self.first
         try:
@@ -102,7 +120,7 @@ class _Package:
 
 
 def _run_package(pipeline: dlt.Pipeline, name: str, package: _Package) -> None:
-    resource = dlt.resource(package.tables(), name=name, max_table_nesting=0)
+    resource = dlt.resource(package.file(), name=name, max_table_nesting=0)
     try:
         pipeline.extract(resource, loader_file_format="parquet")
         pipeline.normalize()
