@@ -197,9 +197,7 @@ def _from_text(text: pl.Series, target: pl.DataType) -> pl.Series:
         answers = dict.fromkeys(_TRUE, True) | dict.fromkeys(_FALSE, False)
         return lower.replace_strict(answers, default=None, return_dtype=pl.Boolean)
     if isinstance(target, pl.Decimal):
-        after = rf"\d{{1,{target.scale}}}0*" if target.scale else "0+"
-        fits = text.str.contains(rf"^[+-]?(\d+(\.\d{{0,{target.scale}}}0*)?|\.{after})$")
-        return text.set(~fits, None).cast(target, strict=False)
+        return _decimals(text, target)
     if target == pl.Date:
         return text.str.to_date("%Y-%m-%d", strict=False)
     if target == pl.Time:
@@ -211,6 +209,31 @@ def _from_text(text: pl.Series, target: pl.DataType) -> pl.Series:
         endless = number.is_infinite() & text.str.contains(r"\d")
         return number.set(endless.fill_null(False), None)
     return number
+
+
+def _decimals(text: pl.Series, target: pl.Decimal) -> pl.Series:
+    exponents = text.str.contains("[eE]")
+    if exponents.any():
+        text = text.zip_with(~exponents, LITERAL_TYPES["numeric"].read(text))
+    elif (numbers := _all_as_arrow_takes_them(text, target)) is not None:
+        return numbers
+    after = rf"\d{{1,{target.scale}}}0*" if target.scale else "0+"
+    fits = text.str.contains(rf"^[+-]?(\d+(\.\d{{0,{target.scale}}}0*)?|\.{after})$")
+    return text.set(~fits, None).cast(target, strict=False)
+
+
+def _all_as_arrow_takes_them(text: pl.Series, target: pl.Decimal) -> pl.Series | None:
+    """Read decimals without an exponent, which Arrow garbles; None where some do not fit."""
+    try:
+        numbers = pc.cast(text.to_arrow(), pa.decimal128(target.precision, target.scale))
+    except pa.ArrowInvalid:
+        return None
+    # It counts the digits that are there, not the zeros that the scale adds.
+    beyond = 10 ** (target.precision - target.scale)
+    ends = pc.min_max(numbers).as_py().values()
+    if any(value is not None and abs(value) >= beyond for value in ends):
+        return None
+    return pl.Series(text.name, numbers)
 
 
 def _moments(text: pl.Series, target: pl.Datetime) -> pl.Series:

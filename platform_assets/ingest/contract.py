@@ -92,10 +92,10 @@ def expected_types(table: SourceTable) -> dict[str, pa.DataType]:
 
 
 def _as_arrow_reads(dtype: pl.DataType) -> pa.DataType | None:
-    # No decimals: Arrow takes exponents, and more digits than there is room for.
     if dtype.is_integer() or dtype == pl.Date:
         return pl.Series([], dtype=dtype).to_arrow().type
-    return None
+    # As text what Arrow reads otherwise than the casts; it is valid UTF-8 then, at least.
+    return None if dtype == pl.Binary else pa.string()
 
 
 def _refuse_unknown(table: SourceTable, file: SourceItem, there: Sequence[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, time, timedelta
-from decimal import Decimal
+from decimal import Context, Decimal, InvalidOperation
 from typing import Any
 
 import polars as pl
@@ -64,7 +64,12 @@ def same(found: Any, expected: Any) -> bool:
         (MONEY, ".5", Decimal("0.50")),
         (MONEY, "1.005", "! is no number"),
         (MONEY, "10000000000", "! is no number"),
-        (MONEY, "1e2", "! is no number"),
+        (MONEY, "1e2", Decimal("100.00")),
+        (MONEY, "-1.50E-1", Decimal("-0.15")),
+        (MONEY, "1e-3", "! is no number"),
+        (MONEY, "1312e31", "! is no number"),
+        (MONEY, "743089.7E-35", "! is no number"),
+        (MONEY, "e2", "! is no number"),
         (pl.Boolean(), "Yes", True),
         (pl.Boolean(), "0", False),
         (pl.Boolean(), "2", "! is no truth value"),
@@ -334,3 +339,24 @@ def test_bytes_are_text_only_where_they_are_utf_8_without_nul(values: list[bytes
             assert str(found) == "! is no valid UTF-8"
         else:
             assert found == text or ("\0" in text and str(found).startswith("! holds a NUL"))
+
+
+DIGITS = st.from_regex(
+    r"[ ]?[-+]?[0-9]{0,7}\.?[0-9]{0,4}([eE][-+]?[0-9]{0,2})?[ ]?", fullmatch=True
+)
+
+
+@given(st.sampled_from([(5, 2), (4, 0), (3, 3), (38, 10)]), DIGITS)
+def test_a_decimal_is_what_its_digits_say_whatever_is_beside_it(
+    size: tuple[int, int], text: str
+) -> None:
+    target = pl.Decimal(*size)
+    try:
+        number = Decimal(text.strip())
+        exact = number.quantize(Decimal(1).scaleb(-size[1]), context=Context(prec=200))
+        fits = exact == number and abs(exact) < 10 ** (size[0] - size[1])
+    except InvalidOperation:
+        fits = False
+    for beside in ([], ["bad"]):
+        found = outcome([text, *beside], pl.String, target)[0]
+        assert found == (exact if fits else f"! is no number ({target})")

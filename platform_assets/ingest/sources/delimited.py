@@ -41,7 +41,8 @@ from platform_assets.ingest.sources.streams import (
 )
 from platform_assets.sources import CsvFiles
 
-CSV_BLOCK_BYTES = 4 * 2**20
+CSV_BLOCK_BYTES = 8 * 2**20
+"""pandera takes 15 ms for a batch of 16 columns, however few rows it has."""
 HEAD_BYTES = 1 << 16
 LONGEST_HEAD_BYTES = 1 << 22
 UNREADABLE = (pa.ArrowInvalid, OSError, EOFError, zipfile.BadZipFile, zlib.error)
@@ -73,7 +74,7 @@ class CsvReader(LinesReader):
         )
 
     def expect(self, types: Mapping[str, pa.DataType]) -> None:
-        """Read whole numbers and dates as what they are where Arrow can, or as text."""
+        """Read whole numbers, dates and text as what they are where Arrow can, or as bytes."""
         self._expected = types
 
     def _names(self, item: SourceItem) -> list[str]:
@@ -187,7 +188,7 @@ class _Parse:
                 null_values=[*nulls, _NULL.decode()] if escaped else nulls,
                 strings_can_be_null=True,
                 quoted_strings_can_be_null=source.quoted_nulls,
-                check_utf8=False,
+                check_utf8=True,
             )
             for types in (text, text | {n: expected[n] for n in columns if n in expected})
         )
