@@ -16,7 +16,7 @@ import pytest
 from resources.settings import PACKAGE_ROOT
 from tests.browser.conftest import Up, wait_until
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.thorough]
 
 IMAGES = PACKAGE_ROOT / "docs" / "images"
 FLIGHTS = 336_776

@@ -80,6 +80,7 @@ def test_new_hot_rows_rebuild_each_model_that_reads_them_once(automation: Automa
     assert automation.project.answer("select readings from per_owner") == (310,)
 
 
+@pytest.mark.thorough
 def test_new_rows_of_a_table_that_only_the_last_model_reads_rebuild_it_alone(
     automation: Automation,
 ) -> None:
@@ -104,6 +105,7 @@ def test_a_move_rebuilds_nothing(automation: Automation) -> None:
     assert automation.settle() == {}
 
 
+@pytest.mark.thorough
 def test_models_built_by_a_hand_are_not_built_again(automation: Automation) -> None:
     automation.project.deliver_readings("2.parquet", first=300, rows=10)
     automation.project.run("hot/readings")
@@ -116,12 +118,14 @@ def test_a_load_of_nothing_new_rebuilds_nothing(automation: Automation) -> None:
     assert automation.settle() == {}
 
 
+@pytest.mark.thorough
 def test_a_refused_file_rebuilds_nothing(automation: Automation) -> None:
     (automation.project.data / "readings" / "2.parquet").write_bytes(b"no Parquet at all")
     assert not automation.project.run("hot/readings", raise_on_error=False).success
     assert automation.settle() == {}
 
 
+@pytest.mark.thorough
 def test_late_rows_of_an_old_window_rebuild_what_reads_them_once(project: Project) -> None:
     readings = replace(project.platform.table("readings"), load_by="window", changed_files=None)
     tables = (readings, project.platform.table("accounts"))

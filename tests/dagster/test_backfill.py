@@ -165,6 +165,7 @@ def test_what_makes_no_sense_is_told(
     assert problem in capsys.readouterr().err
 
 
+@pytest.mark.thorough
 def test_two_backfills_of_overlapping_ranges_take_turns(home: Home) -> None:
     both = [
         home.start("cold/readings", "--from", "2024-01", "--to", "2024-04"),
@@ -184,6 +185,7 @@ def test_two_backfills_of_overlapping_ranges_take_turns(home: Home) -> None:
     assert first_end <= second_start
 
 
+@pytest.mark.thorough
 def test_after_a_backfill_was_killed_the_next_one_waits_for_nothing(home: Home) -> None:
     with home.held("2024-03"):
         process = home.start(*SPRING)

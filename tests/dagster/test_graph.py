@@ -216,6 +216,7 @@ def run(command: list[str], folder: Path, environment: dict[str, str]) -> str:
     return done.stdout
 
 
+@pytest.mark.thorough
 def test_the_workspace_file_works_from_another_folder(
     tmp_path: Path, quiet_environment: dict[str, str]
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import dagster as dg
+import pytest
 
 from platform_assets.build import build_defs
 from platform_assets.platform import open_platform
@@ -13,6 +14,7 @@ from tests.dagster.conftest import Project, asset_key, check_of, metadata_of
 from tests.stores import BUCKET, SECRET, running_store
 
 
+@pytest.mark.thorough
 def test_assets_settle_and_build_into_the_bucket_and_show_where(
     project: Project, tmp_path: Path, database: str, instance: dg.DagsterInstance
 ) -> None:

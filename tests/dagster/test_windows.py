@@ -68,6 +68,7 @@ def test_a_window_that_fails_leaves_the_others_green(
     assert "1 of 5 partitions failed: 2024-03: march.parquet: it is not there" in str(failure)
 
 
+@pytest.mark.thorough
 def test_windows_settle_after_they_were_loaded(windowed: Project) -> None:
     windowed.deliver_readings("1.parquet")
     windowed.run("hot/readings", partitions=SPRING)

@@ -152,6 +152,7 @@ def test_rows_that_others_refer_to_stay(of_modes: Platform) -> None:
 
 
 @pytest.mark.parametrize("step", ["counted", "copied", "verified", "recorded", "committed"])
+@pytest.mark.thorough_but("recorded", "committed")
 def test_a_backup_that_is_killed_is_whole_or_not_there(platform: Platform, step: str) -> None:
     deliver(platform, "readings/1.parquet", readings(1, 2, 3))
     load(platform, "readings")
@@ -170,6 +171,7 @@ def keep(settings: Any, kill: str) -> None:
 
 
 @pytest.mark.parametrize("step", ["staged", "written", "verified", "recorded", "committed"])
+@pytest.mark.thorough_but("recorded", "committed")
 def test_a_restore_that_is_killed_happened_or_did_not(platform: Platform, step: str) -> None:
     deliver(platform, "readings/1.parquet", readings(1, 2, 3))
     load(platform, "readings")

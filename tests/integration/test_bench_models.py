@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_the_benchmark_writes_a_figure_of_ours_and_of_bare_duckdb(
     tmp_path: Path, database: str
 ) -> None:

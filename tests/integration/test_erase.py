@@ -264,6 +264,7 @@ STEPS = ("opened", "renamed", "deleted", "committed", "rest", "burnt", "removed"
 
 
 @pytest.mark.parametrize("step", STEPS)
+@pytest.mark.thorough_but("committed", "burnt")
 def test_an_erasure_that_is_killed_at_a_step_ends_the_same_when_it_is_run_again(
     mixed: Platform, step: str
 ) -> None:

@@ -61,6 +61,7 @@ def load(
 
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("name", SUMS)
+@pytest.mark.thorough_but("written", "committed")
 def test_a_load_killed_after_a_step_loads_each_row_once_when_run_again(
     platform: Platform, name: str, step: str
 ) -> None:
@@ -84,6 +85,7 @@ def test_a_load_killed_after_a_step_loads_each_row_once_when_run_again(
 
 
 @pytest.mark.parametrize("sabotage", processes.LOAD_SABOTAGES)
+@pytest.mark.thorough_but("forget the files")
 def test_rows_are_doubled_where_the_load_has_lost_its_fence(
     platform: Platform, sabotage: str
 ) -> None:

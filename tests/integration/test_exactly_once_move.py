@@ -87,6 +87,7 @@ def test_readers_see_every_flight_once_while_all_due_partitions_move(demo: Platf
 
 
 @pytest.mark.parametrize("sabotage", processes.MOVE_SABOTAGES)
+@pytest.mark.thorough_but("record before the delete")
 def test_readers_notice_a_mover_without_its_fence(demo: Platform, sabotage: str) -> None:
     assert wrong_answers(demo, sabotage=sabotage)
 
@@ -95,6 +96,7 @@ def test_readers_notice_that_their_manifest_and_rows_are_of_two_snapshots(demo: 
     assert wrong_answers(demo, careless_reader=True)
 
 
+@pytest.mark.thorough
 def test_readers_of_the_sabotage_tests_are_right_where_nothing_is_sabotaged(demo: Platform) -> None:
     assert not wrong_answers(demo)
 

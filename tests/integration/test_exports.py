@@ -343,6 +343,7 @@ def lakebed(platform: Platform, *arguments: str, **more: Any) -> subprocess.Pope
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.thorough_but("15")
 def test_who_is_stopped_leaves_the_old_file_and_nothing_in_the_way(
     number: signal.Signals, platform: Platform, tmp_path: Path
 ) -> None:
@@ -470,6 +471,7 @@ print(rows, Path('/proc/self/status').read_text().partition('VmHWM:')[2].split()
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(sys.platform != "linux", reason="asks /proc for the peak")
 def test_what_is_larger_than_memory_is_put_in_order_all_the_same(
     platform: Platform, tmp_path: Path

@@ -376,6 +376,7 @@ STEPS = ("deleted", "committed", "vacuumed", "dropped", "given up", "burnt")
 
 
 @pytest.mark.parametrize("step", STEPS)
+@pytest.mark.thorough_but("committed", "given up")
 def test_housekeeping_that_is_killed_at_a_step_ends_the_same_when_it_is_run_again(
     settled: Platform, step: str
 ) -> None:

@@ -59,6 +59,7 @@ def hot_rows(platform: Platform, name: str) -> int:
 
 
 @pytest.mark.parametrize("step", STEPS)
+@pytest.mark.thorough_but("recorded", "committed")
 def test_a_mover_killed_after_a_step_loses_and_doubles_nothing(
     platform: Platform, step: str
 ) -> None:
@@ -76,6 +77,7 @@ def test_a_mover_killed_after_a_step_loses_and_doubles_nothing(
 
 
 @pytest.mark.parametrize("step", STEPS)
+@pytest.mark.thorough_but("deleted", "committed")
 def test_a_fold_killed_after_a_step_loses_and_doubles_nothing(
     platform: Platform, step: str
 ) -> None:
@@ -94,6 +96,7 @@ def test_a_fold_killed_after_a_step_loses_and_doubles_nothing(
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.01, 0.03, 0.08])
+@pytest.mark.thorough_but("0.03")
 def test_a_mover_killed_at_any_moment_loses_and_doubles_nothing(
     platform: Platform, delay: float
 ) -> None:
@@ -151,6 +154,7 @@ def tombstones(platform: Platform) -> int:
     [(processes.move_all, STEPS), (processes.restore_all, RESTORE_STEPS)],
     ids=["fold", "restore"],
 )
+@pytest.mark.thorough_but("fold")
 def test_killed_at_each_step_nobody_sees_a_row_lost_doubled_or_undeleted(
     platform: Platform, work: Any, steps: tuple[str, ...]
 ) -> None:

@@ -232,6 +232,7 @@ def test_a_mover_killed_after_any_step_loses_and_doubles_nothing_for_readers_of_
     assert spooled(bucket) == []
 
 
+@pytest.mark.thorough
 def test_a_mover_that_wakes_up_after_another_finished_changes_no_object(
     bucket: Platform, store: Store
 ) -> None:
@@ -330,6 +331,7 @@ def test_what_the_store_has_is_verified_before_anything_is_deleted(
     assert (store.objects(), named(bucket), hot(bucket)) == ({}, set(), 3 * EACH)
 
 
+@pytest.mark.thorough
 def test_a_snapshot_is_verified_in_the_bucket_too(bucket: Platform, store: Store) -> None:
     platform = open_platform(replace(bucket.settings, tables=modes.TABLES))
     prices = platform.table("prices")

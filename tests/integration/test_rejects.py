@@ -212,6 +212,7 @@ def test_a_row_that_changes_while_it_is_loaded_again_stops_the_retry(orders: Pla
 @pytest.mark.parametrize(
     "step", ["extracted", "began", "copied", "written", "recorded", "committed"]
 )
+@pytest.mark.thorough_but("written", "committed")
 def test_a_killed_retry_that_is_run_again_loads_each_row_once(
     platform: Platform, step: str
 ) -> None:

@@ -162,6 +162,7 @@ def test_the_last_few_are_kept_and_housekeeping_removes_the_others(of_modes: Pla
 
 
 @pytest.mark.parametrize("step", STEPS)
+@pytest.mark.thorough_but("recorded", "committed")
 def test_killed_at_a_step_the_load_stands_and_the_next_one_makes_the_snapshot_good(
     of_modes: Platform, step: str
 ) -> None:

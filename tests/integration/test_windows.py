@@ -134,6 +134,7 @@ def test_windows_are_loaded_side_by_side(windowed: tuple[Platform, SourceTable])
 
 
 @pytest.mark.parametrize("step", STEPS)
+@pytest.mark.thorough_but("written", "committed")
 def test_a_killed_load_leaves_the_window_as_it_was(
     windowed: tuple[Platform, SourceTable], step: str
 ) -> None:

@@ -34,6 +34,7 @@ def settings(tmp_path: Path, database: str) -> Settings:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_what_was_delivered_is_there_once_however_its_loads_died(platform: Platform) -> None:
     game = play(platform, seed=1, kills=KILLS)
     assert game.violations == [], killed_loads.describe(game)
