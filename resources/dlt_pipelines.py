@@ -34,6 +34,8 @@ class ExtractError(RuntimeError):
 
 PLAIN = {"compression": "none", "use_dictionary": False, "write_statistics": False}
 """A package is read once, right away, and deleted: packing it takes longer than its bytes do."""
+ROW_GROUP_ROWS = 16_384
+"""So many are held until they are written."""
 
 
 def extract_packages(
@@ -71,9 +73,11 @@ def extract_packages(
     )
     # The ledger is the truth: dlt's state is neither restored nor sent along (a second job a load).
     pipeline.config.restore_from_destination = False
-    for first in rows:
+    while (first := next(rows, None)) is not None:
         before = len(delivered)
-        _run_package(pipeline, name, _Package(folder / "package.parquet", first, rows, full))
+        package = _Package(folder / "package.parquet", first, rows, full)
+        del first  # or it would be held until the next package
+        _run_package(pipeline, name, package)
         if len(delivered) != before + 1:
             raise RuntimeError(f"dlt made {len(delivered) - before} files of a package of {name}")
         yield delivered[-1]
@@ -90,30 +94,35 @@ class _Package:
         full: Callable[[int, int], bool],
     ) -> None:
         self.path = path
-        self.first = first
+        self.schema: pa.Schema = first.schema
+        self.next: pa.Table | None = first
         self.rows = rows
         self.full = full
         self.error: Exception | None = None
 
     def file(self) -> Iterator[Any]:
         """Write the file, and give it to dlt."""
-        count = 0
-        with pq.ParquetWriter(self.path, self.first.schema, **PLAIN) as writer:
-            for table in self._tables():
-                writer.write_table(table)
-                count += table.num_rows
-        schema = self.first.schema.empty_table()
+        count = self._write()
+        schema = self.schema.empty_table()
         yield dlt.mark.with_file_import(str(self.path), "parquet", count, hints=schema)
         self.path.unlink()
 
-    def _tables(self) -> Iterator[pa.Table]:
-        count, size = self.first.num_rows, self.first.nbytes
-        yield self.first
+    def _write(self) -> int:
+        """Write rows until there are enough; return how many. Holds one table at a time."""
+        count = size = 0
+        with pq.ParquetWriter(self.path, self.schema, **PLAIN) as writer:
+            while self.next is not None:
+                writer.write_table(self.next, row_group_size=ROW_GROUP_ROWS)
+                count += self.next.num_rows
+                size += self.next.nbytes
+                self.next = None
+                if not self.full(count, size):
+                    self._take()
+        return count
+
+    def _take(self) -> None:
         try:
-            while not self.full(count, size) and (table := next(self.rows, None)) is not None:
-                count += table.num_rows
-                size += table.nbytes
-                yield table
+            self.next = next(self.rows, None)
         except Exception as error:
             self.error = error
             raise

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -177,15 +178,9 @@ class Stream:
             start = self._start(item)
             read = self._read_of(item, start)
             columns = columns_to_read(self.table, item.file, self.reader.columns(item.file))
-            for whole in self._batches(item, start, columns):
-                read.rows_seen += whole.frame.height + len(whole.malformed) + whole.left_out
-                rest = start.cut(whole, read)
-                if not (rest.frame.height or rest.malformed) and _has_rows(whole):
-                    continue  # all of them are loaded; there may be many such batches
-                good = self._checked(read, rest, start.waiting).good
-                if good.height:
-                    self.package.windows |= self._windows_of(good)
-                    yield to_arrow(self.table, self._sorted(good))
+            good = map(partial(self._good_rows, read, start), self._batches(item, start, columns))
+            # A loop would hold each batch while the next one is read.
+            yield from filter(lambda rows: rows is not None, good)
             if self.table.sourced.resumes == "bytes" and self.table.changed_files == "grown":
                 read.sha256 = self.reader.digest(item.file, item.file.bytes)  # known by now
             self.reader.check_unchanged(item.file)
@@ -193,6 +188,18 @@ class Stream:
             self._check_count(read)
             self._judge(read)
             self.package.files.append(read)
+
+    def _good_rows(self, read: FileRead, start: Start | InWindow, whole: Batch) -> pa.Table | None:
+        """Return the rows of a batch that are new and good, as they go over the wire."""
+        read.rows_seen += whole.frame.height + len(whole.malformed) + whole.left_out
+        rest = start.cut(whole, read)
+        if not (rest.frame.height or rest.malformed) and _has_rows(whole):
+            return None  # all of them are loaded; there may be many such batches
+        good = self._checked(read, rest, start.waiting).good
+        if not good.height:
+            return None
+        self.package.windows |= self._windows_of(good)
+        return to_arrow(self.table, self._sorted(good))
 
     def _batches(
         self, item: Pending, start: Start | InWindow, columns: list[str]
