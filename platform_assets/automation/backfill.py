@@ -199,13 +199,19 @@ def run_range(
         )
     problem = None
     if not result.success:
-        problem = " | ".join(_reason(event) for event in result.get_step_failure_events())
+        failures = result.get_step_failure_events() or result.filter_events(_is_failure_of_run)
+        problem = " | ".join(map(_reason, failures))
     return RangeRun(run_id, partitions, time.monotonic() - started, watch.told, problem)
 
 
+def _is_failure_of_run(event: dg.DagsterEvent) -> bool:
+    return event.event_type is dg.DagsterEventType.RUN_FAILURE
+
+
 def _reason(event: dg.DagsterEvent) -> str:
-    """Return what a failed step said, without Dagster's words around it."""
-    error = event.step_failure_data.error
+    """Return what a failed step or run said, without Dagster's words around it."""
+    step = event.is_step_failure
+    error = event.step_failure_data.error if step else event.job_failure_data.error
     while error is not None and error.cause is not None:
         error = error.cause
     return error.message.strip() if error is not None else "no message"

@@ -7,15 +7,18 @@ is noticed before it is used.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from dagster_postgres import DagsterPostgresStorage
 from dagster_postgres.utils import create_pg_engine
+from sqlalchemy.exc import InternalError
 
 MORE_CONNECTIONS = 20
 """For the threads of one process; they are closed again after use, one stays open."""
 
 SECONDS_OPEN = 1800
+TRANSACTION_HAS_FAILED = "25P02"
 
 
 class PooledPostgresStorage(DagsterPostgresStorage):
@@ -32,8 +35,29 @@ class PooledPostgresStorage(DagsterPostgresStorage):
                 pool_recycle=SECONDS_OPEN,
                 pool_pre_ping=True,
             )
+        events = self._event_log_storage
+        initialize = by_whoever_is_first(events.initialize_concurrency_limit_to_default)
+        setattr(events, "initialize_concurrency_limit_to_default", initialize)  # noqa: B010
 
     @classmethod
     def from_config_value(cls, inst_data: Any, config_value: Any) -> PooledPostgresStorage:
         """Return the storage that the instance file describes."""
         return cls(config_value["postgres_url"], inst_data=inst_data)
+
+
+def by_whoever_is_first(initialize: Callable[[str], bool]) -> Callable[[str], bool]:
+    """Let two runs meet a pool for the first time at once.
+
+    Where the limit is there already, Dagster goes on in the transaction in which its insert failed,
+    which PostgreSQL refuses, and the run would fail.
+    """
+
+    def initialize_once(pool: str) -> bool:
+        try:
+            return initialize(pool)
+        except InternalError as error:
+            if getattr(error.orig, "pgcode", None) != TRANSACTION_HAS_FAILED:
+                raise
+            return True
+
+    return initialize_once

@@ -165,6 +165,13 @@ def test_what_makes_no_sense_is_told(
     assert problem in capsys.readouterr().err
 
 
+def test_a_pool_that_another_run_met_first_is_no_error(home: Home) -> None:
+    storage = home.project.instance.event_log_storage
+    assert storage.initialize_concurrency_limit_to_default("a new pool")
+    assert storage.initialize_concurrency_limit_to_default("a new pool")
+    assert storage.get_concurrency_info("a new pool").slot_count == 1
+
+
 @pytest.mark.thorough
 def test_two_backfills_of_overlapping_ranges_take_turns(home: Home) -> None:
     both = [
