@@ -75,7 +75,8 @@ def extract_packages(
     pipeline.config.restore_from_destination = False
     while (first := next(rows, None)) is not None:
         before = len(delivered)
-        package = _Package(folder / "package.parquet", first, rows, full)
+        # A name of its own: what was handed over is a link to the same bytes.
+        package = _Package(folder / f"{before:06}.parquet", first, rows, full)
         del first  # or it would be held until the next package
         _run_package(pipeline, name, package)
         if len(delivered) != before + 1:
