@@ -24,7 +24,8 @@ from platform_assets.partitions import Grain
 from platform_assets.quality.ddl import COLUMNS_QUERY
 from platform_assets.quality.hindrances import HINDRANCES_QUERY, hindrances
 from platform_assets.quality.postgres_types import field_line, found_type
-from platform_assets.quality.schema import Column, SchemaError
+from platform_assets.quality.schema import Column
+from platform_assets.quality.types import SchemaError
 from platform_assets.scaffold import TableFile
 from platform_assets.table_files import load_tables
 from platform_assets.tiering.leaves import BOUND

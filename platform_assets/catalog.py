@@ -35,7 +35,8 @@ from platform_assets.policies import Deletes as Deletes
 from platform_assets.policies import Lookup as Lookup
 from platform_assets.policies import Partitioning as Partitioning
 from platform_assets.policies import Tiering as Tiering
-from platform_assets.quality.schema import Column, SchemaError, columns_of
+from platform_assets.quality.schema import Column, columns_of
+from platform_assets.quality.types import SchemaError
 from platform_assets.queried_sources import DltResource as DltResource
 from platform_assets.queried_sources import DuckdbTable as DuckdbTable
 from platform_assets.queried_sources import RestApi as RestApi

@@ -13,7 +13,8 @@ from dataclasses import replace
 import polars as pl
 
 from platform_assets.policies import Deletes, Lookup
-from platform_assets.quality.schema import LITERALS, Column, type_map
+from platform_assets.quality.schema import Column
+from platform_assets.quality.types import LITERALS, type_map
 
 OURS = "lakebed_"
 """How the columns begin that a row has on its way only."""

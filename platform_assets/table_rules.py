@@ -20,7 +20,7 @@ from platform_assets.policies import (
     Tiering,
     WriteMode,
 )
-from platform_assets.quality.schema import is_narrow
+from platform_assets.quality.types import is_narrow
 from platform_assets.queried_sources import DltResource, RestApi
 from platform_assets.shape import shape_problem
 from platform_assets.sources import RejectedRows

@@ -30,7 +30,8 @@ from platform_assets.ingest.undoable import RollbackError
 from platform_assets.ingest.writers import target_of
 from platform_assets.ingest.writers.undo import stored_columns
 from platform_assets.quality.ddl import COLUMNS_QUERY, relation_exists
-from platform_assets.quality.schema import TYPES, Column
+from platform_assets.quality.schema import Column
+from platform_assets.quality.types import TYPES
 from platform_assets.tiering.fingerprint import Fingerprint, fingerprint_query, read_fingerprint
 from resources.durable import make_durable, unfinished
 from resources.lake import Lake

@@ -18,7 +18,8 @@ from platform_assets.ingest.arrays import array_wire
 from platform_assets.ingest.beside import ahead
 from platform_assets.ingest.literals import LITERAL_TYPES
 from platform_assets.ingest.wire import COLUMN, big_endian, select, where_not_null
-from platform_assets.quality.schema import Column, arrow_schema, widest
+from platform_assets.quality.schema import Column, arrow_schema
+from platform_assets.quality.types import widest
 from resources.postgres import Connection
 
 CHUNK_ROWS = 16_384

@@ -30,7 +30,8 @@ from platform_assets.quality.evolved import (
 )
 from platform_assets.quality.plan import SMALL_BYTES, Found
 from platform_assets.quality.postgres_types import field_line, settled_type, types_of, widening
-from platform_assets.quality.schema import Column, SchemaError, type_map
+from platform_assets.quality.schema import Column
+from platform_assets.quality.types import SchemaError, type_map
 from platform_assets.table_rules import name_problem
 from resources.postgres import Connection, change_schema
 

@@ -14,10 +14,10 @@ from typing import Literal, cast
 import polars as pl
 from pandera.polars import DataFrameModel
 
-from platform_assets.quality.schema import (
+from platform_assets.quality.schema import Column
+from platform_assets.quality.types import (
     LITERALS,
     MORE_SCALE,
-    Column,
     SchemaError,
     TypeMap,
     enum_type,

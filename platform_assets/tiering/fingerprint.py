@@ -1,6 +1,6 @@
 """Fingerprints: what a set of rows comes to, alike in PostgreSQL and DuckDB whatever their order.
 
-For every column the count of values and the sum of an integer made of each (quality/schema.py says
+For every column the count of values and the sum of an integer made of each (quality/types.py says
 how). Sums see what XOR would not, duplicates that cancel; and they add up, so that the
 fingerprint of a fold is the sum of the fingerprints of its parts.
 """

@@ -23,7 +23,8 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from platform_assets.catalog import SourceTable
-from platform_assets.quality.schema import Column, widest
+from platform_assets.quality.schema import Column
+from platform_assets.quality.types import widest
 
 _ORDER = {exp.GT: ">", exp.GTE: ">=", exp.LT: "<", exp.LTE: "<="}
 _EQUAL = {exp.EQ: "=", exp.NEQ: "<>"}

@@ -172,6 +172,8 @@ class HotTable(ABC):
         with lake.beside() as connection, ThreadPoolExecutor(1) as thread:
             connection.execute("begin isolation level repeatable read read only")
             connection.execute(sql.SQL("set transaction snapshot {}").format(snapshot))
+            # It ends before the copy all the same, whose processors workers would take.
+            connection.execute("set local max_parallel_workers_per_gather = 0")
             try:
                 yield thread.submit(self._count_by, connection)
             except BaseException:

@@ -7,7 +7,8 @@ import pytest
 
 from platform_assets import cli
 from platform_assets.catalog import Csv, Export, SourceTable, Tiering
-from platform_assets.quality.schema import LITERALS, TYPES, columns_of
+from platform_assets.quality.schema import columns_of
+from platform_assets.quality.types import LITERALS, TYPES
 from platform_assets.table_files import load_tables, read_table_files
 from resources.settings import NAMES
 

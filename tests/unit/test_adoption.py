@@ -13,7 +13,8 @@ from platform_assets import adoption
 from platform_assets.catalog import ParquetFiles, Partitioning, SourceTable, TableError, Tiering
 from platform_assets.partitions import Grain
 from platform_assets.quality.postgres_types import field_line, found_type
-from platform_assets.quality.schema import Column, SchemaError, columns_of
+from platform_assets.quality.schema import Column, columns_of
+from platform_assets.quality.types import SchemaError
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 

@@ -16,7 +16,8 @@ from platform_assets.quality.postgres_types import (
     types_of,
     widening,
 )
-from platform_assets.quality.schema import TYPES, SchemaError, columns_of, type_map
+from platform_assets.quality.schema import columns_of
+from platform_assets.quality.types import TYPES, SchemaError, type_map
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ import polars as pl
 import pyarrow
 import pytest
 
-from platform_assets.quality.schema import SchemaError, arrow_schema, columns_of, type_map
+from platform_assets.quality.schema import arrow_schema, columns_of
+from platform_assets.quality.types import SchemaError, type_map
 
 SUPPORTED = [
     (pl.Int8, "int16", "smallint", "SMALLINT"),
