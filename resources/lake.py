@@ -114,14 +114,16 @@ class ReadSession:
         this statement alone. A statement that is no query (CREATE TABLE ... AS, COPY) is pruned
         all the same; what EXPLAIN refuses reads every file. Raises LakeReadError.
         """
+        shown: dict[str, Bounds] = {}
         try:
             needed = self._needed(query, params)
             cold = {name: needed[name] for name in needed if name in self.manifest.tables}
             self._show({name: self.manifest.within(name, cold[name]) for name in cold})
             self._keep(cold)
+            shown = cold
             yield
         finally:
-            self._show_kept()
+            self._show_kept(shown)
 
     def needed(self, query: str, params: Parameters = None) -> dict[str, Bounds]:
         """Return the bounds of time of each table of which one statement can read rows.
@@ -175,10 +177,15 @@ class ReadSession:
             self.manifest.keep(name, bounds[name])
         self._kept |= bounds.keys()
 
-    def _show_kept(self) -> None:
-        """Show what was needed so far. What cannot be shown is taken away: no row goes missing."""
+    def _show_kept(self, shown: Mapping[str, Bounds] | None = None) -> None:
+        """Show what was needed so far. What cannot be shown is taken away: no row goes missing.
+
+        shown: tables of which what some bounds touch is shown already, and kept.
+        """
         for name in self._kept | self._cold_shown:
             try:
+                if shown and name in shown and not self.manifest.keeps_more(name, shown[name]):
+                    continue
                 self._show({name: self.manifest.kept(name)})
             except duckdb.Error:
                 # After an error the transaction may be over; the error is the one to show.
