@@ -65,7 +65,7 @@ class ReadSession:
     models: Mapping[str, ModelTable | str]
     unreadable: dict[str, str] = field(default_factory=dict)
     _cold_shown: set[str] = field(default_factory=set)
-    _kept: set[str] = field(default_factory=set)
+    _kept: dict[str, Bounds] = field(default_factory=dict)
 
     def define(self) -> None:
         """Define every view, over hot rows alone."""
@@ -80,7 +80,9 @@ class ReadSession:
         cold file cannot be read.
         """
         self._keep(dict.fromkeys(self.manifest.tables, Bounds()))
-        self._show({name: self.manifest.kept(name) for name in self._kept | self._cold_shown})
+        self._show(
+            {name: self.manifest.kept(name) for name in self._kept.keys() | self._cold_shown}
+        )
         return self.bare
 
     def sql(self, query: str, params: Parameters = None) -> duckdb.DuckDBPyRelation:
@@ -110,9 +112,9 @@ class ReadSession:
     def pruned(self, query: str, params: Parameters = None) -> Iterator[None]:
         """Narrow the views to the cold files that one statement can need, for the block.
 
-        In the block `bare` is good for
-        this statement alone. A statement that is no query (CREATE TABLE ... AS, COPY) is pruned
-        all the same; what EXPLAIN refuses reads every file. Raises LakeReadError.
+        In the block `bare` is good for this statement alone. A statement that is no query (CREATE
+        TABLE ... AS, COPY) is pruned all the same; what EXPLAIN refuses reads every file. Raises
+        LakeReadError.
         """
         shown: dict[str, Bounds] = {}
         try:
@@ -175,17 +177,17 @@ class ReadSession:
     def _keep(self, bounds: Mapping[str, Bounds]) -> None:
         for name in bounds:
             self.manifest.keep(name, bounds[name])
-        self._kept |= bounds.keys()
+            self._kept[name] = bounds[name].hull(self._kept.get(name, bounds[name]))
 
     def _show_kept(self, shown: Mapping[str, Bounds] | None = None) -> None:
         """Show what was needed so far. What cannot be shown is taken away: no row goes missing.
 
         shown: tables of which what some bounds touch is shown already, and kept.
         """
-        for name in self._kept | self._cold_shown:
+        for name in self._kept.keys() | self._cold_shown:
+            if shown and name in shown and shown[name].covers(self._kept[name]):
+                continue
             try:
-                if shown and name in shown and not self.manifest.keeps_more(name, shown[name]):
-                    continue
                 self._show({name: self.manifest.kept(name)})
             except duckdb.Error:
                 # After an error the transaction may be over; the error is the one to show.

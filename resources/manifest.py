@@ -91,15 +91,6 @@ class Manifest:
             chosen=_within(table, bounds),
         )
 
-    def keeps_more(self, table: str, bounds: Bounds) -> bool:
-        """Whether files stay readable that are not within some bounds."""
-        found = self._do(
-            "select exists (from {manifest} where {kept} and not ({chosen}))",
-            kept=_kept(table),
-            chosen=_within(table, bounds),
-        )
-        return bool(found[0][0])
-
     def kept(self, table: str) -> list[ColdPart]:
         """Return the parts of what was kept. Their variables hold one file each until `fill`."""
         return self._parts(table, _kept(table))

@@ -39,6 +39,12 @@ class Bounds:
             self.first is None or last >= self.first
         )
 
+    def covers(self, other: Bounds) -> bool:
+        """Whether every time of the other is inside."""
+        return (self.first is None or (other.first is not None and self.first <= other.first)) and (
+            self.last is None or (other.last is not None and other.last <= self.last)
+        )
+
     def hull(self, other: Bounds) -> Bounds:
         """Return the smallest bounds that hold both."""
         firsts, lasts = (self.first, other.first), (self.last, other.last)

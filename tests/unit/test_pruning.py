@@ -51,6 +51,11 @@ def test_the_hull_touches_whatever_one_of_its_parts_touches(one: Bounds, other: 
             assert hull.touches(first, last)
 
 
+@given(st.builds(Bounds, moments, moments), st.builds(Bounds, moments, moments))
+def test_bounds_cover_what_adds_nothing_to_their_hull(one: Bounds, other: Bounds) -> None:
+    assert one.covers(other) == (one.hull(other) == one)
+
+
 def test_a_file_on_the_edge_is_touched() -> None:
     assert Bounds(FEB, FEB).touches(JAN, FEB)
     assert Bounds(FEB, FEB).touches(FEB, MAR)
