@@ -35,12 +35,13 @@ from platform_assets.ingest.contract import (
     expected_types,
     to_arrow,
 )
-from platform_assets.ingest.incremental import Pending, Start, told
+from platform_assets.ingest.incremental import Pending
 from platform_assets.ingest.package import FileRead, Package
 from platform_assets.ingest.rejects import Reject
 from platform_assets.ingest.report import Commit
 from platform_assets.ingest.sift import sift
 from platform_assets.ingest.sources.reader import Batch, Reader, SourceError
+from platform_assets.ingest.start import Start, told
 from platform_assets.ingest.transaction import LoadTransaction, Step
 from platform_assets.ingest.windows import InWindow
 from platform_assets.partitions import Grain, Window

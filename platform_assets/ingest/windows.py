@@ -15,10 +15,10 @@ from typing import Any
 from psycopg import sql
 
 from platform_assets.catalog import SourceTable
-from platform_assets.ingest.incremental import below, note_cursor
 from platform_assets.ingest.package import FileRead
 from platform_assets.ingest.shaping import shaped
 from platform_assets.ingest.sources.reader import Batch
+from platform_assets.ingest.start import below, note_cursor
 from platform_assets.ingest.writers import Counts, Writer
 from platform_assets.keys import move_lock
 from platform_assets.partitions import Window

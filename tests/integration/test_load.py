@@ -391,7 +391,7 @@ def test_a_packed_csv_whose_last_row_was_unfinished_and_has_grown_is_refused(
 def test_rows_are_wrong_without_a_word_where_nobody_looks_at_what_a_csv_began_with(
     platform_of: Callable[..., Platform], monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:
-    monkeypatch.setattr("platform_assets.ingest.incremental._check_beginning", lambda *args: None)
+    monkeypatch.setattr("platform_assets.ingest.start._check_beginning", lambda *args: None)
     platform = csv_readings(platform_of)
     file = platform.settings.data / "1.csv"
     for text in NOT_ONLY_ADDED_TO[case][:2]:

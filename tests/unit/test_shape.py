@@ -14,10 +14,11 @@ import pytest
 
 from platform_assets.catalog import CsvFiles, From, SourceTable, TableError
 from platform_assets.ingest.contract import check, columns_to_read
-from platform_assets.ingest.incremental import Loaded, Pending, Start
+from platform_assets.ingest.incremental import Loaded, Pending
 from platform_assets.ingest.package import FileRead
 from platform_assets.ingest.sources.parquet import ParquetReader
 from platform_assets.ingest.sources.reader import Batch, SourceError, SourceItem
+from platform_assets.ingest.start import Start
 from platform_assets.sources import ParquetFiles
 
 FILE = SourceItem("f.csv", "1-1", 1, "f.csv")
