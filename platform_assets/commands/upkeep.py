@@ -87,6 +87,8 @@ def housekeep(name: str | None, dry_run: bool, as_json: bool) -> None:
         show(_housekept(done))
         for gap in done.gaps:
             click.echo(f"{gap}: there is no leaf, rows of it are refused", err=True)
+        if dry_run:
+            click.echo("this is what would be done; nothing was changed", err=True)
     if done.failed:
         raise PartlyFailedError("not done:\n  " + "\n  ".join(done.failed))
 

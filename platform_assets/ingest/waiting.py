@@ -21,7 +21,8 @@ FORMATS = (".csv", ".jsonl", ".parquet")
 ROWS_A_BATCH = 10_000
 
 _COLUMNS = (
-    "source_file, row_number, column_name, reason, source_row, rejected_at, load_id, resolved_by"
+    "rejected_row_id, source_file, row_number, column_name, reason, source_row, rejected_at,"
+    " load_id, resolved_by"
 )
 _WHERE = """\
 table_name = %(table)s and (resolved_by is not null) = %(resolved)s

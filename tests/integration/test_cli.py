@@ -214,6 +214,7 @@ def test_bad_rows_are_shown_with_file_row_and_reason(
     assert shown.out.startswith(f"{file}, row 4: temp")
     assert "1 more; see --limit" in shown.err
     rejects = json.loads(empty("rejects", "weather", "--json").out)
+    assert f"(rejected_row_id {rejects[0]['rejected_row_id']})" in shown.out
     assert [row["row_number"] for row in rejects] == [4, 3]
     assert {row["source_row"]["temp"] for row in rejects} == {"warm"}
     narrowed = empty("rejects", "weather", "--column", "dewp")
