@@ -120,7 +120,7 @@ class Bench:
         return time.perf_counter() - started
 
     def tidy(self) -> None:
-        """Vacuum the leaves that moves have emptied."""
+        """Vacuum the leaves that moves have emptied, and write out what was left, like `fill`."""
         with self.platform.postgres.connect(autocommit=True) as connection:
             waits = [
                 note
@@ -129,6 +129,7 @@ class Bench:
             ]
         if waits:
             raise BenchError(f"{waits[0].leaf} is not vacuumed: {waits[0].why}")
+        self.execute("checkpoint")
 
     def ask(self, *queries: str) -> list[float]:
         """Return the median seconds of each query over both tiers, without opening the session."""
