@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from decimal import Decimal
 
 import duckdb
+import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 from psycopg import sql
 
 from platform_assets.catalog import SourceTable
+from platform_assets.quality.types import TYPES
 from platform_assets.tiering.fingerprint import Fingerprint, fingerprint_query, read_fingerprint
 from tests.tables.readings import Reading
 
@@ -55,6 +58,19 @@ def test_the_fingerprint_of_all_rows_is_the_sum_of_its_parts(
     some: list[tuple[str, float | None, int]], more: list[tuple[str, float | None, int]]
 ) -> None:
     assert of(some) + of(more) == of(more + some)
+
+
+@given(st.lists(st.text() | st.binary(), max_size=20))
+def test_the_integer_of_a_text_is_what_manifests_hold(values: list[str | bytes]) -> None:
+    """The first 15 hexadecimal digits of its MD5: another one would condemn every older file."""
+    with duckdb.connect(":memory:") as connection:
+        for value in values:
+            kind = TYPES[pl.String if isinstance(value, str) else pl.Binary]
+            integer = sql.SQL(kind.to_integer_duckdb).format(sql.Identifier("value"))
+            query = sql.SQL("select {} from (select ? as value)").format(integer)
+            found = connection.execute(query.as_string(), [value]).fetchall()
+            raw = value.encode() if isinstance(value, str) else value
+            assert found == [(int(hashlib.md5(raw).hexdigest()[:15], 16),)]  # noqa: S324
 
 
 def test_a_difference_is_said_in_words() -> None:
