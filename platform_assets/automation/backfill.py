@@ -193,7 +193,7 @@ def run_range(
             tags={
                 "dagster/asset_partition_range_start": partitions[0],
                 "dagster/asset_partition_range_end": partitions[-1],
-                f"lakebed/{asset.tier}": asset.table.name,
+                "lakebed/backfill": str(asset),
                 HOST_TAG: socket.gethostname(),
             },
         )

@@ -30,7 +30,7 @@ from platform_assets.ingest.backup import (
 )
 from platform_assets.ingest.encoding import copy_rows
 from platform_assets.ingest.locks import alone
-from platform_assets.ingest.rollback import FORGOTTEN, record_undone
+from platform_assets.ingest.undone import FORGOTTEN, record_undone
 from platform_assets.ingest.writers import target_of
 from platform_assets.ingest.writers.undo import stored_columns, undo_name
 from platform_assets.ingest.writers.writer import names

@@ -25,6 +25,7 @@ from psycopg import sql
 from platform_assets.catalog import SourceTable
 from platform_assets.ingest.locks import alone
 from platform_assets.ingest.undoable import RollbackError, Undoable, to_undo
+from platform_assets.ingest.undone import record_undone
 from platform_assets.ingest.writers import target_of
 from platform_assets.ingest.writers.undo import WAS, enter_write, stored_columns, undo_name
 from platform_assets.ingest.writers.writer import names, same
@@ -373,41 +374,6 @@ class _Rollback:
             f"them: {why}. Nothing was changed. Deliver the rows anew, or put back a backup "
             f"(`lakebed backup {self.table.name} --list`)"
         )
-
-
-FORGOTTEN = "forgotten with "
-"""Stands before the load and the version of a file that is to be read again."""
-
-
-def record_undone(connection: Connection, load_ids: Sequence[str], *, reload: bool) -> None:
-    """Record loads as rolled back, with their rejects, and drop what they kept.
-
-    reload: their files are forgotten, so that the next load reads them again.
-    """
-    ids = list(load_ids)
-    connection.execute(
-        "update lakebed.load set rolled_back_at = clock_timestamp() where load_id = any (%s)", [ids]
-    )
-    # Rows that a retry had taken out of the quarantine wait again; the loads' own do not.
-    connection.execute(
-        "update lakebed.rejected_row set resolved_by = null, resolved_at = null"
-        " where resolved_by = any (%s)",
-        [ids],
-    )
-    connection.execute(
-        "update lakebed.rejected_row set resolved_by = load_id, resolved_at = clock_timestamp()"
-        " where load_id = any (%s) and resolved_by is null",
-        [ids],
-    )
-    if reload:
-        # Not deleted: a backup that holds these loads makes them stand again, files and all.
-        connection.execute(
-            "update lakebed.loaded_file set version = %s || load_id || ' ' || version"
-            " where load_id = any (%s)",
-            [FORGOTTEN, ids],
-        )
-    for load_id in sorted(ids):
-        connection.execute(sql.SQL("drop table if exists {}").format(undo_name(load_id)))
 
 
 def _array(xids: set[str] | Sequence[str]) -> sql.Composable:

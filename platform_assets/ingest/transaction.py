@@ -18,8 +18,10 @@ from platform_assets.ingest.as_read import AsRead
 from platform_assets.ingest.incremental import last_cursor
 from platform_assets.ingest.package import Package, format_cursor
 from platform_assets.ingest.rejects import Reject, write_rejects
+from platform_assets.ingest.undone import record_undone
 from platform_assets.ingest.windows import WindowWriter
 from platform_assets.ingest.writers import Counts, LoadConflictError, LoadStamp, writer_of
+from platform_assets.sources import RejectedRows
 from resources.lake_files import LakeFiles
 from resources.postgres import Connection
 
@@ -108,6 +110,11 @@ class LoadTransaction:
         files = [read.file for read in self._package.files]
         self._package.reader.settle(self._connection, self._package.load_id, files)
         _complete_ledger(self._connection, self._package, counts)
+        rejected = self._package.rejected + counts.rejected
+        is_retry = isinstance(self._package.table.source, RejectedRows)
+        if is_retry and rejected == self._package.rows_read:
+            # A retry without success is no state of the table to go back to.
+            record_undone(self._connection, [self._package.load_id], reload=False)
         self._on_step("recorded")
         return counts
 

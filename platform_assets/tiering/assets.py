@@ -132,7 +132,7 @@ def _metadata(
     platform: Platform, table: SourceTable, window: Window, done: Moved, phases: Phases
 ) -> dict[str, Any]:
     metadata: dict[str, Any] = {
-        "dagster/partition_row_count": done.rows,
+        "dagster/partition_row_count": done.standing,
         "rows_moved": done.moved,
         "rows_overridden": done.overridden,
         "deletes_folded": done.deletes,

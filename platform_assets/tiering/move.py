@@ -119,8 +119,9 @@ def _settle(lake: Lake, partition: Partition, last: int, on_step: Step) -> Moved
         take_out = partial(_take_out, partition, on_step, deletes=False)
         with cold_file(partition, rows, counted, last, on_step, take_out) as written:
             _name(partition, None, written, on_step)
-    done = Moved(partition.table.name, partition.window.key, rows=written.fingerprint.rows)
-    return _with_file(replace(done, moved=done.rows), written)
+    of = written.fingerprint.rows
+    done = Moved(partition.table.name, partition.window.key, rows=of, standing=of, moved=of)
+    return _with_file(done, written)
 
 
 def _fold(
@@ -130,13 +131,15 @@ def _fold(
     hot = partition.fingerprint_of_hot()
     on_step("counted")
     if hot.rows == 0 and tombstones == 0:
-        return Moved(partition.table.name, partition.window.key)
+        standing = old.fingerprint.rows if old is not None else 0
+        return Moved(partition.table.name, partition.window.key, standing=standing)
     deletes = tombstones > 0
     expected, overridden = _expected(partition, hot, old, deletes=deletes)
     done = Moved(
         partition.table.name,
         partition.window.key,
         rows=expected.rows,
+        standing=expected.rows,
         moved=hot.rows,
         overridden=overridden,
         deletes=tombstones,

@@ -12,8 +12,9 @@ class Moved:
     """What a move did.
 
     rows: of the new generation's file, 0 where there is none: nothing was to be moved, or no row is
-    left.  moved: hot rows that went into it.  overridden: cold rows that did not, as a hot row of
-    the same key replaced them or a tombstone hid them.  deletes: tombstones that are done with.
+    left.  standing: rows of the partition's file now, whoever wrote it.  moved: hot rows that went
+    into it.  overridden: cold rows that did not, as a hot row of the same key replaced them or a
+    tombstone hid them.  deletes: tombstones that are done with.
     """
 
     table: str
@@ -21,6 +22,7 @@ class Moved:
     generation: int = 0
     path: str | None = None
     rows: int = 0
+    standing: int = 0
     moved: int = 0
     overridden: int = 0
     deletes: int = 0

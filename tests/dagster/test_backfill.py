@@ -18,6 +18,7 @@ from platform_assets.automation.survival import open_instance
 from platform_assets.dagster_partitions import partitions_of
 from platform_assets.partitions import window_for_key
 from platform_assets.tiering.move import move
+from platform_assets.tiering.restore import restore
 from tests import processes
 from tests.conftest import TABLES, Server
 from tests.dagster.conftest import Project, asset_key
@@ -134,6 +135,22 @@ def test_what_is_missing_in_the_cold_tier_is_told_by_postgresql(home: Home) -> N
     ]
     assert home.generations() == dict.fromkeys(MONTHS, 1) | {"2024-02": 2}
     assert home.project.answer("select count(*) from readings") == (301,)
+
+
+def test_what_was_restored_moves_again_and_what_had_settled_keeps_its_count(home: Home) -> None:
+    assert home.backfill(*SPRING)[0] == 0
+    platform = home.project.platform
+    readings = platform.table("readings")
+    february = window_for_key(readings.partitioned.grain, "2024-02")
+    restore(platform.postgres, platform.lake, readings, february, platform.clock.now())
+    code, _, err = home.backfill(*SPRING)
+    assert code == 0
+    assert "cold/readings 2024-02: 58 rows\n" in err
+    assert "cold/readings 2024-05: 58 rows\n" in err
+    assert home.project.execute("select count(*) from lakebed.held_partition") == [(0,)]
+    assert home.project.execute("select count(*) from readings where \"at\" < '2024-06-01'") == [
+        (0,)
+    ]
 
 
 @pytest.mark.parametrize(

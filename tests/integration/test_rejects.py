@@ -27,6 +27,7 @@ from platform_assets.catalog import (
 from platform_assets.ingest.load import load_table
 from platform_assets.ingest.report import LoadReport
 from platform_assets.ingest.retry import retry_rejects
+from platform_assets.ingest.undoable import loads_of
 from platform_assets.ingest.waiting import Selection, export, newest
 from platform_assets.ingest.writers import LoadConflictError
 from platform_assets.platform import Platform
@@ -117,7 +118,12 @@ def test_a_shaped_table_loads_and_names_the_source_in_its_rejects(orders: Platfo
 def test_after_a_fix_of_the_table_file_good_rows_leave_and_bad_ones_have_their_new_reason(
     orders: Platform,
 ) -> None:
+    with orders.postgres.connect() as connection:
+        stands = loads_of(connection, ORDERS)
     assert retry(orders, ORDERS).inserted == 0
+    with orders.postgres.connect() as connection:
+        # What loaded nothing is no state to go back to.
+        assert loads_of(connection, ORDERS) == stands
     before = ask(orders, "select cursor_to from lakebed.load order by committed_at limit 1")
     report = retry(orders, MENDED)
     assert (report.rows_read, report.inserted, report.rejected) == (3, 2, 1)
