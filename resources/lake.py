@@ -21,6 +21,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from importlib import import_module
+from threading import Lock
 
 import duckdb
 from psycopg import sql
@@ -33,7 +34,7 @@ from resources.layouts import evolved_columns, hot_columns, rewritten_since, wit
 from resources.live_models import ModelTable, live_models, needed
 from resources.manifest import Manifest, take_manifest
 from resources.postgres import Connection, Postgres
-from resources.pruning import Bounds, Parameters, pushed_bounds
+from resources.pruning import Bounds, Parameters, pushed_bounds, tells_apart
 from resources.settings import Settings, read_settings
 from resources.spill import spill_folder
 from resources.tiers import ColdPart, LakeTable, all_rows
@@ -51,7 +52,8 @@ class ReadSession:
     """One snapshot of everything, as DuckDB views named like the tables and models.
 
     bare: DuckDB with the views as they are now.  hot: the columns of each hot table that is there.
-    unreadable: models that do not bind, and why.
+    unreadable: models that do not bind, and why. It does one thing at a time, and refuses what a
+    second thread, or somebody in the block of a stream, asks meanwhile.
 
     A view shows the hot rows, and the cold files that some query needed so far: no file is opened
     before that, and an answer that is read again, or built upon, still has all of its rows.
@@ -66,6 +68,7 @@ class ReadSession:
     unreadable: dict[str, str] = field(default_factory=dict)
     _cold_shown: set[str] = field(default_factory=set)
     _kept: dict[str, Bounds] = field(default_factory=dict)
+    _at_work: Lock = field(default_factory=Lock, repr=False)
 
     def define(self) -> None:
         """Define every view, over hot rows alone."""
@@ -79,10 +82,10 @@ class ReadSession:
         Cold files are not pruned there; `sql` and `stream` prune them. Raises duckdb.Error where a
         cold file cannot be read.
         """
-        self._keep(dict.fromkeys(self.manifest.tables, Bounds()))
-        self._show(
-            {name: self.manifest.kept(name) for name in self._kept.keys() | self._cold_shown}
-        )
+        with self._alone():
+            self._keep(dict.fromkeys(self.manifest.tables, Bounds()))
+            names = self._kept.keys() | self._cold_shown
+            self._show({name: self.manifest.kept(name) for name in names})
         return self.bare
 
     def sql(self, query: str, params: Parameters = None) -> duckdb.DuckDBPyRelation:
@@ -117,37 +120,57 @@ class ReadSession:
         LakeReadError.
         """
         shown: dict[str, Bounds] = {}
-        try:
-            needed = self._needed(query, params)
-            cold = {name: needed[name] for name in needed if name in self.manifest.tables}
-            self._show({name: self.manifest.within(name, cold[name]) for name in cold})
-            self._keep(cold)
-            shown = cold
-            yield
-        finally:
-            self._show_kept(shown)
+        with self._alone():
+            try:
+                needed = self._needed(query, params)
+                cold = {name: needed[name] for name in needed if name in self.manifest.tables}
+                self._show({name: self.manifest.within(name, cold[name]) for name in cold})
+                self._keep(cold)
+                shown = cold
+                yield
+            finally:
+                self._show_kept(shown)
 
     def needed(self, query: str, params: Parameters = None) -> dict[str, Bounds]:
         """Return the bounds of time of each table of which one statement can read rows.
 
         Raises LakeReadError for several statements.
         """
+        with self._alone():
+            try:
+                return self._needed(query, params)
+            finally:
+                self._show_kept()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Refuse what else is asked meanwhile: it would change the views, or end a stream early."""
+        if not self._at_work.acquire(blocking=False):
+            raise LakeReadError(
+                "the session is at work: a stream is open in it, or another thread asks it. End "
+                "that first, or open a session for each"
+            )
         try:
-            return self._needed(query, params)
+            yield
         finally:
-            self._show_kept()
+            self._at_work.release()
 
     def _needed(self, query: str, params: Parameters) -> dict[str, Bounds]:
         """Do the same, and leave every view over hot rows alone."""
         self._show(dict.fromkeys(self._cold_shown, ()))
-        texts = [statement.query for statement in self.bare.extract_statements(query)]
+        statements = self.bare.extract_statements(query)
+        if any(statement.type == duckdb.StatementType.TRANSACTION for statement in statements):
+            raise LakeReadError(
+                "a session is one snapshot from its beginning to its end; open another for a newer"
+            )
+        texts = [statement.query for statement in statements]
         # A PIVOT that finds its columns itself comes back as several statements without a text,
         # which EXPLAIN does not take for one: it reads every file.
         pivot = not all(texts)
         count = sum(map(bool, texts)) + pivot
         if count != 1:
             raise LakeReadError(f"one statement at a time, please; these are {count}")
-        times = {name: table.time for name, table in self.tables.items()}
+        times = {name: self._pruned_by(table) for name, table in self.tables.items()}
         if not pivot:
             with suppress(duckdb.Error):
                 bounds = pushed_bounds(self.bare, query, times, params)
@@ -158,11 +181,24 @@ class ReadSession:
                 return bounds
         return dict.fromkeys(self.manifest.tables, Bounds())
 
+    def _pruned_by(self, table: LakeTable) -> str | None:
+        """Return the column that tells which files are needed; None where a plan could mislead.
+
+        A column that hot rows lack is a constant of theirs, for which a scan can be left out of
+        the plan that cold rows are needed for, beside another scan that is in it.
+        """
+        names = {name for name, _ in table.columns}
+        there = self.hot.get(table.name, frozenset())
+        return table.time if names <= there and tells_apart(names) else None
+
     def _binds_without(self, names: Collection[str], query: str, params: Parameters) -> bool:
         """Whether the statement reads none of these tables, by whatever way."""
         try:
+            # Not dropped: another object of that name would be taken for it.
+            self.bare.execute("create or replace temp table lakebed_nothing (i integer)")
             for name in names:
-                self._drop(name)
+                _define(self.bare, name, sql.SQL("from temp.lakebed_nothing"))
+            self.bare.execute("drop table temp.lakebed_nothing")
             self.bare.execute(f"explain {query}", params)
         except duckdb.Error:
             return False

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,8 +20,11 @@ Parameters = Sequence[Any] | Mapping[str, Any] | None
 """Values for the ? of a query, or for its $names."""
 
 _TICK = timedelta(microseconds=1)
+# EXPLAIN does not quote the names of columns: with one of these, a filter on another column could
+# read like one on the time.
+_MISLEADING = re.compile(r"[\"'<>=!]| AND ")
 _COMPARISON = re.compile(
-    r"(?P<column>\w+|\"(?:[^\"]|\"\")+\")(?P<operator>>=|<=|>|<|=)"
+    r"(?P<column>.+?)(?P<operator>>=|<=|>|<|=)"
     r"'(?P<moment>[^']+)'::TIMESTAMP WITH TIME ZONE"
 )
 
@@ -52,6 +55,11 @@ class Bounds:
             None if None in firsts else min(t for t in firsts if t),
             None if None in lasts else max(t for t in lasts if t),
         )
+
+
+def tells_apart(columns: Iterable[str]) -> bool:
+    """Whether EXPLAIN's filters tell these columns apart."""
+    return not any(map(_MISLEADING.search, columns))
 
 
 def pushed_bounds(
@@ -88,9 +96,11 @@ def _bounds(filters: str | list[str], column: str | None) -> Bounds:
     first: datetime | None = None
     last: datetime | None = None
     for text in [filters] if isinstance(filters, str) else filters:
-        for part in text.split(" AND "):
+        for number, part in enumerate(text.split(" AND ")):
             found = _COMPARISON.fullmatch(part.strip())
-            if found is None or found["column"].strip('"') != column:
+            if found is None or found["column"] != column:
+                if number == 0:
+                    break  # all parts are of one column, and the first says which
                 continue
             try:
                 moment = datetime.fromisoformat(found["moment"]).astimezone(UTC)

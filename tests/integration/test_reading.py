@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -206,6 +207,65 @@ def test_a_query_that_fails_leaves_the_session_whole(settled: Platform) -> None:
         with pytest.raises(duckdb.Error, match="no_such"):
             session.sql("select no_such from readings")
         assert session.sql("select count(*) from readings").fetchall() == [(1442,)]
+
+
+@pytest.mark.parametrize("text", ["commit", "rollback", "begin"])
+def test_the_snapshot_cannot_be_ended(settled: Platform, text: str) -> None:
+    with settled.lake.session() as session:
+        with pytest.raises(LakeReadError, match="one snapshot"):
+            session.sql(text)
+        assert session.sql("select count(*) from readings").fetchall() == [(1442,)]
+
+
+def test_nothing_else_is_asked_while_a_stream_is_open(settled: Platform) -> None:
+    with settled.lake.session() as session:
+        with session.stream("from readings") as rows:
+            first = rows.fetchmany(100)
+            for ask in (
+                lambda: session.sql("select 1"),
+                lambda: session.needed("from readings"),
+                lambda: session.connection,
+                lambda: session.stream("from accounts").__enter__(),
+            ):
+                with pytest.raises(LakeReadError, match="a stream is open"):
+                    ask()
+            assert len(first) + len(rows.fetchall()) == 1442
+        assert session.sql("select count(*) from readings").fetchall() == [(1442,)]
+
+
+def test_another_thread_is_refused_while_one_asks(settled: Platform) -> None:
+    with settled.lake.session() as session, ThreadPoolExecutor(1) as thread:
+        with session.pruned("from readings"):
+            other = thread.submit(session.sql, "select count(*) from readings")
+            with pytest.raises(LakeReadError, match="another thread"):
+                other.result()
+        answer = thread.submit(lambda: session.sql("select count(*) from readings").fetchall())
+        assert answer.result() == [(1442,)]
+
+
+def test_a_scan_that_hot_rows_do_without_hides_no_cold_row(settled: Platform) -> None:
+    """`value` is a constant of the hot rows there, for which the plan has the second scan alone."""
+    lost = "select number from readings where value is not null"
+    with settled.postgres.connect(autocommit=True) as connection:
+        connection.execute('create table kept_values as select "at", sensor, value from readings')
+        connection.execute("alter table readings drop column value")
+    try:
+        with settled.lake.session() as session:
+            cold = session.connection.sql(f"select count(*) from ({lost})").fetchall()  # noqa: S608
+        assert cold[0][0] > 900
+        union = f"{lost} union all select number from readings where \"at\" >= '2030-01-01'"  # noqa: S608
+        for text in (union, lost):
+            with settled.lake.session() as session:
+                session.sql("create table memory.main.readings as from readings limit 1")
+                assert session.sql(f"select count(*) from ({text})").fetchall() == cold  # noqa: S608
+    finally:
+        with settled.postgres.connect(autocommit=True) as connection:
+            connection.execute("alter table readings add column value double precision")
+            connection.execute(
+                "update readings r set value = k.value from kept_values k"
+                ' where (k."at", k.sensor) = (r."at", r.sensor)'
+            )
+            connection.execute("drop table kept_values")
 
 
 @pytest.mark.parametrize(

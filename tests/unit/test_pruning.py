@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resources.pruning import Bounds, _bounds
+from resources.pruning import Bounds, _bounds, tells_apart
 
 JAN, FEB, MAR = (datetime(2024, month, 1, tzinfo=UTC) for month in (1, 2, 3))
 TICK = timedelta(microseconds=1)
@@ -27,7 +27,14 @@ moments = st.none() | st.sampled_from([JAN, FEB, MAR])
             FEB,
         ),
         (f"at='2024-02-01 00:00:00+00'{TZ}", FEB, FEB),
-        (f"\"at\"='2024-02-01 01:00:00+01'{TZ}", FEB, FEB),
+        (f"at='2024-02-01 01:00:00+01'{TZ}", FEB, FEB),
+        (f"note='a AND at>=''2024-02-01 00:00:00+00''{TZ} AND b'", None, None),
+        (f"note='a AND at='2024-02-01 00:00:00+00'{TZ}", None, None),
+        (
+            [f"note>='a' AND at='2024-02-01 00:00:00+00'{TZ}", f"at>='2024-01-01 00:00:00+00'{TZ}"],
+            JAN,
+            None,
+        ),
         (f"other='2024-02-01 00:00:00+00'{TZ}", None, None),
         (f"at!='2024-02-01 00:00:00+00'{TZ}", None, None),
         (f"at IN ('2024-02-01 00:00:00+00'{TZ})", None, None),
@@ -41,6 +48,12 @@ moments = st.none() | st.sampled_from([JAN, FEB, MAR])
 )
 def test_a_filter_bounds_the_times_or_nothing(filters: Any, first: Any, last: Any) -> None:
     assert _bounds(filters, "at") == Bounds(first, last)
+
+
+@pytest.mark.parametrize("name", ["a AND at", "at>", "at>=", "at<", "at=", "at!", '"at"', "it's"])
+def test_a_name_that_reads_like_a_filter_is_not_told_apart(name: str) -> None:
+    assert tells_apart(["at", "Zeit", "begins and ends", "Ü.Ü", "{0}", "and", "AND"])
+    assert not tells_apart(["at", name])
 
 
 @given(st.builds(Bounds, moments, moments), st.builds(Bounds, moments, moments))
