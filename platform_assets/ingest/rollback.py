@@ -178,8 +178,9 @@ class _Rollback:
             if kept != load.changed:
                 raise RollbackError(
                     f"{self.table.name}: load {load.load_id} updated or deleted {load.changed} "
-                    f"rows, of which {kept} were kept: others wrote the rest at that moment, or "
-                    f"lakebed_undo was changed; nothing was changed. Put back a backup"
+                    f"rows, of which {kept} are kept: the rest was erased since, or others wrote "
+                    "it at that moment, or lakebed_undo was changed; nothing was changed. Put back "
+                    "a backup"
                 )
             own = sql.SQL("{} = any ({})").format(sql.Identifier(WAS), self._xids)
             expected -= self._count(undo_name(load.load_id), own)
