@@ -116,6 +116,7 @@ def _export(platform: Platform, table: SourceTable, chosen: Any, output: Path) -
 def _retry(platform: Platform, table: SourceTable, chosen: Any, as_json: bool) -> None:
     from platform_assets.commands.progress import working
     from platform_assets.ingest.retry import retry_rejects
+    from platform_assets.ingest.waiting import newest
 
     with working(f"{table.name}: loading rejected rows again") as work:
         report = retry_rejects(
@@ -132,12 +133,14 @@ def _retry(platform: Platform, table: SourceTable, chosen: Any, as_json: bool) -
     elif report.load_id is None:
         click.echo(f"{table.name}: nothing to load again")
     else:
+        with platform.postgres.connect() as connection:
+            _, waiting = newest(connection, chosen, 1)
         click.echo(
             f"{table.name}: {report.rows_read:,} rows read again, "
             f"{report.rows_read - report.rejected:,} left the quarantine "
             f"({report.inserted:,} inserted, {report.updated:,} updated, "
             f"{report.unchanged:,} unchanged, {report.superseded:,} superseded), "
-            f"{report.rejected:,} stay in it"
+            f"{waiting:,} wait in it"
         )
     problems = keep_snapshots(platform, table)
     if report.refused:

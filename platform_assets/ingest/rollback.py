@@ -41,6 +41,8 @@ Step = Callable[[str], None]
 committed."""
 
 BEFORE = sql.Identifier("lakebed_before")
+NAMED = 12
+"""So many partitions are named in an error."""
 
 
 @dataclass(frozen=True)
@@ -360,11 +362,14 @@ class _Rollback:
 
     def _differs(self, expected: int, found: int) -> RollbackError:
         first = self.loads[-1]
-        settled = self.connection.execute(
-            "select string_agg(distinct partition_key, ', ' order by partition_key)"
-            " from lakebed.cold_file where table_name = %s and moved_at > %s",
+        found_cold = self.connection.execute(
+            "select distinct partition_key from lakebed.cold_file"
+            " where table_name = %s and moved_at > %s order by 1",
             [self.table.name, first.committed_at],
-        ).fetchall()[0][0]
+        ).fetchall()
+        settled = ", ".join(key for (key,) in found_cold[:NAMED])
+        if len(found_cold) > NAMED:
+            settled += f" and {len(found_cold) - NAMED} more"
         why = (
             f"these partitions have settled since: {settled}"
             if settled
