@@ -68,6 +68,11 @@ class LakeBucket(LakeFiles):
         """A folder of the home."""
         return self._home / "spill"
 
+    @property
+    def movers(self) -> Path:
+        """A folder of the home: a bucket has no locks."""
+        return self._home / "movers"
+
     @cached_property
     def store(self) -> ObjectStore:
         """The bucket. Its client takes a while to import, so reading alone does not."""

@@ -101,6 +101,11 @@ class LakeFiles(ABC):
     def spill(self) -> Path:
         """The folder of this machine for what queries cannot hold in memory."""
 
+    @property
+    @abstractmethod
+    def movers(self) -> Path:
+        """The folder for the locks of those who take rows to the lake."""
+
     @abstractmethod
     def make_readable(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Prepare a DuckDB connection for the addresses of this lake. Raises LakeFileError."""
@@ -181,6 +186,11 @@ class LakeFolder(LakeFiles):
     def spill(self) -> Path:
         """A folder beside the tables' own."""
         return self.root / ".spill"
+
+    @property
+    def movers(self) -> Path:
+        """A folder beside the tables' own: all machines that write here see its locks."""
+        return self.root / ".movers"
 
     def make_readable(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Do nothing: DuckDB reads local files as it is."""

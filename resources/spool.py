@@ -47,6 +47,12 @@ class Spool:
             if held is not None and lock.exists():
                 return SpoolFile(path, held)
 
+    def held(self) -> list[Path]:
+        """Return the locks of living processes; remove what dead ones left."""
+        return [
+            lock for lock in self.folder.glob("*.lock") if not _remove_dead(lock) and lock.exists()
+        ]
+
 
 def _locked(lock: Path, flags: int = 0) -> int | None:
     """Lock a file; return its descriptor, None where another process has it or it is gone."""
@@ -62,11 +68,14 @@ def _locked(lock: Path, flags: int = 0) -> int | None:
     return descriptor
 
 
-def _remove_dead(lock: Path) -> None:
+def _remove_dead(lock: Path) -> bool:
+    """Remove a file whose process is dead; say whether it was."""
     held = _locked(lock)
-    if held is not None:
-        _remove(lock)
-        os.close(held)
+    if held is None:
+        return False
+    _remove(lock)
+    os.close(held)
+    return True
 
 
 def _remove(lock: Path) -> None:

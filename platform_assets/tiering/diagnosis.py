@@ -10,7 +10,8 @@ from typing import Literal
 from platform_assets.partitions import Window
 from platform_assets.tiering.horizon import Holder, Horizon
 from platform_assets.tiering.older_rows import Lacking
-from platform_assets.tiering.sweep import Spared, Swept
+from platform_assets.tiering.superseded import Spared
+from platform_assets.tiering.sweep import Swept
 from platform_assets.tiering.verify import CheckedFile
 
 HOLDS_TOO_LONG = timedelta(hours=1)

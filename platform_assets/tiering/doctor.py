@@ -22,7 +22,8 @@ from platform_assets.tiering.horizon import read_horizon
 from platform_assets.tiering.leaves import gaps, leaves_of, may_drop
 from platform_assets.tiering.older_rows import lacking
 from platform_assets.tiering.pending import waiting, with_work
-from platform_assets.tiering.sweep import give_up_superseded, remove_nameless
+from platform_assets.tiering.superseded import give_up_superseded
+from platform_assets.tiering.sweep import remove_nameless
 from platform_assets.tiering.verify import verify
 from resources.postgres import Connection
 

@@ -5,6 +5,7 @@
     rest        hot rows elsewhere, what loads keep for a rollback, the quarantine and tombstones:
                 one transaction (erase_rest.py); if its snapshot shows a partition that was moved
                 or written meanwhile, that one and the rest again
+    movers      those that began before, and may hold what was erased, are waited for (movers.py)
     catalog     written anew, without the files that go
     destroy     files that were given up, and orphans of the table, at once; readers whose snapshot
                 still names them have a few seconds to end, and an error after that
@@ -19,7 +20,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from datetime import timedelta
 from typing import Any
 
 from psycopg import sql
@@ -40,14 +40,19 @@ from platform_assets.tiering.erase_rest import (
     searches_tombstones,
 )
 from platform_assets.tiering.horizon import read_horizon
+from platform_assets.tiering.movers import let_older_end
 from platform_assets.tiering.partition import PartitionBusyError, TieringError, in_transaction
 from platform_assets.tiering.predicate import Predicate, PredicateError, predicate_of
 from platform_assets.tiering.snapshots import forget_older
-from platform_assets.tiering.sweep import remove_nameless
+from platform_assets.tiering.sweep import destroy_nameless
+from resources.lake_files import LakeFiles
 from resources.postgres import Connection
 
 READERS_MAY_END = 5.0
 """Seconds for which readers whose snapshot names a file that goes are waited for."""
+
+MOVERS_MAY_END = 30.0
+"""Seconds for which movers are waited for that have begun before the erasure's last commit."""
 
 BUSY_ATTEMPTS = 20
 
@@ -59,8 +64,8 @@ PASSES = 20
 class Erased:
     """What was erased, or would be.
 
-    cold_rows: of live files, hidden ones too.  files: of the lake, destroyed.  failed: partitions
-    in which nothing was erased, and why.  copies: where else the rows may be.
+    cold_rows: of live files, hidden ones too.  files: of the lake, destroyed.  failed: what was not
+    done, as in which partition, and why.  copies: where else the rows may be.
     """
 
     table: str
@@ -100,6 +105,7 @@ def erase(
         on_step("opened")
         failed = _erase_everywhere(platform, connection, table, predicate, number, on_step)
         on_step("rest")
+        failed += _at_work(connection, platform.lake.files, table)
         if _has_snapshots(connection, table):
             try:
                 forget_older(platform, table, number, on_step)
@@ -107,14 +113,7 @@ def erase(
                 failed.append(str(error))
         write_catalog(platform)
         _let_readers_end(connection)
-        remove_nameless(
-            connection,
-            platform.lake.files,
-            [table],
-            timedelta(0),
-            models=False,
-            on_step=on_step,
-        )
+        failed += _destroy(connection, platform.lake.files, table, on_step)
         done = _report(connection, table, predicate, number, failed)
         if not failed:
             connection.execute(
@@ -228,6 +227,29 @@ def _erase_in(
                 raise
             time.sleep(0.5)
     raise AssertionError("unreachable")
+
+
+def _at_work(connection: Connection, files: LakeFiles, table: SourceTable) -> list[str]:
+    """Wait for the movers that may have seen what was erased; say which of them have not ended."""
+    return [
+        f"{table.name}: {mover} began before, and its file may hold what was erased"
+        for mover in let_older_end(connection, files, table, MOVERS_MAY_END)
+    ]
+
+
+def _destroy(
+    connection: Connection,
+    files: LakeFiles,
+    table: SourceTable,
+    on_step: Callable[[str], None],
+) -> list[str]:
+    """Destroy what nobody names, whatever its age; say what could not be, as others write there."""
+    until = time.monotonic() + MOVERS_MAY_END
+    left: set[str] | None = None
+    while left is None or (left and time.monotonic() < until):
+        now = {str(path) for path in destroy_nameless(connection, files, table, on_step)}
+        left = now if left is None else left & now  # what came later is of those who came later
+    return [f"{path}: others write there, and it may hold what was erased" for path in sorted(left)]
 
 
 def _let_readers_end(connection: Connection) -> None:

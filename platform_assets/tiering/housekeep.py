@@ -32,7 +32,8 @@ from platform_assets.tiering.leaves import LeafNote, gaps, leaves_of, tidy
 from platform_assets.tiering.partition import TieringError
 from platform_assets.tiering.retention import Expired, expire, expired
 from platform_assets.tiering.snapshots import expire_snapshots
-from platform_assets.tiering.sweep import Spared, Swept, give_up_superseded, remove_nameless
+from platform_assets.tiering.superseded import Spared, give_up_superseded
+from platform_assets.tiering.sweep import Swept, remove_nameless
 from resources.lake_files import LakeFileError
 from resources.postgres import Connection, LockWaitError
 

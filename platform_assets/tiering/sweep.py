@@ -1,8 +1,6 @@
-"""Sweeping the lake: what nobody may read any more is given up in the database, then removed.
+"""Sweeping the lake: files that no row vouches for are removed.
 
-    superseded     by a newer generation; after a grace period, and when no snapshot can name it;
-                   spared as long as a backup or a load that can be undone names it
-    expired        a snapshot of a table that is not among the last it keeps; in the same way
+    given up       a row says that nobody may name it any more (superseded.py, an erasure)
     orphan         a file that was never named: its writer died before the commit
     unfinished     a file of a writer that died while it wrote
 
@@ -13,9 +11,9 @@ whoever still wanted to name the file cannot, and whoever wakes up late removes 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
@@ -31,7 +29,6 @@ from platform_assets.keys import (
     parse_snapshot_path,
     snapshot_lock,
 )
-from platform_assets.tiering.horizon import Horizon, read_horizon, widen
 from resources.lake_files import LakeFiles, StoredFile
 from resources.postgres import LOCK_TIMEOUT, Connection
 
@@ -52,28 +49,6 @@ class Swept:
 
 
 @dataclass(frozen=True)
-class Spared:
-    """A superseded file that stays for now, and why."""
-
-    owner: str
-    path: str
-    bytes: int
-    why: str
-
-
-@dataclass(frozen=True)
-class _Superseded:
-    """A row whose generation is live no more. xmin: of its last change, with 64 bits."""
-
-    owner: str
-    path: str
-    bytes: int
-    since: datetime
-    xmin: int
-    pinned: bool
-
-
-@dataclass(frozen=True)
 class _Name:
     """What the path of a file says: whose it is.
 
@@ -88,96 +63,21 @@ class _Name:
     values: tuple[Any, ...]
 
 
-def judge(
-    rows: Iterable[_Superseded], horizon: Horizon, now: datetime, grace: timedelta
-) -> tuple[list[_Superseded], list[Spared]]:
-    """Say which superseded files may go, and why others may not. Pure."""
-    going, spared = [], []
-    for row in rows:
-        why = _why_not(row, horizon, now, grace)
-        if why is None:
-            going.append(row)
-        else:
-            spared.append(Spared(row.owner, row.path, row.bytes, why))
-    return going, spared
+@dataclass(frozen=True)
+class _Nameless:
+    """A file that no row vouches for. given_up: a row says that nobody may name it."""
 
+    name: _Name
+    file: StoredFile
+    given_up: bool
 
-def _why_not(row: _Superseded, horizon: Horizon, now: datetime, grace: timedelta) -> str | None:
-    if row.pinned:
-        return "a backup, or a load that can be undone, names it"
-    if row.since + grace > now:
-        return f"superseded at {row.since:%Y-%m-%d %H:%M} UTC, kept for {grace}"
-    return horizon.why_not(row.xmin)
-
-
-_SUPERSEDED = {
-    "cold_file": """
-select table_name, path, bytes, superseded_at, f.xmin::text,
-    exists (
-        select from lakebed.backup_cold b
-        where (b.table_name, b.partition_key, b.generation)
-            = (f.table_name, f.partition_key, f.generation)
-    ) or exists (
-        select from lakebed.load_superseded l
-        where (l.table_name, l.partition_key, l.generation)
-            = (f.table_name, f.partition_key, f.generation)
-    ) as pinned
-from lakebed.cold_file f
-where superseded_at is not null and removed_at is null and (%(owner)s::text is null
-    or table_name = %(owner)s)
-order by path for update skip locked""",
-    "snapshot_file": """
-select table_name, path, bytes, expired_at, s.xmin::text, false
-from lakebed.snapshot_file s
-where expired_at is not null and removed_at is null and (%(owner)s::text is null
-    or table_name = %(owner)s)
-order by path for update skip locked""",
-    "model_version": """
-select model, path, coalesce(bytes, 0), superseded_at, v.xmin::text, false
-from lakebed.model_version v
-where superseded_at is not null and removed_at is null and path is not null
-    and %(owner)s::text is null
-order by path for update skip locked""",
-    "model_file": """
-select model, path, bytes, superseded_at, f.xmin::text, false
-from lakebed.model_file f
-where superseded_at is not null and removed_at is null and %(owner)s::text is null
-order by path for update skip locked""",
-}
-
-
-def give_up_superseded(
-    connection: Connection, grace: timedelta, table: str | None = None, *, dry_run: bool = False
-) -> tuple[list[Swept], list[Spared]]:
-    """Give up superseded files in one transaction; return them, and those that stay.
-
-    table: of it alone; None for all tables and models. The files are there until `remove_nameless`.
-    The connection must be in autocommit mode.
-    """
-    given_up: list[Swept] = []
-    spared: list[Spared] = []
-    for relation, query in _SUPERSEDED.items():
-        with connection.transaction(force_rollback=dry_run):
-            rows = connection.execute(query.encode(), {"owner": table}).fetchall()
-            ((now, newest),) = connection.execute(
-                "select clock_timestamp(), pg_snapshot_xmax(pg_current_snapshot())::text"
-            ).fetchall()
-            found = [
-                _Superseded(owner, path, size, since, widen(int(xmin), int(newest)), pinned)
-                for owner, path, size, since, xmin, pinned in rows
-            ]
-            # After the rows: whoever does not see that they were superseded is among the holders.
-            going, staying = judge(found, read_horizon(connection), now, grace)
-            connection.execute(
-                sql.SQL(
-                    "update {} set removed_at = clock_timestamp() where path = any(%s)"
-                    " and superseded_at is not null"
-                ).format(sql.Identifier("lakebed", relation)),
-                [[row.path for row in going]],
-            )
-        given_up += [Swept(row.owner, row.path, row.bytes, "superseded") for row in going]
-        spared += staying
-    return given_up, spared
+    @property
+    def swept(self) -> Swept:
+        """What is told of it when it is removed."""
+        why: Why = "superseded" if self.given_up else "orphan"
+        if self.file.path.suffix == _UNFINISHED:
+            why = "unfinished"
+        return Swept(self.name.owner, str(self.file.path), self.file.bytes, why)
 
 
 def remove_nameless(
@@ -192,56 +92,97 @@ def remove_nameless(
 ) -> list[Swept]:
     """Remove the files that no row vouches for; return them.
 
-    Those that were given up go at once, those that were never named when they are older than grace.
-    A partition or a model that somebody writes just now is left alone. Files whose paths are of
-    another kind are not Lakebed's and stay. Steps: burnt, removed.
+    Those that were given up go at once, those that were never named when they are older than grace
+    and nobody writes in their partition, or their model, just now. Files whose paths are of another
+    kind are not Lakebed's and stay. Steps: burnt, removed.
     The connection must be in autocommit mode.
     """
+    nameless = _nameless(connection, files, tables, models=models)
+    ((now,),) = connection.execute("select clock_timestamp()").fetchall()
+    return [
+        found.swept
+        for found in nameless
+        if (found.given_up or found.file.modified <= now - grace)
+        and (dry_run or _remove(connection, files, found, on_step))
+    ]
+
+
+def destroy_nameless(
+    connection: Connection, files: LakeFiles, table: SourceTable, on_step: Callable[[str], None]
+) -> list[PurePosixPath]:
+    """Remove the files of a table that no row vouches for, whatever their age; return those left.
+
+    Others write in the partitions of these, longer than was waited for: next time it is their turn
+    to wait. Steps: burnt, removed. The connection must be in autocommit mode.
+    """
+    return [
+        found.name.path
+        for found in _nameless(connection, files, [table], models=False)
+        if not _remove(connection, files, found, on_step, wait=True)
+    ]
+
+
+def _nameless(
+    connection: Connection, files: LakeFiles, tables: Sequence[SourceTable], *, models: bool
+) -> list[_Nameless]:
+    """Return the files that are Lakebed's, and that no row vouches for, in order."""
     stored = [file for table in tables for file in files.listing(table.name)]
     known = _known_models(connection) if models else {}
     for group in {folder.parts[0] for folder in known.values()}:
         stored += files.listing(group)
     vouched, given_up = _paths(connection)
-    ((now,),) = connection.execute("select clock_timestamp()").fetchall()
     by_name = {table.name: table for table in tables}
-    removed = []
-    for file in sorted(stored, key=lambda found: found.path):
-        name = _name_of(file.path, by_name, known)
-        if name is None or str(file.path) in vouched:
-            continue
-        if str(file.path) not in given_up and file.modified > now - grace:
-            continue
-        if dry_run or _burn(connection, name, file):
-            if not dry_run:
-                on_step("burnt")
-                files.remove(file.path)
-                on_step("removed")
-            removed.append(_swept(name, file, given_up))
-    return removed
+    return [
+        _Nameless(name, file, str(name.path) in given_up)
+        for file in sorted(stored, key=lambda found: found.path)
+        if (name := _name_of(file.path, by_name, known)) is not None
+        and str(name.path) not in vouched
+    ]
 
 
-def _swept(name: _Name, file: StoredFile, given_up: set[str]) -> Swept:
-    why: Why = "unfinished" if file.path.suffix == _UNFINISHED else "orphan"
-    return Swept(
-        name.owner, str(file.path), file.bytes, "superseded" if str(file.path) in given_up else why
-    )
+def _remove(
+    connection: Connection,
+    files: LakeFiles,
+    found: _Nameless,
+    on_step: Callable[[str], None],
+    *,
+    wait: bool = False,
+) -> bool:
+    """Remove a file if nobody can name it, now or later; say whether.
+
+    What was given up nobody can name, whoever writes in its partition.
+    """
+    if not found.given_up and not _burn(connection, found.name, found.file, wait=wait):
+        return False
+    on_step("burnt")
+    files.remove(found.file.path)
+    on_step("removed")
+    return True
 
 
-def _burn(connection: Connection, name: _Name, file: StoredFile) -> bool:
-    """See to it that nobody can name the file any more; say whether that is so now."""
+def _burn(connection: Connection, name: _Name, file: StoredFile, *, wait: bool) -> bool:
+    """See to it that nobody can name the file any more; say whether that is so now.
+
+    wait: for whoever writes there, a moment. None of those who come meanwhile gets ahead.
+    """
     try:
         with connection.transaction():
             connection.execute(
                 sql.SQL("set local lock_timeout = {}").format(sql.Literal(LOCK_TIMEOUT))
             )
-            free = connection.execute(
-                "select pg_try_advisory_xact_lock(hashtextextended(%s, 0))", [name.lock]
-            ).fetchall()
-            if not free[0][0]:
-                return False
+            if wait:
+                connection.execute(
+                    "select pg_advisory_xact_lock(hashtextextended(%s, 0))", [name.lock]
+                )
+            else:
+                free = connection.execute(
+                    "select pg_try_advisory_xact_lock(hashtextextended(%s, 0))", [name.lock]
+                ).fetchall()
+                if not free[0][0]:
+                    return False
             # Who is about to name it holds the unique key: this waits for the lock, and gives up.
             connection.execute(name.burn.encode(), [*name.values, file.bytes])
-            vouched = connection.execute(_IS_VOUCHED, [str(file.path)]).fetchall()
+            vouched = connection.execute(_IS_VOUCHED, [str(name.path)]).fetchall()
             return not vouched[0][0]
     except psycopg.errors.LockNotAvailable:
         return False

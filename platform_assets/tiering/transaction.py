@@ -30,6 +30,7 @@ from platform_assets.tiering.fingerprint import (
     is_text,
     read_fingerprint,
 )
+from platform_assets.tiering.movers import at_work, lock_statement
 from resources.lake import Lake
 from resources.lake_files import LakeFileError, LakeFiles
 from resources.layouts import ask
@@ -244,10 +245,11 @@ def in_transaction(
             with lake.attached(read_only=False) as connection:
                 hot = begin(connection)
                 hot.note()  # on its own, so that nobody waits for another's
-                with _transaction(connection):
+                with at_work(hot.files, hot.table), _transaction(connection):
                     # Who waits with rows in hand makes others wait for these.
                     wait = sql.SQL("set local lock_timeout = {}").format(sql.Literal(LOCK_TIMEOUT))
                     hot.do(wait)
+                    hot.do(lock_statement(hot.table))
                     hot.lock()
                     on_step("locked")
                     hot.take_columns()

@@ -15,7 +15,7 @@ import pytest
 from platform_assets.ingest.backup import take_backup
 from platform_assets.ingest.restore import restore
 from platform_assets.platform import Platform, open_platform
-from platform_assets.tiering import leaves, sweep
+from platform_assets.tiering import leaves, superseded
 from platform_assets.tiering.horizon import Horizon, read_horizon
 from platform_assets.tiering.housekeep import Housekept, housekeep
 from resources.postgres import Connection
@@ -149,7 +149,7 @@ def _read_across_a_fold(platform: Platform) -> list[Any]:
 def test_readers_notice_that_files_go_without_grace_and_horizon(
     settled: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweep, "_why_not", lambda row, horizon, now, grace: None)
+    monkeypatch.setattr(superseded, "_why_not", lambda row, horizon, now, grace: None)
     with settled.lake.session() as session:
         fold(settled)
         assert len(housekeep(kept(settled, grace=DAY)).swept) == 1

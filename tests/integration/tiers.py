@@ -60,9 +60,9 @@ def seen(platform: Platform, query: str) -> list[Any]:
 
 
 def files(platform: Platform) -> set[str]:
-    """Return the paths of what lies in the lake, but for the catalog file."""
+    """Return the paths of what lies in the lake, but for the catalog file and locks."""
     found = {str(stored.path) for stored in platform.lake.files.listing()}
-    return {path for path in found if not path.startswith("catalog.")}
+    return {path for path in found if not path.startswith(("catalog.", ".movers"))}
 
 
 def named(platform: Platform) -> set[str]:

@@ -17,9 +17,6 @@ from tests.reliability.journal import Journal
 from tests.reliability.oracle import GONE
 from tests.reliability.writers import TABLES, insert, make_leaves
 
-PATIENCE = 15.0
-"""Seconds for which a file that nobody names may hold what was erased."""
-
 
 @dataclass
 class Eraser:
@@ -68,28 +65,19 @@ class Eraser:
         if done.failed:
             raise TieringError("; ".join(done.failed))
         self.journal.write("acknowledged", table=name, register=register, at=time.monotonic())
-        for path in self._left_over(name, register):
+        for path in self._files_with(name, register):
             text = f"{path} still holds register {register}, which was erased"
-            self.journal.write("violation", text=text)
+            self.journal.write("violation", text=f"{text}; {self._told_of(path)}")
 
-    def _left_over(self, name: str, register: int) -> list[str]:
-        """Return the files that hold a row of a register, and do not go by themselves.
-
-        One that nobody names may be of a mover whose session was ended: it takes it away when it
-        notices, and if it is killed before, the housekeeper does.
-        """
-        deadline = time.monotonic() + PATIENCE
-        while found := self._files_with(name, register):
-            with self.platform.postgres.connect() as connection:
-                named = connection.execute(
-                    "select path from lakebed.cold_file where path = any (%s)"
-                    " and removed_at is null",
-                    [found],
-                ).fetchall()
-            if named or time.monotonic() > deadline:
-                return found
-            time.sleep(0.2)
-        return []
+    def _told_of(self, path: str) -> str:
+        """Return what PostgreSQL knows of a file."""
+        with self.platform.postgres.connect() as connection:
+            rows = connection.execute(
+                "select generation, superseded_at, removed_at, clock_timestamp()"
+                " from lakebed.cold_file where path = %s",
+                [path],
+            ).fetchall()
+        return f"the manifest says {rows}"
 
     def _files_with(self, name: str, register: int) -> list[str]:
         """Return the files of a table that hold a row of a register, whoever names them."""

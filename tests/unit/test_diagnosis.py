@@ -19,7 +19,8 @@ from platform_assets.tiering.diagnosis import (
     of_table,
 )
 from platform_assets.tiering.horizon import Holder, Horizon
-from platform_assets.tiering.sweep import Spared, Swept
+from platform_assets.tiering.superseded import Spared
+from platform_assets.tiering.sweep import Swept
 from platform_assets.tiering.verify import CheckedFile
 
 NOW = datetime(2024, 7, 1, tzinfo=UTC)

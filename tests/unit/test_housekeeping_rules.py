@@ -14,7 +14,7 @@ from platform_assets.partitions import Grain, Window, window_for_key
 from platform_assets.tiering.horizon import Holder, Horizon, widen
 from platform_assets.tiering.leaves import Leaf, gaps, may_drop
 from platform_assets.tiering.retention import is_past
-from platform_assets.tiering.sweep import _Superseded, judge
+from platform_assets.tiering.superseded import _Superseded, judge
 
 NOW = datetime(2024, 7, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
