@@ -17,8 +17,9 @@ import duckdb
 from dagster_duckdb import DuckDBResource
 from pydantic import PrivateAttr
 
-from resources.lake import Lake, ReadSession
+from resources.lake import Lake
 from resources.postgres import Connection, Postgres
+from resources.session import ReadSession
 
 
 class LakeResource(DuckDBResource):

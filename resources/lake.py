@@ -8,20 +8,15 @@
 A session is one DuckDB transaction with PostgreSQL attached read-only, which is one REPEATABLE
 READ transaction there. It reads the manifest first and then scans hot rows and the files that the
 manifest named; both come from one snapshot, so a move that commits in between changes nothing.
-
-    for every table:   hot rows  +  live cold files  -  cold rows whose key has a hot row
-                                                     -  cold rows whose key has a tombstone
-
-The last two terms are only there for partitions in which hot rows or tombstones wait to be folded.
+What a session then answers, and from which files, is in session.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from importlib import import_module
-from threading import Lock
 
 import duckdb
 from psycopg import sql
@@ -34,227 +29,13 @@ from resources.layouts import evolved_columns, hot_columns, rewritten_since, wit
 from resources.live_models import ModelTable, live_models, needed
 from resources.manifest import Manifest, take_manifest
 from resources.postgres import Connection, Postgres
-from resources.pruning import Bounds, Parameters, pushed_bounds, tells_apart
+from resources.session import LakeReadError, ReadSession
 from resources.settings import Settings, read_settings
 from resources.spill import spill_folder
-from resources.tiers import ColdPart, LakeTable, all_rows
+from resources.tiers import LakeTable
 
 SNAPSHOTS = 20
 """How many a session takes where a table is written anew (ALTER) between snapshot and reading."""
-
-
-class LakeReadError(RuntimeError):
-    """The lake cannot be read; the text says what is missing and what to do."""
-
-
-@dataclass
-class ReadSession:
-    """One snapshot of everything, as DuckDB views named like the tables and models.
-
-    bare: DuckDB with the views as they are now.  hot: the columns of each hot table that is there.
-    unreadable: models that do not bind, and why. It does one thing at a time, and refuses what a
-    second thread, or somebody in the block of a stream, asks meanwhile.
-
-    A view shows the hot rows, and the cold files that some query needed so far: no file is opened
-    before that, and an answer that is read again, or built upon, still has all of its rows.
-    """
-
-    bare: duckdb.DuckDBPyConnection
-    lake: LakeFiles
-    tables: Mapping[str, LakeTable]
-    hot: Mapping[str, frozenset[str]]
-    manifest: Manifest
-    models: Mapping[str, ModelTable | str]
-    unreadable: dict[str, str] = field(default_factory=dict)
-    _cold_shown: set[str] = field(default_factory=set)
-    _kept: dict[str, Bounds] = field(default_factory=dict)
-    _at_work: Lock = field(default_factory=Lock, repr=False)
-
-    def define(self) -> None:
-        """Define every view, over hot rows alone."""
-        self._show(dict.fromkeys(self.tables, ()))
-        self._define_models()
-
-    @property
-    def connection(self) -> duckdb.DuckDBPyConnection:
-        """DuckDB, where each view has its whole history, for anything that DuckDB can do.
-
-        Cold files are not pruned there; `sql` and `stream` prune them. Raises duckdb.Error where a
-        cold file cannot be read.
-        """
-        with self._alone():
-            self._keep(dict.fromkeys(self.manifest.tables, Bounds()))
-            names = self._kept.keys() | self._cold_shown
-            self._show({name: self.manifest.kept(name) for name in names})
-        return self.bare
-
-    def sql(self, query: str, params: Parameters = None) -> duckdb.DuckDBPyRelation:
-        """Run one statement with its cold files pruned; its result is held.
-
-        params: values for ? (a list) or $name (a dict). The relation gives rows by fetchall(), and
-        pl(), df(), to_arrow_table(), show().
-        Raises duckdb.Error as DuckDB does, LakeReadError for several statements.
-        """
-        with self.pruned(query, params):
-            relation = self.bare.sql(query, params=params)
-            if relation is not None:
-                # A relation binds its views when it runs: run it before they change again.
-                relation.execute()
-            return relation
-
-    @contextmanager
-    def stream(self, query: str, params: Parameters = None) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Run one statement with its cold files pruned, for a result that need not fit in memory.
-
-        Yields what has fetchmany() and description. Raises duckdb.Error, LakeReadError.
-        """
-        with self.pruned(query, params):
-            yield self.bare.execute(query, params)
-
-    @contextmanager
-    def pruned(self, query: str, params: Parameters = None) -> Iterator[None]:
-        """Narrow the views to the cold files that one statement can need, for the block.
-
-        In the block `bare` is good for this statement alone. A statement that is no query (CREATE
-        TABLE ... AS, COPY) is pruned all the same; what EXPLAIN refuses reads every file. Raises
-        LakeReadError.
-        """
-        shown: dict[str, Bounds] = {}
-        with self._alone():
-            try:
-                needed = self._needed(query, params)
-                cold = {name: needed[name] for name in needed if name in self.manifest.tables}
-                self._show({name: self.manifest.within(name, cold[name]) for name in cold})
-                self._keep(cold)
-                shown = cold
-                yield
-            finally:
-                self._show_kept(shown)
-
-    def needed(self, query: str, params: Parameters = None) -> dict[str, Bounds]:
-        """Return the bounds of time of each table of which one statement can read rows.
-
-        Raises LakeReadError for several statements.
-        """
-        with self._alone():
-            try:
-                return self._needed(query, params)
-            finally:
-                self._show_kept()
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Refuse what else is asked meanwhile: it would change the views, or end a stream early."""
-        if not self._at_work.acquire(blocking=False):
-            raise LakeReadError(
-                "the session is at work: a stream is open in it, or another thread asks it. End "
-                "that first, or open a session for each"
-            )
-        try:
-            yield
-        finally:
-            self._at_work.release()
-
-    def _needed(self, query: str, params: Parameters) -> dict[str, Bounds]:
-        """Do the same, and leave every view over hot rows alone."""
-        self._show(dict.fromkeys(self._cold_shown, ()))
-        statements = self.bare.extract_statements(query)
-        if any(statement.type == duckdb.StatementType.TRANSACTION for statement in statements):
-            raise LakeReadError(
-                "a session is one snapshot from its beginning to its end; open another for a newer"
-            )
-        texts = [statement.query for statement in statements]
-        # A PIVOT that finds its columns itself comes back as several statements without a text,
-        # which EXPLAIN does not take for one: it reads every file.
-        pivot = not all(texts)
-        count = sum(map(bool, texts)) + pivot
-        if count != 1:
-            raise LakeReadError(f"one statement at a time, please; these are {count}")
-        times = {name: self._pruned_by(table) for name, table in self.tables.items()}
-        if not pivot:
-            with suppress(duckdb.Error):
-                bounds = pushed_bounds(self.bare, query, times, params)
-                # A plan may have lost a table's scan for reasons that hold for hot rows only.
-                unseen = self.manifest.tables - bounds.keys()
-                if unseen and not self._binds_without(unseen, query, params):
-                    bounds |= dict.fromkeys(unseen, Bounds())
-                return bounds
-        return dict.fromkeys(self.manifest.tables, Bounds())
-
-    def _pruned_by(self, table: LakeTable) -> str | None:
-        """Return the column that tells which files are needed; None where a plan could mislead.
-
-        A column that hot rows lack is a constant of theirs, for which a scan can be left out of
-        the plan that cold rows are needed for, beside another scan that is in it.
-        """
-        names = {name for name, _ in table.columns}
-        there = self.hot.get(table.name, frozenset())
-        return table.time if names <= there and tells_apart(names) else None
-
-    def _binds_without(self, names: Collection[str], query: str, params: Parameters) -> bool:
-        """Whether the statement reads none of these tables, by whatever way."""
-        try:
-            # Not dropped: another object of that name would be taken for it.
-            self.bare.execute("create or replace temp table lakebed_nothing (i integer)")
-            for name in names:
-                _define(self.bare, name, sql.SQL("from temp.lakebed_nothing"))
-            self.bare.execute("drop table temp.lakebed_nothing")
-            self.bare.execute(f"explain {query}", params)
-        except duckdb.Error:
-            return False
-        finally:
-            self._show(dict.fromkeys(names, ()))
-        return True
-
-    def _drop(self, name: str) -> None:
-        view = sql.SQL("drop view if exists {}").format(sql.Identifier("temp", name))
-        self.bare.execute(view.as_string())
-
-    def _keep(self, bounds: Mapping[str, Bounds]) -> None:
-        for name in bounds:
-            self.manifest.keep(name, bounds[name])
-            self._kept[name] = bounds[name].hull(self._kept.get(name, bounds[name]))
-
-    def _show_kept(self, shown: Mapping[str, Bounds] | None = None) -> None:
-        """Show what was needed so far. What cannot be shown is taken away: no row goes missing.
-
-        shown: tables of which what some bounds touch is shown already, and kept.
-        """
-        for name in self._kept.keys() | self._cold_shown:
-            if shown and name in shown and shown[name].covers(self._kept[name]):
-                continue
-            try:
-                self._show({name: self.manifest.kept(name)})
-            except duckdb.Error:
-                # After an error the transaction may be over; the error is the one to show.
-                with suppress(duckdb.Error):
-                    self._drop(name)
-
-    def _show(self, cold: Mapping[str, Sequence[ColdPart]]) -> None:
-        """Define the views of tables over their hot rows and these parts of their cold files."""
-        for name, parts in cold.items():
-            body = all_rows(self.tables[name], self.hot.get(name), parts)
-            self._cold_shown.add(name)
-            _define(self.bare, name, body)
-            self.manifest.fill(parts)
-            if not parts:
-                self._cold_shown.discard(name)
-
-    def _define_models(self) -> None:
-        waiting = dict(self.models)
-        while waiting:
-            errors: dict[str, str] = {}
-            for name, target in waiting.items():
-                body = target.rows if isinstance(target, ModelTable) else sql.SQL(target)
-                try:
-                    _define(self.bare, name, body)
-                except duckdb.Error as error:
-                    errors[name] = str(error)
-            if len(errors) == len(waiting):
-                # A view over a table that is gone must not keep everybody from all the others.
-                self.unreadable |= errors
-                return
-            waiting = {name: waiting[name] for name in errors}
 
 
 class Lake:
@@ -424,8 +205,3 @@ def _in_memory(extensions: Sequence[str]) -> Iterator[duckdb.DuckDBPyConnection]
         # Closing waits for a query that still runs, for one that was stopped with Ctrl-C too.
         connection.interrupt()
         connection.close()
-
-
-def _define(connection: duckdb.DuckDBPyConnection, name: str, body: sql.Composable) -> None:
-    view = sql.SQL("create or replace temp view {} as {}").format(sql.Identifier(name), body)
-    connection.execute(view.as_string())

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import duckdb
 
 if TYPE_CHECKING:
-    from resources.lake import Lake, ReadSession
+    from resources.lake import Lake
+    from resources.session import ReadSession
 
 
 class LakeSessions:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from resources.lake import ReadSession
 from resources.layouts import ask
 from resources.manifest import Counted
 from resources.pruning import Bounds, Parameters
+from resources.session import ReadSession
 from resources.tiers import LakeTable
 
 COUNT_UP_TO = 10_000_000

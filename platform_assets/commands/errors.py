@@ -29,7 +29,7 @@ EXIT_CODES = {
     "platform_assets.up.UpError": FAILED,
     "resources.dlt_pipelines.ExtractError": FAILED,
     "resources.extensions.ExtensionError": FAILED,
-    "resources.lake.LakeReadError": FAILED,
+    "resources.session.LakeReadError": FAILED,
     "resources.lake_files.LakeFileError": FAILED,
     "resources.postgres.LockWaitError": FAILED,
     "resources.postgres.MigrationError": FAILED,

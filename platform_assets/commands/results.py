@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from platform_assets.commands.errors import QueryError
-from resources.lake import ReadSession
+from resources.session import ReadSession
 
 Format = Literal["table", "csv", "json"]
 

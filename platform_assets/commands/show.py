@@ -16,7 +16,7 @@ from platform_assets.commands.home import opened
 
 if TYPE_CHECKING:
     from platform_assets.commands.results import Format
-    from resources.lake import ReadSession
+    from resources.session import ReadSession
     from resources.touched import Touched
 
 

@@ -16,7 +16,7 @@ from psycopg import sql
 from platform_assets.exports.export import Export, ExportError, Format, unknown
 
 if TYPE_CHECKING:
-    from resources.lake import ReadSession
+    from resources.session import ReadSession
 
 _ORDER = re.compile(
     r"(?P<name>.+?)(?:\s+(?P<way>asc|desc))?(?:\s+nulls\s+(?P<nulls>first|last))?", re.I | re.S

@@ -28,7 +28,7 @@ from platform_assets.exports.target import (
     written,
 )
 from platform_assets.platform import Platform
-from resources.lake import ReadSession
+from resources.session import ReadSession
 from resources.tiers import blooms
 
 ROW_GROUP_ROWS = 122_880

@@ -34,10 +34,10 @@ from platform_assets.models.model_files import (
 from platform_assets.models.reading import errors_located, reading
 from platform_assets.partitions import Window
 from platform_assets.platform import Platform
-from resources.lake import ReadSession
 from resources.lake_files import NewFile
 from resources.lake_sessions import LakeSessions
 from resources.postgres import Connection
+from resources.session import ReadSession
 from resources.tiers import blooms, listed, parquet
 
 EXAMPLES = 10

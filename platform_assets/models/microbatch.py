@@ -19,7 +19,7 @@ from platform_assets.models.model import Batches, Model, ModelError, ModelSet, R
 from platform_assets.models.model_files import Columns, FileWriter, LiveFile, Written
 from platform_assets.models.reading import errors_located, reading
 from platform_assets.partitions import Window, window_of
-from resources.lake import ReadSession
+from resources.session import ReadSession
 
 
 def microbatch(

@@ -10,8 +10,8 @@ import duckdb
 
 from platform_assets.models.model import ModelError, ModelSet, Query
 from platform_assets.models.schemas import model_error
-from resources.lake import ReadSession
 from resources.lake_files import LakeFileError
+from resources.session import ReadSession
 
 _ABSENT = re.compile(r"Table with name (\S+) does not exist")
 

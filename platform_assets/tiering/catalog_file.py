@@ -16,10 +16,10 @@ import duckdb
 from psycopg import sql
 
 from platform_assets.platform import Platform
-from resources.lake import ReadSession
 from resources.layouts import ask, typed
 from resources.live_models import ModelTable
 from resources.pruning import Bounds
+from resources.session import ReadSession
 from resources.tiers import cold_rows, listed
 
 NAME = "catalog.duckdb"

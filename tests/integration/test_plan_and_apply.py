@@ -25,8 +25,8 @@ from platform_assets.platform import Platform
 from platform_assets.quality import plan as planner
 from platform_assets.quality.ddl import DriftError, ensure_table
 from platform_assets.tiering.move import move
-from resources.lake import LakeReadError
 from resources.postgres import LockWaitError
+from resources.session import LakeReadError
 from resources.settings import Settings
 
 NOW = datetime(2024, 7, 1, tzinfo=UTC)

@@ -11,7 +11,8 @@ import pytest
 from platform_assets.partitions import window_for_key
 from platform_assets.platform import Platform, open_platform
 from platform_assets.quality.ddl import ensure_leaves, ensure_table
-from resources.lake import ReadSession, connect
+from resources.lake import connect
+from resources.session import ReadSession
 from resources.touched import touched
 from tests.conftest import Server, settings_for
 from tests.processes import move_key

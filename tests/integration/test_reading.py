@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from platform_assets.partitions import window_for_key
 from platform_assets.platform import Platform, open_platform
 from platform_assets.quality.ddl import ensure_leaves, ensure_table
-from resources.lake import LakeReadError, ReadSession
+from resources.session import LakeReadError, ReadSession
 from resources.tiers import LakeTable
 from resources.touched import touched
 from tests.conftest import Server, settings_for

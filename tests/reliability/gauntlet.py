@@ -29,8 +29,8 @@ from platform_assets.tiering.generations import Generation
 from platform_assets.tiering.horizon import Horizon
 from platform_assets.tiering.housekeep import housekeep
 from platform_assets.tiering.partition import Partition, PartitionBusyError, TieringError
-from resources.lake import ReadSession
 from resources.manifest import Manifest
+from resources.session import ReadSession
 from tests.processes import elsewhere
 from tests.reliability.oracle import Oracle
 from tests.reliability.readers import REGISTERS, as_read

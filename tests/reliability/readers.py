@@ -12,8 +12,8 @@ import duckdb
 import psycopg
 
 from platform_assets.platform import Platform, open_platform
-from resources.lake import LakeReadError
 from resources.postgres import Connection, PostgresUnavailableError
+from resources.session import LakeReadError
 from resources.settings import Settings
 from tests.processes import SlowLake
 from tests.reliability.journal import Journal

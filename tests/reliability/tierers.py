@@ -22,9 +22,9 @@ from platform_assets.tiering.partition import (
     VerificationError,
 )
 from platform_assets.tiering.restore import restore
-from resources.lake import LakeReadError
 from resources.lake_files import LakeFileError
 from resources.postgres import LockWaitError, PostgresUnavailableError
+from resources.session import LakeReadError
 from resources.settings import Settings
 from tests.reliability.eraser import Eraser
 from tests.reliability.faults import Doom, Plan
