@@ -25,6 +25,7 @@ from typing import Any
 from psycopg import sql
 
 from platform_assets.catalog import SourceTable
+from platform_assets.keys import move_lock
 from platform_assets.partitions import Window
 from platform_assets.platform import Platform
 from platform_assets.quality.ddl import relation_exists
@@ -40,7 +41,7 @@ from platform_assets.tiering.erase_rest import (
     searches_tombstones,
 )
 from platform_assets.tiering.horizon import read_horizon
-from platform_assets.tiering.movers import let_older_end
+from platform_assets.tiering.movers import let_mover_end, let_older_end
 from platform_assets.tiering.partition import PartitionBusyError, TieringError, in_transaction
 from platform_assets.tiering.predicate import Predicate, PredicateError, predicate_of
 from platform_assets.tiering.snapshots import forget_older
@@ -52,9 +53,9 @@ READERS_MAY_END = 5.0
 """Seconds for which readers whose snapshot names a file that goes are waited for."""
 
 MOVERS_MAY_END = 30.0
-"""Seconds for which movers are waited for that have begun before the erasure's last commit."""
-
-BUSY_ATTEMPTS = 20
+"""Seconds for which movers are waited for: one of a partition, and those that may have seen rows
+that are erased now.
+"""
 
 PASSES = 20
 """How often partitions that others move or write meanwhile are erased in again."""
@@ -184,7 +185,7 @@ def _erase_everywhere(
             return list(failed.values())
         for window in due:
             try:
-                erased = _erase_in(platform, table, window, predicate, number, on_step)
+                erased = _erase_in(platform, connection, table, window, predicate, number, on_step)
             except TieringError as error:
                 failed[window.key] = str(error)
             else:
@@ -204,6 +205,7 @@ def _has_snapshots(connection: Connection, table: SourceTable) -> bool:
 
 def _erase_in(
     platform: Platform,
+    connection: Connection,
     table: SourceTable,
     window: Window,
     predicate: Predicate,
@@ -211,7 +213,8 @@ def _erase_in(
     on_step: Callable[[str], None],
 ) -> ErasedPartition:
     """Erase in one partition; wait for a mover that is at work there, but not for ever."""
-    for attempt in range(BUSY_ATTEMPTS):
+    until = time.monotonic() + MOVERS_MAY_END
+    while True:
         try:
             done, _ = in_transaction(
                 platform.lake,
@@ -223,10 +226,9 @@ def _erase_in(
             )
             return done
         except PartitionBusyError:
-            if attempt == BUSY_ATTEMPTS - 1:
+            if time.monotonic() > until:
                 raise
-            time.sleep(0.5)
-    raise AssertionError("unreachable")
+            let_mover_end(connection, move_lock(table.name, window))
 
 
 def _at_work(connection: Connection, files: LakeFiles, table: SourceTable) -> list[str]:

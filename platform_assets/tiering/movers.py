@@ -4,7 +4,7 @@ A mover may still hold, in memory or in a file that nobody names, what others ha
 So each is told in two places before its transaction has a snapshot, and an erasure waits for those
 that it finds there after its own commit:
 
-    PostgreSQL    two table locks that nobody else holds together: as long as its session lives
+    PostgreSQL    two locks of tables that few others hold together: as long as its session lives
     the lake      a locked file: as long as its process lives, whose session may have been ended
 
 Whoever comes later has a later snapshot.
@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import psycopg
 from psycopg import sql
 
 from platform_assets.catalog import SourceTable
@@ -26,22 +27,24 @@ from resources.spool import Spool
 PAUSE = 0.1
 
 _OLDER = """
-select hot.pid, hot.virtualtransaction
-from pg_locks hot join pg_locks named using (pid, virtualtransaction, database, mode, granted)
-where mode = 'RowShareLock' and granted
-    and database = (select oid from pg_database where datname = current_database())
-    and hot.relation = {}::regclass and named.relation = 'lakebed.cold_file'::regclass
+select distinct hot.pid, hot.virtualtransaction
+from pg_locks hot join pg_locks named using (pid, virtualtransaction, database, granted)
+where granted and database = (select oid from pg_database where datname = current_database())
+    and hot.relation = {}::regclass
+    and named.relation = 'lakebed.cold_file'::regclass and named.mode = 'RowShareLock'
 """
 
 
 def lock_statement(table: SourceTable) -> sql.Composable:
-    """Return what tells PostgreSQL of a mover: the first statement of its transaction.
+    """Return what tells PostgreSQL of a mover: the first statements of its transaction.
 
-    LOCK takes no snapshot, and this mode of it stands in the way of nobody who reads or writes.
+    LOCK takes no snapshot, and these modes stand in nobody's way but of ALTER TABLE and its like,
+    in whose way the move's own reading is.
     """
-    return sql.SQL("lock table only {}, only lakebed.cold_file in row share mode").format(
-        table.relation
-    )
+    return sql.SQL(
+        "lock table only {} in access share mode;"
+        " lock table only lakebed.cold_file in row share mode"
+    ).format(table.relation)
 
 
 @contextmanager
@@ -76,6 +79,16 @@ def let_older_end(
         now = _at_work(connection, files, table)
         older = {who: called for who, called in older.items() if who in now}
     return sorted(older.values())
+
+
+def let_mover_end(connection: Connection, lock: str) -> None:
+    """Wait a moment for the one who holds a lock, ahead of all who only try to get it."""
+    try:
+        with connection.transaction():
+            connection.execute("set local lock_timeout = '1s'")
+            connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [lock])
+    except psycopg.errors.LockNotAvailable:
+        return
 
 
 def _at_work(

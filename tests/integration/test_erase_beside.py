@@ -24,7 +24,7 @@ OPEN = "select count(*) from lakebed.erasure where finished_at is null"
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(erasing, "READERS_MAY_END", 0.1)
-    monkeypatch.setattr(erasing, "BUSY_ATTEMPTS", 1)
+    monkeypatch.setattr(erasing, "MOVERS_MAY_END", 0.1)
 
 
 def erase_and_do(platform: Platform, step: str, work: Callable[[], object], **more: str) -> Erased:
