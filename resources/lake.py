@@ -20,7 +20,7 @@ from importlib import import_module
 
 import duckdb
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 
 from resources.extensions import in_memory
 from resources.lake_files import LakeFiles
@@ -75,7 +75,7 @@ class Lake:
             # are global, so that each of many sessions has them.
             connection.execute("set global pg_use_ctid_scan = false")
             # The password as a secret: the rest of the URL is there for every query to see.
-            server = {k: str(v) for k, v in conninfo_to_dict(self._postgres.url).items()}
+            server = dict(self._postgres.server)
             secret = sql.SQL("create temporary secret lakebed (type postgres, password {})").format(
                 sql.Literal(server.pop("password", ""))
             )

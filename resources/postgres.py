@@ -14,6 +14,7 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 import psycopg
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from resources import embedded
 from resources.settings import Settings
@@ -24,6 +25,8 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 OLDEST_VERSION = 15
 MIGRATION_LOCK = 0x1A_4E_BE_D0
 LOCK_TIMEOUT = "200ms"
+OPTIONS = "-c timezone=UTC -c datestyle=ISO -c intervalstyle=postgres -c quote_all_identifiers=off"
+"""How each session has what PostgreSQL says as text, whatever the server or the role is set to."""
 
 
 class PostgresUnavailableError(RuntimeError):
@@ -49,6 +52,15 @@ class Postgres:
     def url(self) -> str:
         """The URL of the database, with its password; starts the embedded server where needed."""
         return self._settings.postgres_url or embedded.join(self._settings.home)
+
+    @cached_property
+    def server(self) -> dict[str, str]:
+        """The parameters of a session by libpq's names, with the password; options come last."""
+        given = {name: str(value) for name, value in conninfo_to_dict(self.url).items()}
+        options = f"{given.get('options', '')} {OPTIONS}".strip()
+        return (
+            {"connect_timeout": "10", "application_name": "lakebed"} | given | {"options": options}
+        )
 
     @property
     def name(self) -> str:
@@ -95,13 +107,7 @@ class Postgres:
 
     def _open(self, *, autocommit: bool) -> Connection:
         try:
-            return psycopg.connect(
-                self.url,
-                autocommit=autocommit,
-                connect_timeout=10,
-                application_name="lakebed",
-                options="-c timezone=UTC -c datestyle=ISO -c intervalstyle=postgres",
-            )
+            return psycopg.connect(make_conninfo("", **self.server), autocommit=autocommit)
         except psycopg.OperationalError as error:
             reason = self.redact(str(error)).strip().splitlines()[0]
             raise PostgresUnavailableError(

@@ -7,35 +7,39 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import duckdb
 import pandera.polars as pa
 import polars as pl
-import psycopg
 import pytest
 
-from platform_assets.catalog import Grain, ParquetFiles, Partitioning, SourceTable, Tiering
+from platform_assets.catalog import Grain, ParquetFiles, SourceTable
 from platform_assets.ingest.load import load_table
 from platform_assets.partitions import window_for_key
 from platform_assets.platform import Platform
 from platform_assets.quality.ddl import ensure_leaves, ensure_table
-from platform_assets.tiering import verified_file
-from platform_assets.tiering.move import move
 from platform_assets.tiering.partition import (
-    Partition,
     PartitionBusyError,
-    TieringError,
-    VerificationError,
 )
 from tests import processes
+from tests.integration.events import (
+    BY_MONTH,
+    SETTLES,
+    events,
+    hot_rows,
+    insert,
+    manifest,
+    prepared,
+    run,
+    seen,
+)
+from tests.integration.tiers import ask
 from tests.processes import all_rows, move_key
 
 NAN, INF = float("nan"), float("inf")
-BY_MONTH = Partitioning(column="at", grain=Grain.MONTH, start=datetime(2024, 1, 1, tzinfo=UTC))
-SETTLES = Tiering(hot_for=timedelta(days=1))
 
 
 class EveryType(pa.DataFrameModel):
@@ -131,20 +135,6 @@ def test_every_type_is_the_same_before_and_after_value_by_value(
         assert before.columns[column][0] == len(values)
 
 
-class Event(pa.DataFrameModel):
-    """Events of an application."""
-
-    at: Annotated[pl.Datetime, "us", "UTC"]
-    id: pl.Int64 = pa.Field(description="which")
-    note: str = pa.Field(nullable=True)
-    amount: Annotated[pl.Decimal, 12, 2] = pa.Field(nullable=True)
-
-
-def events(**fields: Any) -> SourceTable:
-    given = {"name": "events", "model": Event, "partitioning": BY_MONTH, "tiering": SETTLES}
-    return SourceTable(**given | fields)
-
-
 @pytest.fixture
 def keyless(platform_of: Callable[..., Platform]) -> Platform:
     return prepared(platform_of(events()))
@@ -153,46 +143,6 @@ def keyless(platform_of: Callable[..., Platform]) -> Platform:
 @pytest.fixture
 def keyed(platform_of: Callable[..., Platform]) -> Platform:
     return prepared(platform_of(events(key=("at", "id"))))
-
-
-def prepared(platform: Platform) -> Platform:
-    table = platform.table("events")
-    with platform.postgres.connect(autocommit=True) as connection:
-        ensure_table(connection, table)
-        ensure_leaves(connection, table, [window_for_key(Grain.MONTH, "2024-02")])
-    insert(platform, *range(10))
-    return platform
-
-
-def insert(platform: Platform, *ids: int, note: str = "first") -> None:
-    with platform.postgres.connect() as connection:
-        connection.cursor().executemany(
-            "insert into events"
-            " values ('2024-02-01Z'::timestamptz + %s * interval '1 hour', %s, %s)",
-            [(id, id, note) for id in ids],
-        )
-
-
-def run(platform: Platform, statement: str) -> None:
-    with platform.postgres.connect() as connection:
-        connection.execute(statement)
-
-
-def seen(platform: Platform) -> list[tuple[int, str]]:
-    with platform.lake.session() as session:
-        return session.sql("select id, note from events order by all").fetchall()
-
-
-def manifest(platform: Platform) -> list[tuple[Any, ...]]:
-    with platform.postgres.connect() as connection:
-        return connection.execute(
-            "select generation, rows, superseded_at is null from lakebed.cold_file order by 1"
-        ).fetchall()
-
-
-def hot_rows(platform: Platform) -> int:
-    with platform.postgres.connect() as connection:
-        return connection.execute("select count(*) from events").fetchall()[0][0]
 
 
 def test_an_empty_partition_moves_nothing(keyless: Platform) -> None:
@@ -305,74 +255,6 @@ def test_a_row_changed_during_the_move_makes_it_start_again(keyless: Platform, c
     assert len(list(keyless.lake.files.root.rglob("*.parquet*"))) == 1
 
 
-def test_a_partition_that_is_never_left_alone_is_given_up_unmoved(keyless: Platform) -> None:
-    def write(step: str) -> None:
-        if step == "copied":
-            run(keyless, "update events set amount = coalesce(amount, 0) + 1 where id = 3")
-
-    with pytest.raises(TieringError, match="changed or held during each of 2 attempts"):
-        move_key(keyless, "events", "2024-02", on_step=write, attempts=2)
-    assert manifest(keyless) == []
-    assert hot_rows(keyless) == 10
-
-
-@pytest.mark.parametrize(
-    "damage", ["select * exclude (note), 'x' as note", "select * replace (id + 1 as id)"]
-)
-def test_a_copy_that_is_not_what_was_counted_moves_nothing(
-    keyless: Platform, monkeypatch: pytest.MonkeyPatch, damage: str
-) -> None:
-    copy = verified_file._copy
-
-    def damaged(partition: Partition, rows: Any, file: Path, form: Any) -> None:
-        copy(partition, rows, file, form)
-        duckdb.sql(
-            f"copy (select \"at\", id, note, amount from ({damage} from read_parquet('{file}')))"  # noqa: S608
-            f" to '{file}' (format parquet)"
-        )
-
-    monkeypatch.setattr(verified_file, "_copy", damaged)
-    with pytest.raises(VerificationError, match="nothing was moved"):
-        move_key(keyless, "events", "2024-02")
-    assert manifest(keyless) == []
-    assert hot_rows(keyless) == 10
-    assert not list(keyless.lake.files.root.rglob("*.parquet*"))
-
-
-def test_a_copy_that_lost_a_row_moves_nothing(
-    keyless: Platform, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        verified_file,
-        "_copy",
-        lambda partition, rows, file, form: partition.connection.execute(
-            f"copy (select * from pg.public.events where id <> 3) to '{file}' (format parquet)"  # noqa: S608
-        ),
-    )
-    with pytest.raises(VerificationError, match="9 rows against 10"):
-        move_key(keyless, "events", "2024-02")
-    assert len(seen(keyless)) == 10
-
-
-def test_a_damaged_cold_file_stops_the_fold_and_keeps_the_late_rows(keyless: Platform) -> None:
-    moved = move_key(keyless, "events", "2024-02")
-    file = keyless.lake.files.root / str(moved.path)
-    pl.read_parquet(file, hive_partitioning=False).head(9).write_parquet(file)
-    insert(keyless, 50)
-    with pytest.raises(VerificationError, match=r"not what the manifest says.*9 rows against 10"):
-        move_key(keyless, "events", "2024-02")
-    assert manifest(keyless) == [(1, 10, True)]
-    assert hot_rows(keyless) == 1
-
-
-def test_values_that_parquet_cannot_carry_are_not_moved(keyless: Platform) -> None:
-    run(keyless, "update events set amount = 'NaN' where id = 3")
-    with pytest.raises(TieringError):
-        move_key(keyless, "events", "2024-02")
-    assert manifest(keyless) == []
-    assert hot_rows(keyless) == 10
-
-
 def test_a_table_that_is_not_partitioned_settles_too(platform_of: Callable[..., Platform]) -> None:
     platform = platform_of(events())
     run(
@@ -448,54 +330,20 @@ def stopped(pid: int | None) -> None:
     raise TimeoutError(f"process {pid} did not stop")
 
 
-def test_a_table_that_is_not_there_is_an_error_in_words(platform: Platform) -> None:
-    table = platform.table("readings")
-    with pytest.raises(TieringError, match="readings"):
-        move(platform.lake, table, window_for_key(Grain.MONTH, "2024-02"))
-
-
-def test_a_server_that_goes_away_in_the_middle_moves_nothing(keyless: Platform) -> None:
-    def cut(step: str) -> None:
-        if step == "recorded":
-            with keyless.postgres.connect(autocommit=True) as connection:
-                connection.execute(
-                    "select pg_terminate_backend(pid, 10000) from pg_stat_activity"
-                    " where datname = current_database() and pid <> pg_backend_pid()"
-                )
-
-    with pytest.raises((TieringError, psycopg.Error)):
-        move_key(keyless, "events", "2024-02", on_step=cut)
-    assert manifest(keyless) == []
-    assert len(seen(keyless)) == 10
-
-
-def keep_rows(platform: Platform) -> None:
-    """Make a trigger that lets no row of events be deleted."""
-    body = "begin return null; end"
-    run(platform, f"create function keep() returns trigger language plpgsql as '{body}'")
-    run(
-        platform, "create trigger keep before delete on events for each row execute function keep()"
-    )
-
-
-def test_rows_that_a_trigger_keeps_are_doubled_where_nobody_looks(
-    keyless: Platform, monkeypatch: pytest.MonkeyPatch
+def test_a_server_that_says_things_differently_is_no_hindrance(
+    keyless: Platform,
 ) -> None:
-    keep_rows(keyless)
-    monkeypatch.setattr(Partition, "_check_gone", lambda self: None)
-    move_key(keyless, "events", "2024-02")
-    assert len(seen(keyless)) == 20
-
-
-def test_rows_that_a_trigger_keeps_stop_the_move(keyless: Platform) -> None:
-    keep_rows(keyless)
-    with pytest.raises(TieringError, match="10 rows were not deleted"):
-        move_key(keyless, "events", "2024-02")
-    assert (manifest(keyless), hot_rows(keyless)) == ([], 10)
-
-
-def test_a_column_that_the_contract_does_not_know_stops_the_move(keyless: Platform) -> None:
-    run(keyless, "alter table events add column extra text")
-    with pytest.raises(TieringError, match="extra is not in the contract"):
-        move_key(keyless, "events", "2024-02")
-    assert (manifest(keyless), hot_rows(keyless)) == ([], 10)
+    """What people set for a database or a role changes how PostgreSQL writes names and times."""
+    ((name,),) = ask(keyless, "select current_database()")
+    for setting in (
+        "quote_all_identifiers = on",
+        "datestyle = 'German'",
+        "intervalstyle = 'iso_8601'",
+        "timezone = 'Asia/Kolkata'",
+    ):
+        run(keyless, f'alter database "{name}" set {setting}')
+    before = seen(keyless)
+    assert move_key(keyless, "events", "2024-02").moved == 10
+    insert(keyless, 50)
+    assert move_key(keyless, "events", "2024-02").moved == 1
+    assert seen(keyless) == [*before, (50, "first")]
