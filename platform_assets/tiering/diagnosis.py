@@ -56,10 +56,10 @@ class ServerFacts:
 class TableFacts:
     """A table at one moment of the platform's clock.
 
-    waiting: due windows with rows to move.  late: cold windows with hot rows.  emptied: windows
-    whose leaf may be dropped, and is there.  gaps: windows without a leaf.  default, detaching,
-    detached: leaves by name.  lacking: columns that settled rows should have.  hot_for, late_for,
-    drop_after: the policies.
+    waiting: due windows with rows to move.  late: cold windows with hot rows or tombstones.
+    emptied: windows whose leaf may be dropped, and is there.  gaps: windows without a leaf.
+    default, detaching, detached: leaves by name.  lacking: columns that settled rows should have.
+    hot_for, late_for, drop_after: the policies.
     """
 
     name: str
@@ -148,13 +148,24 @@ def _held(holder: Holder, todo: str) -> Finding:
 def of_table(facts: TableFacts) -> Iterator[Finding]:
     """Judge a table: moves and drops that wait too long, leaves, and files."""
     now, name = facts.now, facts.name
-    overdue = [w for w in facts.waiting if w.upper + facts.hot_for + MOVE_LATE < now]
+    overdue = [
+        window
+        for window in facts.waiting
+        if window.upper + facts.hot_for + MOVE_LATE < now and window not in facts.late
+    ]
     if overdue:
         yield Finding(
             "wrong",
             name,
             f"due and not moved: {_keys(overdue)}",
             f"lakebed move {name} --due; `lakebed up` does it by itself",
+        )
+    if facts.late:
+        yield Finding(
+            "note",
+            name,
+            f"rows or deletes that came late wait to be folded: {_keys(facts.late)}",
+            f"the next run folds them, or lakebed move {name} --due",
         )
     if facts.late_for is not None:
         late = [w for w in facts.late if w.upper + facts.late_for < now]
