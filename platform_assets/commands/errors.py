@@ -48,6 +48,9 @@ EXIT_CODES = {
 }
 
 
+_FILE_GONE = "No files found that match the pattern"
+
+
 class PartlyFailedError(RuntimeError):
     """Some of the work failed; the rest is done. The text says which."""
 
@@ -77,6 +80,8 @@ def words(error: BaseException) -> str:
     with suppress(SettingsError):
         settings = read_settings()
         text = lake_files(settings).redact(Postgres(settings).redact(text))
+    if _FILE_GONE in text:
+        text += "\nWhere that is a file of the lake, `lakebed verify` names all that are gone"
     return text
 
 

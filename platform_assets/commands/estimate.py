@@ -46,6 +46,9 @@ def estimate(name: str, rows: int, as_json: bool) -> None:
         f" ({table.reject_share:.2%} are allowed)",
         *(f"            {count:,} x {reason}" for reason, count in found.reasons),
     ]
+    others = found.rejected - sum(count for _, count in found.reasons)
+    if others:
+        lines.append(f"            {others:,} for other reasons")
     if found.seconds is not None:
         lines.append(f"time        about {found.seconds:,.1f} s for all of it")
     if found.hot_bytes is not None:

@@ -145,20 +145,33 @@ def _verified(tables: Sequence[SourceTable], found: Sequence[CheckedFile]) -> Ta
     return table
 
 
+_WOULD_BE = {
+    "expired": "would expire",
+    "vacuumed": "would be vacuumed",
+    "dropped": "would be dropped",
+    "removed": "would be removed",
+}
+
+
 def _housekept(done: Housekept) -> Table:
     table = numbers("table", "what", "which", "bytes")
     table.columns[1].justify = table.columns[2].justify = "left"
     table.add_column("why")
+
+    def add(owner: str, what: str, which: str, size: int | None, why: str) -> None:
+        said = _WOULD_BE.get(what, what) if done.dry_run else what
+        table.add_row(owner, said, which, "" if size is None else f"{size:,}", why)
+
     for one in done.expired:
-        table.add_row(one.table, "expired", one.partition_key, "", f"{one.rows + one.late:,} rows")
+        add(one.table, "expired", one.partition_key, None, f"{one.rows + one.late:,} rows")
     for leaf in done.leaves:
-        table.add_row("", leaf.what, leaf.leaf, f"{leaf.bytes:,}", leaf.why)
+        add(leaf.table, leaf.what, leaf.leaf, leaf.bytes, leaf.why)
     if done.made:
-        table.add_row("", "made", f"{done.made} leaves", "", "of the near future")
+        add("", "made", f"{done.made} leaves", None, "of the near future")
     for file in done.swept:
-        table.add_row(file.owner, "removed", file.path, f"{file.bytes:,}", file.why)
+        add(file.owner, "removed", file.path, file.bytes, file.why)
     for spared in done.spared:
-        table.add_row(spared.owner, "waits", spared.path, f"{spared.bytes:,}", spared.why)
+        add(spared.owner, "waits", spared.path, spared.bytes, spared.why)
     if not table.rows:
-        table.add_row("", "nothing to do", "", "", "")
+        add("", "nothing to do", "", None, "")
     return table

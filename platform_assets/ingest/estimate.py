@@ -24,6 +24,7 @@ from psycopg import sql
 from platform_assets.catalog import SourceTable
 from platform_assets.ingest.contract import check
 from platform_assets.ingest.incremental import Pending
+from platform_assets.ingest.reject_groups import without_values
 from platform_assets.ingest.sources.reader import Batch, Reader, SourceError, SourceItem
 from platform_assets.ingest.sources.readers import reader_of
 from platform_assets.ingest.stream import Stream
@@ -215,8 +216,7 @@ def _check(table: SourceTable, sample: _Sample) -> tuple[Counter[str], int | Non
     good: list[pl.DataFrame] = []
     for item, batch in sample.batches_read:
         checked = check(table, item, batch)
-        # The value that was wrong stands in brackets at the end.
-        reasons.update(reject.reason.partition(" (it is ")[0] for reject in checked.rejects)
+        reasons.update(without_values(reject.reason) for reject in checked.rejects)
         good.append(checked.good)
     if table.tiering is None or not any(frame.height for frame in good):
         return reasons, None

@@ -35,6 +35,10 @@ _OTHER: tuple[tuple[re.Pattern[str], Kind], ...] = (
 )
 
 
+_VALUES = r" \((it is |'|a constant|Key |Failing row ).*$"
+"""The values of the row stand in parentheses at the end, and would tear the groups apart."""
+
+
 @dataclass(frozen=True)
 class RejectGroup:
     """Rejects that broke one rule in one column.
@@ -66,14 +70,12 @@ def read_reject_groups(
 
     A row that broke several rules counts for the first of them.
     """
-    # The values of the row stand in parentheses at the end, and would tear the groups apart.
     rows = connection.execute(
-        r"select coalesce(column_name, ''), why, count(*), min(array[source_file,"
-        r" row_number::text, source_row::text]) from (select *, regexp_replace(reason,"
-        r" ' \((it is |''|a constant|Key |Failing row ).*$', '') as why"
-        r" from lakebed.rejected_row where load_id = any (%s)) r group by 1, 2"
-        r" order by count(*) desc, 1, 2 limit %s",
-        [list(load_ids), MOST_GROUPS],
+        "select coalesce(column_name, ''), why, count(*), min(array[source_file,"
+        " row_number::text, source_row::text]) from (select *, regexp_replace(reason, %s, '')"
+        " as why from lakebed.rejected_row where load_id = any (%s)) r group by 1, 2"
+        " order by count(*) desc, 1, 2 limit %s",
+        [_VALUES, list(load_ids), MOST_GROUPS],
     ).fetchall()
     counts: dict[tuple[Kind, str, str], int] = defaultdict(int)
     examples: dict[tuple[Kind, str, str], str] = {}
@@ -84,6 +86,11 @@ def read_reject_groups(
         shown = redacted(table, json.loads(row))
         examples.setdefault(group, f"{file}, row {number}: {shown}"[:500])
     return [RejectGroup(*group, count, examples[group]) for group, count in counts.items()]
+
+
+def without_values(reason: str) -> str:
+    """Return why a row was rejected without what it held, alike for all of a group."""
+    return re.sub(_VALUES, "", reason, flags=re.DOTALL)
 
 
 def rule_of(why: str) -> tuple[Kind, str]:

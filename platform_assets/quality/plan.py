@@ -363,7 +363,9 @@ class _Planner:
     ) -> Change:
         """Return a change that takes as long as the table is big."""
         found = self.found
-        safety: Safety = "instant" if found.bytes <= SMALL_BYTES else "blocking"
+        safety: Safety = "blocking"
+        if found.bytes <= SMALL_BYTES:
+            safety, lock = "instant", f"the table is small; for a moment {lock}"
         return Change(what, safety, ((statement,),), columns, found.rows, found.bytes, lock)
 
     def _partitions(self, column: Column) -> bool:

@@ -52,6 +52,7 @@ class Leaf:
 class LeafNote:
     """What was done with a leaf: vacuumed, dropped, or waiting, with the reason."""
 
+    table: str
     leaf: str
     what: str
     why: str = ""
@@ -115,16 +116,16 @@ def tidy(
             continue
         held = read_horizon(connection).why_not(moved)
         if held is not None:
-            notes.append(LeafNote(leaf.name, "waits", held, leaf.bytes))
+            notes.append(LeafNote(table.name, leaf.name, "waits", held, leaf.bytes))
             continue
         if leaf.bytes and not dry_run:
             _vacuum(connection, leaf)
             on_step("vacuumed")
         if leaf.bytes:
-            notes.append(LeafNote(leaf.name, "vacuumed", "", leaf.bytes))
+            notes.append(LeafNote(table.name, leaf.name, "vacuumed", "", leaf.bytes))
         if drops:
             why = None if dry_run else _drop(connection, table, leaf)
-            notes.append(LeafNote(leaf.name, "waits" if why else "dropped", why or ""))
+            notes.append(LeafNote(table.name, leaf.name, "waits" if why else "dropped", why or ""))
             on_step("dropped")
     return notes
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from platform_assets.catalog import SourceTable, TableError
 from platform_assets.partitions import Window, window_for_key
 from resources.postgres import Connection
 
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _DURATION = re.compile(r"(\d{1,4})([hdw])")
 _UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 
@@ -27,7 +28,8 @@ def chosen(
 ) -> list[Window]:
     """Return the partitions that are named, or those settled ones that touch a stretch of time.
 
-    since, until: ISO 8601 with a zone, half-open.  Raises RestoreRequestError.
+    since, until: ISO 8601 with a zone, or a date, of which the beginning in UTC; half-open.
+    Raises RestoreRequestError.
     """
     if bool(keys) == (since is not None or until is not None):
         raise RestoreRequestError(
@@ -63,6 +65,8 @@ def _moment(table: SourceTable, text: str | None) -> datetime | None:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
         raise RestoreRequestError(f"{table.name}: {text!r} is no ISO 8601 time") from error
+    if _DATE.fullmatch(text):
+        return moment.replace(tzinfo=UTC)
     if moment.tzinfo is None:
         raise RestoreRequestError(
             f"{table.name}: {text!r} names no time zone; write it like 2024-05-01T00:00:00+00:00"

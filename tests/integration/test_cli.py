@@ -279,7 +279,12 @@ def test_partitions_come_back_by_name_or_by_time_and_are_held(lakebed: Lakebed) 
     assert "3 held" in lakebed("status").out.replace("\n", " ")
     assert lakebed("move", "flights", "--due").out == "flights: nothing is due\n"
     assert lakebed("move", "flights", "--partition", "2013-02").code == 0
-    for wrong in (["--partition", "2013"], [], ["--from", "2013-01-01"], [*stretch, "--hold", "x"]):
+    for wrong in (
+        ["--partition", "2013"],
+        [],
+        ["--from", "2013-01-01T00:00"],
+        [*stretch, "--hold", "x"],
+    ):
         assert lakebed("restore", "flights", *wrong).code == 2
 
 

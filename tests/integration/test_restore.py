@@ -295,10 +295,11 @@ def test_partitions_are_chosen_by_key_or_by_time(settled: Platform) -> None:
 
         assert found(["2024-03", "2024-01"], None, None) == ["2024-01", "2024-03"]
         assert found([], "2024-01-01T00:00:00Z", None) == [KEY]
-        assert found([], None, "2024-02-01T00:00:00Z") == []
+        assert found([], None, "2024-02-01T00:00:00Z") == found([], None, "2024-02-01") == []
+        assert found([], "2024-02-29", "2024-03-01") == [KEY]
         assert found([], "2024-02-29T00:00:00Z", "2024-02-29T00:00:01Z") == [KEY]
         assert found([], "2024-03-01T00:00:00Z", "2024-04-01T00:00:00Z") == []
-        for wrong in (([], None, None), (["2024"], None, None), ([], "2024-01-01", None)):
+        for wrong in (([], None, None), (["2024"], None, None), ([], "2024-01-01T00", None)):
             with pytest.raises(TableError):
                 found(*wrong)
     assert duration("4w") == timedelta(weeks=4)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from platform_assets.catalog import From, TableError
-from platform_assets.ingest.reject_groups import redacted, rule_of
+from platform_assets.ingest.reject_groups import redacted, rule_of, without_values
 from tests.tables.readings import readings
 
 
@@ -58,3 +58,16 @@ def test_a_line_that_was_no_row_is_hidden_where_anything_is() -> None:
 def test_redact_names_columns_of_the_model() -> None:
     with pytest.raises(TableError, match="redact: 'nobody' is no column of the model"):
         replace(readings, redact=("nobody",))
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "qty: does not fit whole number (it is '7 pcs')",
+        "qty: does not fit whole number ('qty' is '7', 'unit' is 'pcs')",
+        "qty: does not fit whole number ('qty' is 'a\nb'); id: breaks the rule x (it is 1)",
+        "qty: does not fit whole number (a constant)",
+    ],
+)
+def test_a_reason_without_its_values_is_alike_for_a_group(reason: str) -> None:
+    assert without_values(reason) == "qty: does not fit whole number"
