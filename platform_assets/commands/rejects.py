@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.argument("name", metavar="TABLE")
 @click.option("--load", "load_id", metavar="ID", help="Only those that this load rejected.")
 @click.option("--column", metavar="NAME", help="Only rows that are bad in this column.")
-@click.option("--resolved", is_flag=True, help="Those that a retry has loaded.")
+@click.option("--resolved", is_flag=True, help="Those that were loaded by a retry, or superseded.")
 @click.option(
     "--limit",
     default=20,
@@ -52,7 +52,7 @@ def rejects(
 
     With --retry the rows that are good now are loaded and leave the quarantine, in one
     transaction; the others stay, with their new reason. Rows can be mended in
-    lakebed.rejected_row.source_row.
+    lakebed.rejected_row.source_row. A load that reads a file again supersedes what it had rejected.
     """
     from platform_assets.ingest.waiting import Selection
 

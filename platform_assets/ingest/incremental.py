@@ -49,10 +49,14 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Pending:
-    """A file to load; of one that has grown, `before` is what is loaded already."""
+    """A file to load; of one that has grown, `before` is what is loaded already.
+
+    again: whether it was read before, and is read from its beginning.
+    """
 
     file: SourceItem
     before: Loaded | None = None
+    again: bool = False
 
 
 def new_files_of(
@@ -108,7 +112,7 @@ def pending_files(
         if is_loaded(file.version, versions):
             continue
         if before is None or table.changed_files == "reload":
-            pending.append(Pending(file))
+            pending.append(Pending(file, again=bool(versions)))
         elif table.changed_files == "grown":
             rejected = _rejected(connection, table, file)
             pending.append(Pending(file, replace(before, rejected=rejected)))
@@ -140,8 +144,8 @@ def _rejected(connection: Connection, table: SourceTable, file: SourceItem) -> d
     return dict(
         connection.execute(
             "select case when %(queried)s then rejected_row_id else row_number end, source_row"
-            " from lakebed.rejected_row where table_name = %(table)s and load_id in"
-            " (select load_id from lakebed.loaded_file"
+            " from lakebed.rejected_row where table_name = %(table)s and not superseded"
+            " and load_id in (select load_id from lakebed.loaded_file"
             " join lakebed.load l using (load_id) where l.rolled_back_at is null"
             " and loaded_file.table_name = %(table)s and path = %(name)s)"
             " and (%(queried)s"

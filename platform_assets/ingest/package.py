@@ -22,6 +22,8 @@ class FileRead:
     sha256: of the whole file, kept where the file may grow.  rows_seen: with those that were
     passed over.  rows_told: how many there are, as the item itself says.  first_reject: the first
     row of it that broke the contract.  boundary: the rows that the next load must know again.
+    again: whether an earlier version was read, and this one from its beginning.  left_out: rows
+    that the reader did not give, being older than asked for.
     """
 
     file: SourceItem
@@ -34,6 +36,8 @@ class FileRead:
     rejected: int = 0
     first_reject: Reject | None = None
     boundary: Boundary | None = None
+    again: bool = False
+    left_out: int = 0
 
 
 @dataclass

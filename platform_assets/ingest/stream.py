@@ -192,6 +192,7 @@ class Stream:
 
     def _good_rows(self, read: FileRead, start: Start | InWindow, whole: Batch) -> pa.Table | None:
         """Return the rows of a batch that are new and good, as they go over the wire."""
+        read.left_out += whole.left_out
         read.rows_seen += whole.frame.height + len(whole.malformed) + whole.left_out
         rest = start.cut(whole, read)
         if not (rest.frame.height or rest.malformed) and _has_rows(whole):
@@ -229,6 +230,7 @@ class Stream:
             cursor_max=start.value,
             boundary=start.boundary,
             cursor_ties=item.before.ties if item.before else 0,
+            again=item.again,
         )
 
     def _checked(self, read: FileRead, batch: Batch, waiting: frozenset[str]) -> Checked:

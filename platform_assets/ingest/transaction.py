@@ -4,6 +4,7 @@ insert into lakebed.load
 the rows, as the table's write mode has it              (writers/)
 insert into lakebed.rejected_row
 insert into lakebed.loaded_file                         (the fence: a version is loaded once)
+rejects of earlier loads that were read again           (outdated.py)
 commit
 """
 
@@ -16,6 +17,7 @@ import psycopg
 
 from platform_assets.ingest.as_read import AsRead
 from platform_assets.ingest.incremental import last_cursor
+from platform_assets.ingest.outdated import supersede_rejects
 from platform_assets.ingest.package import Package, format_cursor
 from platform_assets.ingest.rejects import Reject, write_rejects
 from platform_assets.ingest.undone import record_undone
@@ -80,22 +82,9 @@ class LoadTransaction:
         self._on_step("copied")
 
     def quarantine(self, rejects: Sequence[Reject]) -> None:
-        """Keep rows that broke the contract; read again, in place of what was kept of them."""
-        if self._package.window is not None or self._package.table.loads_whole:
-            self._forget(rejects)
+        """Keep rows that broke the contract."""
         new = self._package.reader.keep(self._connection, rejects)
         write_rejects(self._connection, self._package.table.name, self._package.load_id, new)
-
-    def _forget(self, rejects: Sequence[Reject]) -> None:
-        self._connection.execute(
-            "delete from lakebed.rejected_row r using unnest(%s::text[], %s::bigint[]) as n (f, i)"
-            " where r.table_name = %s and r.source_file = n.f and r.row_number = n.i",
-            [
-                [reject.source_file for reject in rejects],
-                [reject.row_number for reject in rejects],
-                self._package.table.name,
-            ],
-        )
 
     def finish(self) -> Counts:
         """Bring the rows into the table, enter the items, complete the ledger; return the counts.
@@ -108,6 +97,7 @@ class LoadTransaction:
         if self._package.window is None:
             _enter_files(self._connection, self._package)
         files = [read.file for read in self._package.files]
+        supersede_rejects(self._connection, self._package)
         self._package.reader.settle(self._connection, self._package.load_id, files)
         _complete_ledger(self._connection, self._package, counts)
         rejected = self._package.rejected + counts.rejected

@@ -22,9 +22,10 @@ def record_undone(connection: Connection, load_ids: Sequence[str], *, reload: bo
     connection.execute(
         "update lakebed.load set rolled_back_at = clock_timestamp() where load_id = any (%s)", [ids]
     )
-    # Rows that a retry had taken out of the quarantine wait again; the loads' own do not.
+    # What they took out of the quarantine, or read again, waits again; the loads' own does not.
     connection.execute(
-        "update lakebed.rejected_row set resolved_by = null, resolved_at = null"
+        "update lakebed.rejected_row set resolved_by = null, resolved_at = null,"
+        " superseded = false"
         " where resolved_by = any (%s)",
         [ids],
     )
