@@ -29,8 +29,9 @@ def erase(name: str, where: str, dry_run: bool, keep_text: bool, yes: bool, as_j
     """Erase rows from hot and cold, and destroy the files that held them.
 
     The condition compares columns with literals: =, <, IN, BETWEEN, LIKE, IS NULL, AND, OR, NOT.
-    What loads keep for a rollback and the quarantine are searched too. The report names where
-    else copies may be. Killed, run it again. There is no way back.
+    What loads keep for a rollback and the quarantine are searched too; of a line that was no row
+    whether it holds the values. The report names where else copies may be. Killed, run it again.
+    There is no way back.
     """
     from platform_assets.commands.progress import working
     from platform_assets.tiering.erase import erase as erase_rows
@@ -43,8 +44,8 @@ def erase(name: str, where: str, dry_run: bool, keep_text: bool, yes: bool, as_j
         _tell(found, as_json)
         return
     click.echo(
-        f"{name}: {found.hot_rows:,} hot and {found.cold_rows:,} cold rows are seen that match; "
-        "they go for good",
+        f"{name}: {found.hot_rows:,} hot and {found.cold_rows:,} cold rows are seen that match, "
+        f"{found.rejected_rows:,} in the quarantine; they go for good",
         err=True,
     )
     agree(yes)

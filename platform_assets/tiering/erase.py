@@ -36,6 +36,7 @@ from platform_assets.tiering.erase_rest import (
     count,
     count_rest,
     count_tombstones,
+    count_unsearched_lines,
     erase_rest,
     kept_by_loads,
     searches_tombstones,
@@ -66,7 +67,8 @@ class Erased:
     """What was erased, or would be.
 
     cold_rows: of live files, hidden ones too.  files: of the lake, destroyed.  failed: what was not
-    done, as in which partition, and why.  copies: where else the rows may be.
+    done, as in which partition, and why.  copies: where else the rows may be.  unsearched_lines:
+    of the quarantine, that are no rows and cannot be asked the condition.
     """
 
     table: str
@@ -79,6 +81,7 @@ class Erased:
     files: tuple[str, ...]
     failed: tuple[str, ...]
     copies: tuple[str, ...]
+    unsearched_lines: int
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain lists, numbers and texts."""
@@ -135,13 +138,14 @@ def would_erase(platform: Platform, table: SourceTable, where: str) -> Erased:
         hot = count(connection, table.relation, predicate.postgres)
         undo, rejected = count_rest(connection, table, predicate)
         copies = _copies(connection, table, predicate)
+        lines = count_unsearched_lines(connection, table, predicate)
     with platform.lake.session() as session:
         query = sql.SQL("select count(*) from {} where {}").format(
             sql.Identifier(table.name), predicate.duckdb
         )
         seen = int(session.sql(query.as_string()).fetchall()[0][0])
     return Erased(
-        table.name, predicate.sha256, True, hot, seen - hot, undo, rejected, (), (), copies
+        table.name, predicate.sha256, True, hot, seen - hot, undo, rejected, (), (), copies, lines
     )
 
 
@@ -287,6 +291,7 @@ def _report(
         tuple(files),
         tuple(failed),
         _copies(connection, table, predicate),
+        count_unsearched_lines(connection, table, predicate),
     )
 
 
@@ -320,9 +325,19 @@ def _copies(connection: Connection, table: SourceTable, predicate: Predicate) ->
         how = (
             "was not searched, as the predicate cannot be asked of its texts"
             if predicate.quarantine is None
+            else "was searched by the texts of the source alone, in lines that are no rows by the "
+            "values of the condition"
+            if predicate.line is not None
             else "was searched by the texts of the source alone"
         )
         found.append(f"quarantine: {rejected:,} rejected rows; it {how}: `lakebed rejects`")
+    lines = count_unsearched_lines(connection, table, predicate)
+    if lines:
+        found.append(
+            f"quarantine: {lines:,} lines that are no rows were not searched, as the condition is "
+            "not = or IN of texts and numbers alone; erase by one that is, or look into them: "
+            "`lakebed rejects`"
+        )
     models = [
         name
         for (name,) in connection.execute(

@@ -21,6 +21,7 @@ import psycopg
 from psycopg import sql
 
 from platform_assets.catalog import SourceTable
+from platform_assets.ingest.rejects import line_key
 from platform_assets.ingest.writers.undo import undo_name
 from platform_assets.partitions import Window, window_for_key
 from platform_assets.tiering.partition import TieringError
@@ -83,9 +84,7 @@ def _in_snapshot(
         _delete(connection, name, predicate.postgres)
         for name in undo_tables(connection, table, predicate)
     )
-    rejected = 0
-    if predicate.quarantine is not None:
-        rejected = _delete(connection, _REJECTED, _rejected(table, predicate.quarantine))
+    rejected = _delete(connection, _REJECTED, _rejected(table, predicate))
     connection.execute(
         "update lakebed.erasure set hot_rows = hot_rows + %s, undo_rows = undo_rows + %s,"
         " rejected_rows = rejected_rows + %s where erasure_id = %s",
@@ -104,9 +103,15 @@ def count_rest(connection: Connection, table: SourceTable, predicate: Predicate)
         count(connection, name, predicate.postgres)
         for name in undo_tables(connection, table, predicate)
     )
-    if predicate.quarantine is None:
-        return undo, 0
-    return undo, count(connection, _REJECTED, _rejected(table, predicate.quarantine))
+    return undo, count(connection, _REJECTED, _rejected(table, predicate))
+
+
+def count_unsearched_lines(connection: Connection, table: SourceTable, predicate: Predicate) -> int:
+    """Return how many lines of the quarantine are no rows and cannot be asked the predicate."""
+    if predicate.line is not None:
+        return 0
+    where = sql.SQL("table_name = {} and {}").format(sql.Literal(table.name), _is_line(table))
+    return count(connection, _REJECTED, where)
 
 
 def count(connection: Connection, relation: sql.Identifier, where: sql.Composable) -> int:
@@ -219,8 +224,19 @@ def _windows(table: SourceTable, keys: Collection[str]) -> list[Window]:
     return [window_for_key(table.partitioned.grain, key) for key in keys]
 
 
-def _rejected(table: SourceTable, condition: sql.Composable) -> sql.Composable:
-    return sql.SQL("table_name = {} and ({})").format(sql.Literal(table.name), condition)
+def _rejected(table: SourceTable, predicate: Predicate) -> sql.Composable:
+    """Return which rejects match: a line has no columns, and would have null in each of them."""
+    no = sql.SQL("false")
+    return sql.SQL("table_name = {} and case when {} then {} else {} end").format(
+        sql.Literal(table.name), _is_line(table), predicate.line or no, predicate.quarantine or no
+    )
+
+
+def _is_line(table: SourceTable) -> sql.Composable:
+    return sql.SQL(
+        "(column_name is null and source_row ? {}"
+        " and (select count(*) = 1 from jsonb_object_keys(source_row)))"
+    ).format(sql.Literal(line_key(table.source_columns)))
 
 
 def _tombstones(name: str) -> sql.Identifier:

@@ -23,8 +23,11 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from platform_assets.catalog import SourceTable
+from platform_assets.ingest.rejects import line_key
 from platform_assets.quality.schema import Column
 from platform_assets.quality.types import widest
+from platform_assets.shape import PLAIN
+from platform_assets.tiering.line_fields import field_pattern
 
 _ORDER = {exp.GT: ">", exp.GTE: ">=", exp.LT: "<", exp.LTE: "<="}
 _EQUAL = {exp.EQ: "=", exp.NEQ: "<>"}
@@ -54,7 +57,8 @@ class Predicate:
     """A predicate over the rows of a table. postgres, duckdb: conditions that follow WHERE.
 
     columns: those it speaks of.  quarantine: the same over `source_row` of rejected rows, None
-    where that cannot be said.
+    where that cannot be said.  line: over `source_row` of lines that are no rows, whether one holds
+    what a row that matches would have to hold; None where values alone do not tell.
     """
 
     text: str
@@ -62,6 +66,7 @@ class Predicate:
     postgres: sql.Composable
     duckdb: sql.Composable
     quarantine: sql.Composable | None
+    line: sql.Composable | None
 
     @property
     def sha256(self) -> str:
@@ -84,11 +89,18 @@ def predicate_of(table: SourceTable, text: str) -> Predicate:
     columns: set[str] = set()
     postgres = _Engine(table, lambda c: sql.SQL(widest(c.postgres)), columns).condition(tree)
     duckdb = _Engine(table, lambda c: sql.SQL(c.duckdb), columns).condition(tree)
+    quarantine, line = (
+        _if_it_can_be_asked(engine(table, lambda c: sql.SQL("text"), columns), tree)
+        for engine in (_Quarantine, _Line)
+    )
+    return Predicate(text, frozenset(columns), postgres, duckdb, quarantine, line)
+
+
+def _if_it_can_be_asked(engine: _Engine, tree: exp.Expr) -> sql.Composable | None:
     try:
-        quarantine = _Quarantine(table, lambda c: sql.SQL("text"), columns).condition(tree)
+        return engine.condition(tree)
     except PredicateError:
-        quarantine = None
-    return Predicate(text, frozenset(columns), postgres, duckdb, quarantine)
+        return None
 
 
 def _refuse_what_is_not_looked_at(node: exp.Expr) -> None:
@@ -250,6 +262,44 @@ class _Quarantine(_Engine):
 
     def ordered(self, column: Column, node: exp.Expr) -> None:
         raise PredicateError("texts have another order")
+
+
+class _Line(_Quarantine):
+    """Writes a tree over lines that are no rows: the literals of = and IN stand in them."""
+
+    def condition(self, node: exp.Expr) -> sql.Composable:
+        if not isinstance(node, exp.Paren | exp.And | exp.Or | exp.EQ | exp.In):
+            raise PredicateError(f"{node.sql('postgres')} names no value that a line would hold")
+        return super().condition(node)
+
+    def comparison(self, node: exp.Binary) -> sql.Composable:
+        left, right = node.left, node.right
+        if _is_literal(left) and not _is_literal(right):
+            left, right = right, left
+        return self.holds(left, right)
+
+    def member(self, node: exp.In) -> sql.Composable:
+        found = [self.holds(node.this, value) for value in node.expressions]
+        return sql.SQL("({})").format(sql.SQL(" or ").join(found))
+
+    def holds(self, operand: exp.Expr, literal: exp.Expr) -> sql.Composable:
+        column, lower = self.operand(operand)
+        self.value(column, lower)  # refuses what is not in the source
+        number = column.polars.is_numeric()
+        source = self.table.source
+        shaped = self.table.shape.get(column.name, PLAIN)
+        in_path = (shaped.column or column.name) in getattr(source, "hive", ())
+        text = _checked(column, _literal(literal, column), lower).strip()
+        if in_path or not text or column.polars.is_temporal() or column.polars == pl.Boolean:
+            raise PredicateError(f"{column.name}: a line may hold its values in many forms")
+        pattern = field_pattern(
+            text,
+            number=number,
+            delimiter=getattr(source, "delimiter", None),
+            thousands=shaped.thousands,
+        )
+        key = sql.Literal(line_key(self.table.source_columns))
+        return sql.SQL("source_row ->> {} ~* {}").format(key, sql.Literal(pattern))
 
 
 def _is_literal(node: exp.Expr) -> bool:
