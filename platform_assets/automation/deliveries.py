@@ -28,9 +28,10 @@ def delivery_key(connection: Connection, table: SourceTable, new: Sequence[Sourc
 
 
 def _of_files(connection: Connection, table: SourceTable, names: list[str]) -> dict[str, str]:
-    """Return the last load of each file, and when it was undone."""
+    """Return the last load of each file, and when one of it was last undone."""
     rows = connection.execute(
-        "select distinct on (f.path) f.path, concat_ws(' ', l.load_id, l.rolled_back_at)"
+        "select distinct on (f.path) f.path,"
+        " concat_ws(' ', l.load_id, max(l.rolled_back_at) over (partition by f.path))"
         " from lakebed.loaded_file f join lakebed.load l using (load_id)"
         " where f.table_name = %s and f.path = any (%s) order by f.path, l.committed_at desc",
         [table.name, names],
@@ -39,10 +40,10 @@ def _of_files(connection: Connection, table: SourceTable, names: list[str]) -> d
 
 
 def _of_table(connection: Connection, table: SourceTable) -> list[str]:
-    """Return the last load of a table, and when it was undone; nothing before the first."""
+    """Return the last load of a table, and when one was last undone; nothing before the first."""
     rows = connection.execute(
-        "select concat_ws(' ', load_id, rolled_back_at) from lakebed.load where table_name = %s"
-        " order by committed_at desc limit 1",
+        "select concat_ws(' ', load_id, max(rolled_back_at) over ()) from lakebed.load"
+        " where table_name = %s order by committed_at desc limit 1",
         [table.name],
     ).fetchall()
     return [told for (told,) in rows]

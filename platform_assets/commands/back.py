@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from platform_assets.platform import Platform
 
 LISTED = 50
+NAMED = 3
+"""So many of several files are named."""
 
 
 @click.command()
@@ -132,7 +134,7 @@ def _undo(
             f"{table.name}: {_loads(len(done.loads))} undone, {done.removed:,} rows removed, "
             f"{done.restored:,} as they were before"
         )
-        _say_what_is_next(table, reload)
+        _say_what_is_next(platform, table, done.loads, reload)
     _keep_snapshots(platform, table)
 
 
@@ -164,7 +166,7 @@ def _restore(
             f"{table.name}: {done.removed:,} rows removed, {done.updated:,} changed, "
             f"{done.inserted:,} inserted; {_loads(len(done.loads))} rolled back"
         )
-        _say_what_is_next(table, reload)
+        _say_what_is_next(platform, table, done.loads, reload)
     _keep_snapshots(platform, table)
 
 
@@ -220,15 +222,52 @@ def agree(yes: bool) -> None:
     click.confirm("Go on?", abort=True, err=True)
 
 
-def _say_what_is_next(table: SourceTable, reload: bool) -> None:
-    if table.source is not None and table.source.resumes == "query":
-        then = (
-            "The next load asks the source for its rows again: mend it there first"
-            if reload
-            else "Its rows are asked for again when the source changes; see --reload"
-        )
-    elif reload:
-        then = "The files of what was undone are read again by the next load"
-    else:
-        then = "The files of what was undone wait until they change"
-    click.echo(f"{then}. Cold and model assets follow with their next run", err=True)
+def _say_what_is_next(
+    platform: Platform, table: SourceTable, loads: Sequence[str], reload: bool
+) -> None:
+    """Say what the next load does with the files of what was undone, as they are now."""
+    from platform_assets.ingest.sources.reader import SourceError
+
+    try:
+        then = _what_is_next(platform, table, loads, reload)
+    except SourceError as error:
+        then = [f"The source cannot be asked now: {error}"]
+    click.echo(". ".join([*then, "Cold and model assets follow with their next run"]), err=True)
+
+
+def _what_is_next(
+    platform: Platform, table: SourceTable, loads: Sequence[str], reload: bool
+) -> list[str]:
+    from platform_assets.ingest.sources.readers import reader_of
+    from platform_assets.ingest.undone import files_of_undone
+
+    if table.source is None:
+        return []
+    if table.load_by == "window":
+        return ["A load of the same windows reads the source again"]
+    found = reader_of(table, platform.settings).glance()
+    with platform.postgres.connect() as connection:
+        files = files_of_undone(connection, table, loads, found)
+    if table.source.resumes == "query":
+        if files.again:
+            return ["The next load asks the source for its rows again: mend it there first"]
+        return ["Its rows are asked for again when the source changes; see --reload"]
+    # Whoever did not say --reload did so before for the same file, or it is another one now.
+    why = "" if reload else ": it was undone with --reload before, or has changed"
+    said = {
+        f"The next load reads again what was undone of {{}}, as it is now{why}": files.again,
+        "What was undone of {} waits until it changes": files.out,
+        "What was undone of {} is not read again: it is gone": files.gone,
+        "What an earlier rollback without --reload undid of {} waits until it changes": (
+            files.earlier
+        ),
+    }
+    return [text.format(_files(names)) for text, names in said.items() if names]
+
+
+def _files(names: Sequence[str]) -> str:
+    """Name a file, or some of many."""
+    if len(names) == 1:
+        return names[0]
+    more = "" if len(names) <= NAMED else ", ..."
+    return f"{len(names):,} files ({', '.join(names[:NAMED])}{more})"

@@ -59,6 +59,21 @@ from lakebed.backup_cold b
 where f.table_name = %s and f.superseded_at is not null
     and b.backup_id = %s and b.partition_key = f.partition_key and b.generation = f.generation
 """
+# Which load a file was forgotten with is told by its version; it may be one of another load.
+REMEMBERED = """
+select f.ctid as row, f.path, substr(f.version, length(%(forgotten)s || u || ' ') + 1) as version
+from lakebed.loaded_file f join lakebed.load l using (load_id)
+    join unnest(%(loads)s::text[]) as u on starts_with(f.version, %(forgotten)s || u || ' ')
+where f.table_name = %(table)s and l.committed_at <= %(taken_at)s
+"""
+DROP_READ_AGAIN = f"""
+delete from lakebed.loaded_file f using ({REMEMBERED}) as known
+where f.table_name = %(table)s and f.path = known.path and f.version = known.version
+"""  # noqa: S608
+REMEMBER = f"""
+update lakebed.loaded_file f set version = known.version from ({REMEMBERED}) as known
+where f.ctid = known.row
+"""  # noqa: S608
 
 
 @dataclass(frozen=True)
@@ -286,21 +301,15 @@ class _Restorer:
             " where load_id = resolved_by and load_id = any (%s)",
             [loads],
         )
-        # What was forgotten may have been read again since, by a load that is rolled back now.
-        self.connection.execute(
-            "delete from lakebed.loaded_file since using lakebed.loaded_file f"
-            " where f.load_id = any (%(loads)s) and since.table_name = f.table_name"
-            " and since.path = f.path"
-            " and f.version = %(forgotten)s || f.load_id || ' ' || since.version",
-            {"loads": loads, "forgotten": FORGOTTEN},
-        )
-        self.connection.execute(
-            "update lakebed.loaded_file"
-            " set version = substr(version, length(%(forgotten)s || load_id || ' ') + 1)"
-            " where load_id = any (%(loads)s)"
-            " and starts_with(version, %(forgotten)s || load_id || ' ')",
-            {"loads": loads, "forgotten": FORGOTTEN},
-        )
+        # What was forgotten may have been read again since, by a load that does not stand then.
+        known = {
+            "loads": loads,
+            "forgotten": FORGOTTEN,
+            "table": self.table.name,
+            "taken_at": backup.taken_at,
+        }
+        self.connection.execute(DROP_READ_AGAIN, known)
+        self.connection.execute(REMEMBER, known)
 
     def _record(self, backup: Backup, reload: bool) -> list[str]:
         """Record the loads since as rolled back, and those that stood then as standing.
@@ -315,8 +324,9 @@ class _Restorer:
                 [self.table.name, backup.taken_at],
             ).fetchall()
         ]
-        record_undone(self.connection, loads, reload=reload)
+        # Before: what stands again is not forgotten with the others.
         self._let_stand(backup)
+        record_undone(self.connection, self.table, loads, reload=reload)
         self.connection.execute(
             "delete from lakebed.load_write using lakebed.load l"
             " where l.load_id = load_write.load_id and l.table_name = %s",

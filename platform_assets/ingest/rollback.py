@@ -122,7 +122,7 @@ class _Rollback:
         self.on_step("verified")
         self._revive()
         self._take_back_deletes()
-        record_undone(self.connection, self._ids, reload=reload)
+        record_undone(self.connection, self.table, self._ids, reload=reload)
         self.on_step("recorded")
         return RolledBack(
             self.table.name,

@@ -104,7 +104,9 @@ class LoadTransaction:
         is_retry = isinstance(self._package.table.source, RejectedRows)
         if is_retry and rejected == self._package.rows_read:
             # A retry without success is no state of the table to go back to.
-            record_undone(self._connection, [self._package.load_id], reload=False)
+            record_undone(
+                self._connection, self._package.table, [self._package.load_id], reload=False
+            )
         self._on_step("recorded")
         return counts
 

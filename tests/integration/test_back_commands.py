@@ -55,7 +55,7 @@ def test_the_last_load_is_shown_and_undone_when_one_agrees(
         0,
         "readings: 1 load undone, 1 rows removed, 0 as they were before\n",
     )
-    assert "wait until they change" in err
+    assert "What was undone of readings/2.parquet waits until it changes" in err
     assert len(rows(platform, "readings")) == 1
     listed = json.loads(lakebed("rollback", "readings", "--list", "--json")[1])
     assert [item["problem"] for item in listed] == [None]
