@@ -235,11 +235,18 @@ class LakeFolder(LakeFiles):
 
     @contextmanager
     def replacing(self, path: PurePosixPath | str) -> Iterator[Path]:
-        """Give where to write a file that takes the place of the one at path, by a rename."""
+        """Give where to write a file that takes the place of the one at path, by a rename.
+
+        One writer at a time: what a killed one left beside it goes. Raises LakeFileError.
+        """
         file = self.root / path
-        file.parent.mkdir(parents=True, exist_ok=True)
         written = file.with_name(f"{file.name}.{os.getpid()}.tmp")
-        written.unlink(missing_ok=True)
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            for left in file.parent.glob(f"{file.name}.*.tmp*"):
+                left.unlink(missing_ok=True)
+        except OSError as error:
+            raise LakeFileError(f"{file} cannot be written: {error.strerror}") from error
         try:
             yield written
             make_durable(written, file, self.root)

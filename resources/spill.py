@@ -41,6 +41,14 @@ def spill_folder(parent: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def left_spilled(parent: Path) -> list[Path]:
+    """Return the folders of sessions that may still run, once those of killed ones are gone."""
+    if not parent.is_dir():
+        return []
+    _sweep(parent)
+    return [folder for folder in parent.iterdir() if folder.is_dir()]
+
+
 def _sweep(parent: Path) -> None:
     for folder in parent.iterdir():
         found = _OURS.fullmatch(folder.name)

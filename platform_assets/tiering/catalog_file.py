@@ -13,9 +13,11 @@ import json
 from collections.abc import Mapping, Sequence
 
 import duckdb
+import psycopg
 from psycopg import sql
 
 from platform_assets.platform import Platform
+from resources.lake_files import LakeFileError
 from resources.layouts import ask, typed
 from resources.live_models import ModelTable
 from resources.pruning import Bounds
@@ -24,13 +26,24 @@ from resources.tiers import cold_rows, listed
 
 NAME = "catalog.duckdb"
 LOCK = "lakebed.catalog"
+PATIENCE = "30s"
 
 
 def write_catalog(platform: Platform) -> str:
-    """Write the catalog file anew from the manifest; return its address."""
+    """Write the catalog file anew from the manifest; return its address.
+
+    Raises LakeFileError where another process has been at it for long, or it cannot be written.
+    """
     with platform.postgres.connect(autocommit=True) as connection:
-        # Whoever reads the manifest last must also be the last to replace the file.
-        connection.execute("select pg_advisory_lock(hashtextextended(%s, 0))", [LOCK])
+        connection.execute(sql.SQL("set lock_timeout = {}").format(sql.Literal(PATIENCE)))
+        try:
+            # Whoever reads the manifest last must also be the last to replace the file.
+            connection.execute("select pg_advisory_lock(hashtextextended(%s, 0))", [LOCK])
+        except psycopg.errors.LockNotAvailable:
+            raise LakeFileError(
+                f"{platform.lake.files.address(NAME)}: another process has been writing it for "
+                f"{PATIENCE}; the old one stays. Look whether that process is stopped"
+            ) from None
         files, models = _views(platform)
         with platform.lake.files.replacing(NAME) as file:
             catalog = duckdb.connect(str(file))

@@ -22,15 +22,16 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import duckdb
 from psycopg import sql
 
 from platform_assets.catalog import SourceTable
 from platform_assets.keys import move_lock
 from platform_assets.partitions import Window
 from platform_assets.platform import Platform
-from platform_assets.quality.ddl import relation_exists
 from platform_assets.quality.evolved import effective
 from platform_assets.tiering.catalog_file import write_catalog
+from platform_assets.tiering.erasable import check_erasable, disagreement
 from platform_assets.tiering.erase_partition import ErasedPartition, erase_partition
 from platform_assets.tiering.erase_rest import (
     count,
@@ -44,11 +45,12 @@ from platform_assets.tiering.erase_rest import (
 from platform_assets.tiering.horizon import read_horizon
 from platform_assets.tiering.movers import let_mover_end, let_older_end
 from platform_assets.tiering.partition import PartitionBusyError, TieringError, in_transaction
-from platform_assets.tiering.predicate import Predicate, PredicateError, predicate_of
+from platform_assets.tiering.predicate import Predicate, predicate_of
 from platform_assets.tiering.snapshots import forget_older
 from platform_assets.tiering.sweep import destroy_nameless
-from resources.lake_files import LakeFiles
+from resources.lake_files import LakeFileError, LakeFiles
 from resources.postgres import Connection
+from resources.spill import left_spilled
 
 READERS_MAY_END = 5.0
 """Seconds for which readers whose snapshot names a file that goes are waited for."""
@@ -104,21 +106,22 @@ def erase(
     with platform.postgres.connect(autocommit=True) as connection:
         table = effective(connection, table)
         predicate = predicate_of(table, where)
-        _there(connection, table)
+        check_erasable(connection, table)
         number = _open(connection, table, predicate, keep_text)
         on_step("opened")
         failed = _erase_everywhere(platform, connection, table, predicate, number, on_step)
         on_step("rest")
+        failed += disagreement(platform, table, predicate)
         failed += _at_work(connection, platform.lake.files, table)
         if _has_snapshots(connection, table):
             try:
                 forget_older(platform, table, number, on_step)
             except TieringError as error:
                 failed.append(str(error))
-        write_catalog(platform)
+        failed += _renew_catalog(platform)
         _let_readers_end(connection)
         failed += _destroy(connection, platform.lake.files, table, on_step)
-        done = _report(connection, table, predicate, number, failed)
+        done = _report(platform, connection, table, predicate, number, failed)
         if not failed:
             connection.execute(
                 "update lakebed.erasure set finished_at = clock_timestamp() where erasure_id = %s",
@@ -134,10 +137,10 @@ def would_erase(platform: Platform, table: SourceTable, where: str) -> Erased:
         connection.execute("set transaction isolation level repeatable read read only")
         table = effective(connection, table)
         predicate = predicate_of(table, where)
-        _there(connection, table)
+        check_erasable(connection, table)
         hot = count(connection, table.relation, predicate.postgres)
         undo, rejected = count_rest(connection, table, predicate)
-        copies = _copies(connection, table, predicate)
+        copies = _copies(platform, connection, table, predicate)
         lines = count_unsearched_lines(connection, table, predicate)
     with platform.lake.session() as session:
         query = sql.SQL("select count(*) from {} where {}").format(
@@ -147,11 +150,6 @@ def would_erase(platform: Platform, table: SourceTable, where: str) -> Erased:
     return Erased(
         table.name, predicate.sha256, True, hot, seen - hot, undo, rejected, (), (), copies, lines
     )
-
-
-def _there(connection: Connection, table: SourceTable) -> None:
-    if not relation_exists(connection, table):
-        raise PredicateError(f"{table.name} is not there yet; load it first")
 
 
 def _open(connection: Connection, table: SourceTable, predicate: Predicate, keep_text: bool) -> int:
@@ -182,7 +180,9 @@ def _erase_everywhere(
     failed: dict[str, str] = {}
     for _ in range(PASSES):
         try:
-            due = erase_rest(connection, table, predicate, number, done, failed)
+            due = erase_rest(
+                connection, table, predicate, number, done, failed, seconds=MOVERS_MAY_END
+            )
         except TieringError as error:
             return [*failed.values(), str(error)]
         if not due:
@@ -243,6 +243,19 @@ def _at_work(connection: Connection, files: LakeFiles, table: SourceTable) -> li
     ]
 
 
+def _renew_catalog(platform: Platform) -> list[str]:
+    """Write the catalog file without the files that go; say so where that cannot be had.
+
+    They go all the same: an erasure is for those whose rows they hold.
+    """
+    try:
+        write_catalog(platform)
+    except (duckdb.Error, LakeFileError, OSError) as error:
+        why = platform.lake.redact(str(error))
+        return [f"the catalog file, which may name files that are gone: {why}"]
+    return []
+
+
 def _destroy(
     connection: Connection,
     files: LakeFiles,
@@ -269,6 +282,7 @@ def _let_readers_end(connection: Connection) -> None:
 
 
 def _report(
+    platform: Platform,
     connection: Connection,
     table: SourceTable,
     predicate: Predicate,
@@ -290,12 +304,14 @@ def _report(
         rejected,
         tuple(files),
         tuple(failed),
-        _copies(connection, table, predicate),
+        _copies(platform, connection, table, predicate),
         count_unsearched_lines(connection, table, predicate),
     )
 
 
-def _copies(connection: Connection, table: SourceTable, predicate: Predicate) -> tuple[str, ...]:
+def _copies(
+    platform: Platform, connection: Connection, table: SourceTable, predicate: Predicate
+) -> tuple[str, ...]:
     """Say where else the rows may be, and what to do there."""
     found = [
         f"backup {backup_id}: LAKEBED_HOME/{path} holds the hot rows of its day; drop it where it "
@@ -354,6 +370,12 @@ def _copies(connection: Connection, table: SourceTable, predicate: Predicate) ->
         found.append(
             "the source: what it still holds comes back where a load reads it again (a file that "
             "changes, a replace, a window)"
+        )
+    spilled = len(left_spilled(platform.lake.files.spill))
+    if spilled:
+        found.append(
+            f"{platform.lake.files.spill}: {spilled} queries that run keep there what does not fit "
+            "in memory; it goes when they end"
         )
     found.append("exports, and copies that others made of the lake or of the catalog's tables")
     found.append(

@@ -26,9 +26,7 @@ from platform_assets.ingest.writers.undo import undo_name
 from platform_assets.partitions import Window, window_for_key
 from platform_assets.tiering.partition import TieringError
 from platform_assets.tiering.predicate import Predicate
-from resources.postgres import Connection
-
-ATTEMPTS = 6
+from resources.postgres import LOCK_TIMEOUT, Connection
 
 TOMBSTONES = ("cold_delete", "load_cold_delete", "backup_cold_delete")
 """Where keys of deleted rows are: open, set aside by a load, and as a backup found them."""
@@ -37,6 +35,7 @@ _REJECTED = sql.Identifier("lakebed", "rejected_row")
 _CONTENDED = (
     psycopg.errors.SerializationFailure,
     psycopg.errors.DeadlockDetected,
+    psycopg.errors.LockNotAvailable,
     psycopg.errors.UndefinedTable,  # what a load kept, and a rollback put back
 )
 
@@ -48,22 +47,32 @@ def erase_rest(
     number: int,
     done: Mapping[str, int],
     failed: Collection[str],
+    *,
+    seconds: float,
 ) -> list[Window]:
     """Erase what is in no cold partition; return the partitions that are due, none if all is done.
 
     done: of partitions, the generation up to which was erased.  failed: those that are left alone.
-    Raises TieringError where others kept changing the rows, or a trigger keeps them.
+    It waits for no row long, so that nobody waits behind it, and tries again for some seconds.
+    Raises TieringError where others kept changing or holding the rows, or a trigger keeps them.
     """
-    for attempt in range(ATTEMPTS):
+    until = time.monotonic() + seconds
+    attempts = 0
+    while attempts == 0 or time.monotonic() < until:
+        attempts += 1
         try:
             with connection.transaction():
                 connection.execute("set transaction isolation level repeatable read")
+                connection.execute(
+                    sql.SQL("set local lock_timeout = {}").format(sql.Literal(LOCK_TIMEOUT))
+                )
                 return _in_snapshot(connection, table, predicate, number, done, failed)
         except _CONTENDED:
-            time.sleep(0.1 * 2**attempt)
+            time.sleep(min(0.1 * 2**attempts, 1.0))
     raise TieringError(
-        f"{table.name}: rows that match were changed during each of {ATTEMPTS} attempts; those "
-        "outside of cold partitions were not erased"
+        f"{table.name}: rows that match were changed or held during each of {attempts} attempts; "
+        "those outside of cold partitions were not erased. Run it again when their writers have "
+        "ended"
     )
 
 

@@ -59,6 +59,7 @@ class Predicate:
     columns: those it speaks of.  quarantine: the same over `source_row` of rejected rows, None
     where that cannot be said.  line: over `source_row` of lines that are no rows, whether one holds
     what a row that matches would have to hold; None where values alone do not tell.
+    lower: whether it takes letters in lower case.
     """
 
     text: str
@@ -67,6 +68,7 @@ class Predicate:
     duckdb: sql.Composable
     quarantine: sql.Composable | None
     line: sql.Composable | None
+    lower: bool = False
 
     @property
     def sha256(self) -> str:
@@ -93,7 +95,8 @@ def predicate_of(table: SourceTable, text: str) -> Predicate:
         _if_it_can_be_asked(engine(table, lambda c: sql.SQL("text"), columns), tree)
         for engine in (_Quarantine, _Line)
     )
-    return Predicate(text, frozenset(columns), postgres, duckdb, quarantine, line)
+    lower = any(isinstance(node, exp.Lower) for node in tree.walk())
+    return Predicate(text, frozenset(columns), postgres, duckdb, quarantine, line, lower)
 
 
 def _if_it_can_be_asked(engine: _Engine, tree: exp.Expr) -> sql.Composable | None:

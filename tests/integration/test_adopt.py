@@ -20,8 +20,10 @@ from platform_assets.ingest.apply import read_plan
 from platform_assets.partitions import window_for_key
 from platform_assets.platform import Platform, open_platform
 from platform_assets.status import read_status
+from platform_assets.tiering.erase import erase
 from platform_assets.tiering.housekeep import housekeep
 from platform_assets.tiering.partition import TieringError
+from platform_assets.tiering.predicate import PredicateError
 from platform_assets.tiering.restore import restore
 from resources.postgres import MigrationError
 from resources.settings import Settings
@@ -292,6 +294,8 @@ def test_a_role_needs_select_and_delete_and_no_more(
         do(owner, "alter table shop.events enable row level security")
         with pytest.raises(TieringError, match=f"row level security applies to the role {role}"):
             move_key(theirs, "events", "2024-01")
+        with pytest.raises(PredicateError, match="not all rows could be erased: row level sec"):
+            erase(theirs, theirs.table("events"), "id > 0")
         assert move_key(owner, "events", "2024-01").moved == 31 * 6
     finally:
         do(owner, f"drop owned by {role}", f"drop role {role}")

@@ -1,0 +1,82 @@
+"""Whether an erasure can be whole: looked at before it begins, and by both engines when it is done.
+
+hidden rows       row level security keeps rows from the one who erases
+unknown files     settled rows of which the table file does not know, or not by their windows
+letters           lower() of letters that the two engines do not take alike
+"""
+
+from __future__ import annotations
+
+from psycopg import sql
+
+from platform_assets.catalog import SourceTable
+from platform_assets.partitions import window_for_key
+from platform_assets.platform import Platform, lake_table
+from platform_assets.quality.ddl import relation_exists
+from platform_assets.quality.hindrances import HINDRANCES_QUERY, hindrances
+from platform_assets.tiering.predicate import Predicate, PredicateError
+from resources.layouts import ask
+from resources.postgres import Connection
+from resources.tiers import hot_scan
+
+_HIDING = ("secured", "privilege")
+
+
+def check_erasable(connection: Connection, table: SourceTable) -> None:
+    """Raises PredicateError where rows of the table would be left, and nobody would notice."""
+    settled = connection.execute(
+        "select distinct partition_key, lower_bound, upper_bound from lakebed.cold_file"
+        " where table_name = %s and removed_at is null order by 2",
+        [table.name],
+    ).fetchall()
+    if not relation_exists(connection, table):
+        how = "`lakebed apply` makes it again; then erase" if settled else "load it first"
+        raise PredicateError(f"{table.name} is not there; {how}")
+    found = connection.execute(sql.SQL(HINDRANCES_QUERY).format(table.oid)).fetchall()
+    hiding = hindrances(row for row in found if row[0] in _HIDING)
+    if hiding:
+        raise PredicateError(f"{table.name}: not all rows could be erased: {'; '.join(hiding)}")
+    if settled and (table.tiering is None or table.partitioning is None):
+        raise PredicateError(
+            f"{table.name}: {len(settled)} partitions have settled, and its table file says no "
+            "more how (partitioning, tiering); put that back, then erase"
+        )
+    for key, lower, upper in settled:
+        if not _is_window(table, key, lower, upper):
+            raise PredicateError(
+                f"{table.name}: partition {key} settled by another grain than the table file says; "
+                "put the old grain back, then erase"
+            )
+
+
+def disagreement(platform: Platform, table: SourceTable, predicate: Predicate) -> list[str]:
+    """Say how many hot rows match in DuckDB alone, now that none should; one snapshot.
+
+    PostgreSQL's lower() follows the locale of the database, DuckDB's does not.
+    """
+    if not predicate.lower:
+        return []
+    with platform.lake.attached(read_only=True) as connection:
+        connection.execute("begin")
+        query = sql.SQL("select count(*) as rows from {} where {}").format(
+            table.relation, predicate.postgres
+        )
+        by_postgres = int(ask(connection, query)[0][0])
+        scan = hot_scan(lake_table(table), table.column_names)
+        by_duckdb = sql.SQL("select count(*) from {} where {}").format(scan, predicate.duckdb)
+        ((found,),) = connection.execute(by_duckdb.as_string()).fetchall()
+        connection.execute("rollback")
+    if found <= by_postgres:
+        return []
+    return [
+        f"{table.name}: {found - by_postgres:,} hot rows match in DuckDB and not in PostgreSQL, "
+        "whose lower() follows the locale of the database; erase them with = or IN"
+    ]
+
+
+def _is_window(table: SourceTable, key: str, lower: object, upper: object) -> bool:
+    try:
+        window = window_for_key(table.partitioned.grain, key)
+    except ValueError:
+        return False
+    return (window.lower, window.upper) == (lower, upper)
