@@ -28,6 +28,9 @@ from platform_assets.tiering.partition import TieringError
 from platform_assets.tiering.predicate import Predicate
 from resources.postgres import LOCK_TIMEOUT, Connection
 
+ATTEMPTS = 3
+"""So many at least, however little time there is."""
+
 TOMBSTONES = ("cold_delete", "load_cold_delete", "backup_cold_delete")
 """Where keys of deleted rows are: open, set aside by a load, and as a backup found them."""
 
@@ -58,7 +61,7 @@ def erase_rest(
     """
     until = time.monotonic() + seconds
     attempts = 0
-    while attempts == 0 or time.monotonic() < until:
+    while attempts < ATTEMPTS or time.monotonic() < until:
         attempts += 1
         try:
             with connection.transaction():

@@ -6,6 +6,7 @@ import os
 import platform as machine
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -89,11 +90,13 @@ def test_letters_that_one_engine_alone_knows_are_not_taken_for_erased(platform: 
 def test_rows_that_others_hold_are_not_waited_for_with_rows_in_hand(platform: Platform) -> None:
     fill(platform)
     table = platform.table("readings")
-    (mine, other) = ask(platform, "select number from readings where sensor = 's3' limit 2")
+    (other, mine) = ask(platform, "select number from readings where sensor = 's3' limit 2")
     with ThreadPoolExecutor(1) as pool, platform.postgres.connect() as application:
         application.execute("select from readings where number = %s for update", mine)
         erasure = pool.submit(erase, platform, table, WHO)
+        until = time.monotonic() + 30
         while not erasure.done():
+            assert time.monotonic() < until, "it waits for the row for ever"
             with platform.postgres.connect() as another:
                 another.execute("set lock_timeout = '5s'")  # else it would wait for ever
                 another.execute("update readings set value = 1 where number = %s", other)
