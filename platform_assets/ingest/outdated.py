@@ -130,6 +130,7 @@ def _forget_older(connection: Connection, table: SourceTable) -> None:
         "delete from lakebed.rejected_row where rejected_row_id in (select rejected_row_id"
         " from lakebed.rejected_row where table_name = %(table)s and superseded"
         " and resolved_by not in (select load_id from lakebed.load where table_name = %(table)s"
-        " order by committed_at desc, load_id limit %(kept)s) order by 1 for update)",
+        " and rolled_back_at is null order by committed_at desc, load_id limit %(kept)s)"
+        " order by 1 for update)",
         {"table": table.name, "kept": max(table.undo_loads, 1)},
     )

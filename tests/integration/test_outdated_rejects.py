@@ -151,6 +151,20 @@ def test_a_rollback_of_the_reload_opens_the_older_rejects_again(
     assert waiting(orders, "price") == (["c"] if reload else ["a", "b"])
 
 
+def test_loads_that_were_rolled_back_do_not_count_among_those_that_keep_older_rejects(
+    orders: Platform,
+) -> None:
+    for number in range(2):
+        deliver(orders, "1.csv", {1: "1", 2: "ab"[number]})
+        load(orders)
+    for number in range(ORDERS.undo_loads + 1):
+        deliver(orders, "2.csv", {9: str(number)})
+        load(orders)
+        undo(orders)
+    undo(orders)
+    assert waiting(orders, "price") == ["a"]
+
+
 def test_a_file_that_was_rolled_back_with_its_rejects_leaves_those_of_its_reload(
     orders: Platform,
 ) -> None:
