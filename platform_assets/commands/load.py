@@ -56,7 +56,9 @@ def load(names: Sequence[str], everything: bool, keys: Sequence[str], as_json: b
         for change in report.evolved:
             click.echo(f"{table.name}: new column {change}", err=True)
         if report.discarded:
-            left_out = ", ".join(report.discarded)
+            from platform_assets.ingest.sources.reader import listed
+
+            left_out = listed(report.discarded)
             click.echo(f"{table.name}: not in the contract, left out: {left_out}", err=True)
         _say_where_nothing_is(platform, table, report)
         try:

@@ -16,7 +16,7 @@ from platform_assets.ingest.checks import files_result, hot_check_results, hot_c
 from platform_assets.ingest.incremental import last_load_of
 from platform_assets.ingest.load import load_table, load_window
 from platform_assets.ingest.report import LoadReport
-from platform_assets.ingest.sources.reader import SourceError
+from platform_assets.ingest.sources.reader import SourceError, listed
 from platform_assets.ingest.writers import LoadConflictError
 from platform_assets.keys import hot_key, source_key
 from platform_assets.partitions import window_for_key
@@ -277,5 +277,5 @@ def _metadata(report: LoadReport, phases: Phases) -> dict[str, Any]:
         "cursor_to": report.cursor_to or "none",
         "load_id": report.load_id or "nothing new",
         "columns_added": ", ".join(report.evolved) or "none",
-        "columns_left_out": ", ".join(report.discarded) or "none",
+        "columns_left_out": listed(report.discarded) or "none",
     }

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -214,10 +214,20 @@ def as_text(columns: Sequence[str]) -> tuple[Column, ...]:
     return tuple(Column(name, pl.String(), text, True, False, "", ()) for name in columns)
 
 
-def texts(table: SourceTable, columns: Sequence[Column]) -> sql.Composable:
-    """Return the table's rows with every value as text, as a relation."""
+def texts(
+    table: SourceTable, columns: Sequence[Column], types: Mapping[str, str] | None = None
+) -> sql.Composable:
+    """Return the table's rows with every value as text, as a relation.
+
+    types: those that some columns had when their texts were kept, where they are wider now.
+    """
+    had = types or {}
     values = sql.SQL(", ").join(
-        sql.SQL("{0}::text as {0}").format(sql.Identifier(column.name)) for column in columns
+        sql.SQL("{0}{1}::text as {0}").format(
+            sql.Identifier(column.name),
+            sql.SQL(f"::{had[column.name]}" if column.name in had else ""),
+        )
+        for column in columns
     )
     return sql.SQL("(select {} from {}) as texts").format(values, target_of(table))
 

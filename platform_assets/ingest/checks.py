@@ -11,6 +11,7 @@ from platform_assets.dagster_partitions import check_partitions, partitions_of
 from platform_assets.dagster_tables import metadata_table
 from platform_assets.ingest.reject_groups import KINDS, Kind, RejectGroup, read_reject_groups
 from platform_assets.ingest.report import LoadReport
+from platform_assets.ingest.sources.reader import listed
 from resources.postgres import Connection
 
 RECONCILIATION = "reconciliation"
@@ -85,7 +86,7 @@ def files_result(
                 ("file", "problem"),
             ),
             "columns_added": ", ".join(report.evolved) or "none",
-            "columns_left_out": ", ".join(report.discarded) or "none",
+            "columns_left_out": listed(report.discarded) or "none",
         },
     )
 

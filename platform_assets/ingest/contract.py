@@ -23,7 +23,7 @@ from platform_assets.ingest.casts import cast
 from platform_assets.ingest.quarantine import encode, shown
 from platform_assets.ingest.rejects import Reject, line_key
 from platform_assets.ingest.shaping import shaped
-from platform_assets.ingest.sources.reader import Batch, SourceError, SourceItem
+from platform_assets.ingest.sources.reader import Batch, SourceError, SourceItem, listed, quoted
 from platform_assets.partitions import LAST_YEAR
 from platform_assets.quality.schema import Column, arrow_schema
 from platform_assets.shape import PLAIN, sources_of
@@ -65,7 +65,7 @@ def columns_to_read(table: SourceTable, file: SourceItem, there: Sequence[str] |
             way_out += " (missing_columns='null' takes null for it)"
         raise SourceError(
             file.path,
-            f"column {missing[0]!r} is missing (the file has: {', '.join(there)}); {way_out}",
+            f"column {missing[0]!r} is missing (the file has: {listed(there)}); {way_out}",
         )
     _refuse_unknown(table, file, there)
     return wanted
@@ -103,8 +103,8 @@ def _refuse_unknown(table: SourceTable, file: SourceItem, there: Sequence[str]) 
     if unknown and table.new_columns == "freeze":
         raise SourceError(
             file.path,
-            f"column {unknown[0]!r} is not in the contract of {table.name}; add it to the model, "
-            f"to ignored=(...), or set new_columns='evolve' or 'discard'",
+            f"column {quoted(unknown[0])} is not in the contract of {table.name}; add it to the "
+            f"model, to ignored=(...), or set new_columns='evolve' or 'discard'",
         )
 
 
@@ -129,8 +129,8 @@ def check(table: SourceTable, file: SourceItem, batch: Batch) -> Checked:
     if late and table.new_columns != "discard":
         raise SourceError(
             file.path,
-            f"column {late[0]!r} is not in the contract of {table.name}, and is met in a later row "
-            "only; add it to the model, to ignored=(...), or set new_columns='discard'",
+            f"column {quoted(late[0])} is not in the contract of {table.name}, and is met in a "
+            "later row only; add it to the model, to ignored=(...), or set new_columns='discard'",
         )
     raw = batch.frame
     problems: dict[int, list[tuple[str | None, str]]] = {}

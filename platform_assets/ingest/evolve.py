@@ -21,7 +21,7 @@ from platform_assets.ingest.apply import read_found
 from platform_assets.ingest.contract import unknown_columns
 from platform_assets.ingest.locks import evolving
 from platform_assets.ingest.report import LoadReport
-from platform_assets.ingest.sources.reader import Reader, SourceError, SourceItem
+from platform_assets.ingest.sources.reader import Reader, SourceError, SourceItem, quoted
 from platform_assets.quality.evolved import (
     effective,
     evolved_column,
@@ -137,7 +137,7 @@ class _Evolution:
         """Return a new column; None where the file has no value in it, and so no type."""
         problem = name_problem(name)
         if problem is not None:
-            self._refuse(f"column {name!r}{problem}, or add it to ignored=(...)")
+            self._refuse(f"column {quoted(name)}{problem}, or add it to ignored=(...)")
         if name in self.table.column_names:
             self._refuse(f"column {name!r} is one that the load makes; add it to ignored=(...)")
         dtype = self.types[name]

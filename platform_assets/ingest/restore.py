@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
+import pyarrow.parquet as pq
 from psycopg import sql
 
 from platform_assets.catalog import SourceTable
@@ -24,15 +25,15 @@ from platform_assets.ingest.backup import (
     BackupError,
     as_text,
     backups_of,
-    kinds,
     sha256,
     texts,
 )
 from platform_assets.ingest.encoding import copy_rows
 from platform_assets.ingest.locks import alone
+from platform_assets.ingest.older_backup import Columns, columns_for
 from platform_assets.ingest.undone import FORGOTTEN, record_undone
 from platform_assets.ingest.writers import target_of
-from platform_assets.ingest.writers.undo import stored_columns, undo_name
+from platform_assets.ingest.writers.undo import undo_name
 from platform_assets.ingest.writers.writer import names
 from platform_assets.keys import move_lock
 from platform_assets.partitions import window_for_key
@@ -143,13 +144,15 @@ class _Restorer:
         self._lock_partitions(backup)
         for style in TEXT_STYLE:
             self.connection.execute(sql.SQL(style))
-        self.columns = as_text(stored_columns(self.connection, self.table))
-        expected = self._check(backup)
+        expected, self.altered = self._check(backup)
+        self.columns = as_text(pq.read_schema(self.home / backup.path).names)
         self._stage(backup)
         self.on_step("staged")
         numbers = self._write()
         self.on_step("written")
-        query = fingerprint_query(self.columns, texts(self.table, self.columns), "postgres")
+        query = fingerprint_query(
+            self.columns, texts(self.table, self.columns, self.altered.widened), "postgres"
+        )
         found = read_fingerprint(self.columns, self.connection.execute(query).fetchall()[0])
         wrong = found.differences(expected)
         if wrong:
@@ -177,8 +180,8 @@ class _Restorer:
                 [move_lock(self.table.name, window)],
             )
 
-    def _check(self, backup: Backup) -> Fingerprint:
-        """Make sure that everything is there and fits; return what the rows must come to."""
+    def _check(self, backup: Backup) -> tuple[Fingerprint, Columns]:
+        """Make sure that everything is there and fits; return what the rows come to, and how."""
         digest, fingerprint, columns = self.connection.execute(
             "select sha256, fingerprint, columns from lakebed.backup where backup_id = %s",
             [backup.backup_id],
@@ -189,12 +192,7 @@ class _Restorer:
                 f"{self.table.name}: the backup's file {file} is gone or changed; nothing was "
                 "changed. Bring it back from where you keep copies of the home"
             )
-        if columns != kinds(self.connection, self.table):
-            raise BackupError(
-                f"{self.table.name}: the table has other columns than when the backup was taken "
-                f"({', '.join(f'{n} {k}' for n, k in columns.items())}); nothing was changed. "
-                "ALTER it to those first"
-            )
+        altered = columns_for(self.connection, self.table, columns)
         files = self.connection.execute(
             "select path, bytes from lakebed.backup_cold"
             " join lakebed.cold_file using (table_name, partition_key, generation)"
@@ -207,7 +205,7 @@ class _Restorer:
                     f"{self.table.name}: the cold file {self.lake.address(path)} is gone or "
                     "changed; nothing was changed. Bring it back from a backup of the lake"
                 )
-        return Fingerprint.from_json(fingerprint)
+        return Fingerprint.from_json(fingerprint), altered
 
     def _stage(self, backup: Backup) -> None:
         parts = sql.SQL(", ").join(
@@ -225,17 +223,13 @@ class _Restorer:
         Where there is a key only the difference is written, so that rows which others refer to
         stay.
         """
-        stored = kinds(self.connection, self.table)
-        values = {
-            name: sql.SQL("old.{}::{}").format(sql.Identifier(name), sql.SQL(kind))
-            for name, kind in stored.items()
-        }
+        values = self.altered.values()
         key = self.table.primary_key
         keyed = bool(key) and has_unique_index(self.connection, self.table.relation, key)
         parts: dict[str, sql.Composable] = {
             "table": target_of(self.table),
             "stage": STAGE,
-            "columns": names(tuple(stored)),
+            "columns": names(tuple(values)),
             "values": sql.SQL(", ").join(values.values()),
         }
         if not keyed:
@@ -253,9 +247,11 @@ class _Restorer:
             sql.SQL("{} = {}").format(sql.Identifier(name), value) for name, value in values.items()
         )
         parts["now"] = sql.SQL(", ").join(
-            sql.SQL("hot.{}::text").format(sql.Identifier(name)) for name in stored
+            sql.SQL("hot.{}::text").format(sql.Identifier(name)) for name in values
         )
-        parts["then"] = sql.SQL(", ").join(sql.Identifier("old", name) for name in stored)
+        parts["then"] = sql.SQL(", ").join(
+            sql.SQL("({})::text").format(value) for value in values.values()
+        )
         removed = self._run(
             "delete from {table} as hot where not exists (select from {stage} as old where {same})",
             parts,

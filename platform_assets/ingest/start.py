@@ -23,6 +23,7 @@ from platform_assets.ingest.sources.reader import (
     SourceError,
     SourceItem,
 )
+from platform_assets.ingest.sources.streams import codec_of
 from platform_assets.shape import PLAIN
 
 
@@ -216,6 +217,14 @@ def _those(batch: Batch, cursors: pl.Series, keep: pl.Series) -> tuple[Batch, pl
 
 def _check_beginning(reader: Reader, item: SourceItem, before: Loaded) -> None:
     if item.bytes < before.size or reader.digest(item, before.size) != before.sha256:
+        if codec_of(item.path) is not None:
+            raise SourceError(
+                item.path,
+                "its packed bytes do not begin as they did when it was loaded: it was changed, or "
+                "packed anew, and only what was appended to the packed file can be told (gzip and "
+                "zstd files can be joined). Deliver new rows in a new file beside it, or use merge "
+                "with changed_files='reload'",
+            )
         raise _not_only_added_to(item, "it does not begin as it did when it was loaded")
     if not reader.ends_a_line(item, before.size):
         raise _not_only_added_to(

@@ -127,10 +127,26 @@ def test_what_is_not_there_or_was_changed_is_not_put_back(platform: Platform) ->
     backup = back_up(platform, "readings")
     with pytest.raises(BackupError, match="--list"):
         put_back(platform, "readings", "other")
-    do(platform, "alter table readings add column more text")
-    with pytest.raises(BackupError, match="other columns than when"):
+    do(
+        platform,
+        "alter table readings add column more int not null default 1",
+        "alter table readings alter column more drop default",
+        "alter table readings alter column number type int, drop column sensor",
+    )
+    with pytest.raises(BackupError, match="other columns than when") as told:
         put_back(platform, "readings", backup.backup_id)
-    do(platform, "alter table readings drop column more")
+    assert str(told.value) == (
+        "readings: the table has other columns than when the backup was taken; nothing was "
+        'changed. number was bigint and is integer: ALTER TABLE "public"."readings" ALTER COLUMN '
+        '"number" TYPE bigint; more integer is new, NOT NULL and has no default: ALTER TABLE '
+        '"public"."readings" ALTER COLUMN "more" SET DEFAULT ..., or DROP NOT NULL; sensor text is '
+        'gone: ALTER TABLE "public"."readings" ADD COLUMN "sensor" text. Then put the backup back'
+    )
+    do(
+        platform,
+        "alter table readings drop column more, alter column number type bigint",
+        "alter table readings add column sensor text",
+    )
     file = platform.settings.home / backup.path
     file.write_bytes(file.read_bytes()[:-1] + b"x")
     with pytest.raises(BackupError, match="gone or changed"):
@@ -203,3 +219,34 @@ def test_what_a_trigger_changes_on_the_way_back_is_seen(platform: Platform) -> N
     with pytest.raises(BackupError, match="would not hold what the backup holds"):
         put_back(platform, "readings", backup.backup_id)
     assert len(rows(platform, "readings")) == 1
+
+
+@pytest.mark.parametrize("name", ["readings", "accounts"])
+def test_a_backup_is_put_back_into_a_table_that_got_columns_and_wider_types(
+    platform: Platform, name: str
+) -> None:
+    deliver(platform, f"{name}/{DELIVERIES[name][0][0]}", DELIVERIES[name][0][1])
+    load(platform, name)
+    do(
+        platform,
+        f"alter table {name} add column i int, add column r real, add column d date,"
+        " add column n numeric(6,2), add column v varchar(9)",
+        f"update {name} set i = 7, r = 0.1, d = '2024-02-29', n = 1.5, v = 'x'",  # noqa: S608
+    )
+    backup = back_up(platform, name)
+    before = rows(platform, name)
+    do(
+        platform,
+        f"alter table {name} alter i type bigint, alter r type float8, alter d type timestamp,"
+        " alter n type numeric(12,4), alter v type text",
+        f"alter table {name} add column later text default 'd', add column must int not null"
+        " default 3",
+    )
+    wider = rows(platform, name)
+    assert wider != before
+    do(platform, f"update {name} set i = 2 ^ 40, later = null, must = 9")  # noqa: S608
+    do(platform, f"delete from {name} where ctid = (select min(ctid) from {name})")  # noqa: S608
+    put_back(platform, name, backup.backup_id)
+    assert rows(platform, name) == [row.replace(",d,3)", ",,3)") for row in wider]
+    again = put_back(platform, name, backup.backup_id)
+    assert (again.updated, again.inserted) in ((0, 0), (0, backup.rows))

@@ -387,6 +387,22 @@ def test_a_packed_csv_whose_last_row_was_unfinished_and_has_grown_is_refused(
     assert numbers(platform) == [1, 2, 12]
 
 
+def test_a_csv_that_was_packed_anew_is_refused_for_what_it_is(
+    platform_of: Callable[..., Platform],
+) -> None:
+    platform = platform_of(replace(declared_readings, source=CsvFiles(glob="*.csv.gz")))
+    file = platform.settings.data / "1.csv.gz"
+    file.write_bytes(gzip.compress(GROWN.encode()))
+    load(platform, "readings")
+    added = b"2024-01-01T03:00:00Z,a,1.0,5\n"
+    file.write_bytes(gzip.compress(GROWN.encode() + added))
+    (refused,) = load(platform, "readings").refused
+    assert "packed anew" in refused.problem
+    assert "a new file beside it" in refused.problem
+    file.write_bytes(gzip.compress(GROWN.encode()) + gzip.compress(added))
+    assert load(platform, "readings").inserted == 1
+
+
 @pytest.mark.parametrize("case", ["corrected", "added to in front", "a torn last line"])
 def test_rows_are_wrong_without_a_word_where_nobody_looks_at_what_a_csv_began_with(
     platform_of: Callable[..., Platform], monkeypatch: pytest.MonkeyPatch, case: str

@@ -14,7 +14,7 @@ import pytest
 from platform_assets.catalog import Grain, Partitioning, SourceTable
 from platform_assets.ingest.contract import Checked, check, columns_to_read, rejects_at, to_arrow
 from platform_assets.ingest.package import format_cursor, parse_cursor
-from platform_assets.ingest.sources.reader import Batch, SourceError, SourceItem
+from platform_assets.ingest.sources.reader import Batch, SourceError, SourceItem, listed
 
 FILE = SourceItem("f.csv", "1-1", 1, "f.csv")
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -220,3 +220,26 @@ def test_a_cursor_comes_back_from_the_ledger_as_it_went_in(column: str, value: A
     table = SourceTable(name="c", model=Cursors, cursor=column)
     assert parse_cursor(table, format_cursor(value)) == value
     assert parse_cursor(table, format_cursor(None)) is None
+
+
+@pytest.mark.parametrize("there", [["x" * 3_000_000], [f"column {n}" for n in range(100_000)]])
+@pytest.mark.parametrize("fields", [{}, {"new_columns": "freeze"}], ids=["missing", "unknown"])
+def test_what_a_file_has_is_quoted_in_short(there: list[str], fields: dict[str, Any]) -> None:
+    known = ["at", "id", "kind", "value"] if fields else []
+    with pytest.raises(SourceError) as told:
+        columns_to_read(table(**fields), FILE, [*known, *there])
+    assert len(str(told.value)) < 1000
+    assert ("add it to the model" if fields else "deliver the file again") in str(told.value)
+
+
+def test_names_are_listed_whole_where_they_are_few_and_short() -> None:
+    assert listed(["a", "b"]) == "a, b"
+    assert listed(["x" * 61]) == f"{'x' * 60}... (61 characters)"
+    assert listed(["x"] * 31) == ", ".join(["x"] * 30) + " and 1 more"
+
+
+def test_a_problem_of_any_length_keeps_its_beginning_and_its_way_out() -> None:
+    problem = str(SourceError("f.csv", f"it says {'x' * 3_000_000}; deliver it again"))
+    assert len(problem) < 2100
+    assert problem.startswith("f.csv: it says x")
+    assert problem.endswith("x; deliver it again")

@@ -24,6 +24,7 @@ from platform_assets.ingest.sources.reader import (
     SourceError,
     SourceItem,
     first_line,
+    listed,
 )
 from platform_assets.queried_sources import DuckdbTable
 from resources.settings import Settings
@@ -96,7 +97,7 @@ class DuckdbReader(DatabaseFileReader):
                 "select schema_name || '.' || table_name from duckdb_tables()"
                 " where database_name = 'source' order by all limit 20"
             ).fetchall()
-            there = ", ".join(name for (name,) in tables) or "none"
+            there = listed([name for (name,) in tables]) or "none"
             raise SourceError(
                 item.path, f"it has no table {self._table!r}; there are: {there}"
             ) from None

@@ -20,6 +20,10 @@ from platform_assets.ingest.sources.native import for_polars
 from resources.postgres import Connection
 
 BATCH_ROWS = 65_536
+LONGEST_NAME = 60
+LISTED_NAMES = 30
+LONGEST_PROBLEM = 2_000
+"""In characters; of a longer one, such as what a library quotes, the middle is left out."""
 MOMENT = "at "
 """How the version of an item begins that is new whenever it is read: the moment of reading."""
 
@@ -29,6 +33,10 @@ class SourceError(RuntimeError):
 
     def __init__(self, path: str, problem: str) -> None:
         """Keep the path, so that a load can leave this item out and go on with the others."""
+        if len(problem) > LONGEST_PROBLEM:
+            left_out = len(problem) - LONGEST_PROBLEM
+            half = LONGEST_PROBLEM // 2
+            problem = f"{problem[:half]} [... {left_out:,} characters ...] {problem[-half:]}"
         super().__init__(f"{path}: {problem}")
         self.path = path
         self.problem = problem
@@ -207,8 +215,27 @@ def without_doubles(item: SourceItem, names: list[str]) -> list[str]:
     """Return the names as they are. Raises SourceError where one stands twice."""
     for name in names:
         if names.count(name) > 1:
-            raise SourceError(item.path, f"column {name!r} stands in it twice")
+            raise SourceError(item.path, f"column {quoted(name)} stands in it twice")
     return names
+
+
+def quoted(name: str) -> str:
+    """Return a name that a file has as a message shows it: a file may have any."""
+    return repr(shortened(name))
+
+
+def shortened(name: str) -> str:
+    """Return the beginning of a name that is too long to be shown, and how long it is."""
+    if len(name) <= LONGEST_NAME:
+        return name
+    return f"{name[:LONGEST_NAME]}... ({len(name):,} characters)"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names as a message lists them, not all of very many."""
+    more = len(names) - LISTED_NAMES
+    shown = ", ".join(map(shortened, names[:LISTED_NAMES]))
+    return f"{shown} and {more:,} more" if more > 0 else shown
 
 
 def first_line(error: BaseException) -> str:

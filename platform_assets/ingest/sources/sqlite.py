@@ -27,6 +27,7 @@ from platform_assets.ingest.sources.reader import (
     SourceError,
     SourceItem,
     first_line,
+    listed,
     row_numbers,
     without_doubles,
 )
@@ -103,7 +104,7 @@ class SqliteReader(DatabaseFileReader):
                     "select name from sqlite_master where type in ('table', 'view')"
                     " and name not like 'sqlite\\_%' escape '\\' order by name limit 20"
                 ).fetchall()
-                there = ", ".join(name.decode(errors="replace") for (name,) in tables) or "none"
+                there = listed([name.decode(errors="replace") for (name,) in tables]) or "none"
                 raise SourceError(
                     item.path, f"it has no table {self._source.table!r}; there are: {there}"
                 )
