@@ -59,6 +59,7 @@ class TableStatus:
     waiting_files: those of the source that are in no load: new, or refused by the last one.
     moved_at: when a cold file was committed last.
     lag_seconds: between the newest row's cursor and now; None where that cannot be told.
+    open_erasures: that have not ended.
     """
 
     name: str
@@ -79,6 +80,7 @@ class TableStatus:
     quarantined: int
     waiting_files: tuple[str, ...]
     requests: int
+    open_erasures: int = 0
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,7 @@ def _table(
         quarantined=_count(connection, "rejected_row", table.name, "resolved_by is null"),
         waiting_files=_waiting_files(connection, table, settings),
         requests=_count(connection, "tier_request", table.name, "answered_at is null"),
+        open_erasures=_count(connection, "erasure", table.name, "finished_at is null"),
     )
 
 

@@ -19,6 +19,8 @@ from platform_assets.quality.ddl import COLUMNS_QUERY, ensure_leaves, windows_ah
 from platform_assets.quality.evolved import effective
 from platform_assets.quality.hindrances import read_hindrances
 from platform_assets.quality.plan import Change, Found, FoundColumn, Plan, plan_table
+from platform_assets.tiering.grain import asking, of_other_grain, settled_otherwise, way_out
+from platform_assets.tiering.undeclared import DECLARE_OR_RESTORE, settled_undeclared, undeclared
 from resources.postgres import Connection, LockWaitError, change_schema
 
 
@@ -30,7 +32,20 @@ def read_plan(connection: Connection, table: SourceTable, now: datetime) -> Plan
     """Return what `apply_plan` would change in a table. The connection is in autocommit mode."""
     whole = effective(connection, table)
     found, windows = read_found(connection, table), windows_ahead(table, now)
-    return plan_table(whole, found, windows, read_hindrances(connection, table))
+    problems = [*read_hindrances(connection, table), *_settled_otherwise(connection, table)]
+    return plan_table(whole, found, windows, problems)
+
+
+def _settled_otherwise(connection: Connection, table: SourceTable) -> list[str]:
+    """Return what is wrong where the table file does not say any more how rows have settled."""
+    ask = asking(connection)
+    if keys := undeclared(ask, table):
+        return [f"{settled_undeclared(keys)}. {DECLARE_OR_RESTORE}"]
+    if table.tiering is None:
+        return []
+    found = of_other_grain(ask, table)
+    said = settled_otherwise(table.partitioned.grain, found)
+    return [f"{said}. {way_out(table.name, found)}"] if found else []
 
 
 def apply_plan(

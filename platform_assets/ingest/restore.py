@@ -39,6 +39,7 @@ from platform_assets.keys import move_lock
 from platform_assets.partitions import window_for_key
 from platform_assets.quality.parents import has_unique_index
 from platform_assets.tiering.fingerprint import Fingerprint, fingerprint_query, read_fingerprint
+from platform_assets.tiering.grain import otherwise, settled_otherwise
 from resources.lake_files import LakeFiles
 from resources.postgres import Connection, Postgres
 
@@ -167,12 +168,25 @@ class _Restorer:
         return Restored(backup, tuple(loads), *numbers)
 
     def _lock_partitions(self, backup: Backup) -> None:
-        """Keep moves out of the partitions that are cold now, or were."""
+        """Keep moves out of the partitions that are cold now, or were.
+
+        Raises BackupError where some are of another grain than the table now.
+        """
         rows = self.connection.execute(
-            "select partition_key from lakebed.cold_file"
-            " where table_name = %s and superseded_at is null",
-            [self.table.name],
+            "select distinct partition_key, extract(epoch from lower_bound)::bigint,"
+            " extract(epoch from upper_bound)::bigint from lakebed.cold_file f"
+            " where table_name = %s and (superseded_at is null or exists (select from"
+            " lakebed.backup_cold b where b.backup_id = %s and (b.table_name, b.partition_key,"
+            " b.generation) = (f.table_name, f.partition_key, f.generation))) order by 2, 3",
+            [self.table.name, backup.backup_id],
         ).fetchall()
+        found = otherwise(self.table, rows)
+        if found:
+            raise BackupError(
+                f"{self.table.name}: nothing was changed: "
+                f"{settled_otherwise(self.table.partitioned.grain, found)}. Put that grain back "
+                "into the table file first"
+            )
         for key in sorted({row[0] for row in rows} | backup.generations.keys()):
             window = window_for_key(self.table.partitioned.grain, key)
             self.connection.execute(

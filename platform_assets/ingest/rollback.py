@@ -33,6 +33,7 @@ from platform_assets.keys import move_lock
 from platform_assets.partitions import window_for_key
 from platform_assets.quality.parents import has_unique_index
 from platform_assets.tiering.fingerprint import fingerprint_query, read_fingerprint
+from platform_assets.tiering.grain import asking, check_grain, otherwise, settled_otherwise
 from resources.lake_files import LakeFiles
 from resources.postgres import Connection, Postgres
 
@@ -72,7 +73,8 @@ def rollback(
     """Undo the last load of a table that stands, or one and all that came after it.
 
     expected: the loads that somebody agreed to; others are refused.  reload: the next load reads
-    the loads' files again.  lake: where the cold files are. Raises RollbackError, LoadBusyError.
+    the loads' files again.  lake: where the cold files are. Raises RollbackError, LoadBusyError,
+    GrainError.
     """
     try:
         with postgres.connect(autocommit=True) as connection, alone(connection, table):
@@ -148,17 +150,27 @@ class _Rollback:
     def _lock_partitions(self) -> list[str]:
         """Keep moves out of the partitions whose cold generation comes back; return their keys."""
         rows = self.connection.execute(
-            "select distinct partition_key from lakebed.load_superseded where load_id = any (%s)"
-            " order by 1",
+            "select distinct partition_key, extract(epoch from lower_bound)::bigint,"
+            " extract(epoch from upper_bound)::bigint from lakebed.load_superseded"
+            " join lakebed.cold_file using (table_name, partition_key, generation)"
+            " where load_id = any (%s) order by 1",
             [self._ids],
         ).fetchall()
-        for (key,) in rows:
+        found = otherwise(self.table, rows)
+        if found:
+            raise RollbackError(
+                f"{self.table.name}: nothing was changed: "
+                f"{settled_otherwise(self.table.partitioned.grain, found)}. Put that grain back "
+                "into the table file first"
+            )
+        for key, _, _ in rows:
             window = window_for_key(self.table.partitioned.grain, key)
             self.connection.execute(
                 "select pg_advisory_xact_lock(hashtextextended(%s, 0))",
                 [move_lock(self.table.name, window)],
             )
-        return [key for (key,) in rows]
+            check_grain(asking(self.connection), self.table, window)
+        return [key for key, _, _ in rows]
 
     def _gather(self) -> tuple[int, int]:
         """Gather the rows from before the loads; return how many the loads' and those must be.

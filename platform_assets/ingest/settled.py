@@ -96,16 +96,25 @@ class Merged(NamedTuple, Generic[T]):
 def live_generations(
     connection: Connection, table: SourceTable, windows: Collection[Window] | None
 ) -> list[Generation]:
-    """Return the live generations of some partitions, or of all of them, in order."""
+    """Return the live generations that overlap some windows, or all of them, in order.
+
+    They need not be of the windows' grain: a row overrides the cold one of its key all the same.
+    """
     rows = connection.execute(
         "select partition_key, generation, path, lower_bound, upper_bound,"
         " coalesce(time_min, lower_bound), coalesce(time_max, upper_bound),"
         " (select jsonb_object_agg(c ->> 'name', c ->> 'type')"
         " from jsonb_array_elements(columns) c)"
         " from lakebed.cold_file where table_name = %s"
-        " and (%s::text[] is null or partition_key = any(%s)) and superseded_at is null"
+        " and (%s or tstzrange(lower_bound, upper_bound) && (select range_agg(tstzrange(l, u))"
+        " from unnest(%s::timestamptz[], %s::timestamptz[]) w (l, u))) and superseded_at is null"
         " order by lower_bound",
-        [table.name, *([None if windows is None else [w.key for w in windows]] * 2)],
+        [
+            table.name,
+            windows is None,
+            [window.lower for window in windows or ()],
+            [window.upper for window in windows or ()],
+        ],
     ).fetchall()
     return [Generation(*row) for row in rows]
 

@@ -23,6 +23,7 @@ from platform_assets.ingest.writers import Counts, Writer
 from platform_assets.keys import move_lock
 from platform_assets.partitions import Window
 from platform_assets.quality.schema import Column
+from platform_assets.tiering.grain import asking, check_grain
 
 
 class InWindow:
@@ -81,7 +82,11 @@ class WindowWriter(Writer):
         return self._inner.needs_files
 
     def begin(self) -> None:
-        """Take the rows out, under the lock that a move of the partition takes."""
+        """Take the rows out, under the lock that a move of the partition takes.
+
+        Raises GrainError where rows of the window have settled by another grain: after the delete,
+        which waits for whoever was moving them.
+        """
         lock = move_lock(self.table.name, self._window)
         self.connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [lock])
         self.undo.supersede(self._window)
@@ -91,6 +96,7 @@ class WindowWriter(Writer):
                 time, sql.Literal(self._window.lower), time, sql.Literal(self._window.upper)
             )
         )
+        check_grain(asking(self.connection), self.table, self._window)
         self._inner.begin()
 
     def copy(self, parquet: Path) -> None:

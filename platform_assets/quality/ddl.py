@@ -80,7 +80,7 @@ def ensure_leaves(connection: Connection, table: SourceTable, windows: Iterable[
     Each is built beside the table and attached, with locks that nobody waits for. No leaf is made
     for an adopted table.
     The connection must be in autocommit mode. Raises LockWaitError, or DriftError
-    where another table has the name of a leaf.
+    where another table has the name of a leaf, or a leaf of another grain is in the way.
     """
     if table.adopted or not is_partitioned(connection, table):
         return 0
@@ -98,6 +98,12 @@ def ensure_leaves(connection: Connection, table: SourceTable, windows: Iterable[
                     f"public.{leaf} is there and no leaf of {table.place}, which needs the "
                     "name; rename it, or ATTACH it as that partition"
                 ) from error
+        except psycopg.errors.InvalidObjectDefinition as error:
+            raise DriftError(
+                f"no leaf of {table.place} can be made for {window.key}: "
+                f"{error.diag.message_primary}. Leaves keep the grain that they were made by: put "
+                "it back into the table file, or drop the one in the way once it is empty"
+            ) from error
         else:
             made += 1
     return made

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 
-from platform_assets.partitions import Window
+from platform_assets.partitions import Grain, Window
+from platform_assets.tiering.grain import Bounds, settled_otherwise, way_out
 from platform_assets.tiering.horizon import Holder, Horizon
 from platform_assets.tiering.older_rows import Lacking
 from platform_assets.tiering.superseded import Spared
 from platform_assets.tiering.sweep import Swept
+from platform_assets.tiering.undeclared import DECLARE_OR_RESTORE, settled_undeclared
 from platform_assets.tiering.verify import CheckedFile
 
 HOLDS_TOO_LONG = timedelta(hours=1)
@@ -59,7 +61,8 @@ class TableFacts:
     waiting: due windows with rows to move.  late: cold windows with hot rows or tombstones.
     emptied: windows whose leaf may be dropped, and is there.  gaps: windows without a leaf.
     default, detaching, detached: leaves by name.  lacking: columns that settled rows should have.
-    hot_for, late_for, drop_after: the policies.
+    hot_for, late_for, drop_after: the policies.  other_grain: live partitions that are none of
+    the grain of now.
     """
 
     name: str
@@ -76,6 +79,17 @@ class TableFacts:
     detached: Sequence[str] = ()
     lacking: Sequence[Lacking] = ()
     files: Sequence[CheckedFile] = field(default_factory=tuple)
+    grain: Grain = Grain.DAY
+    other_grain: Sequence[Bounds] = ()
+
+
+@dataclass(frozen=True)
+class OpenErasure:
+    """An erasure that has not ended. rows: erased so far. What it looks for is not told."""
+
+    table: str
+    since: datetime
+    rows: int
 
 
 _SETTINGS = {
@@ -148,6 +162,13 @@ def _held(holder: Holder, todo: str) -> Finding:
 def of_table(facts: TableFacts) -> Iterator[Finding]:
     """Judge a table: moves and drops that wait too long, leaves, and files."""
     now, name = facts.now, facts.name
+    if facts.other_grain:
+        yield Finding(
+            "wrong",
+            name,
+            settled_otherwise(facts.grain, facts.other_grain),
+            way_out(name, facts.other_grain),
+        )
     overdue = [
         window
         for window in facts.waiting
@@ -239,6 +260,25 @@ def _of_leaves(facts: TableFacts) -> Iterator[Finding]:
             name,
             f"{leaf} has the name of a leaf and is none: nobody sees its rows",
             f"ATTACH it to {name}, or rename it",
+        )
+
+
+def of_undeclared(table: str, keys: Sequence[str]) -> Iterator[Finding]:
+    """Judge a table without tiering. keys: its partitions that have settled all the same."""
+    if keys:
+        yield Finding("wrong", table, settled_undeclared(keys), DECLARE_OR_RESTORE)
+
+
+def of_erasures(erasures: Sequence[OpenErasure]) -> Iterator[Finding]:
+    """Judge erasures that have not ended: files that hold what was erased may still be there."""
+    for erasure in erasures:
+        yield Finding(
+            "wrong",
+            erasure.table,
+            f"an erasure that began at {erasure.since:%Y-%m-%d %H:%M:%S} UTC has not ended, after "
+            f"{erasure.rows:,} rows: what it is to erase may still be there",
+            f"unless it runs now: `lakebed erase {erasure.table} --where ...` again, with the same "
+            "condition",
         )
 
 

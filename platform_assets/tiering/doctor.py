@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from platform_assets.catalog import SourceTable
 from platform_assets.keys import leaf_name
@@ -12,18 +12,23 @@ from platform_assets.quality.ddl import relation_exists
 from platform_assets.tiering.diagnosis import (
     Finding,
     LockWait,
+    OpenErasure,
     ServerFacts,
     TableFacts,
+    of_erasures,
     of_lake,
     of_server,
     of_table,
+    of_undeclared,
 )
+from platform_assets.tiering.grain import asking, of_other_grain
 from platform_assets.tiering.horizon import read_horizon
 from platform_assets.tiering.leaves import gaps, leaves_of, may_drop
 from platform_assets.tiering.older_rows import lacking
 from platform_assets.tiering.pending import waiting, with_work
 from platform_assets.tiering.superseded import give_up_superseded
 from platform_assets.tiering.sweep import remove_nameless
+from platform_assets.tiering.undeclared import undeclared
 from platform_assets.tiering.verify import verify
 from resources.postgres import Connection
 
@@ -56,6 +61,9 @@ def examine(platform: Platform) -> Diagnosis:
         for table in tiered:
             if relation_exists(connection, table):
                 found += of_table(_table(platform, connection, table, now))
+        for table in platform.tables:
+            found += of_undeclared(table.name, undeclared(asking(connection), table))
+        found += of_erasures(_open_erasures(connection))
         swept, spared = give_up_superseded(connection, grace, dry_run=True)
         swept += remove_nameless(connection, platform.lake.files, tiered, grace, dry_run=True)
         found += of_lake(swept, spared)
@@ -113,7 +121,17 @@ def _table(
         detached=_detached(connection, table, {leaf.name for leaf in leaves}, now),
         lacking=lacking(connection, table),
         files=verify(platform, table),
+        grain=table.partitioned.grain,
+        other_grain=of_other_grain(asking(connection), table),
     )
+
+
+def _open_erasures(connection: Connection) -> list[OpenErasure]:
+    rows = connection.execute(
+        "select table_name, started_at, hot_rows + cold_rows + undo_rows + rejected_rows"
+        " from lakebed.erasure where finished_at is null order by erasure_id"
+    ).fetchall()
+    return [OpenErasure(table, since.astimezone(UTC), rows) for table, since, rows in rows]
 
 
 def _cold(connection: Connection, table: SourceTable, *, live: bool) -> set[str]:

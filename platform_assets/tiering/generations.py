@@ -13,6 +13,7 @@ from platform_assets.quality.postgres_types import types_of
 from platform_assets.quality.schema import Column
 from platform_assets.tiering.cold_file import Written
 from platform_assets.tiering.fingerprint import Fingerprint
+from platform_assets.tiering.grain import check_grain
 from platform_assets.tiering.partition import Partition, TieringError, VerificationError
 from resources.layouts import typed
 
@@ -29,7 +30,11 @@ class Generation:
 
 
 def generations(partition: Partition) -> tuple[Generation | None, int]:
-    """Return the live generation, if there is one, and the last number that was given out."""
+    """Return the live generation, if there is one, and the last number that was given out.
+
+    Raises GrainError where rows of the partition have settled by another grain.
+    """
+    check_grain(partition.ask, partition.table, partition.window)
     query = sql.SQL(
         "select generation, path, fingerprint::text, columns::text, sha256,"
         " superseded_at is null as live"

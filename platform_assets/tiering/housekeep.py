@@ -28,6 +28,7 @@ from platform_assets.quality.ddl import (
     relation_exists,
 )
 from platform_assets.tiering.catalog_file import write_catalog
+from platform_assets.tiering.grain import asking, check_grain
 from platform_assets.tiering.leaves import LeafNote, gaps, leaves_of, tidy
 from platform_assets.tiering.partition import TieringError
 from platform_assets.tiering.retention import Expired, expire, expired
@@ -120,22 +121,23 @@ def _expire(
     on_step: Callable[[str], None],
 ) -> None:
     for window in expired(connection, table, now):
-        if done.dry_run:
-            done.expired.append(_would_expire(connection, table, window.key))
-            continue
         try:
-            done.expired.append(expire(platform.lake, table, window, on_step=on_step))
+            if done.dry_run:
+                done.expired.append(_would_expire(connection, table, window))
+            else:
+                done.expired.append(expire(platform.lake, table, window, on_step=on_step))
         except TieringError as error:
             done.failed.append(str(error))
 
 
-def _would_expire(connection: Connection, table: SourceTable, key: str) -> Expired:
+def _would_expire(connection: Connection, table: SourceTable, window: Window) -> Expired:
+    check_grain(asking(connection), table, window)
     ((rows,),) = connection.execute(
         "select rows from lakebed.cold_file"
         " where table_name = %s and partition_key = %s and superseded_at is null",
-        [table.name, key],
+        [table.name, window.key],
     ).fetchall()
-    return Expired(table.name, key, rows, 0)
+    return Expired(table.name, window.key, rows, 0)
 
 
 def _leaves(
@@ -150,7 +152,7 @@ def _leaves(
             done.made += ensure_leaves_ahead(connection, table, now)
         if table.tiering is not None:
             done.leaves += tidy(connection, table, now, dry_run=done.dry_run, on_step=on_step)
-    except LockWaitError as error:
+    except (DriftError, LockWaitError) as error:
         done.failed.append(f"{table.name}: {error}")
     cold = {
         key

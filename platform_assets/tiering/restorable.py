@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from platform_assets.catalog import SourceTable, TableError
 from platform_assets.partitions import Window, window_for_key
+from platform_assets.tiering.grain import otherwise, settled_otherwise, way_out
 from resources.postgres import Connection
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
@@ -42,12 +43,18 @@ def chosen(
         except ValueError as error:
             raise RestoreRequestError(f"{table.name}: {error}") from error
     rows = connection.execute(
-        "select partition_key from lakebed.cold_file where table_name = %s"
+        "select partition_key, extract(epoch from lower_bound)::bigint,"
+        " extract(epoch from upper_bound)::bigint from lakebed.cold_file where table_name = %s"
         " and superseded_at is null and upper_bound > coalesce(%s, '-infinity'::timestamptz)"
         " and lower_bound < coalesce(%s, 'infinity'::timestamptz) order by lower_bound",
         [table.name, _moment(table, since), _moment(table, until)],
     ).fetchall()
-    return [window_for_key(grain, key) for (key,) in rows]
+    found = otherwise(table, rows)
+    if found:
+        raise RestoreRequestError(
+            f"{table.name}: {settled_otherwise(grain, found)}. {way_out(table.name, found)}"
+        )
+    return [window_for_key(grain, key) for key, _, _ in rows]
 
 
 def duration(text: str) -> timedelta:

@@ -39,9 +39,8 @@ def expired(connection: Connection, table: SourceTable, now: datetime) -> list[W
         " where table_name = %s and superseded_at is null order by 1",
         [table.name],
     ).fetchall()
-    return [
-        window for window in (table.window(row[0]) for row in rows) if is_past(window, table, now)
-    ]
+    windows = dict.fromkeys(table.window(row[0]) for row in rows)
+    return [window for window in windows if is_past(window, table, now)]
 
 
 def is_past(window: Window, table: SourceTable, now: datetime) -> bool:

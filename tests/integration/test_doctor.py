@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from platform_assets.platform import Platform
+from dataclasses import replace
+
+import pytest
+
+from platform_assets.ingest.apply import read_plan
+from platform_assets.platform import Platform, open_platform
+from platform_assets.status import read_status
 from platform_assets.tiering import diagnosis
 from platform_assets.tiering.doctor import examine
+from platform_assets.tiering.erase import erase
 from tests.integration.tiers import do, fill, settle
 
 
@@ -42,3 +49,39 @@ def test_an_old_transaction_is_named_without_its_query(platform: Platform, monke
         found = [f for f in examine(platform).findings if f"session {pid} (lakebed" in f.what]
         assert len(found) == 1
         assert "secret" not in found[0].what
+
+
+def test_an_erasure_that_was_cut_off_is_told_without_its_condition(platform: Platform) -> None:
+    fill(platform)
+    settle(platform)
+    table, where = platform.table("readings"), "sensor = 's3'"
+
+    def stop(step: str) -> None:
+        if step == "rest":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        erase(platform, table, where, keep_text=True, on_step=stop)
+    (found,) = [f for f in examine(platform).findings if "erasure" in f.what]
+    assert (found.level, found.where) == ("wrong", "readings")
+    assert "has not ended, after 129 rows" in found.what
+    assert "s3" not in f"{found.what} {found.todo}"
+    assert [s.open_erasures for s in read_status(platform).tables if s.name == "readings"] == [1]
+    erase(platform, table, where)
+    assert not [f for f in examine(platform).findings if "erasure" in f.what]
+
+
+@pytest.mark.parametrize("without", [{"tiering": None}, {"tiering": None, "partitioning": None}])
+def test_what_settled_of_a_table_that_declares_no_tiering_any_more_is_told(
+    platform: Platform, without: dict[str, None]
+) -> None:
+    fill(platform)
+    settle(platform)
+    table = replace(platform.table("readings"), **without)  # type: ignore[arg-type]
+    changed = open_platform(platform.settings, (table,))
+    (found,) = [f for f in examine(changed).findings if f.where == "readings"]
+    assert found.level == "wrong"
+    assert "2024-01, 2024-02, 2024-03" in found.what
+    with platform.postgres.connect(autocommit=True) as connection:
+        plan = read_plan(connection, table, platform.clock.now())
+    assert [c.why for c in plan.changes if c.safety == "refused"] == [f"{found.what}. {found.todo}"]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from threading import Thread
 from typing import Any
@@ -14,12 +15,12 @@ from psycopg import sql
 
 from platform_assets.columns import GONE
 from platform_assets.ingest.load import load_table
-from platform_assets.ingest.settled import merge_beside_settled
+from platform_assets.ingest.settled import live_generations, merge_beside_settled
 from platform_assets.ingest.writers.merge import merge_statement
 from platform_assets.ingest.writers.stage import PLACE
 from platform_assets.ingest.writers.writer import LoadConflictError
-from platform_assets.partitions import window_for_key
-from platform_assets.platform import Platform
+from platform_assets.partitions import Grain, window_for_key
+from platform_assets.platform import Platform, open_platform
 from platform_assets.quality.ddl import ensure_leaves, ensure_table
 from resources.postgres import Connection
 from tests.processes import PATIENCE, move_key
@@ -51,8 +52,8 @@ def connection(settling: Platform) -> Iterator[Connection]:
         yield connection
 
 
-def windows(platform: Platform) -> list[Any]:
-    return [window_for_key(platform.table("accounts").partitioned.grain, key) for key in KEYS]
+def windows(platform: Platform, keys: Sequence[str] = KEYS) -> list[Any]:
+    return [window_for_key(platform.table("accounts").partitioned.grain, key) for key in keys]
 
 
 def write(connection: Connection, name: str, *rows: Row) -> None:
@@ -67,11 +68,13 @@ def merge(
     connection: Connection,
     *rows: Row,
     during: Callable[[], None] = lambda: None,
+    keys: Sequence[str] = KEYS,
     **more: Any,
 ) -> int:
     """Stage rows and merge them in one transaction; return how many were stale.
 
-    during: is done each time between the look at the cold rows and the merge.
+    keys: of their partitions.  during: is done each time between the look at the cold rows and the
+    merge.
     """
     table = platform.table("accounts")
 
@@ -89,7 +92,7 @@ def merge(
         )
         write(connection, "staged", *rows)
         return merge_beside_settled(
-            connection, table, STAGE, platform.lake.files, windows(platform), run, **more
+            connection, table, STAGE, platform.lake.files, windows(platform, keys), run, **more
         )[1]
 
 
@@ -125,6 +128,19 @@ def test_only_what_is_older_than_its_cold_row_is_stale(
             ("2024-02-02", "another key"),
             ("2024-03-01", "kept"),
         ]
+
+
+def test_rows_that_settled_by_another_grain_are_compared_all_the_same(
+    settling: Platform, connection: Connection
+) -> None:
+    move_key(settling, "accounts", "2024-02")
+    table = settling.table("accounts")
+    days = replace(table, partitioning=replace(table.partitioned, grain=Grain.DAY))
+    by_day = open_platform(settling.settings, (days,))
+    assert merge(by_day, connection, ("2024-02-01", 1, "older", 9), keys=("2024-02-01",)) == 1
+    assert merge(by_day, connection, ("2024-02-01", 1, "newer", 11), keys=("2024-02-01",)) == 0
+    assert owners(by_day) == {1: "newer", 2: "kept", 3: "kept"}
+    assert live_generations(connection, days, [window_for_key(Grain.DAY, "2024-03-01")]) == []
 
 
 def test_a_hot_row_decides_where_it_overrides_a_cold_one(

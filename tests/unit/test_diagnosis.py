@@ -12,12 +12,16 @@ from platform_assets.partitions import Grain, window_for_key
 from platform_assets.tiering.diagnosis import (
     Finding,
     LockWait,
+    OpenErasure,
     ServerFacts,
     TableFacts,
+    of_erasures,
     of_lake,
     of_server,
     of_table,
+    of_undeclared,
 )
+from platform_assets.tiering.grain import Bounds
 from platform_assets.tiering.horizon import Holder, Horizon
 from platform_assets.tiering.superseded import Spared
 from platform_assets.tiering.sweep import Swept
@@ -111,6 +115,33 @@ def test_leaves_and_files_that_are_wrong_are_named(facts: dict[str, Any], what: 
     assert (found.level, found.where) == ("wrong", "events")
     assert what in found.what
     assert found.todo
+
+
+def test_what_settled_by_another_grain_is_wrong_with_the_way_out() -> None:
+    months = [Bounds(w.key, w.lower, w.upper) for w in (JANUARY, MAY)]
+    odd = Bounds("2024-01-09", NOW - 3 * HOUR, NOW + DAY)
+    found = one(of_table(replace(TABLE, grain=Grain.DAY, other_grain=[*months, odd, odd])))
+    assert (found.level, found.where) == ("wrong", "events")
+    assert "2024-01 (month), 2024-05 (month), 2024-01-09 (2024-06-30 21:00" in found.what
+    assert "and 1 more, and the table file says day now" in found.what
+    assert found.todo.startswith("Put grain=Grain.MONTH back into the table file; or restore")
+    assert "lakebed restore events --partition 2024-01 --partition 2024-05" in found.todo
+
+
+def test_partitions_of_a_table_without_tiering_are_wrong() -> None:
+    assert list(of_undeclared("events", [])) == []
+    found = one(of_undeclared("events", ["2024-01", "2024-02", "2024-03", "2024-04"]))
+    assert (found.level, found.where) == ("wrong", "events")
+    assert "have settled (2024-01, 2024-02, 2024-03 and 1 more)" in found.what
+    assert "lakebed restore" in found.todo
+
+
+def test_an_erasure_that_has_not_ended_is_wrong() -> None:
+    assert list(of_erasures([])) == []
+    found = one(of_erasures([OpenErasure("events", NOW, 1234)]))
+    assert (found.level, found.where) == ("wrong", "events")
+    assert "began at 2024-07-01 00:00:00 UTC has not ended, after 1,234 rows" in found.what
+    assert "lakebed erase events --where ..." in found.todo
 
 
 def test_a_gap_between_leaves_is_noted() -> None:

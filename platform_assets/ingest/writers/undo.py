@@ -174,10 +174,11 @@ class Undo:
         """
         self._connection.execute(
             "with live as (update lakebed.cold_file set superseded_at = clock_timestamp()"
-            " where table_name = %s and partition_key = %s and superseded_at is null"
+            " where table_name = %s and partition_key = %s and lower_bound = %s"
+            " and upper_bound = %s and superseded_at is null"
             " returning table_name, partition_key, generation)"
             " insert into lakebed.load_superseded select %s, * from live",
-            [self._table.name, window.key, self._load.load_id],
+            [self._table.name, window.key, window.lower, window.upper, self._load.load_id],
         )
         self._connection.execute(
             "with gone as (delete from lakebed.cold_delete where table_name = %s"
