@@ -45,7 +45,8 @@ def check_erasable(connection: Connection, table: SourceTable) -> None:
         if not _is_window(table, key, lower, upper):
             raise PredicateError(
                 f"{table.name}: partition {key} settled by another grain than the table file says; "
-                "put the old grain back, then erase"
+                "put the old grain back, then erase; where all has been restored since, `lakebed "
+                "housekeep` removes its file when LAKEBED_FILE_GRACE is over"
             )
 
 
