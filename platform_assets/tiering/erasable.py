@@ -10,10 +10,10 @@ from __future__ import annotations
 from psycopg import sql
 
 from platform_assets.catalog import SourceTable
-from platform_assets.partitions import window_for_key
 from platform_assets.platform import Platform, lake_table
 from platform_assets.quality.ddl import relation_exists
 from platform_assets.quality.hindrances import HINDRANCES_QUERY, hindrances
+from platform_assets.tiering.grain import otherwise, settled_otherwise
 from platform_assets.tiering.predicate import Predicate, PredicateError
 from resources.layouts import ask
 from resources.postgres import Connection
@@ -25,8 +25,9 @@ _HIDING = ("secured", "privilege")
 def check_erasable(connection: Connection, table: SourceTable) -> None:
     """Raises PredicateError where rows of the table would be left, and nobody would notice."""
     settled = connection.execute(
-        "select distinct partition_key, lower_bound, upper_bound from lakebed.cold_file"
-        " where table_name = %s and removed_at is null order by 2",
+        "select distinct partition_key, extract(epoch from lower_bound)::bigint,"
+        " extract(epoch from upper_bound)::bigint from lakebed.cold_file"
+        " where table_name = %s and removed_at is null order by 2, 3",
         [table.name],
     ).fetchall()
     if not relation_exists(connection, table):
@@ -41,13 +42,13 @@ def check_erasable(connection: Connection, table: SourceTable) -> None:
             f"{table.name}: {len(settled)} partitions have settled, and its table file says no "
             "more how (partitioning, tiering); put that back, then erase"
         )
-    for key, lower, upper in settled:
-        if not _is_window(table, key, lower, upper):
-            raise PredicateError(
-                f"{table.name}: partition {key} settled by another grain than the table file says; "
-                "put the old grain back, then erase; where all has been restored since, `lakebed "
-                "housekeep` removes its file when LAKEBED_FILE_GRACE is over"
-            )
+    other = otherwise(table, settled) if settled else []
+    if other:
+        raise PredicateError(
+            f"{table.name}: {settled_otherwise(table.partitioned.grain, other)}. Put the old grain "
+            "back, then erase; where all has been restored since, `lakebed housekeep` removes the "
+            "files when LAKEBED_FILE_GRACE is over"
+        )
 
 
 def disagreement(platform: Platform, table: SourceTable, predicate: Predicate) -> list[str]:
@@ -73,11 +74,3 @@ def disagreement(platform: Platform, table: SourceTable, predicate: Predicate) -
         f"{table.name}: {found - by_postgres:,} hot rows match in DuckDB and not in PostgreSQL, "
         "whose lower() follows the locale of the database; erase them with = or IN"
     ]
-
-
-def _is_window(table: SourceTable, key: str, lower: object, upper: object) -> bool:
-    try:
-        window = window_for_key(table.partitioned.grain, key)
-    except ValueError:
-        return False
-    return (window.lower, window.upper) == (lower, upper)

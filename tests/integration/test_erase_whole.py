@@ -46,7 +46,7 @@ def by_day(table: SourceTable) -> SourceTable:
     ("change", "why"),
     [
         (lambda table: replace(table, tiering=None), "its table file says no more how"),
-        (by_day, "settled by another grain"),
+        (by_day, "have settled by another grain"),
     ],
     ids=["no tiering", "another grain"],
 )
