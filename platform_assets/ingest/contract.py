@@ -15,13 +15,13 @@ from typing import Any
 
 import polars as pl
 import pyarrow as pa
-from pandera.errors import SchemaErrors
 
 from platform_assets.catalog import JsonFiles, SourceTable
 from platform_assets.columns import GONE, ROW_NUMBER, SOURCE_FILE
 from platform_assets.ingest.casts import cast
 from platform_assets.ingest.quarantine import encode, shown
 from platform_assets.ingest.rejects import Reject, line_key
+from platform_assets.ingest.rules import WholeBatchError, broken_rules
 from platform_assets.ingest.shaping import shaped
 from platform_assets.ingest.sources.reader import Batch, SourceError, SourceItem, listed, quoted
 from platform_assets.partitions import LAST_YEAR
@@ -159,6 +159,12 @@ def check(table: SourceTable, file: SourceItem, batch: Batch) -> Checked:
     if problems:
         keep = pl.Series([True]).new_from_index(0, typed.height).scatter(list(problems), False)
         typed, numbers = typed.filter(keep), numbers.filter(keep)
+    if typed.height + len(problems) != raw.height:
+        raise SourceError(
+            file.path,
+            f"{raw.height} rows were read, and {typed.height} good and {len(problems)} bad ones "
+            "came out of the check; nothing was loaded of it",
+        )
     return Checked(typed, rejects, numbers)
 
 
@@ -247,18 +253,14 @@ def _check_rules(
     problems: dict[int, list[tuple[str | None, str]]],
 ) -> None:
     try:
-        table.model.to_schema().validate(typed.drop(c.name for c in table.evolved), lazy=True)
-    except SchemaErrors as errors:
-        cases = errors.failure_cases
-        for column, rule, index in cases.select("column", "check", "index").iter_rows():
-            if index is None:
-                raise SourceError(
-                    file.path, f"the rule {rule} of {table.name} fails for the batch as a whole"
-                ) from errors
-            name = column if column in typed.columns else None
+        broken = broken_rules(table, typed)
+    except WholeBatchError as error:
+        raise SourceError(file.path, f"{error} (of {table.name})") from error
+    for rule in broken:
+        for index in rule.bad.arg_true():
             found = problems.setdefault(index, [])
-            if not any(known == name for known, _ in found):
-                found.append((name, f"breaks the rule {rule}"))
+            if not any(known == rule.column for known, _ in found):
+                found.append((rule.column, f"breaks the rule {rule.rule}"))
 
 
 def _rejects(

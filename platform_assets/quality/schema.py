@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import polars as pl
 import pyarrow as pa
+from pandera.api.dataframe.model_components import FieldInfo
 from pandera.errors import SchemaInitError
-from pandera.polars import DataFrameModel
+from pandera.polars import DataFrameModel, DataFrameSchema
 
 from platform_assets.quality.types import SchemaError, TypeMap, named_type
 
@@ -65,15 +66,26 @@ def columns_of(model: type[DataFrameModel], table: str = "") -> tuple[Column, ..
     table: the name of its table, from which an enum takes its name unless its field gives one.
     """
     try:
-        fields = model.to_schema().columns
+        schema = model.to_schema()
     except (TypeError, SchemaInitError) as error:
         raise SchemaError(f"pandera cannot read {model.__name__}: {error}") from error
+    fields = schema.columns
     declared = _declared(model)
+    for name, owner in declared.items():
+        info = vars(owner).get(name)
+        if isinstance(info, FieldInfo) and info.original_name != name:
+            raise SchemaError(
+                f"{model.__name__}: the fields {name!r} and {info.original_name!r} share one "
+                "pa.Field(...), and pandera keeps only one of them; write a pa.Field(...) for each"
+            )
     if len(fields) < len(declared):
         raise SchemaError(
             f"{model.__name__} declares {len(declared)} fields and has {len(fields)} columns: some "
             "have one alias, or share one pa.Field(...), which each field needs for itself"
         )
+    problem = _unjudged(schema)
+    if problem is not None:
+        raise SchemaError(f"{model.__name__}: {problem}")
     table = table or model.__name__.lower()
     return tuple(
         Column(
@@ -89,14 +101,51 @@ def columns_of(model: type[DataFrameModel], table: str = "") -> tuple[Column, ..
     )
 
 
-def _declared(model: type[DataFrameModel]) -> set[str]:
-    return {
-        name
-        for kind in model.__mro__
-        if issubclass(kind, DataFrameModel) and kind is not DataFrameModel
-        for name, annotation in vars(kind).get("__annotations__", {}).items()
-        if not name.startswith("_") and "ClassVar" not in str(annotation)
-    }
+def _declared(model: type[DataFrameModel]) -> dict[str, type[DataFrameModel]]:
+    """Return the fields that a model declares or inherits, each with the class that has it."""
+    found: dict[str, type[DataFrameModel]] = {}
+    for kind in model.__mro__:
+        if issubclass(kind, DataFrameModel) and kind is not DataFrameModel:
+            for name, annotation in vars(kind).get("__annotations__", {}).items():
+                if not name.startswith("_") and "ClassVar" not in str(annotation):
+                    found.setdefault(name, kind)
+    return found
+
+
+def _unjudged(schema: DataFrameSchema) -> str | None:
+    """Say which setting of a schema would let bad rows pass its rules, or None."""
+    if schema.drop_invalid_rows:
+        return (
+            "Config: drop_invalid_rows=True drops bad rows without a word; take it out, bad rows "
+            "go to the quarantine"
+        )
+    for names in schema.unique or []:
+        for name in [names] if isinstance(names, str) else names:
+            if name not in schema.columns:
+                return f"Config: unique names {name!r}, which is no field of it"
+    for name, field in schema.columns.items():
+        if field.default is not None:
+            return (
+                f"field {name!r}: default={field.default!r} would hide a null from the rules, and "
+                f"the null would be loaded; take it out and write shape={{{name!r}: "
+                f"From(values={{None: {field.default!r}}})}} in the SourceTable"
+            )
+        if field.drop_invalid_rows:
+            return f"field {name!r}: drop_invalid_rows=True drops bad rows; take it out"
+        if field.regex:
+            return f"field {name!r}: regex=True names no column; write one field a column"
+    checks = [
+        (f"field {name!r}", check) for name, f in schema.columns.items() for check in f.checks
+    ]
+    checks += [("a dataframe_check", check) for check in schema.checks]
+    for where, check in checks:
+        if check.raise_warning:
+            rule = check.error or check.name
+            return (
+                f"{where}: the rule {rule} with raise_warning=True would let bad rows pass; take "
+                "raise_warning out, or the rule"
+            )
+    return None
 
 
 def arrow_schema(columns: tuple[Column, ...]) -> pa.Schema:

@@ -163,7 +163,7 @@ def test_fields_that_share_one_field_object_are_refused() -> None:
         a: int = shared
         b: int = shared
 
-    with pytest.raises(SchemaError, match=r"declares 2 fields and has 1 columns.*share one"):
+    with pytest.raises(SchemaError, match="share one"):
         columns_of(Shared)
 
 
