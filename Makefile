@@ -29,10 +29,11 @@ test: $(READY) ## Run the tests (PYTEST_ARGS="-k move" replaces the options)
 torture: $(READY) ## Kill, stop and cut off everybody who writes, reads or moves (SECONDS=600 SEED=1)
 	@$(BIN)/python -m tests.reliability.torture --seconds $(SECONDS) --seed $(SEED)
 
-check: $(READY) ## Lint, formatting and types
+check: $(READY) ## Lint, formatting, types and layers
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports
 
 bench: $(READY) ## Measure speed and memory
 	@$(BIN)/python -m bench

@@ -27,13 +27,13 @@ from psycopg import sql
 from rich.console import Console
 from rich.table import Table
 
-from platform_assets.catalog import Grain, ParquetFiles, Partitioning, SourceTable, Tiering
-from platform_assets.ingest.load import load_table
-from platform_assets.platform import Platform, open_platform
-from platform_assets.quality.ddl import ensure_leaves, ensure_table
-from platform_assets.quality.schema import arrow_schema
-from platform_assets.tiering.move import move
-from resources.settings import read_settings
+from lakebed.ingest.load import load_table
+from lakebed.resources.settings import read_settings
+from lakebed.schema.ddl import ensure_leaves, ensure_table
+from lakebed.spec.schema import arrow_schema
+from lakebed.spec.table import Grain, ParquetFiles, Partitioning, SourceTable, Tiering
+from lakebed.store.platform import Platform, open_platform
+from lakebed.tiering.move import move
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 RUNS = 3

@@ -19,7 +19,7 @@ import pandera.polars as pa
 import polars as pl
 from duckdb_extensions import import_extension
 
-from platform_assets.catalog import CsvFiles, Grain, ParquetFiles, Partitioning, SourceTable
+from lakebed.spec.table import CsvFiles, Grain, ParquetFiles, Partitioning, SourceTable
 
 Money = Annotated[pl.Decimal, 15, 2]
 

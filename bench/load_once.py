@@ -21,10 +21,10 @@ from typing import Any
 import dagster as dg
 
 from bench.lineitem import lineitem
-from platform_assets.build import build_defs
-from platform_assets.keys import hot_key
-from platform_assets.models.model import ModelSet
-from resources.settings import read_settings
+from lakebed.build import build_defs
+from lakebed.models.model import ModelSet
+from lakebed.resources.settings import read_settings
+from lakebed.spec.names import hot_key
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
 REPORTED = ("rows_read", "rows_inserted", "rows_updated", "rows_unchanged", "rows_rejected")

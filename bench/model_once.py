@@ -18,12 +18,12 @@ from pathlib import Path
 
 import duckdb
 
-from platform_assets.exports.export import Export
-from platform_assets.exports.write import write_export
-from platform_assets.models.runner import build, models_of
-from platform_assets.models.selection import select
-from platform_assets.platform import open_platform
-from resources.settings import read_settings
+from lakebed.exports.write import write_export
+from lakebed.models.runner import build, models_of
+from lakebed.models.selection import select
+from lakebed.resources.settings import read_settings
+from lakebed.spec.export import Export
+from lakebed.store.platform import open_platform
 
 
 def main() -> None:

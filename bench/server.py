@@ -27,11 +27,11 @@ import pyarrow.parquet as pq
 from psycopg import sql
 
 from bench.lineitem import KEY, Lineitem, lineitem
-from platform_assets.platform import Platform, open_platform
-from platform_assets.quality.ddl import ensure_leaves, ensure_table
-from platform_assets.quality.schema import arrow_schema
-from resources import embedded
-from resources.settings import read_settings
+from lakebed.resources import embedded
+from lakebed.resources.settings import read_settings
+from lakebed.schema.ddl import ensure_leaves, ensure_table
+from lakebed.spec.schema import arrow_schema
+from lakebed.store.platform import Platform, open_platform
 
 ROOT = Path(__file__).resolve().parent.parent
 BATCH_ROWS = 131_072

@@ -16,16 +16,16 @@ from typing import Any
 from psycopg import sql
 
 from bench import tpch
-from platform_assets.catalog import SourceTable
-from platform_assets.demo_files import DemoDataError, write_demo_files
-from platform_assets.ingest.load import load_table
-from platform_assets.partitions import Window
-from platform_assets.platform import Platform, open_platform
-from platform_assets.tiering.leaves import tidy
-from platform_assets.tiering.pending import with_work
-from platform_assets.tiering.several import move_all
-from resources.settings import read_settings
-from resources.tiers import listed, parquet
+from lakebed.demo.demo_files import DemoDataError, write_demo_files
+from lakebed.ingest.load import load_table
+from lakebed.resources.settings import read_settings
+from lakebed.resources.tiers import listed, parquet
+from lakebed.spec.partitions import Window
+from lakebed.spec.table import SourceTable
+from lakebed.store.platform import Platform, open_platform
+from lakebed.tiering.leaves import tidy
+from lakebed.tiering.pending import with_work
+from lakebed.tiering.several import move_all
 
 COUNT_DISTINCT = "select count(distinct l_partkey) from lineitem"
 AGGREGATE = "select l_shipmode, count(*), sum(l_quantity), sum(l_tax) from lineitem{} group by 1"

@@ -19,9 +19,9 @@ import polars as pl
 from duckdb_extensions import import_extension
 from psycopg import sql
 
-from platform_assets.catalog import Grain, Partitioning, SourceTable, Tiering
-from platform_assets.platform import Platform
-from platform_assets.quality.ddl import ensure_leaves, ensure_table
+from lakebed.schema.ddl import ensure_leaves, ensure_table
+from lakebed.spec.table import Grain, Partitioning, SourceTable, Tiering
+from lakebed.store.platform import Platform
 
 QUERIES = tuple(range(1, 23))
 _LONG, _SHORT, _TEXT, _DATE = pl.Int64, pl.Int32, str, pl.Date

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import dagster as dg
 
-from platform_assets.automation.health import health_asset, health_job
-from platform_assets.automation.jobs import restore_job, upkeep, verify_job
-from platform_assets.automation.sensors import (
-    due_sensor,
-    failure_sensor,
-    new_files_sensor,
-)
-from platform_assets.catalog import SourceTable
-from platform_assets.exports.assets import export_assets
-from platform_assets.ingest.assets import hot_asset, hot_spec, source_spec, window_asset
-from platform_assets.models.assets import model_assets, model_checks
-from platform_assets.models.model import ModelSet
-from platform_assets.models.runner import models_of
-from platform_assets.platform import open_platform
-from platform_assets.quality.checks import checks_of_others, watch_job
-from platform_assets.tiering.assets import cold_asset
-from resources.dagster_resources import platform_resources
-from resources.settings import Settings
+from lakebed.models.model import ModelSet
+from lakebed.models.runner import models_of
+from lakebed.orchestration.cold_assets import cold_asset
+from lakebed.orchestration.export_assets import export_assets
+from lakebed.orchestration.health_asset import health_asset, health_job
+from lakebed.orchestration.hot_assets import hot_asset, hot_spec, source_spec, window_asset
+from lakebed.orchestration.jobs import restore_job, upkeep, verify_job
+from lakebed.orchestration.model_assets import model_assets, model_checks
+from lakebed.orchestration.sensors import due_sensor, failure_sensor, new_files_sensor
+from lakebed.orchestration.table_checks import checks_of_others, watch_job
+from lakebed.resources.dagster_resources import platform_resources
+from lakebed.resources.settings import Settings
+from lakebed.spec.table import SourceTable
+from lakebed.store.platform import open_platform
 
 
 def build_defs(

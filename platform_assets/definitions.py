@@ -2,8 +2,8 @@
 
 import dagster as dg
 
-from platform_assets.build import build_defs
-from resources.settings import read_settings
+from lakebed.build import build_defs
+from lakebed.resources.settings import read_settings
 
 
 @dg.definitions

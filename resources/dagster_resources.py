@@ -17,9 +17,9 @@ import duckdb
 from dagster_duckdb import DuckDBResource
 from pydantic import PrivateAttr
 
-from resources.lake import Lake
-from resources.postgres import Connection, Postgres
-from resources.session import ReadSession
+from lakebed.resources.lake import Lake
+from lakebed.resources.postgres import Connection, Postgres
+from lakebed.resources.session import ReadSession
 
 
 class LakeResource(DuckDBResource):
@@ -36,7 +36,7 @@ class LakeResource(DuckDBResource):
 
     @contextmanager
     def session(self) -> Iterator[ReadSession]:
-        """Open a session that prunes cold files; see resources.lake."""
+        """Open a session that prunes cold files; see lakebed.resources.lake."""
         with self._lake.session() as session:
             yield session
 

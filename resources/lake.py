@@ -1,6 +1,6 @@
 """The reading protocol, in one place: hot and cold as one table, each row exactly once.
 
-    from resources.lake import connect
+    from lakebed.store.platform import connect
 
     with connect() as lake:
         lake.sql("select count(*) from flights").show()
@@ -16,23 +16,21 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from importlib import import_module
 
 import duckdb
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from resources.extensions import in_memory
-from resources.lake_files import LakeFiles
-from resources.lake_sessions import LakeSessions
-from resources.layouts import evolved_columns, hot_columns, rewritten_since, with_evolved
-from resources.live_models import ModelTable, live_models, needed
-from resources.manifest import Manifest, take_manifest
-from resources.postgres import Connection, Postgres
-from resources.session import LakeReadError, ReadSession
-from resources.settings import Settings, read_settings
-from resources.spill import spill_folder
-from resources.tiers import LakeTable
+from lakebed.resources.extensions import in_memory
+from lakebed.resources.lake_files import LakeFiles
+from lakebed.resources.lake_sessions import LakeSessions
+from lakebed.resources.layouts import evolved_columns, hot_columns, rewritten_since, with_evolved
+from lakebed.resources.live_models import ModelTable, live_models, needed
+from lakebed.resources.manifest import Manifest, take_manifest
+from lakebed.resources.postgres import Connection, Postgres
+from lakebed.resources.session import LakeReadError, ReadSession
+from lakebed.resources.spill import spill_folder
+from lakebed.resources.tiers import LakeTable
 
 SNAPSHOTS = 20
 """How many a session takes where a table is written anew (ALTER) between snapshot and reading."""
@@ -172,19 +170,6 @@ def _hot_tables(
     places = {(table.schema, name): name for name, table in tables.items()}
     found = hot_columns(connection, places)
     return {places[place]: columns for place, columns in found.items()}
-
-
-@contextmanager
-def connect(settings: Settings | None = None) -> Iterator[ReadSession]:
-    """Open one snapshot of the platform that the settings name, by default the environment's.
-
-    Raises SettingsError, PostgresUnavailableError, TableError for a table file that makes no sense.
-    """
-    settings = read_settings() if settings is None else settings
-    # Table files are read by what is built upon this package: known when called, not when imported.
-    platform = import_module("platform_assets.platform").open_platform(settings)
-    with platform.lake.session() as session:
-        yield session
 
 
 def _find_masked(manifest: Manifest, table: LakeTable, hot: bool) -> None:

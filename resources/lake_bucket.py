@@ -20,13 +20,13 @@ from urllib.parse import urlsplit
 import duckdb
 from psycopg import sql
 
-from resources.bucket import Bucket
-from resources.extensions import extension_file
-from resources.lake_files import LakeFileError, LakeFiles, NewFile, PathOf, StoredFile
-from resources.spool import Spool
+from lakebed.resources.bucket import Bucket
+from lakebed.resources.extensions import extension_file
+from lakebed.resources.lake_files import LakeFileError, LakeFiles, NewFile, PathOf, StoredFile
+from lakebed.resources.spool import Spool
 
 if TYPE_CHECKING:
-    from resources.object_store import Keys, ObjectStore
+    from lakebed.resources.object_store import Keys, ObjectStore
 
 UNFINISHED = ".tmp"
 PROBE = ".lakebed"
@@ -77,7 +77,7 @@ class LakeBucket(LakeFiles):
     def store(self) -> ObjectStore:
         """The bucket. Its client takes a while to import, so reading alone does not."""
         try:
-            from resources.object_store import ObjectStore
+            from lakebed.resources.object_store import ObjectStore
         except ImportError as error:
             raise LakeFileError(
                 f"{self}: a lake in object storage needs more packages ({error}): "

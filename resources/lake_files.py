@@ -21,8 +21,8 @@ from typing import ClassVar
 
 import duckdb
 
-from resources.durable import forget, make_durable, reserve, unfinished
-from resources.settings import Settings
+from lakebed.resources.durable import forget, make_durable, reserve, unfinished
+from lakebed.resources.settings import Settings
 
 PathOf = Callable[[int], PurePosixPath]
 """The path of a generation, relative to the lake."""
@@ -161,7 +161,7 @@ def lake_files(settings: Settings) -> LakeFiles:
     """Return the files of the lake that the settings name. Opens nothing."""
     if isinstance(settings.lake, Path):
         return LakeFolder(settings.lake)
-    from resources.lake_bucket import LakeBucket
+    from lakebed.resources.lake_bucket import LakeBucket
 
     return LakeBucket(settings.lake, settings.home)
 

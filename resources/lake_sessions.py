@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import duckdb
 
 if TYPE_CHECKING:
-    from resources.lake import Lake
-    from resources.session import ReadSession
+    from lakebed.resources.lake import Lake
+    from lakebed.resources.session import ReadSession
 
 
 class LakeSessions:

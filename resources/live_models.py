@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import duckdb
 from psycopg import sql
 
-from resources.lake_files import LakeFiles
-from resources.tiers import listed, parquet
+from lakebed.resources.lake_files import LakeFiles
+from lakebed.resources.tiers import listed, parquet
 
 _LIVE_MODELS = """
 select

@@ -15,10 +15,10 @@ from typing import Any
 import duckdb
 from psycopg import sql
 
-from resources.lake_files import LakeFiles
-from resources.layouts import Layout, ask
-from resources.pruning import Bounds
-from resources.tiers import ColdPart, LakeTable, listed, masked_keys, masked_keys_query
+from lakebed.resources.lake_files import LakeFiles
+from lakebed.resources.layouts import Layout, ask
+from lakebed.resources.pruning import Bounds
+from lakebed.resources.tiers import ColdPart, LakeTable, listed, masked_keys, masked_keys_query
 
 _TABLE = sql.Identifier("temp", "lakebed_manifest")
 _LIVE_FILES = (

@@ -27,8 +27,8 @@ from botocore.exceptions import (
     PartialCredentialsError,
 )
 
-from resources.bucket import Bucket
-from resources.lake_files import LakeFileError
+from lakebed.resources.bucket import Bucket
+from lakebed.resources.lake_files import LakeFileError
 
 SINGLE_PUT_BYTES = 64 << 20
 """Larger files go up in parts."""

@@ -16,8 +16,8 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from resources import embedded
-from resources.settings import Settings
+from lakebed.resources import embedded
+from lakebed.resources.settings import Settings
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 

@@ -17,11 +17,11 @@ from threading import Lock
 import duckdb
 from psycopg import sql
 
-from resources.lake_files import LakeFiles
-from resources.live_models import ModelTable
-from resources.manifest import Manifest
-from resources.pruning import Bounds, Parameters, pushed_bounds, tells_apart
-from resources.tiers import ColdPart, LakeTable, all_rows
+from lakebed.resources.lake_files import LakeFiles
+from lakebed.resources.live_models import ModelTable
+from lakebed.resources.manifest import Manifest
+from lakebed.resources.pruning import Bounds, Parameters, pushed_bounds, tells_apart
+from lakebed.resources.tiers import ColdPart, LakeTable, all_rows
 
 
 class LakeReadError(RuntimeError):

@@ -22,9 +22,9 @@ from dotenv import dotenv_values
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
-from resources import bucket
-from resources.bucket import Bucket
-from resources.clock import Clock, FixedClock, SystemClock
+from lakebed.resources import bucket
+from lakebed.resources.bucket import Bucket
+from lakebed.resources.clock import Clock, FixedClock, SystemClock
 
 PACKAGE_ROOT = Path(__file__).resolve().parent.parent
 
@@ -123,7 +123,7 @@ def read_settings(environ: Mapping[str, str] | None = None, folder: Path | None 
         home=home,
         lake=_lake(values.get("LAKEBED_LAKE", str(home / "lake")), folder, (dot_env, environ)),
         tables=_folder(
-            "LAKEBED_TABLES", values, PACKAGE_ROOT / "platform_assets" / "tables", folder
+            "LAKEBED_TABLES", values, PACKAGE_ROOT / "platform_assets" / "demo" / "tables", folder
         ),
         models=_folder("LAKEBED_MODELS", values, PACKAGE_ROOT / "dbt_like_sql", folder),
         data=_path("LAKEBED_DATA", values.get("LAKEBED_DATA", str(home / "data")), folder),

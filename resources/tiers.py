@@ -8,8 +8,8 @@ from datetime import datetime
 
 from psycopg import sql
 
-from resources.layouts import Layout, names_of, typed
-from resources.tombstones import asked, deleted_keys
+from lakebed.resources.layouts import Layout, names_of, typed
+from lakebed.resources.tombstones import asked, deleted_keys
 
 
 @dataclass(frozen=True)

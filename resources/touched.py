@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from resources.layouts import ask
-from resources.manifest import Counted
-from resources.pruning import Bounds, Parameters
-from resources.session import ReadSession
-from resources.tiers import LakeTable
+from lakebed.resources.layouts import ask
+from lakebed.resources.manifest import Counted
+from lakebed.resources.pruning import Bounds, Parameters
+from lakebed.resources.session import ReadSession
+from lakebed.resources.tiers import LakeTable
 
 COUNT_UP_TO = 10_000_000
 """Hot rows are counted so far, and no further."""

@@ -18,9 +18,9 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from psycopg import sql
 
-from platform_assets.catalog import SourceTable
-from platform_assets.platform import Platform, open_platform
-from resources.settings import Settings, read_settings
+from lakebed.resources.settings import Settings, read_settings
+from lakebed.spec.table import SourceTable
+from lakebed.store.platform import Platform, open_platform
 
 hypothesis_settings.register_profile(
     "lakebed",

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from platform_assets.exports.export import Export, ExportError, Format, unknown
+from lakebed.spec.export import Export, ExportError, Format, unknown
 
 if TYPE_CHECKING:
-    from resources.session import ReadSession
+    from lakebed.resources.session import ReadSession
 
 _ORDER = re.compile(
     r"(?P<name>.+?)(?:\s+(?P<way>asc|desc))?(?:\s+nulls\s+(?P<nulls>first|last))?", re.I | re.S

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import duckdb
 
-from platform_assets.exports.export import Export, ExportError, Format
-from platform_assets.ingest.sources.places import filesystem_of, is_url, store_errors
-from platform_assets.platform import Platform
-from resources.durable import make_durable
-from resources.settings import Settings
-from resources.spill import spill_folder
+from lakebed.ingest.sources.places import filesystem_of, is_url, store_errors
+from lakebed.resources.durable import make_durable
+from lakebed.resources.settings import Settings
+from lakebed.resources.spill import spill_folder
+from lakebed.spec.export import Export, ExportError, Format
+from lakebed.store.platform import Platform
 
 MARK = "lakebed_export"
 """The table of a DuckDB file that says what was exported; a file without it is somebody else's."""

@@ -18,18 +18,12 @@ from typing import BinaryIO
 import duckdb
 from psycopg import sql
 
-from platform_assets.exports.export import Export, ExportError
-from platform_assets.exports.query import Selection, selection
-from platform_assets.exports.target import (
-    MARK,
-    ExportFailedError,
-    failed,
-    target_of,
-    written,
-)
-from platform_assets.platform import Platform
-from resources.session import ReadSession
-from resources.tiers import blooms
+from lakebed.exports.query import Selection, selection
+from lakebed.exports.target import MARK, ExportFailedError, failed, target_of, written
+from lakebed.resources.session import ReadSession
+from lakebed.resources.tiers import blooms
+from lakebed.spec.export import Export, ExportError
+from lakebed.store.platform import Platform
 
 ROW_GROUP_ROWS = 122_880
 LOOK_SECONDS = 0.2

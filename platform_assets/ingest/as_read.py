@@ -12,7 +12,7 @@ from pathlib import Path
 
 import polars as pl
 
-from platform_assets.ingest.sources.reader import Batch, SourceItem
+from lakebed.ingest.sources.reader import Batch, SourceItem
 
 _NUMBER, _ROW = "number", "row"
 

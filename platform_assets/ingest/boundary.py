@@ -16,9 +16,9 @@ import duckdb
 import polars as pl
 import pyarrow as pa
 
-from platform_assets.catalog import SourceTable
-from platform_assets.ingest.shaping import shaped
-from platform_assets.ingest.sources.reader import SourceError, SourceItem
+from lakebed.ingest.shaping import shaped
+from lakebed.ingest.sources.reader import SourceError, SourceItem
+from lakebed.spec.table import SourceTable
 
 MOST_ROWS = 4_000_000
 SIGNATURE_BYTES = 8

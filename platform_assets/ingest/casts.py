@@ -12,10 +12,10 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from platform_assets.ingest.arrays import elements, of_elements, read_arrays
-from platform_assets.ingest.literals import LITERAL_TYPES
-from platform_assets.ingest.sources.native import bytes_of
-from platform_assets.ingest.wire import COLUMN, select
+from lakebed.ingest.sources.native import bytes_of
+from lakebed.pgcopy.arrays import elements, of_elements, read_arrays
+from lakebed.pgcopy.literals import LITERAL_TYPES
+from lakebed.pgcopy.wire import COLUMN, select
 
 _TRUE = ("true", "t", "yes", "y", "1")
 _FALSE = ("false", "f", "no", "n", "0")

@@ -15,9 +15,9 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from platform_assets.ingest.encoding import copy_rows
-from platform_assets.quality.schema import Column
-from resources.postgres import Connection
+from lakebed.pgcopy.encoding import copy_rows
+from lakebed.resources.postgres import Connection
+from lakebed.spec.schema import Column
 
 MOST_VIOLATIONS = 1_000
 TRIALS_A_ROW = 40

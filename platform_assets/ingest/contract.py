@@ -16,17 +16,17 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from platform_assets.catalog import JsonFiles, SourceTable
-from platform_assets.columns import GONE, ROW_NUMBER, SOURCE_FILE
-from platform_assets.ingest.casts import cast
-from platform_assets.ingest.quarantine import encode, shown
-from platform_assets.ingest.rejects import Reject, line_key
-from platform_assets.ingest.rules import WholeBatchError, broken_rules
-from platform_assets.ingest.shaping import shaped
-from platform_assets.ingest.sources.reader import Batch, SourceError, SourceItem, listed, quoted
-from platform_assets.partitions import LAST_YEAR
-from platform_assets.quality.schema import Column, arrow_schema
-from platform_assets.shape import PLAIN, sources_of
+from lakebed.ingest.casts import cast
+from lakebed.ingest.quarantine import encode, shown
+from lakebed.ingest.rules import WholeBatchError, broken_rules
+from lakebed.ingest.shaping import shaped
+from lakebed.ingest.sources.reader import Batch, SourceError, SourceItem, listed, quoted
+from lakebed.spec.columns import GONE, ROW_NUMBER, SOURCE_FILE
+from lakebed.spec.partitions import LAST_YEAR
+from lakebed.spec.schema import Column, arrow_schema
+from lakebed.spec.shape import PLAIN, sources_of
+from lakebed.spec.table import JsonFiles, SourceTable
+from lakebed.store.rejects import Reject, line_key
 
 
 @dataclass(frozen=True)

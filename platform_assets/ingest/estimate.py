@@ -21,19 +21,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from psycopg import sql
 
-from platform_assets.catalog import SourceTable
-from platform_assets.ingest.contract import check
-from platform_assets.ingest.incremental import Pending
-from platform_assets.ingest.reject_groups import without_values
-from platform_assets.ingest.sources.reader import Batch, Reader, SourceError, SourceItem
-from platform_assets.ingest.sources.readers import reader_of
-from platform_assets.ingest.stream import Stream
-from platform_assets.ingest.writers import target_of
-from platform_assets.quality.ddl import ensure_table
-from resources.clock import Clock
-from resources.lake_files import lake_files
-from resources.postgres import Postgres
-from resources.settings import Settings
+from lakebed.ingest.contract import check
+from lakebed.ingest.incremental import Pending
+from lakebed.ingest.reject_groups import without_values
+from lakebed.ingest.sources.reader import Batch, Reader, SourceError, SourceItem
+from lakebed.ingest.sources.readers import reader_of
+from lakebed.ingest.stream import Stream
+from lakebed.ingest.writers import target_of
+from lakebed.resources.clock import Clock
+from lakebed.resources.lake_files import lake_files
+from lakebed.resources.postgres import Postgres
+from lakebed.resources.settings import Settings
+from lakebed.schema.ddl import ensure_table
+from lakebed.spec.table import SourceTable
 
 SAMPLE_ROWS = 100_000
 PROBED_BYTES = 8 * 2**20
@@ -127,7 +127,7 @@ def estimate(
 
     Raises SourceError where there is nothing to read or all of the sample is bad, TableError.
     """
-    import resources.dlt_pipelines  # noqa: F401  (so that its import is not timed)
+    import lakebed.resources.dlt_pipelines  # noqa: F401  (so that its import is not timed)
 
     reader = reader_of(table, settings)
     items = reader.find()

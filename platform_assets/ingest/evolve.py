@@ -16,24 +16,19 @@ from typing import LiteralString, NoReturn
 import polars as pl
 from psycopg import sql
 
-from platform_assets.catalog import SourceTable
-from platform_assets.ingest.apply import read_found
-from platform_assets.ingest.contract import unknown_columns
-from platform_assets.ingest.locks import evolving
-from platform_assets.ingest.report import LoadReport
-from platform_assets.ingest.sources.reader import Reader, SourceError, SourceItem, quoted
-from platform_assets.quality.evolved import (
-    effective,
-    evolved_column,
-    record_statement,
-    utc_day,
-)
-from platform_assets.quality.plan import SMALL_BYTES, Found
-from platform_assets.quality.postgres_types import field_line, settled_type, types_of, widening
-from platform_assets.quality.schema import Column
-from platform_assets.quality.types import SchemaError, type_map
-from platform_assets.table_rules import name_problem
-from resources.postgres import Connection, change_schema
+from lakebed.ingest.contract import unknown_columns
+from lakebed.ingest.report import LoadReport
+from lakebed.ingest.sources.reader import Reader, SourceError, SourceItem, quoted
+from lakebed.resources.postgres import Connection, change_schema
+from lakebed.schema.apply import read_found
+from lakebed.schema.evolved import effective, evolved_column, record_statement, utc_day
+from lakebed.schema.plan import SMALL_BYTES, Found
+from lakebed.spec.postgres_types import field_line, settled_type, types_of, widening
+from lakebed.spec.schema import Column
+from lakebed.spec.table import SourceTable
+from lakebed.spec.table_rules import name_problem
+from lakebed.spec.types import SchemaError, type_map
+from lakebed.store.locks import evolving
 
 
 @dataclass

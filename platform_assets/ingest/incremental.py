@@ -10,14 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from platform_assets.catalog import SourceTable
-from platform_assets.ingest.package import parse_cursor
-from platform_assets.ingest.sources.reader import (
-    MOMENT,
-    SourceItem,
-)
-from platform_assets.ingest.sources.records import NEVER_CLOSED
-from resources.postgres import Connection
+from lakebed.ingest.package import parse_cursor
+from lakebed.ingest.sources.reader import MOMENT, SourceItem
+from lakebed.ingest.sources.records import NEVER_CLOSED
+from lakebed.resources.postgres import Connection
+from lakebed.spec.table import SourceTable
 
 
 @dataclass(frozen=True)

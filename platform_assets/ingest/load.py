@@ -14,28 +14,28 @@ from functools import partial
 
 import psycopg
 
-from platform_assets.catalog import SourceTable, TableError
-from platform_assets.ingest.constraints import OF_A_ROW
-from platform_assets.ingest.contract import columns_to_read
-from platform_assets.ingest.evolve import Columns
-from platform_assets.ingest.incremental import Pending, Refused, last_cursor, pending_files
-from platform_assets.ingest.locks import alone
-from platform_assets.ingest.package import format_cursor
-from platform_assets.ingest.report import Commit, LoadReport, report_of
-from platform_assets.ingest.sift import can_sift
-from platform_assets.ingest.sources.reader import Reader, SourceError
-from platform_assets.ingest.sources.readers import reader_of
-from platform_assets.ingest.statistics import analyze
-from platform_assets.ingest.stream import Stream
-from platform_assets.ingest.transaction import Step
-from platform_assets.ingest.writers import LoadConflictError
-from platform_assets.partitions import Window
-from platform_assets.quality.ddl import ensure_leaves, ensure_leaves_ahead, ensure_table
-from platform_assets.quality.evolved import effective
-from resources.clock import Clock
-from resources.lake_files import lake_files
-from resources.postgres import Connection, Postgres
-from resources.settings import Settings
+from lakebed.ingest.constraints import OF_A_ROW
+from lakebed.ingest.contract import columns_to_read
+from lakebed.ingest.evolve import Columns
+from lakebed.ingest.incremental import Pending, Refused, last_cursor, pending_files
+from lakebed.ingest.package import format_cursor
+from lakebed.ingest.report import Commit, LoadReport, report_of
+from lakebed.ingest.sift import can_sift
+from lakebed.ingest.sources.reader import Reader, SourceError
+from lakebed.ingest.sources.readers import reader_of
+from lakebed.ingest.statistics import analyze
+from lakebed.ingest.stream import Stream
+from lakebed.ingest.transaction import Step
+from lakebed.ingest.writers import LoadConflictError
+from lakebed.resources.clock import Clock
+from lakebed.resources.lake_files import lake_files
+from lakebed.resources.postgres import Connection, Postgres
+from lakebed.resources.settings import Settings
+from lakebed.schema.ddl import ensure_leaves, ensure_leaves_ahead, ensure_table
+from lakebed.schema.evolved import effective
+from lakebed.spec.partitions import Window
+from lakebed.spec.table import SourceTable, TableError
+from lakebed.store.locks import alone
 
 
 def load_table(

@@ -14,12 +14,12 @@ from collections.abc import Collection, Iterator
 
 import polars as pl
 
-from platform_assets.catalog import SourceTable
-from platform_assets.ingest.package import Package
-from platform_assets.ingest.quarantine import decode
-from platform_assets.ingest.shaping import shaped
-from platform_assets.ingest.sources.reader import SourceItem
-from resources.postgres import Connection
+from lakebed.ingest.package import Package
+from lakebed.ingest.quarantine import decode
+from lakebed.ingest.shaping import shaped
+from lakebed.ingest.sources.reader import SourceItem
+from lakebed.resources.postgres import Connection
+from lakebed.spec.table import SourceTable
 
 ROWS_A_BATCH = 20_000
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import polars as pl
 
-from platform_assets.catalog import SourceTable
-from platform_assets.ingest.boundary import Boundary
-from platform_assets.ingest.rejects import Reject
-from platform_assets.ingest.sources.reader import Reader, SourceItem
-from platform_assets.partitions import Window
+from lakebed.ingest.boundary import Boundary
+from lakebed.ingest.sources.reader import Reader, SourceItem
+from lakebed.spec.partitions import Window
+from lakebed.spec.table import SourceTable
+from lakebed.store.rejects import Reject
 
 
 @dataclass

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from platform_assets.catalog import SourceTable
-from platform_assets.shape import sources_of
-from resources.postgres import Connection
+from lakebed.resources.postgres import Connection
+from lakebed.spec.shape import sources_of
+from lakebed.spec.table import SourceTable
 
 Kind = Literal["types", "required", "values", "constraints"]
 """types: no value of its column's type, or no row at all; required: null where none may be;

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from platform_assets.catalog import SourceTable
-from platform_assets.ingest.incremental import Refused
-from platform_assets.ingest.package import Package, format_cursor
-from platform_assets.ingest.writers import Counts
+from lakebed.ingest.incremental import Refused
+from lakebed.ingest.package import Package, format_cursor
+from lakebed.ingest.writers import Counts
+from lakebed.spec.table import SourceTable
 
 
 @dataclass(frozen=True, kw_only=True)

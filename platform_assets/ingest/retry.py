@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from platform_assets.catalog import SourceTable, TableError
-from platform_assets.ingest.load import load_table
-from platform_assets.ingest.report import LoadReport
-from platform_assets.ingest.transaction import Step
-from platform_assets.sources import RejectedRows
-from resources.clock import Clock
-from resources.postgres import Postgres
-from resources.settings import Settings
+from lakebed.ingest.load import load_table
+from lakebed.ingest.report import LoadReport
+from lakebed.ingest.transaction import Step
+from lakebed.resources.clock import Clock
+from lakebed.resources.postgres import Postgres
+from lakebed.resources.settings import Settings
+from lakebed.spec.sources import RejectedRows
+from lakebed.spec.table import SourceTable, TableError
 
 
 def retry_rejects(

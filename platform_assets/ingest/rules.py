@@ -16,7 +16,7 @@ from pandera.config import ValidationDepth, config_context, get_config_global, s
 from pandera.constants import CHECK_OUTPUT_KEY
 from pandera.errors import SchemaError, SchemaErrors
 
-from platform_assets.catalog import SourceTable
+from lakebed.spec.table import SourceTable
 
 
 class WholeBatchError(ValueError):

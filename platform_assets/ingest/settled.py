@@ -30,18 +30,17 @@ import psycopg
 import pyarrow as pa
 from psycopg import sql
 
-from platform_assets.catalog import SourceTable
-from platform_assets.columns import GONE
-from platform_assets.ingest.cold_rows import copy_cold_rows
-from platform_assets.ingest.writers.undo import Undo
-from platform_assets.ingest.writers.writer import LoadConflictError, names, same, target_of
-from platform_assets.partitions import Window
-from platform_assets.quality.schema import Column
-from platform_assets.tiering.generations import as_they_are_now
-from resources.extensions import in_memory
-from resources.lake_files import LakeFileError, LakeFiles
-from resources.postgres import Connection
-from resources.tombstones import deleted_keys
+from lakebed.ingest.writers.undo import Undo
+from lakebed.ingest.writers.writer import LoadConflictError, names, same, target_of
+from lakebed.pgcopy.cold_rows import as_they_are_now, copy_cold_rows
+from lakebed.resources.extensions import in_memory
+from lakebed.resources.lake_files import LakeFileError, LakeFiles
+from lakebed.resources.postgres import Connection
+from lakebed.resources.tombstones import deleted_keys
+from lakebed.spec.columns import GONE
+from lakebed.spec.partitions import Window
+from lakebed.spec.schema import Column
+from lakebed.spec.table import SourceTable
 
 T = TypeVar("T")
 

@@ -11,11 +11,11 @@ from collections.abc import Collection
 
 import polars as pl
 
-from platform_assets.catalog import SourceTable
-from platform_assets.ingest.casts import Cast, cast
-from platform_assets.ingest.sources.reader import SourceError, SourceItem
-from platform_assets.quality.schema import Column
-from platform_assets.shape import EPOCHS, PLAIN, From, Value, operands, order, parsed
+from lakebed.ingest.casts import Cast, cast
+from lakebed.ingest.sources.reader import SourceError, SourceItem
+from lakebed.spec.schema import Column
+from lakebed.spec.shape import EPOCHS, PLAIN, From, Value, operands, order, parsed
+from lakebed.spec.table import SourceTable
 
 MOST_TRIALS = 2_000
 """How often an expression is tried on parts of a batch to find the rows in which it fails."""

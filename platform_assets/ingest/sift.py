@@ -14,14 +14,14 @@ import polars as pl
 import psycopg
 import pyarrow.parquet as pq
 
-from platform_assets.catalog import SourceTable
-from platform_assets.ingest.constraints import TooManyViolationsError, find_violations
-from platform_assets.ingest.contract import Checked, rejects_at, to_arrow
-from platform_assets.ingest.sources.reader import Batch, SourceError, SourceItem
-from platform_assets.ingest.writers import target_of
-from platform_assets.partitions import Window
-from platform_assets.quality.ddl import ensure_leaves
-from resources.postgres import Postgres
+from lakebed.ingest.constraints import TooManyViolationsError, find_violations
+from lakebed.ingest.contract import Checked, rejects_at, to_arrow
+from lakebed.ingest.sources.reader import Batch, SourceError, SourceItem
+from lakebed.ingest.writers import target_of
+from lakebed.resources.postgres import Postgres
+from lakebed.schema.ddl import ensure_leaves
+from lakebed.spec.partitions import Window
+from lakebed.spec.table import SourceTable
 
 
 def can_sift(table: SourceTable) -> bool:

@@ -9,22 +9,16 @@ from typing import Any
 
 import polars as pl
 
-from platform_assets.catalog import SourceTable
-from platform_assets.ingest.boundary import Boundary
-from platform_assets.ingest.contract import check
-from platform_assets.ingest.incremental import Loaded, Pending
-from platform_assets.ingest.package import FileRead, parse_cursor
-from platform_assets.ingest.quarantine import encode
-from platform_assets.ingest.shaping import shaped
-from platform_assets.ingest.sources.reader import (
-    Batch,
-    Beginning,
-    Reader,
-    SourceError,
-    SourceItem,
-)
-from platform_assets.ingest.sources.streams import codec_of
-from platform_assets.shape import PLAIN
+from lakebed.ingest.boundary import Boundary
+from lakebed.ingest.contract import check
+from lakebed.ingest.incremental import Loaded, Pending
+from lakebed.ingest.package import FileRead, parse_cursor
+from lakebed.ingest.quarantine import encode
+from lakebed.ingest.shaping import shaped
+from lakebed.ingest.sources.reader import Batch, Beginning, Reader, SourceError, SourceItem
+from lakebed.ingest.sources.streams import codec_of
+from lakebed.spec.shape import PLAIN
+from lakebed.spec.table import SourceTable
 
 
 class Start:

@@ -11,10 +11,10 @@ from collections.abc import Collection
 
 from psycopg import sql
 
-from platform_assets.catalog import SourceTable
-from platform_assets.keys import leaf_name
-from platform_assets.partitions import Window
-from resources.postgres import Connection
+from lakebed.resources.postgres import Connection
+from lakebed.spec.names import leaf_name
+from lakebed.spec.partitions import Window
+from lakebed.spec.table import SourceTable
 
 MUCH = 0.1
 ANALYZE_ONLY_VERSION = 180_000

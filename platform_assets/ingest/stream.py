@@ -25,29 +25,23 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from platform_assets.catalog import SourceTable
-from platform_assets.ingest.as_read import AsRead
-from platform_assets.ingest.beside import Beside
-from platform_assets.ingest.contract import (
-    Checked,
-    check,
-    columns_to_read,
-    expected_types,
-    to_arrow,
-)
-from platform_assets.ingest.incremental import Pending
-from platform_assets.ingest.package import FileRead, Package
-from platform_assets.ingest.rejects import Reject
-from platform_assets.ingest.report import Commit
-from platform_assets.ingest.sift import sift
-from platform_assets.ingest.sources.reader import Batch, Reader, SourceError
-from platform_assets.ingest.start import Start, told
-from platform_assets.ingest.transaction import LoadTransaction, Step
-from platform_assets.ingest.windows import InWindow
-from platform_assets.partitions import Grain, Window
-from platform_assets.quality.ddl import ensure_leaves
-from resources.lake_files import LakeFiles
-from resources.postgres import Connection, Postgres
+from lakebed.ingest.as_read import AsRead
+from lakebed.ingest.contract import Checked, check, columns_to_read, expected_types, to_arrow
+from lakebed.ingest.incremental import Pending
+from lakebed.ingest.package import FileRead, Package
+from lakebed.ingest.report import Commit
+from lakebed.ingest.sift import sift
+from lakebed.ingest.sources.reader import Batch, Reader, SourceError
+from lakebed.ingest.start import Start, told
+from lakebed.ingest.transaction import LoadTransaction, Step
+from lakebed.ingest.windows import InWindow
+from lakebed.pgcopy.beside import Beside
+from lakebed.resources.lake_files import LakeFiles
+from lakebed.resources.postgres import Connection, Postgres
+from lakebed.schema.ddl import ensure_leaves
+from lakebed.spec.partitions import Grain, Window
+from lakebed.spec.table import SourceTable
+from lakebed.store.rejects import Reject
 
 PACKAGE_ROWS = 524_288
 FIRST_PACKAGE_ROWS = 131_072
@@ -115,7 +109,7 @@ class Stream:
         Raises SourceError for an item that cannot be loaded, LoadConflictError, LockWaitError.
         """
         # dlt takes more than a second to import; only a load that has work pays for it.
-        from resources.dlt_pipelines import extract_packages
+        from lakebed.resources.dlt_pipelines import extract_packages
 
         with ExitStack() as stack:
             stack.callback(shutil.rmtree, self.folder, ignore_errors=True)

@@ -15,17 +15,17 @@ from pathlib import Path
 
 import psycopg
 
-from platform_assets.ingest.as_read import AsRead
-from platform_assets.ingest.incremental import last_cursor
-from platform_assets.ingest.outdated import supersede_rejects
-from platform_assets.ingest.package import Package, format_cursor
-from platform_assets.ingest.rejects import Reject, write_rejects
-from platform_assets.ingest.undone import record_undone
-from platform_assets.ingest.windows import WindowWriter
-from platform_assets.ingest.writers import Counts, LoadConflictError, LoadStamp, writer_of
-from platform_assets.sources import RejectedRows
-from resources.lake_files import LakeFiles
-from resources.postgres import Connection
+from lakebed.ingest.as_read import AsRead
+from lakebed.ingest.incremental import last_cursor
+from lakebed.ingest.outdated import supersede_rejects
+from lakebed.ingest.package import Package, format_cursor
+from lakebed.ingest.windows import WindowWriter
+from lakebed.ingest.writers import Counts, LoadConflictError, LoadStamp, writer_of
+from lakebed.resources.lake_files import LakeFiles
+from lakebed.resources.postgres import Connection
+from lakebed.spec.sources import RejectedRows
+from lakebed.store.rejects import Reject, write_rejects
+from lakebed.store.undo_tables import record_undone
 
 Step = Callable[[str], None]
 """Told the name of each step when it is done: extracted, began, copied, written, recorded,

@@ -13,9 +13,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from platform_assets.catalog import SourceTable
-from platform_assets.ingest.quarantine import shown
-from resources.postgres import Connection
+from lakebed.ingest.quarantine import shown
+from lakebed.resources.postgres import Connection
+from lakebed.spec.table import SourceTable
 
 FORMATS = (".csv", ".jsonl", ".parquet")
 ROWS_A_BATCH = 10_000

@@ -14,16 +14,16 @@ from typing import Any
 
 from psycopg import sql
 
-from platform_assets.catalog import SourceTable
-from platform_assets.ingest.package import FileRead
-from platform_assets.ingest.shaping import shaped
-from platform_assets.ingest.sources.reader import Batch
-from platform_assets.ingest.start import below, note_cursor
-from platform_assets.ingest.writers import Counts, Writer
-from platform_assets.keys import move_lock
-from platform_assets.partitions import Window
-from platform_assets.quality.schema import Column
-from platform_assets.tiering.grain import asking, check_grain
+from lakebed.ingest.package import FileRead
+from lakebed.ingest.shaping import shaped
+from lakebed.ingest.sources.reader import Batch
+from lakebed.ingest.start import below, note_cursor
+from lakebed.ingest.writers import Counts, Writer
+from lakebed.spec.names import move_lock
+from lakebed.spec.partitions import Window
+from lakebed.spec.schema import Column
+from lakebed.spec.table import SourceTable
+from lakebed.store.grain import asking, check_grain
 
 
 class InWindow:

@@ -12,10 +12,10 @@ from datetime import datetime
 
 from sqlglot import exp
 
-from platform_assets.models.functions import functions
-from platform_assets.models.model import ComplaintError, Run, did_you_mean
-from platform_assets.models.options import Options, checked, layered
-from platform_assets.partitions import Window
+from lakebed.models.functions import functions
+from lakebed.models.model import ComplaintError, Run, did_you_mean
+from lakebed.models.options import Options, checked, layered
+from lakebed.spec.partitions import Window
 
 SOURCE = "lakebed"
 CTE = "__dbt__cte__"

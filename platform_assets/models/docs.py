@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from platform_assets.models.model import ModelError
-from platform_assets.models.project import Project
+from lakebed.models.model import ModelError
+from lakebed.models.project import Project
 
 _BLOCK = re.compile(r"\{%-?\s*docs\s+(\w+)\s*-?%\}(.*?)\{%-?\s*enddocs\s*-?%\}", re.S)
 

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import sqlglot
 from sqlglot.tokens import TokenType
 
-from platform_assets.models.calls import CTE
-from platform_assets.models.model import Place
-from platform_assets.models.queries import DIALECT
+from lakebed.models.calls import CTE
+from lakebed.models.model import Place
+from lakebed.models.queries import DIALECT
 
 
 class Text(NamedTuple):

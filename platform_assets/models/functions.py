@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 
 import yaml
 
-from platform_assets.models.model import ComplaintError
+from lakebed.models.model import ComplaintError
 
 _LOG = logging.getLogger("lakebed.models")
 TARGET: Mapping[str, object] = {

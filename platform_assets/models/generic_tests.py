@@ -9,11 +9,11 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from platform_assets.models.calls import Relation
-from platform_assets.models.model import ComplaintError, ModelError, Run, did_you_mean
-from platform_assets.models.options import TEST_OPTIONS, checked
-from platform_assets.models.properties import GenericTest
-from platform_assets.models.templates import TEST, Rendered, Renderer
+from lakebed.models.calls import Relation
+from lakebed.models.model import ComplaintError, ModelError, Run, did_you_mean
+from lakebed.models.options import TEST_OPTIONS, checked
+from lakebed.models.properties import GenericTest
+from lakebed.models.templates import TEST, Rendered, Renderer
 
 _SENTENCES = {
     "unique": "{column} has a value in more than one row.",

@@ -17,10 +17,10 @@ from pathlib import PurePosixPath
 import duckdb
 from psycopg import sql
 
-from platform_assets.models.model import Incremental, Model, ModelError
-from platform_assets.models.model_files import Columns, FileWriter, LiveFile, Written
-from resources.layouts import typed
-from resources.tiers import listed, parquet
+from lakebed.models.model import Incremental, Model, ModelError
+from lakebed.models.model_files import Columns, FileWriter, LiveFile, Written
+from lakebed.resources.layouts import typed
+from lakebed.resources.tiers import listed, parquet
 
 SMALL = 4 * 1024 * 1024
 """A file of fewer bytes is written anew together with others."""

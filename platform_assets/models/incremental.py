@@ -9,14 +9,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import cast
 
-from platform_assets.models.model import (
-    Batches,
-    ComplaintError,
-    Incremental,
-    OnSchemaChange,
-    Strategy,
-)
-from platform_assets.partitions import Grain, Window, windows_between
+from lakebed.models.model import Batches, ComplaintError, Incremental, OnSchemaChange, Strategy
+from lakebed.spec.partitions import Grain, Window, windows_between
 
 
 def incremental_of(options: Mapping[str, object]) -> Incremental:

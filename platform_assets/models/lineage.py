@@ -16,8 +16,8 @@ from sqlglot.optimizer.qualify import qualify
 from sqlglot.optimizer.scope import Scope, build_scope
 from sqlglot.schema import MappingSchema
 
-from platform_assets.models.model import Model, ModelSet
-from platform_assets.models.queries import DIALECT, parse_query
+from lakebed.models.model import Model, ModelSet
+from lakebed.models.queries import DIALECT, parse_query
 
 Columns = Mapping[str, Mapping[str, str]]
 

@@ -17,12 +17,11 @@ from datetime import datetime
 import duckdb
 from psycopg import sql
 
-from platform_assets.keys import model_path
-from platform_assets.models.increment import described, increment, whole
-from platform_assets.models.incremental import windows_to_build
-from platform_assets.models.microbatch import batches_of, built_until, microbatch
-from platform_assets.models.model import Model, ModelError, ModelSet, Run, SqlTest
-from platform_assets.models.model_files import (
+from lakebed.models.increment import described, increment, whole
+from lakebed.models.incremental import windows_to_build
+from lakebed.models.microbatch import batches_of, built_until, microbatch
+from lakebed.models.model import Model, ModelError, ModelSet, Run, SqlTest
+from lakebed.models.model_files import (
     Columns,
     FileWriter,
     LiveFile,
@@ -31,14 +30,15 @@ from platform_assets.models.model_files import (
     next_number,
     record,
 )
-from platform_assets.models.reading import errors_located, reading
-from platform_assets.partitions import Window
-from platform_assets.platform import Platform
-from resources.lake_files import NewFile
-from resources.lake_sessions import LakeSessions
-from resources.postgres import Connection
-from resources.session import ReadSession
-from resources.tiers import blooms, listed, parquet
+from lakebed.models.reading import errors_located, reading
+from lakebed.resources.lake_files import NewFile
+from lakebed.resources.lake_sessions import LakeSessions
+from lakebed.resources.postgres import Connection
+from lakebed.resources.session import ReadSession
+from lakebed.resources.tiers import blooms, listed, parquet
+from lakebed.spec.names import model_path
+from lakebed.spec.partitions import Window
+from lakebed.store.platform import Platform
 
 EXAMPLES = 10
 

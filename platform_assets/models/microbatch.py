@@ -13,13 +13,13 @@ from datetime import datetime
 import duckdb
 from psycopg import sql
 
-from platform_assets.models.calls import within
-from platform_assets.models.increment import Change, columns_after, columns_of, described, fitted
-from platform_assets.models.model import Batches, Model, ModelError, ModelSet, Run
-from platform_assets.models.model_files import Columns, FileWriter, LiveFile, Written
-from platform_assets.models.reading import errors_located, reading
-from platform_assets.partitions import Window, window_of
-from resources.session import ReadSession
+from lakebed.models.calls import within
+from lakebed.models.increment import Change, columns_after, columns_of, described, fitted
+from lakebed.models.model import Batches, Model, ModelError, ModelSet, Run
+from lakebed.models.model_files import Columns, FileWriter, LiveFile, Written
+from lakebed.models.reading import errors_located, reading
+from lakebed.resources.session import ReadSession
+from lakebed.spec.partitions import Window, window_of
 
 
 def microbatch(

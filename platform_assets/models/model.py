@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, TypeVar
 
-from platform_assets.partitions import Grain, Window
+from lakebed.spec.partitions import Grain, Window
 
 Materialization = Literal["view", "table", "incremental", "ephemeral", "seed"]
 Strategy = Literal["append", "delete+insert", "merge", "microbatch"]

@@ -13,12 +13,12 @@ import duckdb
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from platform_assets.keys import model_file_path
-from platform_assets.models.model import Model
-from platform_assets.partitions import Window
-from resources.lake_files import LakeFiles, NewFile
-from resources.postgres import Connection
-from resources.tiers import blooms, listed, parquet
+from lakebed.models.model import Model
+from lakebed.resources.lake_files import LakeFiles, NewFile
+from lakebed.resources.postgres import Connection
+from lakebed.resources.tiers import blooms, listed, parquet
+from lakebed.spec.names import model_file_path
+from lakebed.spec.partitions import Window
 
 Columns = tuple[tuple[str, str], ...]
 """Name and DuckDB type of each column, in order."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from typing import cast
 
-from platform_assets.models.model import ComplaintError, did_you_mean
+from lakebed.models.model import ComplaintError, did_you_mean
 
 _TAG = re.compile(r"[A-Za-z0-9_.-]{1,63}")
 _OWNER = re.compile(r"team:.+|[^@\s]+@[^@\s]+\.[^@\s]+")

@@ -17,11 +17,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import cast
 
-from platform_assets.models.calls import CTE, SOURCE, World
-from platform_assets.models.docs import blocks_of
-from platform_assets.models.ephemeral import Text, inlined
-from platform_assets.models.incremental import incremental_of
-from platform_assets.models.model import (
+from lakebed.models.calls import CTE, SOURCE, World
+from lakebed.models.docs import blocks_of
+from lakebed.models.ephemeral import Text, inlined
+from lakebed.models.incremental import incremental_of
+from lakebed.models.model import (
     ComplaintError,
     Incremental,
     Materialization,
@@ -33,19 +33,13 @@ from platform_assets.models.model import (
     Run,
     did_you_mean,
 )
-from platform_assets.models.options import (
-    MODEL_OPTIONS,
-    SEED_OPTIONS,
-    Options,
-    checked,
-    layered,
-)
-from platform_assets.models.project import Project, open_project
-from platform_assets.models.properties import Properties, read_properties
-from platform_assets.models.queries import leading_comment, parse_query, table_names
-from platform_assets.models.seeds import seed_query
-from platform_assets.models.sql_tests import TestReader
-from platform_assets.models.templates import Rendered, Renderer
+from lakebed.models.options import MODEL_OPTIONS, SEED_OPTIONS, Options, checked, layered
+from lakebed.models.project import Project, open_project
+from lakebed.models.properties import Properties, read_properties
+from lakebed.models.queries import leading_comment, parse_query, table_names
+from lakebed.models.seeds import seed_query
+from lakebed.models.sql_tests import TestReader
+from lakebed.models.templates import Rendered, Renderer
 
 SEEDS = "seeds"
 # The platform's own assets have keys that begin with these.

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from platform_assets.models.model import ModelError, Place
-from platform_assets.models.options import option_name
-from platform_assets.models.yaml_files import Lines, map_of, read_yaml
+from lakebed.models.model import ModelError, Place
+from lakebed.models.options import option_name
+from lakebed.models.yaml_files import Lines, map_of, read_yaml
 
 Kind = Literal["model", "macro", "seed", "test", "snapshot"]
 PROJECT_FILE = "dbt_project.yml"

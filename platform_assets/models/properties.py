@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from platform_assets.models.model import ModelError, Place
-from platform_assets.models.options import TEST_OPTIONS, option_name
-from platform_assets.models.project import Project
-from platform_assets.models.yaml_files import Lines, items_of, map_of, read_yaml
+from lakebed.models.model import ModelError, Place
+from lakebed.models.options import TEST_OPTIONS, option_name
+from lakebed.models.project import Project
+from lakebed.models.yaml_files import Lines, items_of, map_of, read_yaml
 
 _LOG = logging.getLogger("lakebed.models")
 # Sections of dbt that have no meaning here and change no rows.

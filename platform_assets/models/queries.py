@@ -15,7 +15,7 @@ from sqlglot.errors import ParseError, TokenError
 from sqlglot.optimizer.scope import traverse_scope
 from sqlglot.tokens import TokenType
 
-from platform_assets.models.model import ModelError
+from lakebed.models.model import ModelError
 
 DIALECT = "duckdb"
 _QUERIES = (exp.Query, exp.Values, exp.Pivot)

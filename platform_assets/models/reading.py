@@ -8,10 +8,10 @@ from contextlib import contextmanager, nullcontext
 
 import duckdb
 
-from platform_assets.models.model import ModelError, ModelSet, Query
-from platform_assets.models.schemas import model_error
-from resources.lake_files import LakeFileError
-from resources.session import ReadSession
+from lakebed.models.model import ModelError, ModelSet, Query
+from lakebed.models.schemas import model_error
+from lakebed.resources.lake_files import LakeFileError
+from lakebed.resources.session import ReadSession
 
 _ABSENT = re.compile(r"Table with name (\S+) does not exist")
 

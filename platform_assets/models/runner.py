@@ -11,16 +11,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from platform_assets.models.calls import SOURCE
-from platform_assets.models.materialize import Offending, Stretch, build_model, run_test
-from platform_assets.models.model import Model, ModelError, ModelSet, SqlTest
-from platform_assets.models.parser import load_models
-from platform_assets.models.schedule import run_tasks
-from platform_assets.models.schemas import refused_models
-from platform_assets.models.selection import Selected, select
-from platform_assets.platform import Platform
-from resources.lake_sessions import LakeSessions
-from resources.settings import environment
+from lakebed.models.calls import SOURCE
+from lakebed.models.materialize import Offending, Stretch, build_model, run_test
+from lakebed.models.model import Model, ModelError, ModelSet, SqlTest
+from lakebed.models.parser import load_models
+from lakebed.models.schedule import run_tasks
+from lakebed.models.schemas import refused_models
+from lakebed.models.selection import Selected, select
+from lakebed.resources.lake_sessions import LakeSessions
+from lakebed.resources.settings import environment
+from lakebed.store.platform import Platform
 
 Status = Literal["ok", "warn", "failed", "skipped"]
 _TEST = "test:"

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 
 import duckdb
 
-from platform_assets.models.model import Model, ModelError, ModelSet, Place, Query
-from platform_assets.models.queries import quoted
+from lakebed.models.model import Model, ModelError, ModelSet, Place, Query
+from lakebed.models.queries import quoted
 
 Schemas = dict[str, dict[str, str]]
 _LINE = re.compile(r"^LINE (\d+): ", re.M)

@@ -15,7 +15,7 @@ from pathlib import Path
 import duckdb
 from psycopg import sql
 
-from platform_assets.models.model import ModelError
+from lakebed.models.model import ModelError
 
 _WHOLE = r"^[+-]?\d+(\.0*)?$"
 _NUMBER = r"^[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?$"

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
 
-from platform_assets.models.model import Model, ModelSet, SqlTest, did_you_mean
+from lakebed.models.model import Model, ModelSet, SqlTest, did_you_mean
 
 _TERM = re.compile(
     r"(?P<around>@)?(?:(?P<up>\d*)\+)?(?:(?P<method>[a-z_]+(?:\.[\w.]+)?):)?(?P<value>.*?)"

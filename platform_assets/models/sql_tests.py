@@ -13,9 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-from platform_assets.models.ephemeral import Text, inlined
-from platform_assets.models.generic_tests import ask
-from platform_assets.models.model import (
+from lakebed.models.ephemeral import Text, inlined
+from lakebed.models.generic_tests import ask
+from lakebed.models.model import (
     ComplaintError,
     Model,
     ModelError,
@@ -25,11 +25,11 @@ from platform_assets.models.model import (
     Severity,
     SqlTest,
 )
-from platform_assets.models.options import TEST_OPTIONS, checked, layered
-from platform_assets.models.project import Project
-from platform_assets.models.properties import Described, GenericTest, Properties
-from platform_assets.models.queries import leading_comment, parse_query
-from platform_assets.models.templates import Rendered, Renderer
+from lakebed.models.options import TEST_OPTIONS, checked, layered
+from lakebed.models.project import Project
+from lakebed.models.properties import Described, GenericTest, Properties
+from lakebed.models.queries import leading_comment, parse_query
+from lakebed.models.templates import Rendered, Renderer
 
 _NO_PROPERTIES = Properties(Place(Path(), None))
 

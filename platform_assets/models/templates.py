@@ -20,10 +20,10 @@ from jinja2.ext import Extension
 from jinja2.parser import Parser
 from jinja2.sandbox import SandboxedEnvironment
 
-from platform_assets.models.calls import Calls, Relation, World
-from platform_assets.models.functions import Returned
-from platform_assets.models.model import ComplaintError, ModelError, Place, Run, did_you_mean
-from platform_assets.models.options import MODEL_OPTIONS, Options
+from lakebed.models.calls import Calls, Relation, World
+from lakebed.models.functions import Returned
+from lakebed.models.model import ComplaintError, ModelError, Place, Run, did_you_mean
+from lakebed.models.options import MODEL_OPTIONS, Options
 
 _MARK = re.compile("\0(\\d+)\0")
 _UNDEFINED_NAME = re.compile(r"'(\w+)' is undefined")

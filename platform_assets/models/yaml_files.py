@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from platform_assets.models.model import ModelError
+from lakebed.models.model import ModelError
 
 
 class Lines(dict[str, Any]):

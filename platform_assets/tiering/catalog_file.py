@@ -4,7 +4,7 @@ It says what had settled when it was written: the cold tier, the last snapshot o
 is kept as snapshots, and the models; no hot rows. A model that is a view is one there too, over
 what has settled.
 It is written beside and replaces the old one at once, never changed in place, so a reader locks
-nobody out and is locked out by nobody. `lakebed sql` and `resources.lake` read hot and cold as one.
+nobody out and is locked out by nobody. `lakebed sql` and `connect()` read hot and cold as one.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import duckdb
 import psycopg
 from psycopg import sql
 
-from platform_assets.platform import Platform
-from resources.lake_files import LakeFileError
-from resources.layouts import ask, typed
-from resources.live_models import ModelTable
-from resources.pruning import Bounds
-from resources.session import ReadSession
-from resources.tiers import cold_rows, listed
+from lakebed.resources.lake_files import LakeFileError
+from lakebed.resources.layouts import ask, typed
+from lakebed.resources.live_models import ModelTable
+from lakebed.resources.pruning import Bounds
+from lakebed.resources.session import ReadSession
+from lakebed.resources.tiers import cold_rows, listed
+from lakebed.store.platform import Platform
 
 NAME = "catalog.duckdb"
 LOCK = "lakebed.catalog"

@@ -9,17 +9,11 @@ from datetime import datetime
 
 from psycopg import sql
 
-from platform_assets.keys import ColdFileName, cold_path
-from platform_assets.tiering.fingerprint import Fingerprint
-from platform_assets.tiering.partition import Partition, Step
-from platform_assets.tiering.verified_file import (
-    Form,
-    new_file,
-    publish,
-    relation_of,
-    write_verified,
-)
-from resources.lake_files import NewFile
+from lakebed.resources.lake_files import NewFile
+from lakebed.spec.names import ColdFileName, cold_path
+from lakebed.store.fingerprint import Fingerprint
+from lakebed.tiering.partition import Partition, Step
+from lakebed.tiering.verified_file import Form, new_file, publish, relation_of, write_verified
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from psycopg import sql
 
-from platform_assets.catalog import SourceTable
-from platform_assets.platform import Platform, lake_table
-from platform_assets.quality.ddl import relation_exists
-from platform_assets.quality.hindrances import HINDRANCES_QUERY, hindrances
-from platform_assets.tiering.grain import otherwise, settled_otherwise
-from platform_assets.tiering.predicate import Predicate, PredicateError
-from resources.layouts import ask
-from resources.postgres import Connection
-from resources.tiers import hot_scan
+from lakebed.resources.layouts import ask
+from lakebed.resources.postgres import Connection
+from lakebed.resources.tiers import hot_scan
+from lakebed.schema.ddl import relation_exists
+from lakebed.schema.hindrances import HINDRANCES_QUERY, hindrances
+from lakebed.spec.table import SourceTable
+from lakebed.store.grain import otherwise, settled_otherwise
+from lakebed.store.platform import Platform, lake_table
+from lakebed.tiering.predicate import Predicate, PredicateError
 
 _HIDING = ("secured", "privilege")
 

@@ -25,15 +25,19 @@ from typing import Any
 import duckdb
 from psycopg import sql
 
-from platform_assets.catalog import SourceTable
-from platform_assets.keys import move_lock
-from platform_assets.partitions import Window
-from platform_assets.platform import Platform
-from platform_assets.quality.evolved import effective
-from platform_assets.tiering.catalog_file import write_catalog
-from platform_assets.tiering.erasable import check_erasable, disagreement
-from platform_assets.tiering.erase_partition import ErasedPartition, erase_partition
-from platform_assets.tiering.erase_rest import (
+from lakebed.errors import TieringError
+from lakebed.resources.lake_files import LakeFileError, LakeFiles
+from lakebed.resources.postgres import Connection
+from lakebed.resources.spill import left_spilled
+from lakebed.schema.evolved import effective
+from lakebed.spec.names import move_lock
+from lakebed.spec.partitions import Window
+from lakebed.spec.table import SourceTable
+from lakebed.store.platform import Platform
+from lakebed.tiering.catalog_file import write_catalog
+from lakebed.tiering.erasable import check_erasable, disagreement
+from lakebed.tiering.erase_partition import ErasedPartition, erase_partition
+from lakebed.tiering.erase_rest import (
     count,
     count_rest,
     count_tombstones,
@@ -42,15 +46,12 @@ from platform_assets.tiering.erase_rest import (
     kept_by_loads,
     searches_tombstones,
 )
-from platform_assets.tiering.horizon import read_horizon
-from platform_assets.tiering.movers import let_mover_end, let_older_end
-from platform_assets.tiering.partition import PartitionBusyError, TieringError, in_transaction
-from platform_assets.tiering.predicate import Predicate, predicate_of
-from platform_assets.tiering.snapshots import forget_older
-from platform_assets.tiering.sweep import destroy_nameless
-from resources.lake_files import LakeFileError, LakeFiles
-from resources.postgres import Connection
-from resources.spill import left_spilled
+from lakebed.tiering.horizon import read_horizon
+from lakebed.tiering.movers import let_mover_end, let_older_end
+from lakebed.tiering.partition import PartitionBusyError, in_transaction
+from lakebed.tiering.predicate import Predicate, predicate_of
+from lakebed.tiering.snapshots import forget_older
+from lakebed.tiering.sweep import destroy_nameless
 
 READERS_MAY_END = 5.0
 """Seconds for which readers whose snapshot names a file that goes are waited for."""

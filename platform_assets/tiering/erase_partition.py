@@ -18,9 +18,11 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from platform_assets.tiering.cold_file import Written, cold_file
-from platform_assets.tiering.fingerprint import Fingerprint
-from platform_assets.tiering.generations import (
+from lakebed.errors import TieringError, VerificationError
+from lakebed.resources.tombstones import asked
+from lakebed.store.fingerprint import Fingerprint
+from lakebed.tiering.cold_file import Written, cold_file
+from lakebed.tiering.generations import (
     Generation,
     check_bytes,
     generations,
@@ -30,15 +32,9 @@ from platform_assets.tiering.generations import (
     superseded,
     verified,
 )
-from platform_assets.tiering.partition import (
-    Partition,
-    Step,
-    TieringError,
-    VerificationError,
-)
-from platform_assets.tiering.predicate import Predicate
-from platform_assets.tiering.verified_file import stored_columns
-from resources.tombstones import asked
+from lakebed.tiering.partition import Partition, Step
+from lakebed.tiering.predicate import Predicate
+from lakebed.tiering.verified_file import stored_columns
 
 _MASKED = sql.Identifier("lakebed_masked")
 

@@ -20,13 +20,13 @@ from collections.abc import Collection, Mapping
 import psycopg
 from psycopg import sql
 
-from platform_assets.catalog import SourceTable
-from platform_assets.ingest.rejects import line_key
-from platform_assets.ingest.writers.undo import undo_name
-from platform_assets.partitions import Window, window_for_key
-from platform_assets.tiering.partition import TieringError
-from platform_assets.tiering.predicate import Predicate
-from resources.postgres import LOCK_TIMEOUT, Connection
+from lakebed.errors import TieringError
+from lakebed.resources.postgres import LOCK_TIMEOUT, Connection
+from lakebed.spec.partitions import Window, window_for_key
+from lakebed.spec.table import SourceTable
+from lakebed.store.rejects import line_key
+from lakebed.store.undo_tables import undo_name
+from lakebed.tiering.predicate import Predicate
 
 ATTEMPTS = 3
 """So many at least, however little time there is."""

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from psycopg import sql
 
-from platform_assets.quality.postgres_types import types_of
-from platform_assets.quality.schema import Column
-from platform_assets.tiering.cold_file import Written
-from platform_assets.tiering.fingerprint import Fingerprint
-from platform_assets.tiering.grain import check_grain
-from platform_assets.tiering.partition import Partition, TieringError, VerificationError
-from resources.layouts import typed
+from lakebed.errors import TieringError, VerificationError
+from lakebed.pgcopy.cold_rows import as_they_are_now
+from lakebed.spec.postgres_types import types_of
+from lakebed.spec.schema import Column
+from lakebed.store.fingerprint import Fingerprint
+from lakebed.store.grain import check_grain
+from lakebed.tiering.cold_file import Written
+from lakebed.tiering.partition import Partition
 
 
 @dataclass(frozen=True)
@@ -112,19 +112,6 @@ def rows_of(partition: Partition, old: Generation) -> sql.Composable:
     """Return the query of a generation's rows, in the columns and types that the table has now."""
     columns = as_they_are_now(partition.table.columns, old.columns)
     return sql.SQL("select {} from {}").format(columns, parquet(partition, old))
-
-
-def as_they_are_now(columns: Sequence[Column], in_file: Mapping[str, str]) -> sql.Composable:
-    """Return the select list that gives a cold file's rows the columns and types of now.
-
-    in_file: name and PostgreSQL type of the file's columns.
-    """
-    return sql.SQL(", ").join(
-        sql.Identifier(column.name)
-        if in_file.get(column.name) == column.postgres
-        else typed([(column.name, column.in_file)], in_file)
-        for column in columns
-    )
 
 
 def columns_of(partition: Partition, old: Generation) -> list[Column]:

@@ -6,9 +6,10 @@ from datetime import datetime
 
 from psycopg import sql
 
-from platform_assets.catalog import SourceTable
-from platform_assets.tiering.partition import Partition, TieringError
-from resources.postgres import Connection
+from lakebed.errors import TieringError
+from lakebed.resources.postgres import Connection
+from lakebed.spec.table import SourceTable
+from lakebed.tiering.partition import Partition
 
 
 class PartitionHeldError(TieringError):

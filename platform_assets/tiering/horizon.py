@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from resources.postgres import Connection
+from lakebed.resources.postgres import Connection
 
 _QUERY = """
 select 'session' as kind, pid, coalesce(nullif(application_name, ''), backend_type) as name,

@@ -18,25 +18,20 @@ from typing import Any
 
 import duckdb
 
-from platform_assets.catalog import SourceTable
-from platform_assets.partitions import Window
-from platform_assets.platform import Platform
-from platform_assets.quality.ddl import (
-    DriftError,
-    ensure_leaves,
-    ensure_leaves_ahead,
-    relation_exists,
-)
-from platform_assets.tiering.catalog_file import write_catalog
-from platform_assets.tiering.grain import asking, check_grain
-from platform_assets.tiering.leaves import LeafNote, gaps, leaves_of, tidy
-from platform_assets.tiering.partition import TieringError
-from platform_assets.tiering.retention import Expired, expire, expired
-from platform_assets.tiering.snapshots import expire_snapshots
-from platform_assets.tiering.superseded import Spared, give_up_superseded
-from platform_assets.tiering.sweep import Swept, remove_nameless
-from resources.lake_files import LakeFileError
-from resources.postgres import Connection, LockWaitError
+from lakebed.errors import TieringError
+from lakebed.resources.lake_files import LakeFileError
+from lakebed.resources.postgres import Connection, LockWaitError
+from lakebed.schema.ddl import DriftError, ensure_leaves, ensure_leaves_ahead, relation_exists
+from lakebed.spec.partitions import Window
+from lakebed.spec.table import SourceTable
+from lakebed.store.grain import asking, check_grain
+from lakebed.store.platform import Platform
+from lakebed.tiering.catalog_file import write_catalog
+from lakebed.tiering.leaves import LeafNote, gaps, leaves_of, tidy
+from lakebed.tiering.retention import Expired, expire, expired
+from lakebed.tiering.snapshots import expire_snapshots
+from lakebed.tiering.superseded import Spared, give_up_superseded
+from lakebed.tiering.sweep import Swept, remove_nameless
 
 
 @dataclass

@@ -17,11 +17,11 @@ from datetime import UTC, datetime
 import psycopg
 from psycopg import sql
 
-from platform_assets.catalog import SourceTable
-from platform_assets.keys import move_lock
-from platform_assets.partitions import Window
-from platform_assets.tiering.horizon import read_horizon
-from resources.postgres import LOCK_TIMEOUT, Connection
+from lakebed.resources.postgres import LOCK_TIMEOUT, Connection
+from lakebed.spec.names import move_lock
+from lakebed.spec.partitions import Window
+from lakebed.spec.table import SourceTable
+from lakebed.tiering.horizon import read_horizon
 
 DROP_ATTEMPTS = 5
 

@@ -41,11 +41,13 @@ from functools import partial
 
 from psycopg import sql
 
-from platform_assets.catalog import SourceTable
-from platform_assets.partitions import Window
-from platform_assets.tiering.cold_file import Written, cold_file
-from platform_assets.tiering.fingerprint import Fingerprint
-from platform_assets.tiering.generations import (
+from lakebed.resources.lake import Lake
+from lakebed.resources.tombstones import asked
+from lakebed.spec.partitions import Window
+from lakebed.spec.table import SourceTable
+from lakebed.store.fingerprint import Fingerprint
+from lakebed.tiering.cold_file import Written, cold_file
+from lakebed.tiering.generations import (
     Generation,
     generations,
     record,
@@ -53,12 +55,10 @@ from platform_assets.tiering.generations import (
     supersede,
     verified,
 )
-from platform_assets.tiering.holds import leave_if_held, lift_hold
-from platform_assets.tiering.partition import Partition, Step, in_transaction
-from platform_assets.tiering.report import Moved
-from platform_assets.tiering.verified_file import stored_columns
-from resources.lake import Lake
-from resources.tombstones import asked
+from lakebed.tiering.holds import leave_if_held, lift_hold
+from lakebed.tiering.partition import Partition, Step, in_transaction
+from lakebed.tiering.report import Moved
+from lakebed.tiering.verified_file import stored_columns
 
 
 def move(

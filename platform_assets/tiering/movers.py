@@ -19,10 +19,10 @@ from contextlib import contextmanager
 import psycopg
 from psycopg import sql
 
-from platform_assets.catalog import SourceTable
-from resources.lake_files import LakeFileError, LakeFiles
-from resources.postgres import Connection
-from resources.spool import Spool
+from lakebed.resources.lake_files import LakeFileError, LakeFiles
+from lakebed.resources.postgres import Connection
+from lakebed.resources.spool import Spool
+from lakebed.spec.table import SourceTable
 
 PAUSE = 0.1
 

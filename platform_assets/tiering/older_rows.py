@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from platform_assets.catalog import SourceTable
-from platform_assets.tiering.transaction import HotTable, TieringError
-from resources.postgres import Connection
+from lakebed.errors import TieringError
+from lakebed.resources.postgres import Connection
+from lakebed.spec.table import SourceTable
+from lakebed.tiering.transaction import HotTable
 
 
 @dataclass(frozen=True)

@@ -10,17 +10,18 @@ from typing import TypeVar
 
 from psycopg import sql
 
-from platform_assets.catalog import SourceTable
-from platform_assets.keys import move_lock
-from platform_assets.partitions import Window
-from platform_assets.quality.noted import key_hindrance_query, note_statement, policy_statement
-from platform_assets.tiering import transaction
-from platform_assets.tiering.transaction import BusyError, HotTable
-from platform_assets.tiering.transaction import Step as Step
-from platform_assets.tiering.transaction import TieringError as TieringError
-from platform_assets.tiering.transaction import VerificationError as VerificationError
-from resources.lake import Lake
-from resources.tombstones import deleted_keys
+from lakebed.errors import BusyError
+from lakebed.errors import TieringError as TieringError
+from lakebed.errors import VerificationError as VerificationError
+from lakebed.resources.lake import Lake
+from lakebed.resources.tombstones import deleted_keys
+from lakebed.schema.noted import key_hindrance_query, note_statement, policy_statement
+from lakebed.spec.names import move_lock
+from lakebed.spec.partitions import Window
+from lakebed.spec.table import SourceTable
+from lakebed.tiering import transaction
+from lakebed.tiering.transaction import HotTable
+from lakebed.tiering.transaction import Step as Step
 
 T = TypeVar("T")
 

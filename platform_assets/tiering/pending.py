@@ -10,13 +10,13 @@ from datetime import datetime
 
 from psycopg import sql
 
-from platform_assets.catalog import SourceTable
-from platform_assets.partitions import Window
-from platform_assets.quality.ddl import relation_exists
-from platform_assets.tiering.holds import holds
-from platform_assets.tiering.policy import due
-from platform_assets.tiering.requests import Ended, Request, answer, open_requests
-from resources.postgres import Connection
+from lakebed.resources.postgres import Connection
+from lakebed.schema.ddl import relation_exists
+from lakebed.spec.partitions import Window
+from lakebed.spec.table import SourceTable
+from lakebed.store.policy import due
+from lakebed.tiering.holds import holds
+from lakebed.tiering.requests import Ended, Request, answer, open_requests
 
 
 def waiting(

@@ -22,12 +22,12 @@ from psycopg import sql
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
-from platform_assets.catalog import SourceTable
-from platform_assets.ingest.rejects import line_key
-from platform_assets.quality.schema import Column
-from platform_assets.quality.types import widest
-from platform_assets.shape import PLAIN
-from platform_assets.tiering.line_fields import field_pattern
+from lakebed.spec.schema import Column
+from lakebed.spec.shape import PLAIN
+from lakebed.spec.table import SourceTable
+from lakebed.spec.types import widest
+from lakebed.store.rejects import line_key
+from lakebed.tiering.line_fields import field_pattern
 
 _ORDER = {exp.GT: ">", exp.GTE: ">=", exp.LT: "<", exp.LTE: "<="}
 _EQUAL = {exp.EQ: "=", exp.NEQ: "<>"}

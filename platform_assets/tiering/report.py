@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from platform_assets.tiering.fingerprint import Fingerprint
+from lakebed.store.fingerprint import Fingerprint
 
 
 @dataclass(frozen=True)

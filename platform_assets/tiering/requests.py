@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from platform_assets.catalog import SourceTable
-from platform_assets.partitions import Window
-from platform_assets.quality.noted import policy_statement
-from platform_assets.tiering.holds import holds
-from platform_assets.tiering.policy import due
-from resources.postgres import Connection
+from lakebed.resources.postgres import Connection
+from lakebed.schema.noted import policy_statement
+from lakebed.spec.partitions import Window
+from lakebed.spec.table import SourceTable
+from lakebed.store.policy import due
+from lakebed.tiering.holds import holds
 
 LONGEST = 2000
 """How much of a problem an answer repeats, in characters."""

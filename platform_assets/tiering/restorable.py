@@ -6,10 +6,10 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from platform_assets.catalog import SourceTable, TableError
-from platform_assets.partitions import Window, window_for_key
-from platform_assets.tiering.grain import otherwise, settled_otherwise, way_out
-from resources.postgres import Connection
+from lakebed.resources.postgres import Connection
+from lakebed.spec.partitions import Window, window_for_key
+from lakebed.spec.table import SourceTable, TableError
+from lakebed.store.grain import otherwise, settled_otherwise, way_out
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _DURATION = re.compile(r"(\d{1,4})([hdw])")

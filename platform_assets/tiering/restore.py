@@ -37,24 +37,19 @@ import duckdb
 import psycopg
 from psycopg import sql
 
-from platform_assets.catalog import SourceTable
-from platform_assets.ingest.cold_rows import copy_cold_rows
-from platform_assets.partitions import Window
-from platform_assets.quality.ddl import ensure_leaves
-from platform_assets.quality.parents import has_unique_index
-from platform_assets.tiering.fingerprint import Fingerprint, fingerprint_query, read_fingerprint
-from platform_assets.tiering.generations import (
-    Generation,
-    generations,
-    rows_of,
-    supersede,
-    verified,
-)
-from platform_assets.tiering.holds import hold_partition
-from platform_assets.tiering.older_rows import check_labels, put_defaults
-from platform_assets.tiering.partition import Partition, Step, TieringError, VerificationError
-from resources.lake import Lake
-from resources.postgres import LOCK_TIMEOUT, Connection, Postgres
+from lakebed.errors import TieringError, VerificationError
+from lakebed.pgcopy.cold_rows import copy_cold_rows
+from lakebed.resources.lake import Lake
+from lakebed.resources.postgres import LOCK_TIMEOUT, Connection, Postgres
+from lakebed.schema.ddl import ensure_leaves
+from lakebed.schema.parents import has_unique_index
+from lakebed.spec.partitions import Window
+from lakebed.spec.table import SourceTable
+from lakebed.store.fingerprint import Fingerprint, fingerprint_query, read_fingerprint
+from lakebed.tiering.generations import Generation, generations, rows_of, supersede, verified
+from lakebed.tiering.holds import hold_partition
+from lakebed.tiering.older_rows import check_labels, put_defaults
+from lakebed.tiering.partition import Partition, Step
 
 HELD_FOR = timedelta(days=7)
 CLOSINGS = 10

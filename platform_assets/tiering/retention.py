@@ -11,12 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from platform_assets.catalog import SourceTable
-from platform_assets.partitions import Window
-from platform_assets.tiering.generations import generations, supersede
-from platform_assets.tiering.partition import Partition, in_transaction
-from resources.lake import Lake
-from resources.postgres import Connection
+from lakebed.resources.lake import Lake
+from lakebed.resources.postgres import Connection
+from lakebed.spec.partitions import Window
+from lakebed.spec.table import SourceTable
+from lakebed.tiering.generations import generations, supersede
+from lakebed.tiering.partition import Partition, in_transaction
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import datetime
 
-from platform_assets.catalog import SourceTable
-from platform_assets.partitions import Window
-from platform_assets.tiering.move import move
-from platform_assets.tiering.partition import Step
-from platform_assets.tiering.report import Moved
-from resources.lake import Lake
+from lakebed.resources.lake import Lake
+from lakebed.spec.partitions import Window
+from lakebed.spec.table import SourceTable
+from lakebed.tiering.move import move
+from lakebed.tiering.partition import Step
+from lakebed.tiering.report import Moved
 
 
 def move_all(

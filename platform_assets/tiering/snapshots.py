@@ -27,21 +27,16 @@ from functools import partial
 
 from psycopg import sql
 
-from platform_assets.catalog import SourceTable
-from platform_assets.keys import snapshot_lock, snapshot_path
-from platform_assets.platform import Platform
-from platform_assets.quality.ddl import relation_exists
-from platform_assets.tiering.fingerprint import Fingerprint
-from platform_assets.tiering.transaction import BusyError, HotTable, Step, in_transaction
-from platform_assets.tiering.verified_file import (
-    Form,
-    new_file,
-    publish,
-    stored_columns,
-    write_verified,
-)
-from resources.layouts import rewritten_since
-from resources.postgres import Connection
+from lakebed.errors import BusyError
+from lakebed.resources.layouts import rewritten_since
+from lakebed.resources.postgres import Connection
+from lakebed.schema.ddl import relation_exists
+from lakebed.spec.names import snapshot_lock, snapshot_path
+from lakebed.spec.table import SourceTable
+from lakebed.store.fingerprint import Fingerprint
+from lakebed.store.platform import Platform
+from lakebed.tiering.transaction import HotTable, Step, in_transaction
+from lakebed.tiering.verified_file import Form, new_file, publish, stored_columns, write_verified
 
 PATIENCE = 60.0
 """Seconds to wait for another snapshot of the same table."""

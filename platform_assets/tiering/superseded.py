@@ -13,9 +13,9 @@ from datetime import datetime, timedelta
 
 from psycopg import sql
 
-from platform_assets.tiering.horizon import Horizon, read_horizon, widen
-from platform_assets.tiering.sweep import Swept
-from resources.postgres import Connection
+from lakebed.resources.postgres import Connection
+from lakebed.tiering.horizon import Horizon, read_horizon, widen
+from lakebed.tiering.sweep import Swept
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ from typing import Any, Literal
 import psycopg
 from psycopg import sql
 
-from platform_assets.catalog import SourceTable
-from platform_assets.keys import (
+from lakebed.resources.lake_files import LakeFiles, StoredFile
+from lakebed.resources.postgres import LOCK_TIMEOUT, Connection
+from lakebed.spec.names import (
     ColdFileName,
     cold_path,
     move_lock,
@@ -29,8 +30,7 @@ from platform_assets.keys import (
     parse_snapshot_path,
     snapshot_lock,
 )
-from resources.lake_files import LakeFiles, StoredFile
-from resources.postgres import LOCK_TIMEOUT, Connection
+from lakebed.spec.table import SourceTable
 
 Why = Literal["superseded", "orphan", "unfinished"]
 

@@ -18,24 +18,20 @@ import duckdb
 import psycopg
 from psycopg import sql
 
-from platform_assets.catalog import SourceTable
-from platform_assets.platform import lake_table
-from platform_assets.quality.ddl import COLUMNS_QUERY, differences
-from platform_assets.quality.evolved import EVOLVED_QUERY, extended_by
-from platform_assets.quality.hindrances import HINDRANCES_QUERY, hindrances
-from platform_assets.quality.schema import Column
-from platform_assets.tiering.fingerprint import (
-    Fingerprint,
-    fingerprint_query,
-    is_text,
-    read_fingerprint,
-)
-from platform_assets.tiering.movers import at_work, lock_statement
-from resources.lake import Lake
-from resources.lake_files import LakeFileError, LakeFiles
-from resources.layouts import ask
-from resources.postgres import LOCK_TIMEOUT, Connection
-from resources.tiers import hot_scan
+from lakebed.errors import TieringError
+from lakebed.resources.lake import Lake
+from lakebed.resources.lake_files import LakeFileError, LakeFiles
+from lakebed.resources.layouts import ask
+from lakebed.resources.postgres import LOCK_TIMEOUT, Connection
+from lakebed.resources.tiers import hot_scan
+from lakebed.schema.ddl import COLUMNS_QUERY, differences
+from lakebed.schema.evolved import EVOLVED_QUERY, extended_by
+from lakebed.schema.hindrances import HINDRANCES_QUERY, hindrances
+from lakebed.spec.schema import Column
+from lakebed.spec.table import SourceTable
+from lakebed.store.fingerprint import Fingerprint, fingerprint_query, is_text, read_fingerprint
+from lakebed.store.platform import lake_table
+from lakebed.tiering.movers import at_work, lock_statement
 
 Step = Callable[[str], None]
 """Told the name of each step when it is done."""
@@ -59,18 +55,6 @@ _AGAIN = (
     "snapshot_file_live",  # of two first ones
 )
 """What PostgreSQL says where others write the same meanwhile."""
-
-
-class TieringError(RuntimeError):
-    """A change of the lake that did not happen. The text says why and what to do."""
-
-
-class VerificationError(TieringError):
-    """A file does not hold what it should; nothing was changed."""
-
-
-class BusyError(TieringError):
-    """Another process writes the same."""
 
 
 @dataclass

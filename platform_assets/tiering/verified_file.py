@@ -16,11 +16,12 @@ from dataclasses import dataclass, field
 import polars as pl
 from psycopg import sql
 
-from platform_assets.policies import Compression, Tiering
-from platform_assets.tiering.fingerprint import Fingerprint
-from platform_assets.tiering.transaction import HotTable, Step, VerificationError
-from resources.lake_files import LakeFiles, NewFile, PathOf
-from resources.tiers import blooms
+from lakebed.errors import VerificationError
+from lakebed.resources.lake_files import LakeFiles, NewFile, PathOf
+from lakebed.resources.tiers import blooms
+from lakebed.spec.policies import Compression, Tiering
+from lakebed.store.fingerprint import Fingerprint
+from lakebed.tiering.transaction import HotTable, Step
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,14 @@ from pathlib import PurePosixPath
 import duckdb
 from psycopg import sql
 
-from platform_assets.catalog import SourceTable
-from platform_assets.platform import Platform
-from platform_assets.quality.evolved import effective
-from platform_assets.quality.postgres_types import polars_type, types_of
-from platform_assets.quality.schema import Column
-from platform_assets.tiering.fingerprint import Fingerprint, fingerprint_query, read_fingerprint
-from resources.lake_files import LakeFileError
-from resources.postgres import Connection
+from lakebed.resources.lake_files import LakeFileError
+from lakebed.resources.postgres import Connection
+from lakebed.schema.evolved import effective
+from lakebed.spec.postgres_types import polars_type, types_of
+from lakebed.spec.schema import Column
+from lakebed.spec.table import SourceTable
+from lakebed.store.fingerprint import Fingerprint, fingerprint_query, read_fingerprint
+from lakebed.store.platform import Platform
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 import pytest
 
-from resources.embedded import data_folder
+from lakebed.resources.embedded import data_folder
 from tests.conftest import open_folder
 
 CHROMIUM_FLAGS = (
@@ -32,16 +32,16 @@ CHROMIUM_FLAGS = (
 )
 QUERY = """
 import sys
-from platform_assets.platform import open_platform
-from resources.settings import read_settings
+from lakebed.store.platform import open_platform
+from lakebed.resources.settings import read_settings
 with open_platform(read_settings()).lake.session() as session:
     print(session.sql(sys.argv[1]).fetchall()[0][0])
 """
 
 HOLD = """
 import sys
-from platform_assets.platform import open_platform
-from resources.settings import read_settings
+from lakebed.store.platform import open_platform
+from lakebed.resources.settings import read_settings
 with open_platform(read_settings()).postgres.connect(autocommit=True) as connection:
     connection.execute("select pg_advisory_lock(hashtextextended(%s, 0))", [sys.argv[1]])
     print("held", flush=True)

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import dagster as dg
 
-from platform_assets.automation.instance import instance_environment, prepare_instance
-from platform_assets.build import build_defs
-from platform_assets.demo_files import write_demo_files
-from platform_assets.platform import open_platform
-from resources.settings import read_settings, remember
+from lakebed.build import build_defs
+from lakebed.demo.demo_files import write_demo_files
+from lakebed.orchestration.instance import instance_environment, prepare_instance
+from lakebed.resources.settings import read_settings, remember
+from lakebed.store.platform import open_platform
 
 NOW = datetime(2013, 2, 1, tzinfo=UTC)
 """A time at which nothing is due yet, so that no sensor moves what the browser shall move."""

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import polars as pl
 import pytest
 
-from resources.settings import PACKAGE_ROOT
+from lakebed.resources.settings import PACKAGE_ROOT
 from tests.browser.conftest import Up, wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.thorough]

@@ -12,9 +12,9 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from platform_assets import dagster_runs
-from platform_assets.build import build_defs
-from platform_assets.platform import Platform, open_platform
+from lakebed.build import build_defs
+from lakebed.orchestration import dagster_runs
+from lakebed.store.platform import Platform, open_platform
 from tests.conftest import settings_for
 
 MODELS = {

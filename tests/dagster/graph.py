@@ -10,8 +10,8 @@ from pathlib import Path
 
 import dagster as dg
 
-from platform_assets.build import build_defs
-from resources.settings import read_settings
+from lakebed.build import build_defs
+from lakebed.resources.settings import read_settings
 
 SNAPSHOT = Path(__file__).with_name("graph.txt")
 

@@ -12,9 +12,9 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from platform_assets.automation.sensors import failure_sensor
-from platform_assets.build import build_defs
-from platform_assets.platform import open_platform
+from lakebed.build import build_defs
+from lakebed.orchestration.sensors import failure_sensor
+from lakebed.store.platform import open_platform
 from tests.dagster.conftest import Project, asset_key
 
 PASSWORD = "hunter2"  # noqa: S105

@@ -13,15 +13,15 @@ from dataclasses import dataclass
 import dagster as dg
 import pytest
 
-from platform_assets import cli
-from platform_assets.automation.survival import open_instance
-from platform_assets.dagster_partitions import partitions_of
-from platform_assets.partitions import window_for_key
-from platform_assets.tiering.move import move
-from platform_assets.tiering.restore import restore
-from tests import processes
+from lakebed.cli import main as cli
+from lakebed.orchestration.dagster_partitions import partitions_of
+from lakebed.orchestration.run_launcher import open_instance
+from lakebed.spec.partitions import window_for_key
+from lakebed.tiering.move import move
+from lakebed.tiering.restore import restore
 from tests.conftest import TABLES, Server
 from tests.dagster.conftest import Project, asset_key
+from tests.support import processes
 
 MONTHS = ["2024-01", "2024-02", "2024-03", "2024-04", "2024-05"]
 SPRING = ("cold/readings", "--from", "2024-01", "--to", "2024-05")

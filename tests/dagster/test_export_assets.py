@@ -8,9 +8,9 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from platform_assets.build import build_defs
-from platform_assets.exports.export import ExportError
-from platform_assets.platform import open_platform
+from lakebed.build import build_defs
+from lakebed.spec.export import ExportError
+from lakebed.store.platform import open_platform
 from tests.conftest import TABLES, settings_for
 from tests.dagster.conftest import MODELS, Project, asset_key, metadata_of
 from tests.dagster.test_automation import Automation
@@ -19,7 +19,7 @@ from tests.dagster.test_automation import Automation
 pytestmark = pytest.mark.filterwarnings("ignore:Parameter `include_sources`")
 
 EXPORTS = """
-from platform_assets.catalog import Export
+from lakebed.spec.table import Export
 
 by_month = Export(name="months", of="by_month", path="months.csv", owner="team:x")
 readings = Export(name="readings", path="readings.parquet")

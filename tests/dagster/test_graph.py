@@ -17,12 +17,12 @@ import duckdb
 import psycopg
 import pytest
 
-from platform_assets.build import build_defs
-from platform_assets.catalog import Grain, SourceTable
-from platform_assets.models.model import ModelSet
-from platform_assets.table_files import load_tables
-from resources import embedded
-from resources.settings import PACKAGE_ROOT, Settings
+from lakebed.build import build_defs
+from lakebed.models.model import ModelSet
+from lakebed.resources import embedded
+from lakebed.resources.settings import PACKAGE_ROOT, Settings
+from lakebed.spec.table import Grain, SourceTable
+from lakebed.spec.table_files import load_tables
 from tests.conftest import TABLES, settings_for
 from tests.dagster.conftest import asset_key
 from tests.dagster.graph import SNAPSHOT, demo_defs, describe
@@ -109,7 +109,7 @@ def test_building_the_definitions_opens_no_connection(
     settings = settings_for(
         tmp_path / "home",
         "postgresql://nobody:secret@nowhere.invalid/x",
-        LAKEBED_TABLES=str(PACKAGE_ROOT / "platform_assets" / "tables"),
+        LAKEBED_TABLES=str(PACKAGE_ROOT / "platform_assets" / "demo" / "tables"),
     )
     defs = build_defs(settings)
     dg.Definitions.validate_loadable(defs)

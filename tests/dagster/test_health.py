@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from platform_assets import cli
-from platform_assets.build import build_defs
-from platform_assets.platform import open_platform
+from lakebed.build import build_defs
+from lakebed.cli import main as cli
+from lakebed.store.platform import open_platform
 from tests.dagster.conftest import Project, check_of, metadata_of, table_of
-from tests.unit.test_metrics import parsed
+from tests.unit.monitoring.test_metrics import parsed
 
 SPRING = ("2024-01", "2024-03")
 
@@ -20,7 +20,7 @@ SPRING = ("2024-01", "2024-03")
 @pytest.fixture
 def guarded(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
     """The project whose readings must not be older than 40 days; the tests' server has no fsync."""
-    monkeypatch.setattr("platform_assets.tiering.diagnosis._SETTINGS", {})
+    monkeypatch.setattr("lakebed.monitoring.diagnosis._SETTINGS", {})
     readings = replace(project.platform.table("readings"), freshness=timedelta(days=40))
     tables = (readings, project.platform.table("accounts"))
     project.platform = open_platform(project.platform.settings, tables)

@@ -7,8 +7,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from platform_assets.build import build_defs
-from platform_assets.platform import open_platform
+from lakebed.build import build_defs
+from lakebed.store.platform import open_platform
 from tests.conftest import settings_for
 from tests.dagster.conftest import Project, asset_key, check_of, metadata_of, table_of
 

@@ -11,10 +11,10 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from platform_assets import dagster_runs
-from platform_assets.dagster_partitions import check_partitions
-from platform_assets.dagster_runs import PartitionLog, Turns, partitions_failed, retried
-from platform_assets.ingest.locks import LoadBusyError
+from lakebed.orchestration import dagster_runs
+from lakebed.orchestration.dagster_partitions import check_partitions
+from lakebed.orchestration.dagster_runs import PartitionLog, Turns, partitions_failed, retried
+from lakebed.store.locks import LoadBusyError
 from tests.dagster.conftest import QUIET
 
 pytestmark = pytest.mark.filterwarnings("ignore:Parameter `include_sources`")

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import dagster as dg
 
-from platform_assets.build import build_defs
-from platform_assets.catalog import SqliteTable, SqlTable
+from lakebed.build import build_defs
+from lakebed.spec.table import SqliteTable, SqlTable
 from tests.conftest import settings_for
-from tests.integration.queried import events, orders
+from tests.support.queried import events, orders
 
 TABLES = (
     events(SqliteTable(database="log.db", table="events")),

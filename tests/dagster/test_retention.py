@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from platform_assets.automation import retention
-from platform_assets.automation.retention import forget_runs
+from lakebed.orchestration import run_retention as retention
+from lakebed.orchestration.run_retention import forget_runs
 from tests.dagster.conftest import QUIET, Project, asset_key
 
 KEEP = timedelta(days=90)

@@ -8,8 +8,8 @@ import dagster as dg
 import pytest
 from dagster_shared.yaml_utils import load_yaml_from_path
 
-from platform_assets.automation.instance import prepare_instance
-from platform_assets.ingest import assets
+from lakebed.orchestration import hot_assets as assets
+from lakebed.orchestration.instance import prepare_instance
 from tests.dagster.conftest import Project, asset_key
 
 

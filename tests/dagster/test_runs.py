@@ -12,12 +12,12 @@ import polars as pl
 import psycopg
 import pytest
 
-from platform_assets.automation.instance import instance_environment, prepare_instance
-from platform_assets.build import build_defs
-from platform_assets.platform import open_platform
-from platform_assets.tiering import several, verified_file
-from platform_assets.tiering.partition import TieringError
-from platform_assets.tiering.report import Moved
+from lakebed.build import build_defs
+from lakebed.errors import TieringError
+from lakebed.orchestration.instance import instance_environment, prepare_instance
+from lakebed.store.platform import open_platform
+from lakebed.tiering import several, verified_file
+from lakebed.tiering.report import Moved
 from tests.conftest import TABLES, Server
 from tests.dagster.conftest import (
     QUIET,

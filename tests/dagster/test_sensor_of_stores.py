@@ -10,9 +10,9 @@ import dagster as dg
 import fsspec
 import pytest
 
-from platform_assets.automation import sensors
-from platform_assets.catalog import CsvFiles, SourceTable
-from platform_assets.platform import Platform
+from lakebed.orchestration import sensors
+from lakebed.spec.table import CsvFiles, SourceTable
+from lakebed.store.platform import Platform
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_a_store_is_listed_once_a_minute_and_a_broken_one_ends_red_alone(
     ]
     platform = platform_of(*tables)
     now = 0.0
-    monkeypatch.setattr("platform_assets.ingest.sources.files.monotonic", lambda: now)
+    monkeypatch.setattr("lakebed.ingest.sources.files.monotonic", lambda: now)
     sensor = sensors.new_files_sensor(platform, tables)
     cursor = None
     listed = 0

@@ -8,11 +8,11 @@ from datetime import timedelta
 import dagster as dg
 import pytest
 
-from platform_assets.automation.sensors import PATIENCE_AFTER_FAILURE
-from platform_assets.build import build_defs
-from platform_assets.ingest.rollback import rollback
-from platform_assets.platform import open_platform
-from resources.clock import SystemClock
+from lakebed.build import build_defs
+from lakebed.orchestration.sensors import PATIENCE_AFTER_FAILURE
+from lakebed.recovery.rollback import rollback
+from lakebed.resources.clock import SystemClock
+from lakebed.store.platform import open_platform
 from tests.dagster.conftest import Project, asset_key
 
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 import dagster as dg
 import pytest
 
-from platform_assets.build import build_defs
-from platform_assets.ingest import assets
-from platform_assets.ingest.report import LoadReport
-from platform_assets.ingest.sources.reader import SourceError
-from platform_assets.partitions import Window
-from platform_assets.platform import open_platform
+from lakebed.build import build_defs
+from lakebed.ingest.report import LoadReport
+from lakebed.ingest.sources.reader import SourceError
+from lakebed.orchestration import hot_assets as assets
+from lakebed.spec.partitions import Window
+from lakebed.store.platform import open_platform
 from tests.dagster.conftest import Project, asset_key, checks_of
 
 SPRING = ("2024-01", "2024-05")

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from platform_assets import cli
-from platform_assets.catalog import Csv, Export, SourceTable, Tiering
-from platform_assets.quality.schema import columns_of
-from platform_assets.quality.types import LITERALS, TYPES
-from platform_assets.table_files import load_tables, read_table_files
-from resources.settings import NAMES
+from lakebed.cli import main as cli
+from lakebed.resources.settings import NAMES
+from lakebed.spec.schema import columns_of
+from lakebed.spec.table import Csv, Export, SourceTable, Tiering
+from lakebed.spec.table_files import load_tables, read_table_files
+from lakebed.spec.types import LITERALS, TYPES
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from platform_assets.platform import Platform, open_platform
-from resources.settings import Settings
-from tests.integration.modes import TABLES
+from lakebed.resources.settings import Settings
+from lakebed.store.platform import Platform, open_platform
+from tests.support.modes import TABLES
 
 
 @pytest.fixture

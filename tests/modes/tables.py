@@ -6,7 +6,7 @@ from typing import Annotated
 import pandera.polars as pa
 import polars as pl
 
-from platform_assets.catalog import (
+from lakebed.spec.table import (
     CsvFiles,
     Deletes,
     Grain,

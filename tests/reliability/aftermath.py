@@ -7,14 +7,14 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from platform_assets.platform import Platform
-from platform_assets.tiering.housekeep import housekeep
-from platform_assets.tiering.move import move
-from platform_assets.tiering.verify import verify
-from tests.processes import all_rows
+from lakebed.store.platform import Platform
+from lakebed.tiering.housekeep import housekeep
+from lakebed.tiering.move import move
+from lakebed.tiering.verify import verify
 from tests.reliability.oracle import Oracle
 from tests.reliability.readers import as_read, read
 from tests.reliability.writers import TABLES
+from tests.support.processes import all_rows
 
 PATIENCE = 20.0
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import duckdb
 import psycopg
 
-from platform_assets.platform import Platform
-from platform_assets.tiering.erase import erase
-from platform_assets.tiering.partition import TieringError
+from lakebed.errors import TieringError
+from lakebed.store.platform import Platform
+from lakebed.tiering.erase import erase
 from tests.reliability.faults import Doom
 from tests.reliability.journal import Journal
 from tests.reliability.oracle import GONE

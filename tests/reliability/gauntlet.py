@@ -19,22 +19,23 @@ import duckdb
 from psycopg import sql
 from pytest import MonkeyPatch
 
-import resources.lake
-from platform_assets.partitions import Window
-from platform_assets.platform import Platform
-from platform_assets.quality.ddl import ensure_table
-from platform_assets.tiering import move as movement
-from platform_assets.tiering import verified_file
-from platform_assets.tiering.generations import Generation
-from platform_assets.tiering.horizon import Horizon
-from platform_assets.tiering.housekeep import housekeep
-from platform_assets.tiering.partition import Partition, PartitionBusyError, TieringError
-from resources.manifest import Manifest
-from resources.session import ReadSession
-from tests.processes import elsewhere
+import lakebed.resources.lake
+from lakebed.errors import TieringError
+from lakebed.resources.manifest import Manifest
+from lakebed.resources.session import ReadSession
+from lakebed.schema.ddl import ensure_table
+from lakebed.spec.partitions import Window
+from lakebed.store.platform import Platform
+from lakebed.tiering import move as movement
+from lakebed.tiering import verified_file
+from lakebed.tiering.generations import Generation
+from lakebed.tiering.horizon import Horizon
+from lakebed.tiering.housekeep import housekeep
+from lakebed.tiering.partition import Partition, PartitionBusyError
 from tests.reliability.oracle import Oracle
 from tests.reliability.readers import REGISTERS, as_read
 from tests.reliability.writers import WINDOWS, insert, make_leaves
+from tests.support.processes import elsewhere
 
 TABLE = "keyless"
 
@@ -131,14 +132,14 @@ class _ReadCommitted:
 
 def no_snapshot(patch: MonkeyPatch, platform: Platform) -> None:
     """The move reads and deletes in READ COMMITTED."""
-    open_duckdb = resources.lake._in_memory
+    open_duckdb = lakebed.resources.lake._in_memory
 
     @contextmanager
     def loose(extensions: Sequence[str]) -> Iterator[Any]:
         with open_duckdb(extensions) as connection:
             yield _ReadCommitted(connection)
 
-    patch.setattr(resources.lake, "_in_memory", loose)
+    patch.setattr(lakebed.resources.lake, "_in_memory", loose)
 
 
 def no_delete(patch: MonkeyPatch, platform: Platform) -> None:

@@ -21,13 +21,13 @@ from typing import Any
 import polars as pl
 from psycopg import sql
 
-from platform_assets.ingest import stream
-from platform_assets.ingest.load import load_table, load_window
-from platform_assets.ingest.sources import parquet
-from platform_assets.partitions import window_for_key
-from platform_assets.platform import Platform, open_platform
-from resources.settings import Settings
-from tests import processes
+from lakebed.ingest import stream
+from lakebed.ingest.load import load_table, load_window
+from lakebed.ingest.sources import parquet
+from lakebed.resources.settings import Settings
+from lakebed.spec.partitions import window_for_key
+from lakebed.store.platform import Platform, open_platform
+from tests.support import processes
 
 STEPS = ("extracted", "began", "copied", "written", "recorded", "committed")
 START = datetime(2024, 2, 1, tzinfo=UTC)

@@ -11,14 +11,14 @@ from typing import Any
 import duckdb
 import psycopg
 
-from platform_assets.platform import Platform, open_platform
-from resources.postgres import Connection, PostgresUnavailableError
-from resources.session import LakeReadError
-from resources.settings import Settings
-from tests.processes import SlowLake
+from lakebed.resources.postgres import Connection, PostgresUnavailableError
+from lakebed.resources.session import LakeReadError
+from lakebed.resources.settings import Settings
+from lakebed.store.platform import Platform, open_platform
 from tests.reliability.journal import Journal
 from tests.reliability.oracle import Read
 from tests.reliability.writers import TABLES
+from tests.support.processes import SlowLake
 
 REGISTERS = (
     "select id, count(*)::bigint, count(distinct part)::bigint, min(version), max(version)"

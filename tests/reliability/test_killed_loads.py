@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from platform_assets.ingest import transaction
-from platform_assets.platform import Platform
-from resources.settings import Settings
-from tests import processes
+from lakebed.ingest import transaction
+from lakebed.resources.settings import Settings
+from lakebed.store.platform import Platform
 from tests.conftest import settings_for
 from tests.reliability import killed_loads
 from tests.reliability.killed_loads import DELIVERIES, Case, play, state_in
+from tests.support import processes
 
 ALL_KINDS = 100
 """So many kills surely hit every table and every step."""

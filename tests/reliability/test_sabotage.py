@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from platform_assets.platform import Platform, open_platform
+from lakebed.store.platform import Platform, open_platform
 from tests.conftest import settings_for
 from tests.reliability import gauntlet
 from tests.reliability.gauntlet import SABOTAGES, Gauntlet, Sabotage

@@ -11,21 +11,18 @@ from typing import Any
 import duckdb
 import psycopg
 
-from platform_assets.catalog import SourceTable
-from platform_assets.partitions import Window
-from platform_assets.platform import Platform, open_platform
-from platform_assets.tiering.housekeep import housekeep
-from platform_assets.tiering.move import move
-from platform_assets.tiering.partition import (
-    PartitionBusyError,
-    TieringError,
-    VerificationError,
-)
-from platform_assets.tiering.restore import restore
-from resources.lake_files import LakeFileError
-from resources.postgres import LockWaitError, PostgresUnavailableError
-from resources.session import LakeReadError
-from resources.settings import Settings
+from lakebed.errors import TieringError, VerificationError
+from lakebed.resources.lake_files import LakeFileError
+from lakebed.resources.postgres import LockWaitError, PostgresUnavailableError
+from lakebed.resources.session import LakeReadError
+from lakebed.resources.settings import Settings
+from lakebed.spec.partitions import Window
+from lakebed.spec.table import SourceTable
+from lakebed.store.platform import Platform, open_platform
+from lakebed.tiering.housekeep import housekeep
+from lakebed.tiering.move import move
+from lakebed.tiering.partition import PartitionBusyError
+from lakebed.tiering.restore import restore
 from tests.reliability.eraser import Eraser
 from tests.reliability.faults import Doom, Plan
 from tests.reliability.journal import Journal

@@ -25,9 +25,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from platform_assets.platform import Platform, open_platform
-from platform_assets.quality.ddl import ensure_table
-from tests import processes
+from lakebed.schema.ddl import ensure_table
+from lakebed.store.platform import Platform, open_platform
 from tests.conftest import open_folder, settings_for
 from tests.reliability.aftermath import aftermath
 from tests.reliability.faults import Plan, plan_of
@@ -37,6 +36,7 @@ from tests.reliability.own_server import OwnServer, own_server
 from tests.reliability.readers import as_read, count_on, read_on
 from tests.reliability.tierers import work_on
 from tests.reliability.writers import TABLES, make_leaves, write_on
+from tests.support import processes
 
 ROUND = 40.0
 """Seconds of a round, at most."""
@@ -53,7 +53,7 @@ PACE = 0.1
 LAST_EVENTS = 40
 processes.CONTEXT.set_forkserver_preload(
     [
-        "tests.processes",
+        "tests.support.processes",
         "tests.conftest",
         "tests.reliability.aftermath",
         "tests.reliability.tierers",

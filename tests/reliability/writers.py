@@ -18,10 +18,10 @@ from typing import Any
 import psycopg
 from psycopg.types.json import Jsonb
 
-from platform_assets.platform import Platform, open_platform
-from platform_assets.quality.ddl import ensure_leaves
-from resources.postgres import Connection, PostgresUnavailableError
-from resources.settings import Settings
+from lakebed.resources.postgres import Connection, PostgresUnavailableError
+from lakebed.resources.settings import Settings
+from lakebed.schema.ddl import ensure_leaves
+from lakebed.store.platform import Platform, open_platform
 from tests.reliability.journal import Journal
 from tests.reliability.oracle import GONE, PARTS
 

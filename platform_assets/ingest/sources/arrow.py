@@ -9,9 +9,9 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from platform_assets.ingest.sources.files import FileReader
-from platform_assets.ingest.sources.places import is_url, open_file
-from platform_assets.ingest.sources.reader import (
+from lakebed.ingest.sources.files import FileReader
+from lakebed.ingest.sources.places import is_url, open_file
+from lakebed.ingest.sources.reader import (
     BATCH_ROWS,
     Batch,
     SourceError,
@@ -22,7 +22,7 @@ from platform_assets.ingest.sources.reader import (
     types_of,
     without_doubles,
 )
-from platform_assets.ingest.sources.streams import codec_of, opened_stream
+from lakebed.ingest.sources.streams import codec_of, opened_stream
 
 FILE_MAGIC = b"ARROW1"
 

@@ -13,8 +13,8 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
-from platform_assets.ingest.sources.lines import LinesReader
-from platform_assets.ingest.sources.reader import (
+from lakebed.ingest.sources.lines import LinesReader
+from lakebed.ingest.sources.reader import (
     Batch,
     Beginning,
     SourceError,
@@ -23,7 +23,7 @@ from platform_assets.ingest.sources.reader import (
     frame_of,
     without_doubles,
 )
-from platform_assets.ingest.sources.records import (
+from lakebed.ingest.sources.records import (
     Dialect,
     Piece,
     Sorted,
@@ -32,13 +32,8 @@ from platform_assets.ingest.sources.records import (
     sort_records,
     split_record,
 )
-from platform_assets.ingest.sources.streams import (
-    Stream,
-    ahead,
-    blocks,
-    opened_stream,
-)
-from platform_assets.sources import CsvFiles
+from lakebed.ingest.sources.streams import Stream, ahead, blocks, opened_stream
+from lakebed.spec.sources import CsvFiles
 
 CSV_BLOCK_BYTES = 5 * 2**20
 """pandera takes 15 ms for a batch of 16 columns, however few rows it has."""

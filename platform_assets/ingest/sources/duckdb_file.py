@@ -13,12 +13,8 @@ from typing import Any
 import duckdb
 from psycopg import sql
 
-from platform_assets.ingest.sources.queried import (
-    DatabaseFileReader,
-    batches_of,
-    private_duckdb,
-)
-from platform_assets.ingest.sources.reader import (
+from lakebed.ingest.sources.queried import DatabaseFileReader, batches_of, private_duckdb
+from lakebed.ingest.sources.reader import (
     BATCH_ROWS,
     Batch,
     SourceError,
@@ -26,8 +22,8 @@ from platform_assets.ingest.sources.reader import (
     first_line,
     listed,
 )
-from platform_assets.queried_sources import DuckdbTable
-from resources.settings import Settings
+from lakebed.resources.settings import Settings
+from lakebed.spec.queried_sources import DuckdbTable
 
 AS_THEY_ARE = re.compile(
     "BOOLEAN|U?(TINYINT|SMALLINT|INTEGER|BIGINT)|FLOAT|DOUBLE|VARCHAR|BLOB|DATE|TIME|"

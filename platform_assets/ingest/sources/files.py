@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 import polars as pl
 
-from platform_assets.ingest.sources.places import (
+from lakebed.ingest.sources.places import (
     Found,
     found_files,
     is_url,
@@ -24,8 +24,8 @@ from platform_assets.ingest.sources.places import (
     split_member,
     version_of,
 )
-from platform_assets.ingest.sources.reader import Batch, Reader, SourceError, SourceItem
-from platform_assets.sources import Files
+from lakebed.ingest.sources.reader import Batch, Reader, SourceError, SourceItem
+from lakebed.spec.sources import Files
 
 SECONDS_BETWEEN_LISTINGS = 60
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"

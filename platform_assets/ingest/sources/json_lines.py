@@ -12,18 +12,12 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from platform_assets.ingest.sources.delimited import HEAD_BYTES, UNREADABLE
-from platform_assets.ingest.sources.json_text import Members, members_of, unquoted
-from platform_assets.ingest.sources.lines import LinesReader
-from platform_assets.ingest.sources.reader import (
-    Batch,
-    Beginning,
-    SourceError,
-    SourceItem,
-    first_line,
-)
-from platform_assets.ingest.sources.records import with_last
-from platform_assets.ingest.sources.streams import PARSERS, ahead, blocks, opened_stream
+from lakebed.ingest.sources.delimited import HEAD_BYTES, UNREADABLE
+from lakebed.ingest.sources.json_text import Members, members_of, unquoted
+from lakebed.ingest.sources.lines import LinesReader
+from lakebed.ingest.sources.reader import Batch, Beginning, SourceError, SourceItem, first_line
+from lakebed.ingest.sources.records import with_last
+from lakebed.ingest.sources.streams import PARSERS, ahead, blocks, opened_stream
 
 JSON_BLOCK_BYTES = 8 * 2**20
 LONGEST_LINE_BYTES = 64 * 2**20

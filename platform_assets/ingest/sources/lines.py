@@ -14,22 +14,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from platform_assets.ingest.sources.files import FileReader
-from platform_assets.ingest.sources.reader import (
-    Batch,
-    Beginning,
-    SourceError,
-    SourceItem,
-    first_line,
-)
-from platform_assets.ingest.sources.streams import (
-    bytes_around,
-    bytes_at,
-    can_be_cut,
-    hash_of,
-    is_utf8,
-)
-from platform_assets.sources import Files
+from lakebed.ingest.sources.files import FileReader
+from lakebed.ingest.sources.reader import Batch, Beginning, SourceError, SourceItem, first_line
+from lakebed.ingest.sources.streams import bytes_around, bytes_at, can_be_cut, hash_of, is_utf8
+from lakebed.spec.sources import Files
 
 # In UTF-8 and its like, UTF-16 and UTF-32, of either byte order.
 _BREAKS = (b"\n", b"\r", b"\n\0", b"\r\0", b"\n\0\0\0", b"\r\0\0\0")

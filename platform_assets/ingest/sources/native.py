@@ -11,7 +11,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from platform_assets.ingest.wire import COLUMN, select
+from lakebed.pgcopy.wire import COLUMN, select
 
 _LIST = pa.types.is_list, pa.types.is_large_list
 

@@ -10,9 +10,9 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from platform_assets.ingest.sources.files import FileReader
-from platform_assets.ingest.sources.places import is_url, open_file
-from platform_assets.ingest.sources.reader import (
+from lakebed.ingest.sources.files import FileReader
+from lakebed.ingest.sources.places import is_url, open_file
+from lakebed.ingest.sources.reader import (
     BATCH_ROWS,
     Batch,
     SourceError,

@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 import fsspec
 from fsspec.registry import known_implementations
 
-from platform_assets.ingest.sources.reader import SourceError, first_line
+from lakebed.ingest.sources.reader import SourceError, first_line
 
 ZIP_BUFFER_BYTES = 1 << 20
 _MEMBER = re.compile(r"(?i)(.*?\.zip)/(.+)", re.S)

@@ -16,10 +16,10 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from platform_assets.ingest.sources.queried import batches_of, private_duckdb
-from platform_assets.ingest.sources.reader import BATCH_ROWS, Batch, SourceItem
-from platform_assets.ingest.sources.server import ServerReader
-from resources.postgres import Connection
+from lakebed.ingest.sources.queried import batches_of, private_duckdb
+from lakebed.ingest.sources.reader import BATCH_ROWS, Batch, SourceItem
+from lakebed.ingest.sources.server import ServerReader
+from lakebed.resources.postgres import Connection
 
 SESSION = (
     "-c timezone=UTC -c datestyle=ISO -c intervalstyle=postgres -c extra_float_digits=1"

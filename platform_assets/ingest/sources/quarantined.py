@@ -13,12 +13,12 @@ from typing import Any, ClassVar
 
 import polars as pl
 
-from platform_assets.ingest.quarantine import decode
-from platform_assets.ingest.rejects import Reject, line_key
-from platform_assets.ingest.sources.reader import BATCH_ROWS, Batch, Reader, SourceItem
-from platform_assets.ingest.writers import LoadConflictError
-from platform_assets.sources import RejectedRows
-from resources.postgres import Connection, Postgres
+from lakebed.ingest.quarantine import decode
+from lakebed.ingest.sources.reader import BATCH_ROWS, Batch, Reader, SourceItem
+from lakebed.ingest.writers import LoadConflictError
+from lakebed.resources.postgres import Connection, Postgres
+from lakebed.spec.sources import RejectedRows
+from lakebed.store.rejects import Reject, line_key
 
 ROWS_A_BATCH = min(BATCH_ROWS, 20_000)
 

@@ -17,9 +17,9 @@ import duckdb
 import pyarrow as pa
 from psycopg import sql
 
-from platform_assets.ingest.sources.files import FoundFiles
-from platform_assets.ingest.sources.places import stat_version
-from platform_assets.ingest.sources.reader import (
+from lakebed.ingest.sources.files import FoundFiles
+from lakebed.ingest.sources.places import stat_version
+from lakebed.ingest.sources.reader import (
     MOMENT,
     Batch,
     Reader,
@@ -29,10 +29,10 @@ from platform_assets.ingest.sources.reader import (
     frame_of,
     row_numbers,
 )
-from platform_assets.queried_sources import secrets_in
-from resources.clock import SystemClock
-from resources.extensions import in_memory
-from resources.settings import Settings, SettingsError, read_secret
+from lakebed.resources.clock import SystemClock
+from lakebed.resources.extensions import in_memory
+from lakebed.resources.settings import Settings, SettingsError, read_secret
+from lakebed.spec.queried_sources import secrets_in
 
 DUCKDB_MEMORY = "128MB"
 

@@ -15,9 +15,9 @@ from typing import Any, ClassVar
 import polars as pl
 import pyarrow as pa
 
-from platform_assets.ingest.rejects import Reject
-from platform_assets.ingest.sources.native import for_polars
-from resources.postgres import Connection
+from lakebed.ingest.sources.native import for_polars
+from lakebed.resources.postgres import Connection
+from lakebed.store.rejects import Reject
 
 BATCH_ROWS = 65_536
 LONGEST_NAME = 60

@@ -4,26 +4,20 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from platform_assets.catalog import SourceTable
-from platform_assets.ingest.sources.arrow import ArrowReader
-from platform_assets.ingest.sources.delimited import CsvReader
-from platform_assets.ingest.sources.duckdb_file import DuckdbReader
-from platform_assets.ingest.sources.json_lines import JsonReader
-from platform_assets.ingest.sources.parquet import ParquetReader
-from platform_assets.ingest.sources.quarantined import QuarantineReader
-from platform_assets.ingest.sources.reader import Reader, SourceError
-from platform_assets.ingest.sources.resource import DltReader, RestReader
-from platform_assets.ingest.sources.sqlite import SqliteReader
-from platform_assets.queried_sources import (
-    DltResource,
-    DuckdbTable,
-    RestApi,
-    SqliteTable,
-    SqlTable,
-)
-from platform_assets.sources import ArrowFiles, CsvFiles, JsonFiles, ParquetFiles, RejectedRows
-from resources.postgres import Postgres
-from resources.settings import Settings, SettingsError, read_secret
+from lakebed.ingest.sources.arrow import ArrowReader
+from lakebed.ingest.sources.delimited import CsvReader
+from lakebed.ingest.sources.duckdb_file import DuckdbReader
+from lakebed.ingest.sources.json_lines import JsonReader
+from lakebed.ingest.sources.parquet import ParquetReader
+from lakebed.ingest.sources.quarantined import QuarantineReader
+from lakebed.ingest.sources.reader import Reader, SourceError
+from lakebed.ingest.sources.resource import DltReader, RestReader
+from lakebed.ingest.sources.sqlite import SqliteReader
+from lakebed.resources.postgres import Postgres
+from lakebed.resources.settings import Settings, SettingsError, read_secret
+from lakebed.spec.queried_sources import DltResource, DuckdbTable, RestApi, SqliteTable, SqlTable
+from lakebed.spec.sources import ArrowFiles, CsvFiles, JsonFiles, ParquetFiles, RejectedRows
+from lakebed.spec.table import SourceTable
 
 
 def reader_of(table: SourceTable, settings: Settings) -> Reader:
@@ -56,8 +50,8 @@ def reader_of(table: SourceTable, settings: Settings) -> Reader:
 
 def _server_reader(source: SqlTable, table: SourceTable, settings: Settings) -> Reader:
     # SQLAlchemy takes a while to import; only a table of a server pays for it.
-    from platform_assets.ingest.sources.postgres_server import PostgresReader
-    from platform_assets.ingest.sources.server import SqlReader
+    from lakebed.ingest.sources.postgres_server import PostgresReader
+    from lakebed.ingest.sources.server import SqlReader
 
     try:
         url = read_secret(settings.home, source.url_setting)

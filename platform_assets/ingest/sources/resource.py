@@ -17,8 +17,8 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from platform_assets.ingest.sources.queried import TimedReader
-from platform_assets.ingest.sources.reader import (
+from lakebed.ingest.sources.queried import TimedReader
+from lakebed.ingest.sources.reader import (
     Batch,
     SourceError,
     SourceItem,
@@ -26,9 +26,9 @@ from platform_assets.ingest.sources.reader import (
     frame_of,
     row_numbers,
 )
-from platform_assets.ingest.sources.values import column, text_of
-from platform_assets.queried_sources import DltResource, RestApi
-from resources.settings import Settings
+from lakebed.ingest.sources.values import column, text_of
+from lakebed.resources.settings import Settings
+from lakebed.spec.queried_sources import DltResource, RestApi
 
 ROWS_AT_ONCE = 10_000
 

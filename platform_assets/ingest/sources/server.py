@@ -17,18 +17,13 @@ import polars as pl
 import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
-from platform_assets.catalog import SourceTable
-from platform_assets.ingest.sources.queried import TimedReader
-from platform_assets.ingest.sources.reader import (
-    Batch,
-    SourceError,
-    SourceItem,
-    row_numbers,
-)
-from platform_assets.ingest.sources.values import column, text_of
-from platform_assets.queried_sources import SqlTable
-from platform_assets.shape import PLAIN
-from resources.settings import Settings
+from lakebed.ingest.sources.queried import TimedReader
+from lakebed.ingest.sources.reader import Batch, SourceError, SourceItem, row_numbers
+from lakebed.ingest.sources.values import column, text_of
+from lakebed.resources.settings import Settings
+from lakebed.spec.queried_sources import SqlTable
+from lakebed.spec.shape import PLAIN
+from lakebed.spec.table import SourceTable
 
 ROWS_AT_ONCE = 16_384
 MYSQL_FLOAT, MYSQL_BIT = 4, 16
@@ -138,7 +133,7 @@ class SqlReader(ServerReader):
             return newest
         kind = self._table.column(self._table.cursor).polars
         value = pl.Series([text_of(newest)])
-        from platform_assets.ingest.casts import cast
+        from lakebed.ingest.casts import cast
 
         typed = cast(value, kind).series[0]
         if typed is None:

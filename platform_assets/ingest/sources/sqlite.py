@@ -21,8 +21,8 @@ from urllib.parse import quote
 import polars as pl
 from psycopg import sql
 
-from platform_assets.ingest.sources.queried import DatabaseFileReader
-from platform_assets.ingest.sources.reader import (
+from lakebed.ingest.sources.queried import DatabaseFileReader
+from lakebed.ingest.sources.reader import (
     Batch,
     SourceError,
     SourceItem,
@@ -31,9 +31,9 @@ from platform_assets.ingest.sources.reader import (
     row_numbers,
     without_doubles,
 )
-from platform_assets.ingest.sources.values import column, dated, number_of
-from platform_assets.queried_sources import SqliteTable
-from resources.settings import Settings
+from lakebed.ingest.sources.values import column, dated, number_of
+from lakebed.resources.settings import Settings
+from lakebed.spec.queried_sources import SqliteTable
 
 ROWS_AT_ONCE = 32_768
 HIDDEN_COLUMN = 1

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar, cast
 
 import pyarrow as pa
 
-from platform_assets.ingest.sources.places import opened_bytes, split_member
+from lakebed.ingest.sources.places import opened_bytes, split_member
 
 COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
 PARSERS = 2

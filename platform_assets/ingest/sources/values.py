@@ -15,7 +15,7 @@ from typing import Any
 
 import polars as pl
 
-from platform_assets.queried_sources import Epoch
+from lakebed.spec.queried_sources import Epoch
 
 _EXACT = 2**53
 _JULIAN_1970 = 2_440_587.5

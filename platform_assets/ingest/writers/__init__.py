@@ -13,19 +13,19 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from platform_assets.catalog import SourceTable
-from platform_assets.ingest.writers.append import AppendWriter as AppendWriter
-from platform_assets.ingest.writers.history import HistoryWriter
-from platform_assets.ingest.writers.merge import MergeWriter
-from platform_assets.ingest.writers.replace import MergeReplaceWriter, ReplaceWriter
-from platform_assets.ingest.writers.undo import Undo
-from platform_assets.ingest.writers.writer import Counts as Counts
-from platform_assets.ingest.writers.writer import LoadConflictError as LoadConflictError
-from platform_assets.ingest.writers.writer import LoadStamp as LoadStamp
-from platform_assets.ingest.writers.writer import Writer as Writer
-from platform_assets.ingest.writers.writer import target_of as target_of
-from platform_assets.partitions import Window
-from resources.postgres import Connection
+from lakebed.ingest.writers.append import AppendWriter as AppendWriter
+from lakebed.ingest.writers.history import HistoryWriter
+from lakebed.ingest.writers.merge import MergeWriter
+from lakebed.ingest.writers.replace import MergeReplaceWriter, ReplaceWriter
+from lakebed.ingest.writers.undo import Undo
+from lakebed.ingest.writers.writer import Counts as Counts
+from lakebed.ingest.writers.writer import LoadConflictError as LoadConflictError
+from lakebed.ingest.writers.writer import LoadStamp as LoadStamp
+from lakebed.ingest.writers.writer import Writer as Writer
+from lakebed.ingest.writers.writer import target_of as target_of
+from lakebed.resources.postgres import Connection
+from lakebed.spec.partitions import Window
+from lakebed.spec.table import SourceTable
 
 
 def writer_of(

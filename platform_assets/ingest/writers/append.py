@@ -10,16 +10,10 @@ import psycopg
 import pyarrow.parquet as pq
 from psycopg import sql
 
-from platform_assets.catalog import SourceTable
-from platform_assets.ingest.encoding import copy_rows
-from platform_assets.ingest.writers.stage import Stage
-from platform_assets.ingest.writers.writer import (
-    Counts,
-    LoadConflictError,
-    Writer,
-    names,
-    target_of,
-)
+from lakebed.ingest.writers.stage import Stage
+from lakebed.ingest.writers.writer import Counts, LoadConflictError, Writer, names, target_of
+from lakebed.pgcopy.encoding import copy_rows
+from lakebed.spec.table import SourceTable
 
 
 class AppendWriter(Writer):

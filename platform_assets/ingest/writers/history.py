@@ -21,10 +21,10 @@ from pathlib import Path
 import polars as pl
 from psycopg import sql
 
-from platform_assets.columns import GONE, VALID_FROM, VALID_TO
-from platform_assets.ingest.writers.missing import check_share, keep_rejected, missing_from
-from platform_assets.ingest.writers.stage import PLACE, Stage
-from platform_assets.ingest.writers.writer import Counts, Writer, names, same, target_of
+from lakebed.ingest.writers.missing import check_share, keep_rejected, missing_from
+from lakebed.ingest.writers.stage import PLACE, Stage
+from lakebed.ingest.writers.writer import Counts, Writer, names, same, target_of
+from lakebed.spec.columns import GONE, VALID_FROM, VALID_TO
 
 VERSIONS = sql.Identifier("lakebed_versions")
 TIMELINE = sql.Identifier("lakebed_timeline")

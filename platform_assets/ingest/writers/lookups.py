@@ -6,11 +6,11 @@ from collections.abc import Iterable
 
 from psycopg import sql
 
-from platform_assets.catalog import Lookup, SourceTable
-from platform_assets.columns import GONE, ROW_NUMBER, SOURCE_FILE
-from platform_assets.ingest.contract import rejects_at
-from platform_assets.ingest.writers.writer import LoadConflictError, LoadStamp, names
-from resources.postgres import Connection
+from lakebed.ingest.contract import rejects_at
+from lakebed.ingest.writers.writer import LoadConflictError, LoadStamp, names
+from lakebed.resources.postgres import Connection
+from lakebed.spec.columns import GONE, ROW_NUMBER, SOURCE_FILE
+from lakebed.spec.table import Lookup, SourceTable
 
 Parent = tuple[str, tuple[str, ...]]
 """A table and its natural key."""

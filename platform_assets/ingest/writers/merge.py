@@ -13,10 +13,7 @@ import psycopg
 import pyarrow.parquet as pq
 from psycopg import sql
 
-from platform_assets.catalog import SourceTable
-from platform_assets.columns import GONE
-from platform_assets.ingest.encoding import copy_rows
-from platform_assets.ingest.settled import (
+from lakebed.ingest.settled import (
     COLD,
     OVERRIDDEN,
     Merged,
@@ -24,10 +21,13 @@ from platform_assets.ingest.settled import (
     meets_settled,
     merge_beside_settled,
 )
-from platform_assets.ingest.writers.missing import check_share, keep_rejected, missing_from
-from platform_assets.ingest.writers.stage import PLACE, Stage
-from platform_assets.ingest.writers.undo import TELLS_OLD_FROM_NEW, Undo
-from platform_assets.ingest.writers.writer import Counts, Writer, names, same, target_of
+from lakebed.ingest.writers.missing import check_share, keep_rejected, missing_from
+from lakebed.ingest.writers.stage import PLACE, Stage
+from lakebed.ingest.writers.undo import TELLS_OLD_FROM_NEW, Undo
+from lakebed.ingest.writers.writer import Counts, Writer, names, same, target_of
+from lakebed.pgcopy.encoding import copy_rows
+from lakebed.spec.columns import GONE
+from lakebed.spec.table import SourceTable
 
 
 class MergeWriter(Writer):

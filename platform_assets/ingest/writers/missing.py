@@ -7,18 +7,12 @@ import json
 import polars as pl
 from psycopg import sql
 
-from platform_assets.catalog import SourceTable
-from platform_assets.ingest.quarantine import decode
-from platform_assets.ingest.shaping import shaped
-from platform_assets.ingest.sources.reader import SourceItem
-from platform_assets.ingest.writers.writer import (
-    LoadConflictError,
-    LoadStamp,
-    names,
-    same,
-    target_of,
-)
-from resources.postgres import Connection
+from lakebed.ingest.quarantine import decode
+from lakebed.ingest.shaping import shaped
+from lakebed.ingest.sources.reader import SourceItem
+from lakebed.ingest.writers.writer import LoadConflictError, LoadStamp, names, same, target_of
+from lakebed.resources.postgres import Connection
+from lakebed.spec.table import SourceTable
 
 SPARED = sql.Identifier("lakebed_spared")
 

@@ -12,10 +12,10 @@ from dataclasses import replace
 
 from psycopg import sql
 
-from platform_assets.ingest.writers.append import AppendWriter
-from platform_assets.ingest.writers.merge import MergeWriter
-from platform_assets.ingest.writers.missing import check_share
-from platform_assets.ingest.writers.writer import Counts, target_of
+from lakebed.ingest.writers.append import AppendWriter
+from lakebed.ingest.writers.merge import MergeWriter
+from lakebed.ingest.writers.missing import check_share
+from lakebed.ingest.writers.writer import Counts, target_of
 
 
 class ReplaceWriter(AppendWriter):

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from psycopg import sql
 
-from platform_assets.catalog import SourceTable
-from platform_assets.columns import GONE
-from platform_assets.ingest.encoding import copy_rows
-from platform_assets.ingest.writers import lookups
-from platform_assets.ingest.writers.writer import LoadStamp
-from resources.postgres import Connection
+from lakebed.ingest.writers import lookups
+from lakebed.ingest.writers.writer import LoadStamp
+from lakebed.pgcopy.encoding import copy_rows
+from lakebed.resources.postgres import Connection
+from lakebed.spec.columns import GONE
+from lakebed.spec.table import SourceTable
 
 PLACE = "lakebed_place"
 MEMORY = "64MB"

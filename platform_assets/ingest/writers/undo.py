@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from psycopg import sql
 
-from platform_assets.catalog import SourceTable
-from platform_assets.ingest.writers.writer import LoadStamp, target_of
-from platform_assets.partitions import Window
-from resources.postgres import Connection
+from lakebed.ingest.writers.writer import LoadStamp, target_of
+from lakebed.resources.postgres import Connection
+from lakebed.spec.partitions import Window
+from lakebed.spec.table import SourceTable
+from lakebed.store.undo_tables import undo_name
 
 WAS = "lakebed_xmin"
 """The column of a kept row that says which transaction had written it."""
@@ -209,11 +210,6 @@ class Undo:
 
     def _drop(self, load_id: str) -> None:
         self._connection.execute(sql.SQL("drop table if exists {}").format(undo_name(load_id)))
-
-
-def undo_name(load_id: str) -> sql.Identifier:
-    """Return the table that keeps the rows which a load updated or deleted."""
-    return sql.Identifier("lakebed_undo", load_id)
 
 
 def is_kept(connection: Connection, load_id: str) -> bool:

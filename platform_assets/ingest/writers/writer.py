@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from platform_assets.catalog import SourceTable
-from platform_assets.ingest.as_read import AsRead
-from platform_assets.ingest.rejects import Reject
-from platform_assets.partitions import Window
-from platform_assets.quality.schema import Column
-from resources.lake_files import LakeFiles
-from resources.postgres import Connection
+from lakebed.ingest.as_read import AsRead
+from lakebed.resources.lake_files import LakeFiles
+from lakebed.resources.postgres import Connection
+from lakebed.spec.partitions import Window
+from lakebed.spec.schema import Column
+from lakebed.spec.table import SourceTable
+from lakebed.store.rejects import Reject
 
 if TYPE_CHECKING:
-    from platform_assets.ingest.writers.undo import Undo
+    from lakebed.ingest.writers.undo import Undo
 
 
 class LoadConflictError(RuntimeError):

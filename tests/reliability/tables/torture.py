@@ -7,14 +7,7 @@ from typing import Annotated
 import pandera.polars as pa
 import polars as pl
 
-from platform_assets.catalog import (
-    CsvFiles,
-    Deletes,
-    Grain,
-    ParquetFiles,
-    Partitioning,
-    SourceTable,
-)
+from lakebed.spec.table import CsvFiles, Deletes, Grain, ParquetFiles, Partitioning, SourceTable
 
 
 class Event(pa.DataFrameModel):

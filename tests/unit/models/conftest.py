@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from platform_assets.models.model import ModelError, ModelSet
-from platform_assets.models.parser import load_models
+from lakebed.models.model import ModelError, ModelSet
+from lakebed.models.parser import load_models
 
 SOURCES = {"lakebed": frozenset({"flights", "airlines"})}
 

@@ -12,10 +12,10 @@ from typing import Any
 import duckdb
 import pytest
 
-from platform_assets.models.lineage import source_lineage
-from platform_assets.models.model import ModelSet
-from platform_assets.models.parser import load_models
-from platform_assets.models.schemas import model_schemas
+from lakebed.models.lineage import source_lineage
+from lakebed.models.model import ModelSet
+from lakebed.models.parser import load_models
+from lakebed.models.schemas import model_schemas
 
 FOLDER = Path(__file__).parents[3] / "dbt_like_sql"
 TABLES = {

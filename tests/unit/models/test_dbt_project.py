@@ -10,9 +10,9 @@ from typing import Any
 import duckdb
 import pytest
 
-from platform_assets.models.model import ModelSet
-from platform_assets.models.parser import load_models
-from platform_assets.models.schemas import model_schemas
+from lakebed.models.model import ModelSet
+from lakebed.models.parser import load_models
+from lakebed.models.schemas import model_schemas
 
 PROJECT = Path(__file__).parents[2] / "models_project"
 EXPECTED: dict[str, Any] = json.loads((PROJECT / "expected.json").read_text())

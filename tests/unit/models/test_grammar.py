@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from platform_assets.models.model import ModelSet, Run
-from platform_assets.models.parser import load_models
-from platform_assets.partitions import Grain, window_of
+from lakebed.models.model import ModelSet, Run
+from lakebed.models.parser import load_models
+from lakebed.spec.partitions import Grain, window_of
 from tests.unit.models.conftest import SOURCES, Project
 
 README = (Path(__file__).parents[3] / "dbt_like_sql/README.md").read_text()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from platform_assets.models.lineage import column_lineage, source_lineage
-from platform_assets.models.model import ModelError, ModelSet
-from platform_assets.models.schemas import model_schemas
+from lakebed.models.lineage import column_lineage, source_lineage
+from lakebed.models.model import ModelError, ModelSet
+from lakebed.models.schemas import model_schemas
 from tests.unit.models.conftest import Project
 
 TABLES = {

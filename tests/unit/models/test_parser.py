@@ -8,8 +8,8 @@ from typing import ClassVar
 
 import pytest
 
-from platform_assets.models.model import ModelError
-from platform_assets.models.parser import load_models
+from lakebed.models.model import ModelError
+from lakebed.models.parser import load_models
 from tests.unit.models.conftest import Project
 
 READS_FLIGHTS = "select carrier from {{ source('lakebed', 'flights') }}"

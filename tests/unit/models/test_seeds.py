@@ -8,8 +8,8 @@ from typing import Any
 import duckdb
 import pytest
 
-from platform_assets.models.model import ModelError
-from platform_assets.models.seeds import seed_query
+from lakebed.models.model import ModelError
+from lakebed.models.seeds import seed_query
 
 
 def rows(path: Path, text: str) -> list[tuple[Any, ...]]:

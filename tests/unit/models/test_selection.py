@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from platform_assets.models.model import ModelSet
-from platform_assets.models.selection import SelectionError, select
+from lakebed.models.model import ModelSet
+from lakebed.models.selection import SelectionError, select
 from tests.unit.models.conftest import Project
 
 FILES = {

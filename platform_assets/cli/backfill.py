@@ -1,0 +1,124 @@
+"""The command that materializes ranges of partitions: backfill."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from lakebed.cli.errors import PartlyFailedError
+from lakebed.cli.home import opened
+from lakebed.cli.output import as_json, numbers, show
+
+if TYPE_CHECKING:
+    from lakebed.orchestration.backfill import RangeRun, Told
+
+ONLY = ("failed", "missing")
+SHOWN_FAILURES = 20
+
+
+@click.command()
+@click.argument("name", metavar="ASSET")
+@click.option("--from", "first", metavar="KEY", help="The first partition; the asset's first.")
+@click.option("--to", "last", metavar="KEY", help="The last partition, included; the asset's last.")
+@click.option("--only", metavar="failed,missing", help="Leave out what is done: either, or both.")
+@as_json
+def backfill(
+    name: str, first: str | None, last: str | None, only: str | None, as_json: bool
+) -> None:
+    """Materialize partitions of an asset, such as cold/flights, in runs that the UI shows.
+
+    Each stretch of partitions without a gap is one run. A partition that fails leaves the others
+    done; the exit code is 1, and the same again with --only failed,missing takes those alone.
+    """
+    wanted = _wanted(only)
+    from lakebed.build import build_defs
+    from lakebed.orchestration.backfill import (
+        backfilled,
+        keys_between,
+        ranges_of,
+        run_range,
+        states,
+    )
+    from lakebed.orchestration.run_launcher import open_instance
+
+    platform = opened()
+    asset = backfilled(platform, name)
+    keys = keys_between(asset, first, last)
+    with open_instance(platform) as instance:
+        found = states(platform, instance, asset, keys)
+        chosen = [key for key in keys if wanted is None or found[key] in wanted]
+        if wanted is not None:
+            counts = Counter(found.values())
+            click.echo(", ".join(f"{n} {state}" for state, n in counts.items()), err=True)
+        defs = build_defs(platform.settings, tables=platform.tables)
+        runs = [
+            run_range(defs, instance, asset, partitions, lambda told: _line(name, told))
+            for partitions in ranges_of(asset, chosen)
+        ]
+    if as_json:
+        click.echo(json.dumps([_plain(run) for run in runs], indent=2))
+    elif runs:
+        _show(runs)
+    if not runs:
+        click.echo(f"{name}: nothing to do", err=as_json)
+    failed = [told for run in runs for told in run.failed]
+    broken = [run for run in runs if run.problem is not None and not run.failed]
+    if broken:
+        raise PartlyFailedError(
+            "all partitions are done, what came after them failed: "
+            + " | ".join(f"run {run.run_id[:8]}: {run.problem}" for run in broken)
+        )
+    if failed:
+        lines = [f"{told.partition}: {told.why}" for told in failed[:SHOWN_FAILURES]]
+        raise PartlyFailedError(
+            f"{len(failed)} of {len(chosen)} partitions failed:\n  " + "\n  ".join(lines)
+        )
+
+
+def _wanted(only: str | None) -> set[str] | None:
+    if only is None:
+        return None
+    wanted = {word.strip() for word in only.split(",")}
+    if not wanted <= set(ONLY):
+        raise click.BadParameter("say failed, missing, or failed,missing", param_hint="--only")
+    return wanted
+
+
+def _line(name: str, told: Told) -> None:
+    what = f"{told.rows:,} rows" if told.why is None else f"failed: {told.why}"
+    click.echo(f"{name} {told.partition}: {what}", err=True)
+
+
+def _show(runs: Sequence[RangeRun]) -> None:
+    table = numbers("partitions", "done", "failed", "rows", "seconds")
+    table.add_column("run")
+    for run in runs:
+        failed = len(run.failed)
+        table.add_row(
+            run.partitions[0]
+            if len(run.partitions) == 1
+            else f"{run.partitions[0]} to {run.partitions[-1]}",
+            f"{len(run.partitions) - failed:,}",
+            f"{failed or ''}",
+            f"{run.rows:,}",
+            f"{run.seconds:.1f}",
+            run.run_id[:8],
+        )
+    show(table)
+
+
+def _plain(run: RangeRun) -> dict[str, object]:
+    failed = run.failed
+    return {
+        "run_id": run.run_id,
+        "from": run.partitions[0],
+        "to": run.partitions[-1],
+        "partitions": len(run.partitions),
+        "rows": run.rows,
+        "seconds": run.seconds,
+        "failed": {told.partition: told.why for told in failed},
+    }

@@ -1,0 +1,142 @@
+"""The commands that bring PostgreSQL up to the table files: plan shows it, apply does it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lakebed.cli.errors import FAILED, PartlyFailedError, exit_code, words
+from lakebed.cli.home import open_home
+
+if TYPE_CHECKING:
+    from lakebed.schema.plan import Change, Plan
+    from lakebed.spec.table import SourceTable
+    from lakebed.store.platform import Platform
+
+_as_json = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+_names = click.argument("names", metavar="[TABLE]...", nargs=-1)
+
+
+@click.command()
+@_names
+@click.option("--check", is_flag=True, help="Exit with 1 where there is anything to change.")
+@_as_json
+def plan(names: Sequence[str], check: bool, as_json: bool) -> None:
+    """Show what the table files would change in PostgreSQL, with the SQL. Changes nothing.
+
+    All tables, or the named ones. instant: done in milliseconds. checked: done if the rows agree.
+    blocking: locks the table for as long as its rows take. refused: never done by itself.
+    """
+    platform = open_home()
+    plans = [made for _, made in _plans(platform, names)]
+    if as_json:
+        click.echo(json.dumps([made.to_json() for made in plans], indent=2, ensure_ascii=False))
+    else:
+        for made in plans:
+            _show(made)
+    if check and any(made.changes for made in plans):
+        sys.exit(FAILED)
+
+
+@click.command()
+@_names
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--blocking", is_flag=True, help="Also what locks a table while its rows are read.")
+@_as_json
+def apply(names: Sequence[str], yes: bool, blocking: bool, as_json: bool) -> None:
+    """Do what `lakebed plan` shows: bring PostgreSQL up to the table files, in short locks.
+
+    All tables, or the named ones. Refused changes are left to you; blocking ones are done with
+    --blocking. The exit code is 1 where anything is left. Asks first; without a terminal say --yes.
+    """
+    platform = open_home()
+    planned = _plans(platform, names)
+    for _, made in planned:
+        if not as_json:
+            _show(made)
+    doable = [(table, made) for table, made in planned if made.doable(blocking=blocking)]
+    count = sum(len(made.doable(blocking=blocking)) for _, made in doable)
+    if count and not yes:
+        if not sys.stdin.isatty():
+            raise click.UsageError(f"{count} changes would be made; say --yes to make them")
+        click.confirm(f"Make {count} changes?", abort=True, err=True)
+    results, failures = _apply(platform, doable, blocking)
+    if as_json:
+        click.echo(json.dumps(results, indent=2, ensure_ascii=False))
+    for table, made in planned:
+        failures += [
+            f"{table.name}: {change.what}: {_left(change)}"
+            for change in made.changes
+            if change not in made.doable(blocking=blocking)
+        ]
+    if failures:
+        raise PartlyFailedError(f"{len(failures)} left:\n  " + "\n  ".join(failures))
+
+
+def _apply(
+    platform: Platform, planned: Sequence[tuple[SourceTable, Plan]], blocking: bool
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Apply plans table by table; return what was done, and what failed and why."""
+    from lakebed.schema.apply import apply_plan
+
+    results: list[dict[str, Any]] = []
+    failures: list[str] = []
+    for table, made in planned:
+        try:
+            with platform.postgres.connect(autocommit=True) as connection:
+                done = apply_plan(
+                    connection,
+                    table,
+                    made,
+                    platform.clock.now(),
+                    blocking=blocking,
+                    on_change=lambda change, name=table.name: click.echo(  # type: ignore[misc]
+                        f"{name}: done: {change.what}", err=True
+                    ),
+                )
+        except Exception as error:
+            if exit_code(error) != FAILED:
+                raise
+            failures.append(words(error))
+            results.append({"table": table.name, "error": words(error)})
+            continue
+        if not done:
+            click.echo(f"{table.name}: done by somebody else meanwhile", err=True)
+        results.append({"table": table.name, "done": [change.to_json() for change in done]})
+    return results, failures
+
+
+def _plans(platform: Platform, names: Sequence[str]) -> list[tuple[SourceTable, Plan]]:
+    from lakebed.schema.apply import read_plan
+
+    tables = [platform.table(name) for name in dict.fromkeys(names)] or list(platform.tables)
+    with platform.postgres.connect(autocommit=True) as connection:
+        now = platform.clock.now()
+        return [(table, read_plan(connection, table, now)) for table in tables]
+
+
+def _show(made: Plan) -> None:
+    if not made.changes:
+        click.echo(f"{made.table}: nothing to change")
+    else:
+        click.echo(f"{made.table}:")
+    for change in made.changes:
+        click.echo(f"  {change.safety:<9} {change.what}")
+        if change.safety == "refused":
+            click.echo(f"            {change.why}")
+        if change.lock:
+            click.echo(f"            {change.rows:,} rows, {change.bytes:,} bytes: {change.lock}")
+        for statement in change.sql:
+            click.echo(f"              {statement};")
+    if made.fields:
+        click.echo("  fields for the model:")
+        for line in made.fields:
+            click.echo(f"      {line}")
+
+
+def _left(change: Change) -> str:
+    return change.why if change.safety == "refused" else f"it is {change.safety}; say --blocking"

@@ -1,0 +1,33 @@
+"""The command that tells a monitoring system how the platform is: metrics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lakebed.cli.home import opened
+from lakebed.cli.show import beside
+
+
+@click.command()
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write to a file, replaced at once: for the textfile collector of node_exporter.",
+)
+def metrics(output: Path | None) -> None:
+    """Show lag, sizes, partitions, quarantine and findings in Prometheus's text format."""
+    from lakebed.monitoring.health import read_health
+    from lakebed.monitoring.metrics import prometheus
+
+    if output is not None and not output.absolute().parent.is_dir():
+        raise click.BadParameter(
+            f"there is no folder {output.absolute().parent}", param_hint="--output"
+        )
+    text = prometheus(read_health(opened()))
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    with beside(output) as stream:
+        stream.write(text)

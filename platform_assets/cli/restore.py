@@ -1,0 +1,98 @@
+"""The command that brings settled partitions back to PostgreSQL: restore."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lakebed.cli.errors import FAILED, PartlyFailedError, exit_code, words
+from lakebed.cli.home import opened, refresh_catalog
+from lakebed.cli.output import as_json
+
+if TYPE_CHECKING:
+    from lakebed.spec.partitions import Window
+    from lakebed.spec.table import SourceTable
+    from lakebed.store.platform import Platform
+    from lakebed.tiering.restore import Restored
+
+
+@click.command()
+@click.argument("name", metavar="TABLE")
+@click.option("--partition", "keys", multiple=True, help="A partition such as 2013-01; repeatable.")
+@click.option("--from", "since", metavar="TIME", help="All that have settled from this time on.")
+@click.option("--to", "until", metavar="TIME", help="... and begin before this one.")
+@click.option(
+    "--hold", default="7d", show_default=True, help="Stay hot for so long: 12h, 30d, 4w, 0d."
+)
+@as_json
+def restore(
+    name: str,
+    keys: Sequence[str],
+    since: str | None,
+    until: str | None,
+    hold: str,
+    as_json: bool,
+) -> None:
+    """Bring settled partitions of a table back to hot, where no policy moves them for a time.
+
+    Partitions are restored in order, each in a transaction of its own. One that fails leaves the
+    others restored; the exit code is 1. A backup is put back by `lakebed rollback --backup`.
+    """
+    from lakebed.tiering.restorable import chosen, duration
+
+    platform = opened()
+    table = platform.table(name)
+    _ = table.settles
+    held_for = duration(hold)
+    with platform.postgres.connect() as connection:
+        windows = chosen(connection, table, keys, since, until)
+    done, failed = _restore(platform, table, windows, held_for)
+    if as_json:
+        click.echo(json.dumps([*map(asdict, done), *failed], indent=2, default=str))
+    if not windows:
+        click.echo(f"{name}: nothing has settled there", err=True)
+    failures = [_failure(f) for f in failed]
+    if any(item.generation for item in done):
+        failures += refresh_catalog(platform)
+    if failures:
+        raise PartlyFailedError(f"{len(failures)} not restored:\n  " + "\n  ".join(failures))
+
+
+def _failure(failed: dict[str, Any]) -> str:
+    where = f"{failed['table']} {failed['partition_key']}"
+    return f"{where}: {failed['error'].removeprefix(f'{where}: ')}"
+
+
+def _restore(
+    platform: Platform, table: SourceTable, windows: Sequence[Window], hold: timedelta
+) -> tuple[list[Restored], list[dict[str, Any]]]:
+    from lakebed.cli.progress import working
+    from lakebed.tiering.restore import restore as restore_window
+
+    done: list[Restored] = []
+    failed: list[dict[str, Any]] = []
+    with working(f"restoring {table.name}", parts=len(windows)) as work:
+        for window in windows:
+            work.now(f"restoring {table.name} {window.key}")
+            try:
+                item = restore_window(
+                    *(platform.postgres, platform.lake, table, window, platform.clock.now()),
+                    hold=hold,
+                )
+            except Exception as error:
+                if exit_code(error) != FAILED:
+                    raise
+                failed.append(
+                    {"table": table.name, "partition_key": window.key, "error": words(error)}
+                )
+                continue
+            done.append(item)
+            work.rows(item.rows)
+            work.part()
+            click.echo(item.line, err=True)
+    return done, failed

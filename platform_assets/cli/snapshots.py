@@ -1,0 +1,37 @@
+"""What the commands that load a table leave of it in the lake: its snapshot, and the catalog."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from lakebed.cli.errors import FAILED, exit_code, words
+
+if TYPE_CHECKING:
+    from lakebed.spec.table import SourceTable
+    from lakebed.store.platform import Platform
+
+
+def keep_snapshots(platform: Platform, table: SourceTable, *, changed: bool = False) -> list[str]:
+    """Take the snapshots that are due after a load of a table, and write the catalog file anew.
+
+    changed: the table's own is due whatever the ledger says. Returns what failed, and why.
+    """
+    from lakebed.cli.home import refresh_catalog
+    from lakebed.tiering.snapshots import take_due
+
+    try:
+        taken = take_due(platform, table, changed=changed)
+    except Exception as error:
+        if exit_code(error) != FAILED:
+            raise
+        why = f"{table.name}: its rows are committed, its snapshot was not taken: {words(error)}"
+        return [f"{why}. The next load takes it"]
+    for snapshot in taken:
+        click.echo(
+            f"{snapshot.table}: snapshot of {snapshot.rows:,} rows in the lake, "
+            f"verified in {snapshot.seconds:.2f} s",
+            err=True,
+        )
+    return refresh_catalog(platform) if taken else []

@@ -1,0 +1,1 @@
+"""The demo: real flights through all of the platform."""

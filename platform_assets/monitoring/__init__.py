@@ -1,0 +1,1 @@
+"""Status, health, doctor and metrics: what is true of the platform now."""

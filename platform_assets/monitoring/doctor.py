@@ -1,0 +1,159 @@
+"""The doctor gathers the facts that diagnosis.py judges. Changes nothing, shows no query's text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from lakebed.monitoring.diagnosis import (
+    Finding,
+    LockWait,
+    OpenErasure,
+    ServerFacts,
+    TableFacts,
+    of_erasures,
+    of_lake,
+    of_server,
+    of_table,
+    of_undeclared,
+)
+from lakebed.resources.postgres import Connection
+from lakebed.schema.ddl import relation_exists
+from lakebed.spec.names import leaf_name
+from lakebed.spec.table import SourceTable
+from lakebed.store.grain import asking, of_other_grain
+from lakebed.store.platform import Platform
+from lakebed.store.undeclared import undeclared
+from lakebed.tiering.horizon import read_horizon
+from lakebed.tiering.leaves import gaps, leaves_of, may_drop
+from lakebed.tiering.older_rows import lacking
+from lakebed.tiering.pending import waiting, with_work
+from lakebed.tiering.superseded import give_up_superseded
+from lakebed.tiering.sweep import remove_nameless
+from lakebed.tiering.verify import verify
+
+SETTINGS = ("fsync", "full_page_writes", "autovacuum", "client_connection_check_interval")
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """All that was found. server: the version of PostgreSQL."""
+
+    server: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def is_well(self) -> bool:
+        """Whether nothing is wrong; notes do not count."""
+        return all(finding.level != "wrong" for finding in self.findings)
+
+
+def examine(platform: Platform) -> Diagnosis:
+    """Examine the server, every table that settles, and the lake.
+
+    Raises PostgresUnavailableError.
+    """
+    grace = platform.settings.file_grace
+    tiered = [table for table in platform.tables if table.tiering is not None]
+    with platform.postgres.connect(autocommit=True) as connection:
+        found = list(of_server(_server(connection)))
+        now = platform.clock.now()
+        for table in tiered:
+            if relation_exists(connection, table):
+                found += of_table(_table(platform, connection, table, now))
+        for table in platform.tables:
+            found += of_undeclared(table.name, undeclared(asking(connection), table))
+        found += of_erasures(_open_erasures(connection))
+        swept, spared = give_up_superseded(connection, grace, dry_run=True)
+        swept += remove_nameless(connection, platform.lake.files, tiered, grace, dry_run=True)
+        found += of_lake(swept, spared)
+        version = connection.info.parameter_status("server_version") or "unknown"
+    return Diagnosis(version, tuple(sorted(found, key=lambda finding: finding.level != "wrong")))
+
+
+def _server(connection: Connection) -> ServerFacts:
+    ((now,),) = connection.execute("select clock_timestamp()").fetchall()
+    waits = connection.execute(
+        "select pid, coalesce(nullif(application_name, ''), backend_type), l.since,"
+        " pg_blocking_pids(pid) from pg_stat_activity a,"
+        " lateral (select min(waitstart) from pg_locks where pg_locks.pid = a.pid and not granted)"
+        " as l (since) where l.since is not null"
+    ).fetchall()
+    settings = connection.execute(
+        "select name, setting from pg_settings where name = any(%s)", [list(SETTINGS)]
+    ).fetchall()
+    return ServerFacts(
+        now,
+        read_horizon(connection),
+        [LockWait(pid, name, since, tuple(blockers)) for pid, name, since, blockers in waits],
+        dict(settings),
+    )
+
+
+def _table(
+    platform: Platform, connection: Connection, table: SourceTable, now: datetime
+) -> TableFacts:
+    # Those of an adopted table are none of ours.
+    leaves = [] if table.adopted else leaves_of(connection, table)
+    windows = list(table.windows(now))
+    live = _cold(connection, table, live=True)
+    late = with_work(connection, table, [w for w in windows if w.key in live])
+    busy = set(late)
+    return TableFacts(
+        name=table.name,
+        now=now,
+        hot_for=table.settles.hot_for,
+        late_for=table.settles.late_for,
+        drop_after=table.settles.drop_emptied_after,
+        waiting=waiting(connection, table, now),
+        late=late,
+        emptied=[
+            leaf.window
+            for leaf in leaves
+            if leaf.window is not None
+            and leaf.window.key in live
+            and leaf.window not in busy
+            and may_drop(table, leaf, now)
+        ],
+        gaps=gaps(leaves, windows, _cold(connection, table, live=False)),
+        default=[leaf.name for leaf in leaves if leaf.default],
+        detaching=[leaf.name for leaf in leaves if leaf.detaching],
+        detached=_detached(connection, table, {leaf.name for leaf in leaves}, now),
+        lacking=lacking(connection, table),
+        files=verify(platform, table),
+        grain=table.partitioned.grain,
+        other_grain=of_other_grain(asking(connection), table),
+    )
+
+
+def _open_erasures(connection: Connection) -> list[OpenErasure]:
+    rows = connection.execute(
+        "select table_name, started_at, hot_rows + cold_rows + undo_rows + rejected_rows"
+        " from lakebed.erasure where finished_at is null order by erasure_id"
+    ).fetchall()
+    return [OpenErasure(table, since.astimezone(UTC), rows) for table, since, rows in rows]
+
+
+def _cold(connection: Connection, table: SourceTable, *, live: bool) -> set[str]:
+    """Return the keys of the partitions that are cold; those that once were too, unless live."""
+    rows = connection.execute(
+        "select partition_key from lakebed.cold_file"
+        " where table_name = %s and (superseded_at is null or not %s)",
+        [table.name, live],
+    )
+    return {key for (key,) in rows}
+
+
+def _detached(
+    connection: Connection, table: SourceTable, attached: set[str], now: datetime
+) -> list[str]:
+    """Return the tables that have the name of a leaf and are none."""
+    if table.adopted:
+        return []
+    names = {leaf_name(table.name, window) for window in table.windows(now)} - attached
+    rows = connection.execute(
+        "select relname::text from pg_class where relnamespace = 'public'::regnamespace"
+        " and relkind = 'r' and not relispartition and relname = any(%s) order by 1",
+        [sorted(names)],
+    )
+    return [name for (name,) in rows]

@@ -1,0 +1,132 @@
+"""The platform's health as Prometheus reads it, in the text format 0.0.4.
+
+docs/operating.md documents each name; one that was published keeps its name and its meaning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import get_args
+
+from lakebed.monitoring.health import Health, TableHealth
+from lakebed.monitoring.status import State
+
+Labels = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A gauge: its name without the prefix, what it says, and a value for each set of labels."""
+
+    name: str
+    help: str
+    samples: tuple[tuple[Labels, float], ...]
+
+
+def prometheus(health: Health) -> str:
+    """Return all metrics as text, sorted as they are documented."""
+    return "".join(_written(metric) for metric in metrics(health))
+
+
+def metrics(health: Health) -> Iterator[Metric]:
+    """Yield all metrics; a table that has no such thing has no sample of it."""
+    yield Metric(
+        "read_timestamp_seconds", "When this was read.", (({}, health.read_at.timestamp()),)
+    )
+    yield Metric(
+        "findings",
+        "What `lakebed doctor` and the freshness of the tables found, by level.",
+        tuple(
+            ({"level": level}, sum(finding.level == level for finding in health.findings))
+            for level in ("wrong", "note")
+        ),
+    )
+    yield Metric(
+        "horizon_holders", "Who may still need what was taken away.", (({}, len(health.holders)),)
+    )
+    yield Metric(
+        "horizon_age_seconds",
+        "For how long the oldest transaction has held the snapshot horizon.",
+        (({}, health.horizon_seconds),),
+    )
+    yield from _of_tables(health.tables)
+
+
+def _of_tables(tables: Iterable[TableHealth]) -> Iterator[Metric]:
+    gauges = {
+        "hot_rows": "Rows in PostgreSQL; estimated where a leaf is large.",
+        "hot_bytes": "Bytes in PostgreSQL, indexes included.",
+        "cold_rows": "Rows in the lake.",
+        "cold_bytes": "Bytes of the live files of the lake.",
+        "lag_seconds": "Between the newest row's cursor and now.",
+        "lag_limit_seconds": "How large the lag may be, as the table file says.",
+        "last_load_timestamp_seconds": "When a load was committed last.",
+        "last_load_rows": "Rows that the last load read.",
+        "last_load_rejected_rows": "Rows that the last load rejected.",
+        "last_cold_file_timestamp_seconds": "When a cold file was committed last.",
+        "quarantined_rows": "Rejected rows that wait to be resolved.",
+        "waiting_items": "Files of the source that no load has taken: new, or refused.",
+        "open_requests": "Moves asked for by SQL and not answered yet.",
+        "overdue_partitions": "Due for more than a day, and not moved.",
+    }
+    found: dict[str, list[tuple[Labels, float]]] = {name: [] for name in gauges}
+    partitions: list[tuple[Labels, float]] = []
+    for table in tables:
+        values = _values(table)
+        for name in gauges:
+            if (value := values[name]) is not None:
+                found[name].append(({"table": table.name}, value))
+        if table.status.partitions:
+            partitions += [
+                ({"table": table.name, "state": state}, table.states[state])
+                for state in get_args(State)
+            ]
+    for name, text in gauges.items():
+        yield Metric(f"table_{name}", text, tuple(found[name]))
+    yield Metric("table_partitions", "Partitions, by state.", tuple(partitions))
+
+
+def _values(table: TableHealth) -> dict[str, float | None]:
+    status = table.status
+    return {
+        "hot_rows": status.hot_rows,
+        "hot_bytes": status.hot_bytes,
+        "cold_rows": status.cold_rows,
+        "cold_bytes": status.cold_bytes,
+        "lag_seconds": status.lag_seconds,
+        "lag_limit_seconds": table.limit_seconds,
+        "last_load_timestamp_seconds": _seconds(status.loaded_at),
+        "last_load_rows": status.last_rows if status.loaded_at else None,
+        "last_load_rejected_rows": status.last_rejected if status.loaded_at else None,
+        "last_cold_file_timestamp_seconds": _seconds(status.moved_at),
+        "quarantined_rows": status.quarantined,
+        "waiting_items": len(status.waiting_files),
+        "open_requests": status.requests,
+        "overdue_partitions": len(table.overdue) if status.partitions else None,
+    }
+
+
+def _seconds(moment: str | None) -> float | None:
+    return datetime.fromisoformat(moment).timestamp() if moment else None
+
+
+def _written(metric: Metric) -> str:
+    name = f"lakebed_{metric.name}"
+    lines = [f"# HELP {name} {metric.help}", f"# TYPE {name} gauge"]
+    lines += [f"{name}{_labels(labels)} {_number(value)}" for labels, value in metric.samples]
+    return "\n".join(lines) + "\n" if metric.samples else ""
+
+
+def _labels(labels: Labels) -> str:
+    pairs = ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items())
+    return f"{{{pairs}}}" if pairs else ""
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+
+
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.3f}"

@@ -1,0 +1,332 @@
+"""Where the rows are: each table and partition, the last load, what waits. Changes nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from psycopg import sql
+
+from lakebed.ingest.incremental import pending_files
+from lakebed.ingest.sources.reader import SourceError
+from lakebed.ingest.sources.readers import reader_of
+from lakebed.resources.postgres import Connection
+from lakebed.resources.settings import Settings
+from lakebed.schema.ddl import relation_exists
+from lakebed.spec.table import SourceTable
+from lakebed.store.platform import Platform
+from lakebed.store.policy import due
+from lakebed.tiering.holds import holds
+
+State = Literal["hot", "due", "held", "cold", "late", "missing", "empty"]
+"""hot; due: hot and past its policy; held: restored, no policy moves it for a time; cold; late:
+cold, with hot rows or deletes to be folded in; missing: no row, and rows before and after it;
+empty: no row, and none before it or none after."""
+
+COUNT_UP_TO = 1_000_000
+"""Leaves with more rows than this by PostgreSQL's statistics are not counted, but estimated."""
+
+SAMPLED_ROWS = 20_000
+"""So many rows of such a leaf, or of a large table without leaves, tell its windows."""
+
+LEAVES_AT_ONCE = 200
+
+
+@dataclass(frozen=True)
+class PartitionStatus:
+    """One partition. bytes: of its cold file.  deletes: of settled rows, to be folded in.
+
+    held_until: of a partition that was restored.
+    """
+
+    key: str
+    state: State
+    hot_rows: int
+    cold_rows: int
+    bytes: int
+    generation: int
+    deletes: int = 0
+    held_until: str | None = None
+
+
+@dataclass(frozen=True)
+class TableStatus:
+    """One table. hot_rows is estimated where some leaf is too large to count.
+
+    waiting_files: those of the source that are in no load: new, or refused by the last one.
+    moved_at: when a cold file was committed last.
+    lag_seconds: between the newest row's cursor and now; None where that cannot be told.
+    open_erasures: that have not ended.
+    """
+
+    name: str
+    exists: bool
+    hot_rows: int
+    estimated: bool
+    hot_bytes: int
+    cold_rows: int
+    cold_bytes: int
+    partitions: tuple[PartitionStatus, ...]
+    loaded_at: str | None
+    last_rows: int
+    last_rejected: int
+    moved_at: str | None
+    cursor: str | None
+    lag_seconds: float | None
+    fresh: bool | None
+    quarantined: int
+    waiting_files: tuple[str, ...]
+    requests: int
+    open_erasures: int = 0
+
+
+@dataclass(frozen=True)
+class PlatformStatus:
+    """The whole platform, at one moment of its clock."""
+
+    now: str
+    postgres: str
+    lake: str
+    tables: tuple[TableStatus, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the status as plain lists, numbers and texts."""
+        return asdict(self)
+
+
+def read_status(platform: Platform, *, count_up_to: int | None = None) -> PlatformStatus:
+    """Read everything in one transaction. Raises PostgresUnavailableError.
+
+    count_up_to: leaves with more rows are estimated; COUNT_UP_TO unless told.
+    """
+    limit = COUNT_UP_TO if count_up_to is None else count_up_to
+    now = platform.clock.now()
+    with platform.postgres.connect() as connection:
+        connection.execute("set transaction isolation level repeatable read read only")
+        tables = tuple(
+            _table(connection, table, platform.settings, now, limit) for table in platform.tables
+        )
+    return PlatformStatus(now.isoformat(), platform.postgres.name, str(platform.lake.files), tables)
+
+
+def _table(
+    connection: Connection, table: SourceTable, settings: Settings, now: datetime, limit: int
+) -> TableStatus:
+    exists = relation_exists(connection, table)
+    counts, estimated = _hot_rows(connection, table, limit) if exists else ({}, False)
+    partitions = _partitions(connection, table, now, counts) if table.partitioning else ()
+    load = connection.execute(
+        "select committed_at, rows_read, rejected, cursor_to from lakebed.load"
+        " where table_name = %s and rolled_back_at is null order by committed_at desc limit 1",
+        [table.name],
+    ).fetchone() or (None, 0, 0, None)
+    moved = connection.execute(
+        "select max(moved_at) from lakebed.cold_file where table_name = %s", [table.name]
+    ).fetchone()
+    lag = _lag(load[3], now)
+    return TableStatus(
+        name=table.name,
+        exists=exists,
+        hot_rows=sum(counts.values()),
+        estimated=estimated,
+        hot_bytes=_hot_bytes(connection, table) if exists else 0,
+        cold_rows=sum(p.cold_rows for p in partitions),
+        cold_bytes=sum(p.bytes for p in partitions),
+        partitions=partitions,
+        loaded_at=load[0].isoformat() if load[0] else None,
+        last_rows=load[1],
+        last_rejected=load[2],
+        moved_at=moved[0].isoformat() if moved and moved[0] else None,
+        cursor=load[3],
+        lag_seconds=lag,
+        fresh=None
+        if lag is None or not table.freshness
+        else lag <= table.freshness.total_seconds(),
+        quarantined=_count(connection, "rejected_row", table.name, "resolved_by is null"),
+        waiting_files=_waiting_files(connection, table, settings),
+        requests=_count(connection, "tier_request", table.name, "answered_at is null"),
+        open_erasures=_count(connection, "erasure", table.name, "finished_at is null"),
+    )
+
+
+def _waiting_files(
+    connection: Connection, table: SourceTable, settings: Settings
+) -> tuple[str, ...]:
+    if table.source is None or table.load_by == "window":
+        return ()
+    try:
+        found = reader_of(table, settings).glance()
+    except SourceError as error:
+        return (str(error),)  # what cannot be asked waits, too
+    pending, refused = pending_files(connection, table, found)
+    return tuple(sorted([*(p.file.path for p in pending), *(r.path for r in refused)]))
+
+
+def _partitions(
+    connection: Connection, table: SourceTable, now: datetime, counts: Mapping[str, int]
+) -> tuple[PartitionStatus, ...]:
+    cold = {
+        key: (rows, size, generation)
+        for key, rows, size, generation in connection.execute(
+            "select partition_key, rows, bytes, generation from lakebed.cold_file"
+            " where table_name = %s and superseded_at is null",
+            [table.name],
+        )
+    }
+    deleted = sql.SQL("select moment from lakebed.cold_delete where table_name = {}")
+    deletes = Counter(_by_key(connection, table, deleted.format(table.name)))
+    held = holds(connection, table, now)
+    past = {window.key for window in due(table, now)} if table.tiering else set()
+    keys = sorted({w.key for w in table.windows(now)} | cold.keys() | counts.keys())
+    states = _with_gaps(
+        [
+            _state(counts.get(key, 0), deletes[key], key in cold, key in past, key in held)
+            for key in keys
+        ]
+    )
+    return tuple(
+        PartitionStatus(
+            key,
+            state,
+            counts.get(key, 0),
+            *cold.get(key, (0, 0, 0)),
+            deletes[key],
+            held[key].isoformat() if key in held else None,
+        )
+        for key, state in zip(keys, states, strict=True)
+    )
+
+
+def read_states(connection: Connection, table: SourceTable, now: datetime) -> dict[str, State]:
+    """Return the state of each partition by key, in order. Looks for hot rows, and counts none."""
+    if not relation_exists(connection, table):
+        return {window.key: "empty" for window in table.windows(now)}
+    windows = list(table.windows(now))
+    query = sql.SQL(
+        "select w.lower from unnest({}::timestamptz[], {}::timestamptz[]) as w (lower, upper)"
+        " where exists (select from {table} h where h.{time} >= w.lower and h.{time} < w.upper)"
+    ).format(
+        [window.lower.isoformat() for window in windows],
+        [window.upper.isoformat() for window in windows],
+        table=table.relation,
+        time=sql.Identifier(table.partitioned.column),
+    )
+    found = {lower for (lower,) in connection.execute(query)}
+    present = {window.key: 1 for window in windows if window.lower in found}
+    return {p.key: p.state for p in _partitions(connection, table, now, present)}
+
+
+def _with_gaps(states: Sequence[State]) -> list[State]:
+    """Tell empty partitions between others with rows from those before and after them."""
+    full = [place for place, state in enumerate(states) if state != "empty"]
+    return [
+        "missing" if state == "empty" and full and full[0] < place < full[-1] else state
+        for place, state in enumerate(states)
+    ]
+
+
+def _state(hot_rows: int, deletes: int, cold: bool, past: bool, held: bool) -> State:
+    if cold:
+        return "late" if hot_rows or deletes else "cold"
+    if hot_rows and held:
+        return "held"
+    if hot_rows:
+        return "due" if past else "hot"
+    return "empty"
+
+
+def hot_row_count(connection: Connection, table: SourceTable) -> tuple[int, bool]:
+    """Return how many rows a table that is there has in hot; whether that is PostgreSQL's estimate.
+
+    It is where the table has more than COUNT_UP_TO.
+    """
+    query = (
+        "select coalesce(sum(pg_stat_get_live_tuples(part.oid)), 0)::bigint"
+        " from (select to_regclass(%s) as oid) t,"
+        " lateral (select t.oid union select relid from pg_partition_tree(t.oid)) part (oid)"
+    )
+    estimate = int(connection.execute(query, [table.relation.as_string()]).fetchall()[0][0])
+    if estimate > COUNT_UP_TO:
+        return estimate, True
+    count = sql.SQL("select count(*) from {}").format(table.relation)
+    return int(connection.execute(count).fetchall()[0][0]), False
+
+
+def _hot_rows(
+    connection: Connection, table: SourceTable, limit: int
+) -> tuple[dict[str, int], bool]:
+    """Count hot rows by partition key ("" without partitions); say if any is an estimate."""
+    leaves = connection.execute(
+        "select n.nspname, c.relname, coalesce(pg_stat_get_live_tuples(c.oid), 0)"
+        " from (select to_regclass(%s) as oid) t,"
+        " lateral (select t.oid union select relid from pg_partition_tree(t.oid)) part (oid)"
+        " join pg_class c on c.oid = part.oid join pg_namespace n on n.oid = c.relnamespace"
+        " where c.relkind = 'r' and pg_relation_size(c.oid) > 0",
+        [table.relation.as_string()],
+    ).fetchall()
+    if table.adopted and leaves:
+        # Its leaves may be closed to us, so all of it is asked as one.
+        leaves = [(table.schema, table.name, sum(rows for *_, rows in leaves))]
+    counts: Counter[str] = Counter()
+    exact = [sql.Identifier(*leaf) for *leaf, rows in leaves if rows <= limit]
+    for start in range(0, len(exact), LEAVES_AT_ONCE):
+        relation = sql.SQL(" union all ").join(
+            sql.SQL("select {} as moment from {}").format(_moment(table), leaf)
+            for leaf in exact[start : start + LEAVES_AT_ONCE]
+        )
+        counts.update(_by_key(connection, table, relation))
+    estimated = [(sql.Identifier(*leaf), rows) for *leaf, rows in leaves if rows > limit]
+    for leaf, rows in estimated:
+        percent = 100 * SAMPLED_ROWS / rows
+        relation = sql.SQL("select {} as moment from {} tablesample system ({})").format(
+            _moment(table), leaf, sql.Literal(percent)
+        )
+        sample = _by_key(connection, table, relation)
+        for key, sampled in sample.items():
+            counts[key] += round(rows * sampled / sum(sample.values()))
+    return counts, bool(estimated)
+
+
+def _moment(table: SourceTable) -> sql.Composable:
+    return sql.Identifier(table.partitioning.column) if table.partitioning else sql.SQL("null")
+
+
+def _by_key(connection: Connection, table: SourceTable, relation: sql.Composable) -> dict[str, int]:
+    """Count rows of a query with the column moment by partition key."""
+    if table.partitioning is None:
+        count = sql.SQL("select count(*) from ({}) r").format(relation)
+        return {"": int(connection.execute(count).fetchall()[0][0])}
+    by_window = sql.SQL("select date_trunc({}, moment, 'UTC'), count(*) from ({}) r group by 1")
+    rows = connection.execute(by_window.format(table.partitioning.grain.value, relation))
+    return {table.window(lower).key: count for lower, count in rows}
+
+
+def _hot_bytes(connection: Connection, table: SourceTable) -> int:
+    row = connection.execute(
+        "select coalesce((select sum(pg_total_relation_size(relid)) from pg_partition_tree(t)),"
+        " pg_total_relation_size(t))::bigint"
+        " from (select to_regclass(%s) as t) x",
+        [table.relation.as_string()],
+    ).fetchall()[0]
+    return int(row[0])
+
+
+def _count(connection: Connection, relation: str, table: str, where: str = "true") -> int:
+    query = sql.SQL("select count(*) from {} where table_name = %s and {}").format(
+        sql.Identifier("lakebed", relation),
+        sql.SQL(where),
+    )
+    return int(connection.execute(query, [table]).fetchall()[0][0])
+
+
+def _lag(cursor: str | None, now: datetime) -> float | None:
+    try:
+        newest = datetime.fromisoformat(cursor) if cursor else None
+    except ValueError:
+        return None  # a cursor that is no time
+    if newest is None or newest.tzinfo is None:
+        return None
+    return max(0.0, (now - newest).total_seconds())

@@ -1,0 +1,91 @@
+"""The platform's status for people at a terminal: the heat map, and a table of the rest."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from datetime import timedelta
+
+from rich.table import Table
+from rich.text import Text
+
+from lakebed.monitoring.status import PlatformStatus, State, TableStatus
+
+CELLS = 90
+"""Of a table with more partitions the heat map shows the last ones, and counts all of them."""
+
+_SHOWN: Mapping[State, tuple[str, str]] = {
+    "hot": ("H", "bold white on red3"),
+    "due": ("D", "bold black on yellow3"),
+    "held": ("R", "bold white on dark_orange3"),
+    "cold": ("c", "bold white on deep_sky_blue4"),
+    "late": ("L", "bold white on magenta3"),
+    "missing": ("M", "bold red"),
+    "empty": ("·", "dim"),
+}
+
+
+def heat_map(status: PlatformStatus) -> Table:
+    """Return a grid: a row a table, a cell a partition, readable without colours too."""
+    letters = "  ".join(f"{letter} {state}" for state, (letter, _) in _SHOWN.items())
+    grid = Table(title=f"{status.now[:10]}   {letters}", title_justify="left", box=None)
+    grid.add_column("table")
+    grid.add_column("hot rows", justify="right")
+    grid.add_column("cold rows", justify="right")
+    grid.add_column("cold MB", justify="right")
+    grid.add_column("partitions")
+    for table in status.tables:
+        about = "~" if table.estimated else ""
+        grid.add_row(
+            table.name,
+            f"{about}{table.hot_rows:,}",
+            f"{table.cold_rows:,}" if table.cold_rows else "",
+            f"{table.cold_bytes / 1e6:,.1f}" if table.cold_rows else "",
+            _cells(table),
+        )
+    return grid
+
+
+def _cells(table: TableStatus) -> Text:
+    if not table.partitions:
+        return Text("not partitioned" if table.exists else "not loaded yet", style="dim")
+    text = Text("… " if len(table.partitions) > CELLS else "")
+    for partition in table.partitions[-CELLS:]:
+        letter, style = _SHOWN[partition.state]
+        text.append(f"{letter}", style)
+    found = Counter(p.state for p in table.partitions)
+    words = ", ".join(f"{n} {state}" for state, n in found.items())
+    first, last = table.partitions[0].key, table.partitions[-1].key
+    return text.append(f"  {first} to {last}: {words}", "dim")
+
+
+def details(status: PlatformStatus) -> Table:
+    """Return a table of what else there is to know: loads, freshness, quarantine, requests."""
+    table = Table(box=None)
+    for name in (
+        "table",
+        "last load (UTC)",
+        "rows read",
+        "newest row",
+        "lag",
+        "quarantine",
+        "files waiting",
+        "requests",
+    ):
+        table.add_column(
+            name,
+            justify="right" if name in ("rows read", "quarantine", "files waiting") else "left",
+        )
+    for found in status.tables:
+        lag = "" if found.lag_seconds is None else str(timedelta(seconds=round(found.lag_seconds)))
+        table.add_row(
+            found.name,
+            (found.loaded_at or "never")[:19],
+            f"{found.last_rows:,}",
+            (found.cursor or "")[:19],
+            Text(lag, "red" if found.fresh is False else ""),
+            f"{found.quarantined:,}" if found.quarantined else "",
+            str(len(found.waiting_files) or ""),
+            str(found.requests or ""),
+        )
+    return table

@@ -1,0 +1,177 @@
+"""What can be seen of a table between its loads: is it fresh, is it whole, is it what it should be.
+
+Everything is read from PostgreSQL, and nothing is counted row by row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import pairwise
+
+from psycopg import sql
+
+from lakebed.resources.postgres import Connection
+from lakebed.schema.ddl import COLUMNS_QUERY, differences, relation_exists
+from lakebed.schema.evolved import effective
+from lakebed.spec.partitions import Window
+from lakebed.spec.table import SourceTable
+
+_TIME = "timestamp with time zone"
+
+LAST_LOADS = 100
+"""Of so many loads the share of rejected rows is taken."""
+
+
+@dataclass(frozen=True)
+class Quarantine:
+    """rejected of read rows in the last loads; waiting: rejects of all loads nobody mended yet."""
+
+    read: int
+    rejected: int
+    waiting: int
+
+    @property
+    def share(self) -> float:
+        """The share of rejected rows, 0 where none was read."""
+        return self.rejected / self.read if self.read else 0.0
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Partitions without a row, between others that have some: from first to last."""
+
+    first: str
+    last: str
+    partitions: int
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Where the partitions of a table lie: gaps between them, and what lies in two of them."""
+
+    partitions: int
+    gaps: tuple[Gap, ...]
+    overlaps: tuple[str, ...]
+
+
+def newest_row(connection: Connection, table: SourceTable, now: datetime) -> datetime | None:
+    """Return the time of the newest row: the last load's cursor, or the time column's; or None."""
+    loaded = connection.execute(
+        "select cursor_to from lakebed.load where table_name = %s and rolled_back_at is null"
+        " and cursor_to is not null order by committed_at desc limit 1",
+        [table.name],
+    ).fetchone()
+    if loaded is not None and _has_time_cursor(table):
+        return _utc(datetime.fromisoformat(loaded[0]))
+    if table.partitioning is None or not relation_exists(connection, table):
+        return None
+    windows = windows_with_rows(connection, table, list(table.windows(now)))
+    found = connection.execute(
+        "select max(time_max) from lakebed.cold_file"
+        " where table_name = %s and superseded_at is null",
+        [table.name],
+    ).fetchall()[0][0]
+    if not windows:
+        return found if found is None else _utc(found)
+    hot = connection.execute(
+        sql.SQL("select max({0}) from {1} where {0} >= {2}").format(
+            sql.Identifier(table.partitioning.column),
+            table.relation,
+            sql.Literal(windows[-1].lower),
+        )
+    ).fetchall()[0][0]
+    return max(_utc(moment) for moment in (hot, found) if moment is not None)
+
+
+def read_quarantine(connection: Connection, table: SourceTable) -> Quarantine:
+    """Read what share of a table's rows is rejected, and how many wait in the quarantine."""
+    read, rejected = connection.execute(
+        "select coalesce(sum(rows_read), 0)::bigint, coalesce(sum(rejected), 0)::bigint"
+        " from (select rows_read, rejected from lakebed.load where table_name = %s"
+        " and rolled_back_at is null order by committed_at desc limit %s) l",
+        [table.name, LAST_LOADS],
+    ).fetchall()[0]
+    waiting = connection.execute(
+        "select count(*) from lakebed.rejected_row where table_name = %s and resolved_by is null",
+        [table.name],
+    ).fetchall()[0][0]
+    return Quarantine(read, rejected, waiting)
+
+
+def drift(connection: Connection, table: SourceTable) -> list[str]:
+    """Say where the table in PostgreSQL is not what its contract says; columns of its own, too."""
+    if not relation_exists(connection, table):
+        return []
+    table = effective(connection, table)
+    query = sql.SQL(COLUMNS_QUERY).format(table.oid)
+    rows = connection.execute(query).fetchall()
+    known = set(table.column_names)
+    return differences(table, rows) + [
+        f"column {name} is not in the contract" for name, *_ in rows if name not in known
+    ]
+
+
+def read_coverage(connection: Connection, table: SourceTable, now: datetime) -> Coverage:
+    """Read where partitions are missing between others, and where two hold the same time.
+
+    A partition is there when it has a live cold file or any hot row.
+    """
+    cold = connection.execute(
+        "select partition_key, lower_bound, upper_bound, time_min, time_max from lakebed.cold_file"
+        " where table_name = %s and superseded_at is null order by lower_bound, upper_bound",
+        [table.name],
+    ).fetchall()
+    overlaps = [
+        f"{key} holds rows outside of itself: {first} to {last}"
+        for key, lower, upper, first, last in cold
+        if first is not None and (first < lower or last >= upper)
+    ]
+    overlaps += [
+        f"{before} and {key} hold the same time"
+        for (before, _, end, *_), (key, start, *_) in pairwise(cold)
+        if start < end
+    ]
+    windows = list(table.windows(now))
+    there = {key for key, *_ in cold}
+    if relation_exists(connection, table):
+        there |= {window.key for window in windows_with_rows(connection, table, windows)}
+    places = [place for place, window in enumerate(windows) if window.key in there]
+    gaps = [
+        Gap(windows[before + 1].key, windows[after - 1].key, after - before - 1)
+        for before, after in pairwise(places)
+        if after > before + 1
+    ]
+    return Coverage(len(there), tuple(gaps), tuple(overlaps))
+
+
+def windows_with_rows(
+    connection: Connection, table: SourceTable, windows: list[Window]
+) -> list[Window]:
+    """Return those of the windows that have any hot row, in order; one query, no counting."""
+    query = sql.SQL(
+        "select w.lower from unnest({lowers}::timestamptz[], {uppers}::timestamptz[])"
+        " as w (lower, upper)"
+        " where exists (select from {table} h where h.{time} >= w.lower and h.{time} < w.upper)"
+    ).format(
+        table=table.relation,
+        time=sql.Identifier(table.partitioned.column),
+        lowers=[window.lower.isoformat() for window in windows],
+        uppers=[window.upper.isoformat() for window in windows],
+    )
+    found = {row[0] for row in connection.execute(query)}
+    return [window for window in windows if window.lower in found]
+
+
+def tells_age(table: SourceTable) -> bool:
+    """Whether a row of the table says when it was: by its cursor, or by its time column."""
+    return _has_time_cursor(table) or table.partitioning is not None
+
+
+def _has_time_cursor(table: SourceTable) -> bool:
+    return table.cursor is not None and table.column(table.cursor).postgres == _TIME
+
+
+def _utc(moment: datetime) -> datetime:
+
+    return moment.astimezone(UTC)

@@ -1,0 +1,146 @@
+"""cold/<table>: the move of each partition, as a partitioned Dagster asset."""
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+
+from lakebed.errors import TieringError
+from lakebed.monitoring.heat_picture import heat_picture, legend
+from lakebed.monitoring.status import read_states
+from lakebed.orchestration.dagster_metadata import owners, pace, picture, query_of, table_link
+from lakebed.orchestration.dagster_partitions import partitions_of
+from lakebed.orchestration.dagster_runs import PartitionLog, Turns, partitions_failed
+from lakebed.orchestration.dagster_tables import table_schema
+from lakebed.orchestration.move_checks import (
+    cold_check_specs,
+    files_result,
+    fingerprint_result,
+    not_moved,
+)
+from lakebed.orchestration.phases import MOVE_PHASES, Phases
+from lakebed.orchestration.table_checks import watched_results, watched_specs
+from lakebed.resources.postgres import PostgresUnavailableError
+from lakebed.spec.names import cold_key, hot_key
+from lakebed.spec.partitions import Window, window_for_key
+from lakebed.spec.table import SourceTable
+from lakebed.store.platform import Platform
+from lakebed.tiering.catalog_file import write_catalog
+from lakebed.tiering.holds import PartitionHeldError
+from lakebed.tiering.report import Moved
+from lakebed.tiering.several import move_all
+from lakebed.tiering.verify import verify
+
+JOBS = "lakebed/jobs"
+"""The tag of a run that says how many partitions it moves at once; 1 where it does not."""
+
+BY_POLICY = "lakebed/cold"
+"""The tag of a run that the sensor started: what was restored meanwhile stays hot."""
+
+
+def cold_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:
+    """Return the asset whose partitions are moved, or folded, when they are materialized.
+
+    A range of partitions is one run; a partition that fails leaves the others green.
+    """
+    with warnings.catch_warnings():
+        # Backfill policies are in beta; that they may change is ours to know, not the user's.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        return _cold_asset(platform, table)
+
+
+def _cold_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:
+    key = dg.AssetKey(cold_key(table.name))
+
+    @dg.asset(
+        key=key,
+        deps=[dg.AssetKey(hot_key(table.name))],
+        description=(
+            f"{table.description}\n\nPartitions of `hot/{table.name}` that ended more than "
+            f"{table.settles.hot_for.days} days ago, as Parquet in the lake."
+        ),
+        group_name="cold",
+        kinds={"duckdb", "parquet"},
+        owners=owners(table.owner),
+        tags={
+            "grain": table.partitioned.grain.value,
+            "hot_for_days": str(table.settles.hot_for.days),
+        },
+        metadata={
+            "dagster/column_schema": table_schema(table),
+            "dagster/uri": f"{platform.lake.files.uri}/{table.name}",
+            **table_link(table),
+        },
+        partitions_def=partitions_of(table),
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        pool=f"cold_{table.name}",
+        output_required=False,
+        check_specs=[*cold_check_specs(table, key), *watched_specs(table, "cold")],
+    )
+    def settle(context: dg.AssetExecutionContext) -> Iterator[Any]:
+        log = PartitionLog(context, key)
+        failed: list[tuple[str, str]] = []
+        turns, told, left = Turns(context.partition_keys), 0, 0
+        phases: dict[Window, Phases] = {}
+
+        def begin(window: Window) -> Phases:
+            phases[window] = Phases(MOVE_PHASES)
+            return phases[window]
+
+        jobs = max(1, int(context.run.tags.get(JOBS, "1")))
+        by_policy = platform.clock.now() if BY_POLICY in context.run.tags else None
+        for partitions in turns.rounds():
+            windows = [window_for_key(table.partitioned.grain, key) for key in partitions]
+            for window, done in move_all(platform.lake, table, windows, jobs, begin, by_policy):
+                if isinstance(done, PartitionHeldError):
+                    context.log.info(str(done))
+                    left += 1
+                    continue
+                if isinstance(done, Exception):
+                    if turns.again(window.key, done):
+                        continue
+                    if not isinstance(done, TieringError | PostgresUnavailableError):
+                        raise done
+                    failed.append((window.key, str(done)))
+                    yield from log.add(window.key, None, [not_moved(str(done))])
+                    continue
+                told += 1
+                metadata = _metadata(platform, table, window, done, phases[window])
+                if told + left + len(failed) == len(context.partition_keys):
+                    metadata |= heat_map(platform, table)
+                yield from log.add(window.key, metadata, [fingerprint_result(done)])
+        yield from log.finish()
+        yield files_result(verify(platform, table))
+        yield from watched_results(platform, table, "cold")
+        write_catalog(platform)
+        if failed:
+            raise partitions_failed(failed, len(context.partition_keys))
+
+    return settle
+
+
+def heat_map(platform: Platform, table: SourceTable) -> dict[str, Any]:
+    """Return the picture of a table's partitions as they are now, and how many are how."""
+    with platform.postgres.connect() as connection:
+        states = read_states(connection, table, platform.clock.now())
+    drawn = heat_picture(states, table.partitioned.grain)
+    return {"heat_map": picture(drawn, legend(states))}
+
+
+def _metadata(
+    platform: Platform, table: SourceTable, window: Window, done: Moved, phases: Phases
+) -> dict[str, Any]:
+    metadata: dict[str, Any] = {
+        "dagster/partition_row_count": done.standing,
+        "rows_moved": done.moved,
+        "rows_overridden": done.overridden,
+        "deletes_folded": done.deletes,
+        "generation": done.generation,
+        "fingerprint": "equal" if done.fingerprint else "nothing to move",
+        "query": query_of(table.name, table.partitioned.column, window),
+        **pace(done.moved, done.bytes, done.seconds, phases),
+    }
+    if done.path:
+        metadata["file"] = dg.MetadataValue.path(platform.lake.files.address(done.path))
+    return metadata

@@ -1,0 +1,77 @@
+"""What assets and materializations say of themselves in Dagster's UI, in one way everywhere."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from base64 import b64encode
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from psycopg import sql
+
+from lakebed.orchestration.phases import Phases
+from lakebed.spec.partitions import Window
+from lakebed.spec.table import SourceTable
+
+
+def code_link(file: Path | str, label: str, line: int = 1) -> dict[str, Any]:
+    """Return the metadata by which the UI opens the file that an asset is declared in."""
+    with warnings.catch_warnings():
+        # Code references are in beta; that they may change is ours to know, not the user's.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        link = dg.LocalFileCodeReference(file_path=str(file), line_number=line, label=label)
+        return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[link])}
+
+
+def table_link(table: SourceTable) -> dict[str, Any]:
+    """Return the link to the table file, at its contract; nothing for one that is in no file."""
+    try:
+        file = inspect.getsourcefile(table.model)
+        _, line = inspect.getsourcelines(table.model)
+    except (OSError, TypeError):  # made in a shell, or by a function
+        return {}
+    return code_link(file, f"{table.name}, the table file", line) if file else {}
+
+
+def owners(owner: str | None) -> list[str] | None:
+    """Return an owner as Dagster takes it."""
+    return [owner] if owner else None
+
+
+def pace(
+    rows: int | None, size: int | None, seconds: float, phases: Phases | None = None
+) -> dict[str, Any]:
+    """Return bytes, seconds, those of each phase, and rows a second; what is None is left out."""
+    found: dict[str, Any] = {} if size is None else {"bytes": size}
+    found["seconds"] = round(seconds, 3)
+    if rows is not None:
+        found["rows_per_second"] = round(rows / seconds) if seconds else 0
+    for phase, spent in phases.seconds.items() if phases else ():
+        found[f"seconds_{phase}"] = round(spent, 3)
+    return found
+
+
+def query_of(
+    name: str, column: str | None = None, window: Window | None = None
+) -> dg.MetadataValue[Any]:
+    """Return the query that shows the rows of a table or model, or those of a window of it."""
+    where = ""
+    if column is not None and window is not None:
+        column = sql.Identifier(column).as_string()
+        where = (
+            f"\nwhere {column} >= '{window.lower.isoformat()}'"
+            f"\n  and {column} < '{window.upper.isoformat()}'"
+        )
+    return dg.MetadataValue.md(f"```sql\nselect * from {name}{where}\nlimit 100\n```")
+
+
+def picture(png: bytes, text: str) -> dg.MetadataValue[Any]:
+    """Return a picture within Markdown, and the text below it."""
+    return dg.MetadataValue.md(f"{inline(png)}\n\n{text}")
+
+
+def inline(png: bytes) -> str:
+    """Return a picture as Markdown that holds all of it."""
+    return f"![partitions](data:image/png;base64,{b64encode(png).decode()})"

@@ -1,0 +1,281 @@
+"""source/<table> and hot/<table>: where rows come from, and their load, as Dagster assets."""
+
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import dagster as dg
+import duckdb
+
+from lakebed.errors import TieringError
+from lakebed.ingest.incremental import last_load_of
+from lakebed.ingest.load import load_table, load_window
+from lakebed.ingest.report import LoadReport
+from lakebed.ingest.sources.reader import SourceError, listed
+from lakebed.ingest.writers import LoadConflictError
+from lakebed.monitoring.status import hot_row_count
+from lakebed.orchestration.dagster_metadata import owners, pace, query_of, table_link
+from lakebed.orchestration.dagster_partitions import partitions_of
+from lakebed.orchestration.dagster_runs import PartitionLog, Turns, partitions_failed, retried
+from lakebed.orchestration.dagster_tables import source_schema, table_schema
+from lakebed.orchestration.load_checks import files_result, hot_check_results, hot_check_specs
+from lakebed.orchestration.phases import LOAD_PHASES, Phases
+from lakebed.orchestration.table_checks import watched_results, watched_specs
+from lakebed.orchestration.transient import TRANSIENT
+from lakebed.resources.lake_files import LakeFileError
+from lakebed.schema.evolved import effective
+from lakebed.spec.names import hot_key, source_key
+from lakebed.spec.partitions import window_for_key
+from lakebed.spec.sources import RejectedRows, Source
+from lakebed.spec.table import SourceTable
+from lakebed.store.platform import Platform
+from lakebed.tiering.catalog_file import write_catalog
+from lakebed.tiering.snapshots import Snapshot, take_due
+
+Decorator = Callable[[Callable[..., Iterator[Any]]], dg.AssetsDefinition]
+
+
+def source_spec(platform: Platform, table: SourceTable) -> dg.AssetSpec:
+    """Return the external asset of a table's source files."""
+    return dg.AssetSpec(
+        source_key(table.name),
+        description=f"{table.sourced.title}, as the source delivers them.".capitalize(),
+        group_name="source",
+        kinds={table.sourced.kind}
+        if table.sourced.resumes == "query"
+        else {table.sourced.kind, "file"},
+        owners=owners(table.owner),
+        tags={"read_by": table.sourced.resumes},
+        metadata={
+            "dagster/column_schema": source_schema(table),
+            **_where(platform, table.sourced),
+            **table_link(table),
+        },
+    )
+
+
+def _where(platform: Platform, source: Source) -> dict[str, Any]:
+    if isinstance(source, RejectedRows) or source.resumes == "query":
+        return {}
+    # A URL stays one; joined to a folder it would not.
+    url = "://" in source.glob
+    return {"glob": source.glob if url else str(platform.settings.data / source.glob)}
+
+
+def hot_spec(table: SourceTable) -> dg.AssetSpec:
+    """Return the external asset of a table without a source: others write it, we only tier it."""
+    return dg.AssetSpec(
+        hot_key(table.name),
+        description=table.description,
+        group_name="hot",
+        kinds={"postgres"},
+        owners=owners(table.owner),
+        tags={"written_by": "others"},
+        metadata={
+            "dagster/column_schema": table_schema(table),
+            "dagster/table_name": table.place,
+            **table_link(table),
+        },
+    )
+
+
+def hot_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:
+    """Return the asset that loads a table by cursor: each run takes what is new."""
+    key = dg.AssetKey(hot_key(table.name))
+
+    asset: Decorator = dg.asset(key=key, **_described(table, key))
+
+    @asset
+    def load(context: dg.AssetExecutionContext) -> Iterator[Any]:
+        phases = Phases(LOAD_PHASES)
+        with retried(context):
+            report = load_table(
+                platform.settings, platform.postgres, platform.clock, table, on_step=phases
+            )
+        context.log.info(_summary(report))
+        taken, problem = _snapshots(context, platform, table)
+        with platform.postgres.connect() as connection:
+            checks = hot_check_results(connection, table, report)
+            last_load = last_load_of(connection, table)
+            loaded = effective(connection, table)
+            rows, estimated = hot_row_count(connection, table)
+        yield dg.MaterializeResult(
+            # What depends on the table is out of date after a load, not after a look.
+            data_version=dg.DataVersion(last_load or "empty"),
+            metadata={
+                "dagster/row_count": rows,
+                "row_count": "of PostgreSQL's statistics" if estimated else "counted",
+                **_metadata(report, phases),
+                "query": query_of(table.name),
+                "dagster/column_schema": table_schema(loaded),
+                **_snapshot_metadata(platform, table, taken),
+            },
+            check_results=[*checks, *watched_results(platform, table, "hot")],
+        )
+        if report.refused:
+            raise dg.Failure(
+                f"{len(report.refused)} files were refused, the others are loaded. "
+                + " | ".join(f"{r.path}: {r.problem}" for r in report.refused[:5]),
+                allow_retries=False,
+            )
+        _fail_without(problem)
+
+    return load
+
+
+def window_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:
+    """Return the asset whose partitions are replaced by what the source has of them.
+
+    A range of partitions is one run; a partition that fails leaves the others green.
+    """
+    with warnings.catch_warnings():
+        # Backfill policies are in beta; that they may change is ours to know, not the user's.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        return _window_asset(platform, table)
+
+
+def _window_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:
+    key = dg.AssetKey(hot_key(table.name))
+
+    asset: Decorator = dg.asset(
+        key=key,
+        partitions_def=partitions_of(table),
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        output_required=False,
+        **_described(table, key),
+    )
+
+    @asset
+    def load(context: dg.AssetExecutionContext) -> Iterator[Any]:
+        log = PartitionLog(context, key)
+        failed: list[tuple[str, str]] = []
+        turns = Turns(context.partition_keys)
+        for partition in turns:
+            window = window_for_key(table.partitioned.grain, partition)
+            phases = Phases(LOAD_PHASES)
+            try:
+                report = load_window(
+                    platform.settings,
+                    platform.postgres,
+                    platform.clock,
+                    table,
+                    window,
+                    on_step=phases,
+                )
+            except (SourceError, LoadConflictError, *TRANSIENT) as error:
+                if turns.again(partition, error):
+                    continue
+                failed.append((partition, str(error)))
+                yield from log.add(partition, None, [files_result([(partition, str(error))])])
+                continue
+            context.log.info(f"{partition}: {_summary(report)}")
+            with platform.postgres.connect() as connection:
+                checks = hot_check_results(connection, table, report)
+            if report.refused:
+                refused = report.refused[0]
+                failed.append((partition, f"{refused.path}: {refused.problem}"))
+                yield from log.add(partition, None, checks)
+                continue
+            metadata = _metadata(report, phases) | {
+                "dagster/partition_row_count": report.inserted,
+                "query": query_of(table.name, table.partitioned.column, window),
+            }
+            yield from log.add(partition, metadata, checks, report.load_id)
+        _, problem = _snapshots(context, platform, table)
+        yield from log.finish()
+        yield from watched_results(platform, table, "hot")
+        if failed:
+            raise partitions_failed(failed, len(context.partition_keys))
+        _fail_without(problem)
+
+    return load
+
+
+def _snapshots(
+    context: dg.AssetExecutionContext, platform: Platform, table: SourceTable
+) -> tuple[list[Snapshot], str | None]:
+    """Take the snapshots that are due after a load, and let the catalog file show them.
+
+    The load is committed, whatever comes of them. Returns what was taken, and what went wrong.
+    """
+    taken: list[Snapshot] = []
+    try:
+        taken = take_due(platform, table)
+        if taken:
+            write_catalog(platform)
+    except (TieringError, LakeFileError, duckdb.Error) as error:
+        problem = platform.lake.redact(str(error))
+        context.log.error(f"snapshot: {problem}")
+        return taken, problem
+    return taken, None
+
+
+def _fail_without(problem: str | None) -> None:
+    """Turn the run red where the lake does not show what was loaded."""
+    if problem is not None:
+        raise dg.Failure(
+            f"the load is committed, the lake does not show it yet: {problem}. The next load takes "
+            "a snapshot that is missing, `lakebed housekeep` writes the catalog file"
+        )
+
+
+def _snapshot_metadata(
+    platform: Platform, table: SourceTable, taken: list[Snapshot]
+) -> dict[str, Any]:
+    for snapshot in taken:
+        if snapshot.table == table.name:
+            return {
+                "snapshot_rows": snapshot.rows,
+                "snapshot_bytes": snapshot.bytes,
+                "snapshot_file": dg.MetadataValue.path(platform.lake.files.address(snapshot.path)),
+            }
+    return {}
+
+
+def _described(table: SourceTable, key: dg.AssetKey) -> dict[str, Any]:
+    """Return what both kinds of load say of themselves."""
+    return {
+        "deps": [dg.AssetKey(source_key(table.name))],
+        "description": table.description,
+        "group_name": "hot",
+        "kinds": {"dlt", "postgres", "pandera"},
+        "owners": owners(table.owner),
+        "tags": {"write_mode": table.write_mode, "load_by": table.load_by},
+        "metadata": {
+            "dagster/column_schema": table_schema(table),
+            "dagster/table_name": table.place,
+            "key": ", ".join(table.key) or "none",
+            "cursor": table.cursor or "none",
+            **table_link(table),
+        },
+        "pool": f"hot_{table.name}",
+        "check_specs": [*hot_check_specs(table, key), *watched_specs(table, "hot")],
+    }
+
+
+def _summary(report: LoadReport) -> str:
+    if report.load_id is None:
+        return f"{report.table}: nothing new"
+    return (
+        f"{report.table}: {report.rows_read} rows read from {report.files} files, "
+        f"{report.inserted} inserted, {report.updated} updated, {report.unchanged} unchanged, "
+        f"{report.rejected} rejected, {report.deleted} deleted, in {report.seconds:.1f} s"
+    )
+
+
+def _metadata(report: LoadReport, phases: Phases) -> dict[str, Any]:
+    return {
+        "rows_read": report.rows_read,
+        "rows_inserted": report.inserted,
+        "rows_updated": report.updated,
+        "rows_unchanged": report.unchanged,
+        "rows_rejected": report.rejected,
+        "rows_deleted": report.deleted,
+        "files": report.files,
+        **pace(report.rows_read, report.bytes, report.seconds, phases),
+        "cursor_from": report.cursor_from or "none",
+        "cursor_to": report.cursor_to or "none",
+        "load_id": report.load_id or "nothing new",
+        "columns_added": ", ".join(report.evolved) or "none",
+        "columns_left_out": listed(report.discarded) or "none",
+    }

@@ -1,0 +1,1 @@
+"""Backup, rollback and what is undone of a load."""

@@ -1,0 +1,398 @@
+"""Rollback: the state of a table before its last load, or the last few, in one transaction.
+
+    lock            the load lock of the table: no load runs beside it
+    gather          the rows that the loads updated or deleted, as they were before the first
+    delete, update, insert
+                    rows that carry the loads' transaction ids go, or become what they were
+    verify          as many rows as the ledger says, and what was put back is what was kept
+    record          the loads as rolled back, the cold generations they superseded as live, their
+                    tombstones taken back
+    commit
+
+A row that others changed, or that has settled, does not carry its load's id any more: the numbers
+differ then, and nothing is changed. Rows that are put back were written by loads before, which may
+be undone later: they are written in a savepoint for each of those, whose id is entered for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import psycopg
+from psycopg import sql
+
+from lakebed.ingest.writers import target_of
+from lakebed.ingest.writers.undo import WAS, enter_write, stored_columns
+from lakebed.ingest.writers.writer import names, same
+from lakebed.recovery.undoable import RollbackError, Undoable, to_undo
+from lakebed.resources.lake_files import LakeFiles
+from lakebed.resources.postgres import Connection, Postgres
+from lakebed.schema.parents import has_unique_index
+from lakebed.spec.names import move_lock
+from lakebed.spec.partitions import window_for_key
+from lakebed.spec.table import SourceTable
+from lakebed.store.fingerprint import fingerprint_query, read_fingerprint
+from lakebed.store.grain import asking, check_grain, otherwise, settled_otherwise
+from lakebed.store.locks import alone
+from lakebed.store.undo_tables import record_undone, undo_name
+
+Step = Callable[[str], None]
+"""Told the name of each step when it is done: locked, gathered, written, verified, recorded,
+committed."""
+
+BEFORE = sql.Identifier("lakebed_before")
+NAMED = 12
+"""So many partitions are named in an error."""
+
+
+@dataclass(frozen=True)
+class RolledBack:
+    """What a rollback did. loads: that were undone, the newest first.
+
+    removed: rows that went.  restored: rows that are again what they were, of which some were gone.
+    """
+
+    table: str
+    loads: tuple[str, ...]
+    removed: int
+    restored: int
+    partitions: tuple[str, ...] = ()
+
+
+def rollback(
+    postgres: Postgres,
+    lake: LakeFiles,
+    table: SourceTable,
+    load_id: str | None = None,
+    *,
+    expected: Sequence[str] | None = None,
+    reload: bool = False,
+    on_step: Step = lambda step: None,
+) -> RolledBack:
+    """Undo the last load of a table that stands, or one and all that came after it.
+
+    expected: the loads that somebody agreed to; others are refused.  reload: the next load reads
+    the loads' files again.  lake: where the cold files are. Raises RollbackError, LoadBusyError,
+    GrainError.
+    """
+    try:
+        with postgres.connect(autocommit=True) as connection, alone(connection, table):
+            on_step("locked")
+            with connection.transaction():
+                loads = to_undo(connection, table, load_id)
+                found = [load.load_id for load in loads]
+                if expected is not None and found != list(expected):
+                    raise RollbackError(
+                        f"{table.name}: it was loaded or rolled back in between; nothing was "
+                        "changed. Look again at what would be undone"
+                    )
+                done = _Rollback(connection, lake, table, loads, on_step).run(reload=reload)
+            on_step("committed")
+            return done
+    except (psycopg.errors.IntegrityError, psycopg.errors.RaiseException) as error:
+        raise RollbackError(
+            f"{table.name}: nothing was changed: {error.diag.message_primary}"
+            f"{f' ({error.diag.message_detail})' if error.diag.message_detail else ''}. Others "
+            "wrote rows that depend on the loads, or in the place of theirs; mend those first"
+        ) from error
+
+
+@dataclass
+class _Rollback:
+    """One rollback, in a transaction of connection."""
+
+    connection: Connection
+    lake: LakeFiles
+    table: SourceTable
+    loads: Sequence[Undoable]
+    on_step: Step
+    written_as: set[str] = field(default_factory=set)
+
+    def run(self, *, reload: bool) -> RolledBack:
+        self.columns = stored_columns(self.connection, self.table)
+        self.key = self._key()
+        partitions = self._lock_partitions()
+        expected, before = self._gather()
+        self.on_step("gathered")
+        removed = self._delete()
+        updated, inserted = self._put_back()
+        self.on_step("written")
+        if removed + updated != expected or updated + inserted != before:
+            raise self._differs(expected, removed + updated)
+        self._verify()
+        self.on_step("verified")
+        self._revive()
+        self._take_back_deletes()
+        record_undone(self.connection, self.table, self._ids, reload=reload)
+        self.on_step("recorded")
+        return RolledBack(
+            self.table.name,
+            tuple(load.load_id for load in self.loads),
+            removed,
+            before,
+            tuple(partitions),
+        )
+
+    @property
+    def _ids(self) -> list[str]:
+        return [load.load_id for load in self.loads]
+
+    @property
+    def _xids(self) -> sql.Composable:
+        return _array({xid for load in self.loads for xid in load.xids})
+
+    def _key(self) -> tuple[str, ...]:
+        """The columns by which a row is the same as before; empty where nothing tells."""
+        key = self.table.primary_key
+        return key if key and has_unique_index(self.connection, self.table.relation, key) else ()
+
+    def _lock_partitions(self) -> list[str]:
+        """Keep moves out of the partitions whose cold generation comes back; return their keys."""
+        rows = self.connection.execute(
+            "select distinct partition_key, extract(epoch from lower_bound)::bigint,"
+            " extract(epoch from upper_bound)::bigint from lakebed.load_superseded"
+            " join lakebed.cold_file using (table_name, partition_key, generation)"
+            " where load_id = any (%s) order by 1",
+            [self._ids],
+        ).fetchall()
+        found = otherwise(self.table, rows)
+        if found:
+            raise RollbackError(
+                f"{self.table.name}: nothing was changed: "
+                f"{settled_otherwise(self.table.partitioned.grain, found)}. Put that grain back "
+                "into the table file first"
+            )
+        for key, _, _ in rows:
+            window = window_for_key(self.table.partitioned.grain, key)
+            self.connection.execute(
+                "select pg_advisory_xact_lock(hashtextextended(%s, 0))",
+                [move_lock(self.table.name, window)],
+            )
+            check_grain(asking(self.connection), self.table, window)
+        return [key for key, _, _ in rows]
+
+    def _gather(self) -> tuple[int, int]:
+        """Gather the rows from before the loads; return how many the loads' and those must be.
+
+        A kept row that one of the loads had written itself is none from before them.
+        """
+        self.connection.execute(
+            sql.SQL(
+                "create temporary table {} on commit drop as select {}, xmin as {} from {} as hot"
+                " limit 0"
+            ).format(BEFORE, names(self.columns), sql.Identifier(WAS), target_of(self.table))
+        )
+        expected = before = 0
+        for load in self.loads:
+            expected += load.written
+            if not load.kept:
+                continue
+            kept = self._count(undo_name(load.load_id), sql.SQL("true"))
+            if kept != load.changed:
+                raise RollbackError(
+                    f"{self.table.name}: load {load.load_id} updated or deleted {load.changed} "
+                    f"rows, of which {kept} are kept: the rest was erased since, or others wrote "
+                    "it at that moment, or lakebed_undo was changed; nothing was changed. Put back "
+                    "a backup"
+                )
+            own = sql.SQL("{} = any ({})").format(sql.Identifier(WAS), self._xids)
+            expected -= self._count(undo_name(load.load_id), own)
+            before += self._insert_before(load, own)
+        self.connection.execute(sql.SQL("analyze {}").format(BEFORE))
+        return expected, before
+
+    def _insert_before(self, load: Undoable, own: sql.Composable) -> int:
+        columns = names((*self.columns, WAS))
+        try:
+            return self.connection.execute(
+                sql.SQL("insert into {} ({}) select {} from {} where not ({})").format(
+                    BEFORE, columns, columns, undo_name(load.load_id), own
+                )
+            ).rowcount
+        except psycopg.errors.UndefinedColumn as error:
+            raise RollbackError(
+                f"{self.table.name}: the table got columns since load {load.load_id} that the rows "
+                "kept of it lack; nothing was changed. Put back a backup, or drop the columns"
+            ) from error
+
+    def _count(self, relation: sql.Composable, condition: sql.Composable) -> int:
+        query = sql.SQL("select count(*) from {} where {}").format(relation, condition)
+        return int(self.connection.execute(query).fetchall()[0][0])
+
+    def _delete(self) -> int:
+        """Delete the loads' rows, but for those that become what they were before."""
+        condition: sql.Composed = sql.SQL("hot.xmin = any ({})").format(self._xids)
+        if self.key:
+            # Rows that others refer to are updated, not deleted and inserted again.
+            stays = sql.SQL("exists (select from {} as old where {})").format(
+                BEFORE, same(self.key, "hot", "old")
+            )
+            condition = sql.SQL("{} and not {}").format(condition, stays)
+        return self.connection.execute(
+            sql.SQL("delete from {} as hot where {}").format(target_of(self.table), condition)
+        ).rowcount
+
+    def _put_back(self) -> tuple[int, int]:
+        """Update and insert what was before, for each load that had written it; count both."""
+        updated = inserted = 0
+        for load_id, xids in self._origins():
+            if load_id is None:
+                self.written_as.add(self._xid())
+                numbers = self._put_back_rows(xids)
+            else:
+                with self.connection.transaction():
+                    self.written_as.add(enter_write(self.connection, load_id, 0, 0))
+                    numbers = self._put_back_rows(xids)
+            updated += numbers[0]
+            inserted += numbers[1]
+        return updated, inserted
+
+    def _origins(self) -> list[tuple[str | None, list[str]]]:
+        """Return which rows from before are of which load, by their ids; None: of nobody known."""
+        rows: list[tuple[str | None, list[str]]] = self.connection.execute(
+            sql.SQL(
+                "select load_id, array_agg(distinct old.xid) from"
+                " (select distinct {}::text as xid from {}) as old left join ("
+                " select w.xid, w.load_id from lakebed.load_write w join lakebed.load l"
+                " using (load_id) where l.table_name = %s and l.rolled_back_at is null"
+                " and w.xid = w.xmin::text and pg_current_xact_id()::text::numeric"
+                " - w.xact::text::numeric < 2147483648) as known using (xid)"
+                " group by load_id order by load_id"
+            ).format(sql.Identifier(WAS), BEFORE),
+            [self.table.name],
+        ).fetchall()
+        return rows
+
+    def _put_back_rows(self, xids: Sequence[str]) -> tuple[int, int]:
+        theirs = sql.SQL("old.{} = any ({})").format(sql.Identifier(WAS), _array(xids))
+        missing: sql.Composable = sql.SQL("")
+        updated = 0
+        others = [name for name in self.columns if name not in self.key]
+        if self.key:
+            updated = self.connection.execute(
+                sql.SQL("update {} as hot set {} from {} as old where {} and {} and {}").format(
+                    target_of(self.table),
+                    sql.SQL(", ").join(
+                        sql.SQL("{0} = old.{0}").format(sql.Identifier(name))
+                        for name in others or self.key
+                    ),
+                    BEFORE,
+                    theirs,
+                    same(self.key, "hot", "old"),
+                    sql.SQL("hot.xmin = any ({})").format(self._xids),
+                )
+            ).rowcount
+            missing = sql.SQL(" and not exists (select from {} as hot where {})").format(
+                target_of(self.table), same(self.key, "hot", "old")
+            )
+        inserted = self.connection.execute(
+            sql.SQL(
+                "insert into {} ({}) overriding system value select {} from {} as old where {}{}"
+            ).format(
+                target_of(self.table),
+                names(self.columns),
+                names(self.columns),
+                BEFORE,
+                theirs,
+                missing,
+            )
+        ).rowcount
+        return updated, inserted
+
+    def _xid(self) -> str:
+        """The id that rows carry which are written outside of savepoints."""
+        query = "select (pg_current_xact_id()::text::numeric % 4294967296)::bigint::text"
+        return str(self.connection.execute(query).fetchall()[0][0])
+
+    def _verify(self) -> None:
+        """Compare what was put back, as it is in the table, with what was kept."""
+        written = sql.SQL("{} where xmin = any ({})").format(
+            target_of(self.table), _array(self.written_as)
+        )
+        found, kept = (
+            read_fingerprint(
+                self.table.columns,
+                self.connection.execute(
+                    fingerprint_query(self.table.columns, relation, "postgres")
+                ).fetchall()[0],
+            )
+            for relation in (written, BEFORE)
+        )
+        wrong = found.differences(kept)
+        if wrong:
+            raise RollbackError(
+                f"{self.table.name}: what would be put back is not what was kept "
+                f"({'; '.join(wrong)}); nothing was changed. Look for triggers of the table"
+            )
+
+    def _revive(self) -> None:
+        """Make the cold generations live again that were so before the first of the loads."""
+        rows = self.connection.execute(
+            "select distinct on (s.partition_key) s.partition_key, s.generation, f.path, f.bytes"
+            " from lakebed.load_superseded s"
+            " join lakebed.cold_file f using (table_name, partition_key, generation)"
+            " join lakebed.load l on l.load_id = s.load_id"
+            " where l.load_id = any (%s) order by s.partition_key, l.committed_at",
+            [self._ids],
+        ).fetchall()
+        for key, generation, path, size in rows:
+            if self.lake.size(path) != size:
+                raise RollbackError(
+                    f"{self.table.name} {key}: its cold file {self.lake.address(path)} is gone or "
+                    "changed; nothing was changed. Bring the file back from a backup of the lake"
+                )
+            self.connection.execute(
+                "update lakebed.cold_file set superseded_at = null where table_name = %s"
+                " and partition_key = %s and generation = %s",
+                [self.table.name, key, generation],
+            )
+
+    def _take_back_deletes(self) -> None:
+        """Take the loads' tombstones back, and put those back that the loads had set aside."""
+        entered = self.connection.execute(
+            "select sum(cold_deletes) from lakebed.load where load_id = any (%s)", [self._ids]
+        ).fetchall()[0][0]
+        found = self.connection.execute(
+            "delete from lakebed.cold_delete where load_id = any (%s)", [self._ids]
+        ).rowcount
+        aside = self.connection.execute(
+            "with aside as (delete from lakebed.load_cold_delete where replaced_by = any (%(ids)s)"
+            " returning *), back as (insert into lakebed.cold_delete overriding system value"
+            " select cold_delete_id, table_name, key, moment, load_id, deleted_by, deleted_at"
+            " from aside where load_id is null or load_id <> all (%(ids)s))"
+            " select count(*) filter (where load_id = any (%(ids)s)) from aside",
+            {"ids": self._ids},
+        ).fetchall()[0][0]
+        if found + aside != entered:
+            raise RollbackError(
+                f"{self.table.name}: of {entered} settled rows that the loads deleted, "
+                f"{entered - found - aside} have left their cold files since, with a move; nothing "
+                "was changed. Deliver the rows anew, or put back a backup "
+                f"(`lakebed backup {self.table.name} --list`)"
+            )
+
+    def _differs(self, expected: int, found: int) -> RollbackError:
+        first = self.loads[-1]
+        found_cold = self.connection.execute(
+            "select distinct partition_key from lakebed.cold_file"
+            " where table_name = %s and moved_at > %s order by 1",
+            [self.table.name, first.committed_at],
+        ).fetchall()
+        settled = ", ".join(key for (key,) in found_cold[:NAMED])
+        if len(found_cold) > NAMED:
+            settled += f" and {len(found_cold) - NAMED} more"
+        why = (
+            f"these partitions have settled since: {settled}"
+            if settled
+            else "others updated or deleted them since"
+        )
+        return RollbackError(
+            f"{self.table.name}: of {expected} rows that the loads wrote {found} are as they left "
+            f"them: {why}. Nothing was changed. Deliver the rows anew, or put back a backup "
+            f"(`lakebed backup {self.table.name} --list`)"
+        )
+
+
+def _array(xids: set[str] | Sequence[str]) -> sql.Composable:
+    return sql.SQL("{}::xid[]").format(sql.Literal("{" + ",".join(sorted(xids)) + "}"))

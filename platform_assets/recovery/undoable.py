@@ -1,0 +1,124 @@
+"""Which loads of a table can be undone, and why others cannot. Only reads.
+
+A load can be undone together with all that came after it: what a later load did to its rows has to
+be undone first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from lakebed.resources.postgres import Connection
+from lakebed.spec.table import SourceTable
+
+LOADS_QUERY = """
+select load_id, committed_at, inserted, updated, deleted, files,
+    coalesce(written, 0), coalesce(changed, 0),
+    to_regclass('lakebed_undo.' || quote_ident(load_id)) is not null as kept,
+    coalesce(xids, '{}'), xids is null as unknown, coalesce(copied, false) as copied,
+    coalesce(old, false) as old
+from lakebed.load
+    left join lateral (
+        select sum(written)::bigint as written, sum(changed)::bigint as changed,
+            array_agg(distinct w.xid) as xids,
+            bool_or(w.xid is distinct from w.xmin::text) as copied,
+            bool_or(
+                pg_current_xact_id()::text::numeric - w.xact::text::numeric >= 2147483648
+            ) as old
+        from lakebed.load_write w where w.load_id = load.load_id
+        having count(*) > 0
+    ) as writes on true
+where table_name = %s and rolled_back_at is null
+order by committed_at desc
+"""
+
+
+class RollbackError(RuntimeError):
+    """A table was not brought back; nothing was changed. The text says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Undoable:
+    """A load that stands. problem: why it cannot be undone, None where it can.
+
+    written: rows that it inserted or updated.  changed: rows that it updated or deleted.  kept:
+    whether there is a table of those.  xids: the transaction ids that its rows carry.
+    """
+
+    load_id: str
+    committed_at: datetime
+    inserted: int
+    updated: int
+    deleted: int
+    files: int
+    written: int
+    changed: int
+    kept: bool
+    xids: Sequence[str]
+    problem: str | None = None
+
+
+def loads_of(connection: Connection, table: SourceTable) -> list[Undoable]:
+    """Return the loads of a table that stand, the newest first."""
+    loads: list[Undoable] = []
+    problem: str | None = None
+    for row in connection.execute(LOADS_QUERY, [table.name]).fetchall():
+        known, why = row[:10], row[10:]
+        load = Undoable(*known)
+        problem = problem or _problem(table, load, *why)
+        loads.append(replace(load, problem=problem))
+    return loads
+
+
+def to_undo(connection: Connection, table: SourceTable, load_id: str | None) -> list[Undoable]:
+    """Return the loads that are undone, the newest first: the last one, or one and all after it.
+
+    Raises RollbackError.
+    """
+    loads = loads_of(connection, table)
+    if not loads:
+        raise RollbackError(f"{table.name}: no load of it stands, there is nothing to undo")
+    if load_id is None:
+        chosen = loads[:1]
+    else:
+        found = [n for n, load in enumerate(loads) if load.load_id == load_id]
+        if not found:
+            raise RollbackError(
+                f"{table.name}: no load {load_id} of it stands; "
+                f"`lakebed rollback {table.name} --list` shows those that do"
+            )
+        chosen = loads[: found[0] + 1]
+    if chosen[-1].problem is not None:
+        raise RollbackError(f"{table.name}: {chosen[-1].problem}")
+    return chosen
+
+
+def _problem(
+    table: SourceTable, load: Undoable, unknown: bool, copied: bool, old: bool
+) -> str | None:
+    load_id = load.load_id
+    backup = f"put back a backup: `lakebed backup {table.name} --list`"
+    if unknown:
+        return (
+            f"load {load_id} cannot be undone: what it wrote is not known, because a backup was "
+            f"put back after it or it is older than that record; {backup}"
+        )
+    if copied:
+        return (
+            f"load {load_id} cannot be undone: the database was copied or restored since, and its "
+            f"rows carry other transaction ids now; {backup}"
+        )
+    if old:
+        return (
+            f"load {load_id} cannot be undone: more than 2 billion transactions ago its rows are "
+            f"not told apart any more; {backup}"
+        )
+    if load.changed and not load.kept:
+        return (
+            f"load {load_id} cannot be undone: it updated or deleted {load.changed} rows, of which "
+            f"the table file keeps the old versions for {table.undo_loads} loads (undo_loads); a "
+            f"greater number helps later loads; for this one, {backup}"
+        )
+    return None

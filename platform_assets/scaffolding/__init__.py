@@ -1,0 +1,1 @@
+"""Table files written from what a source or a PostgreSQL table is."""

@@ -1,0 +1,185 @@
+"""Table files for the tables of a SQLite database, to begin with: written once, then a person's.
+
+Left out: SQLite's own tables, virtual tables and the shadow tables that keep their data.
+"""
+
+from __future__ import annotations
+
+import keyword
+import re
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from psycopg import sql
+
+from lakebed.spec.names import is_name
+
+SAMPLED_ROWS = 10_000
+
+
+class ScaffoldError(ValueError):
+    """A database whose tables cannot be described; the text says why, and what to do."""
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """A table file to be: the name of its table, and its text."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True)
+class _Column:
+    name: str
+    declared: str
+    key: int
+    stored: frozenset[str]
+    nullable: bool
+
+
+def write_table_files(
+    database: Path, named: str, tables: Sequence[str], folder: Path
+) -> list[Path]:
+    """Write a table file for each table, or for the named ones; return the files.
+
+    named: the database as the table files shall name it. A file that exists is never overwritten:
+    then nothing is written. Raises ScaffoldError.
+    """
+    files = [
+        (folder / f"{file.name}.py", file.text) for file in table_files(database, named, tables)
+    ]
+    there = [path for path, _ in files if path.exists()]
+    if there:
+        raise ScaffoldError(f"{there[0]} exists; name other tables, or another folder with --into")
+    folder.mkdir(parents=True, exist_ok=True)
+    for path, text in files:
+        path.write_text(text)
+    return [path for path, _ in files]
+
+
+def table_files(database: Path, named: str, tables: Sequence[str]) -> list[TableFile]:
+    """Return the table files of a SQLite database's tables, or of the named ones."""
+    if not database.is_file():
+        raise ScaffoldError(f"there is no file {database}; name a database below LAKEBED_DATA")
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(database))}?mode=ro", uri=True)) as opened:
+            there = [
+                name
+                for name, kind in opened.execute("select name, type from pragma_table_list")
+                if kind == "table" and not name.startswith("sqlite_")
+            ]
+            unknown = [name for name in tables if name not in there]
+            if unknown or not there:
+                what = f"no table {unknown[0]!r}" if unknown else "no table"
+                known = ", ".join(sorted(there)) or "none"
+                raise ScaffoldError(f"{database} has {what}; there are: {known}")
+            found = [
+                _table_file(name, named, _columns(opened, name)) for name in tables or sorted(there)
+            ]
+    except sqlite3.Error as error:
+        raise ScaffoldError(f"{database}: SQLite cannot read it ({error})") from error
+    twice = {file.name for file in found if [f.name for f in found].count(file.name) > 1}
+    if twice:
+        raise ScaffoldError(
+            f"several tables would be called {sorted(twice)[0]!r}; name one of them with --tables"
+        )
+    return found
+
+
+def _columns(connection: sqlite3.Connection, table: str) -> list[_Column]:
+    columns = []
+    for name, declared, key, required in connection.execute(
+        'select name, type, pk, "notnull" from pragma_table_xinfo(?) where hidden <> 1', [table]
+    ).fetchall():
+        query = sql.SQL("select distinct typeof({0}) from (select {0} from {1} limit {2})").format(
+            sql.Identifier(name), sql.Identifier(table), sql.Literal(SAMPLED_ROWS)
+        )
+        stored = frozenset(kind for (kind,) in connection.execute(query.as_string()))
+        nullable = not (required or key) or (not key and "null" in stored)
+        columns.append(_Column(name, declared.upper(), key, stored - {"null"}, nullable))
+    return columns
+
+
+def _table_file(table: str, database: str, columns: list[_Column]) -> TableFile:
+    name = _identifier(table, "table")[:40]
+    if not is_name(name):
+        name = f"t_{name}"[:40]
+    model = "".join(part.capitalize() for part in name.split("_")) or "Row"
+    key = [column.name for column in sorted(columns, key=lambda c: c.key) if column.key]
+    fields = [_field(number, column) for number, column in enumerate(columns, 1)]
+    key_text = f'    key=({", ".join(map(repr, key))},),\n    write_mode="merge",\n' if key else ""
+    whole = (
+        "" if key else '    write_mode="replace",  # it has no key: read whole when it changed\n'
+    )
+    text = (
+        f'"""{name}: table {table} of {database}. Written by lakebed scaffold; edit it."""\n\n'
+        "from typing import Annotated\n\n"
+        "import pandera.polars as pa\nimport polars as pl\n\n"
+        "from lakebed.spec.table import SourceTable, SqliteTable\n\n\n"
+        f"class {model}(pa.DataFrameModel):\n"
+        f'    """Table {table}."""\n\n' + "".join(fields) + "\n\n"
+        f"{name} = SourceTable(\n"
+        f"    name={name!r},\n    model={model},\n"
+        f"    source=SqliteTable(database={database!r}, table={table!r}),\n"
+        f"{key_text}{whole}"
+        "    # cursor=...: a column that grows with each change; then only what is new is read.\n"
+        ")\n"
+    )
+    if "Annotated[" not in "".join(fields):
+        text = text.replace("from typing import Annotated\n\n", "")
+    if "pl." not in "".join(fields):
+        text = text.replace("import polars as pl\n", "")
+    return TableFile(name, text)
+
+
+def _field(number: int, column: _Column) -> str:
+    name = _identifier(column.name, f"column_{number}")
+    options = [f"alias={column.name!r}"] if name != column.name else []
+    options += ["nullable=True"] if column.nullable else []
+    kind, remark = _type_of(column)
+    default = f" = pa.Field({', '.join(options)})" if options else ""
+    return f"    {name}: {kind}{default}{remark}\n"
+
+
+def _type_of(column: _Column) -> tuple[str, str]:
+    """Return the field's type by what is declared and stored, with a remark for a person."""
+    declared, stored = column.declared, column.stored
+    if len(stored) > 1 and stored != {"integer", "real"}:
+        return "str", f"  # declared {declared or 'nothing'}, holds {', '.join(sorted(stored))}"
+    if re.search("DATE|TIME", declared):
+        if stored <= {"text"}:
+            is_date = declared == "DATE"
+            return ("pl.Date" if is_date else 'Annotated[pl.Datetime, "us", "UTC"]'), ""
+        kind = "pl.Int64" if stored == {"integer"} else "pl.Float64"
+        return kind, "  # a time that is counted? see dates={...} of SqliteTable"
+    if "BOOL" in declared and stored <= {"integer"}:
+        return "bool", ""
+    decimal = re.fullmatch(r"(?:DECIMAL|NUMERIC) ?\((\d+)(?:, ?(\d+))?\)", declared)
+    if decimal and stored <= {"integer", "real"} and int(decimal[1]) <= 38:
+        return f"Annotated[pl.Decimal, {decimal[1]}, {decimal[2] or 0}]", ""
+    if stored:
+        return {
+            frozenset({"integer"}): "pl.Int64",
+            frozenset({"text"}): "str",
+            frozenset({"blob"}): "pl.Binary",
+        }.get(stored, "pl.Float64"), ""
+    if "INT" in declared:
+        return "pl.Int64", ""
+    if re.search("CHAR|CLOB|TEXT", declared):
+        return "str", ""
+    if not declared or "BLOB" in declared:
+        return "pl.Binary", "  # nothing is stored in it yet"
+    return "pl.Float64", ""
+
+
+def _identifier(name: str, otherwise: str) -> str:
+    """Return a name as a Python name in lower case."""
+    plain = re.sub(r"\W+", "_", name.lower(), flags=re.ASCII).strip("_")
+    if not plain or keyword.iskeyword(plain):
+        return otherwise if not plain else f"{plain}_"
+    return plain if not plain[0].isdigit() else f"n{plain}"

@@ -1,0 +1,1 @@
+"""PostgreSQL's tables: the DDL of a table file, the plan of its changes, and their application."""

@@ -1,0 +1,341 @@
+"""The contract as PostgreSQL tables: created where missing, compared where they are there.
+
+Nothing is altered silently: a table that differs from its contract is refused with the difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from lakebed.resources.postgres import Connection, change_schema
+from lakebed.schema.noted import key_hindrance_query, note_statement, policy_statement
+from lakebed.schema.parents import (
+    differences_of_parent,
+    ensure_parent,
+    foreign_key,
+    has_unique_index,
+    missing_foreign_key,
+)
+from lakebed.spec.columns import VALID_TO
+from lakebed.spec.names import leaf_name
+from lakebed.spec.partitions import Window
+from lakebed.spec.schema import Column
+from lakebed.spec.table import SourceTable
+
+LEAVES_AHEAD = 2
+"""How many future leaves are made with those that a load needs."""
+
+
+_MADE_BY_ANOTHER = (
+    psycopg.errors.DuplicateTable,
+    psycopg.errors.DuplicateObject,
+    psycopg.errors.UniqueViolation,
+)
+"""What PostgreSQL says to the later of two who make a table, or its row type, at once."""
+
+
+class DriftError(RuntimeError):
+    """The table in PostgreSQL is not what its contract says; nothing was changed."""
+
+
+def ensure_table(connection: Connection, table: SourceTable) -> None:
+    """Make the table if it is missing; raise DriftError where it is there and differs.
+
+    The connection must be in autocommit mode.
+    """
+    for column in table.contract:
+        if column.types.labels and not table.adopted:
+            _ensure_enum(connection, table, column)
+    for lookup in table.lookups:
+        ensure_parent(connection, table, lookup)
+        wrong = differences_of_parent(connection, table, lookup)
+        if wrong:
+            raise DriftError(f"table {table.place}: {'; '.join(wrong)}")
+    if relation_exists(connection, table):
+        check_drift(connection, table)
+    elif table.adopted:
+        raise DriftError(f"{table.place} is adopted and not there; others make it")
+    else:
+        try:
+            change_schema(connection, create_statements(table))
+        except _MADE_BY_ANOTHER:
+            check_drift(connection, table)  # a load of another window made it in between
+    if table.tiering is not None:
+        ((why,),) = connection.execute(key_hindrance_query(table)).fetchall()
+        if why is not None:
+            raise DriftError(f"table {table.place}: {why}")
+    for note in (note_statement(table), policy_statement(table)):
+        if note is not None:
+            connection.execute(note)
+
+
+def ensure_leaves(connection: Connection, table: SourceTable, windows: Iterable[Window]) -> int:
+    """Make the leaves that are missing for these windows; return how many.
+
+    Each is built beside the table and attached, with locks that nobody waits for. No leaf is made
+    for an adopted table.
+    The connection must be in autocommit mode. Raises LockWaitError, or DriftError
+    where another table has the name of a leaf, or a leaf of another grain is in the way.
+    """
+    if table.adopted or not is_partitioned(connection, table):
+        return 0
+    made = 0
+    there = _leaves(connection, table)
+    for window in sorted(set(windows)):
+        leaf = leaf_name(table.name, window)
+        if leaf in there:
+            continue
+        try:
+            change_schema(connection, leaf_statements(table, window))
+        except _MADE_BY_ANOTHER as error:
+            if leaf not in _leaves(connection, table):
+                raise DriftError(
+                    f"public.{leaf} is there and no leaf of {table.place}, which needs the "
+                    "name; rename it, or ATTACH it as that partition"
+                ) from error
+        except psycopg.errors.InvalidObjectDefinition as error:
+            raise DriftError(
+                f"no leaf of {table.place} can be made for {window.key}: "
+                f"{error.diag.message_primary}. Leaves keep the grain that they were made by: put "
+                "it back into the table file, or drop the one in the way once it is empty"
+            ) from error
+        else:
+            made += 1
+    return made
+
+
+def ensure_leaves_ahead(connection: Connection, table: SourceTable, now: datetime) -> int:
+    """Make the leaf of now and the next few, so that others can write without a load.
+
+    The connection must be in autocommit mode. Raises LockWaitError.
+    """
+    return ensure_leaves(connection, table, windows_ahead(table, now))
+
+
+def windows_ahead(table: SourceTable, now: datetime) -> list[Window]:
+    """Return the window of now and the next few; none of a table without time, or adopted."""
+    by = table.partitioning
+    if by is None or table.adopted:
+        return []
+    windows = [table.window(now)]
+    for _ in range(LEAVES_AHEAD):
+        windows.append(table.window(windows[-1].upper))
+    end = by.end or windows[-1].upper
+    return [window for window in windows if by.start <= window.lower < end]
+
+
+def leaf_statements(table: SourceTable, window: Window) -> list[sql.Composed]:
+    """Return the statements that make a leaf beside its table and attach it."""
+    names = {
+        "leaf": sql.Identifier(table.schema, leaf_name(table.name, window)),
+        "table": table.relation,
+    }
+    return [
+        sql.SQL("create table {leaf} (like {table} including all)").format(**names),
+        sql.SQL(
+            "alter table {table} attach partition {leaf} for values from ({lower}) to ({upper})"
+        ).format(
+            lower=sql.Literal(window.lower.isoformat()),
+            upper=sql.Literal(window.upper.isoformat()),
+            **names,
+        ),
+    ]
+
+
+def relation_exists(connection: Connection, table: SourceTable) -> bool:
+    """Whether the table is there, and is one."""
+    row = connection.execute(
+        "select 1 from pg_class where oid = to_regclass(%s) and relkind in ('r', 'p')",
+        [table.relation.as_string()],
+    ).fetchone()
+    return row is not None
+
+
+def is_partitioned(connection: Connection, table: SourceTable) -> bool:
+    """Whether the table is there, and partitioned natively."""
+    row = connection.execute(
+        "select relkind = 'p' from pg_class where oid = to_regclass(%s)",
+        [table.relation.as_string()],
+    ).fetchone()
+    return row is not None and bool(row[0])
+
+
+COLUMNS_QUERY = """\
+select
+  attname::text as name,
+  coalesce(
+    (select nspname || '.' || typname
+     from pg_type t join pg_namespace n on n.oid = typnamespace
+     where t.oid = atttypid and typtype = 'e'),
+    format_type(atttypid, atttypmod)) as kind,
+  attnotnull
+from pg_attribute
+where attrelid = to_regclass({})
+  and attnum > 0 and not attisdropped
+order by attnum"""
+"""Name, type and NOT NULL of each column of a table; `SourceTable.oid` goes into the braces.
+
+An enum's type is named with its schema, whatever the search path.
+"""
+
+
+def check_drift(connection: Connection, table: SourceTable) -> None:
+    """Compare the table in PostgreSQL with its contract. Raises DriftError."""
+    query = sql.SQL(COLUMNS_QUERY).format(table.oid)
+    rows = connection.execute(query).fetchall()
+    wrong = differences(table, rows)
+    known = set(table.column_names)
+    wrong += [
+        f"column {name} is NOT NULL and not in the contract"
+        for name, _, not_null in rows
+        if not_null and name not in known
+    ]
+    key = table.primary_key
+    if (
+        table.write_mode != "append"
+        and key
+        and not has_unique_index(connection, table.relation, key)
+    ):
+        wrong.append(
+            f"it has no primary key or unique index on ({', '.join(key)}), which a "
+            f"{table.write_mode} needs"
+        )
+    for lookup in table.lookups:
+        wrong += missing_foreign_key(connection, table, lookup)
+    if wrong:
+        raise DriftError(
+            f"table {table.place} differs from its contract: {'; '.join(wrong)}. "
+            f"`lakebed plan {table.name}` shows the SQL that mends it, `lakebed apply {table.name}`"
+            " runs it; or change the table file."
+        )
+
+
+def differences(table: SourceTable, rows: Sequence[Sequence[Any]]) -> list[str]:
+    """Say in words where the contract's columns are not as the rows of COLUMNS_QUERY tell."""
+    there = {name: (kind, not_null) for name, kind, not_null in rows}
+    wrong = []
+    for column in table.columns:
+        if column.name not in there:
+            wrong.append(f"column {column.name} is missing ({column.postgres})")
+            continue
+        kind, not_null = there[column.name]
+        if kind != column.postgres:
+            wrong.append(f"column {column.name} is {kind}, the contract says {column.postgres}")
+        elif not_null and column.nullable:
+            wrong.append(f"column {column.name} is NOT NULL, the contract lets it be null")
+    return wrong
+
+
+def _ensure_enum(connection: Connection, table: SourceTable, column: Column) -> None:
+    """Make the enum type of a column; raise DriftError where it is there with other labels.
+
+    Several tables may share one. Labels are never added silently.
+    """
+    name = column.postgres.removeprefix("public.")
+    labels = _labels(connection, name)
+    if labels is None:
+        create = sql.SQL("create type {} as enum ({})").format(
+            sql.Identifier("public", name),
+            sql.SQL(", ").join(sql.Literal(label) for label in column.types.labels),
+        )
+        try:
+            change_schema(connection, [create])
+        except (psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation):
+            # Another load made it in between, or it is another sort of type.
+            labels = _labels(connection, name) or ()
+        else:
+            return
+    if labels == column.types.labels:
+        return
+    missing = [label for label in column.types.labels if label not in labels]
+    way_out = (
+        f"ALTER TYPE {column.postgres} ADD VALUE {sql.Literal(missing[0]).as_string(connection)}"
+        if labels and missing and tuple(v for v in column.types.labels if v in labels) == labels
+        else 'name another type with pa.Field(metadata={"postgres": "..."})'
+    )
+    raise DriftError(
+        f"the type {column.postgres} of {table.name}.{column.name} has the labels "
+        f"{', '.join(labels) or '(none: it is no enum)'}, the contract says "
+        f"{', '.join(column.types.labels)}, in this order. Change the table file, or: {way_out}"
+    )
+
+
+def _labels(connection: Connection, name: str) -> tuple[str, ...] | None:
+    """Return the labels of the enum public.<name> in their order, None where it is not there."""
+    rows = connection.execute(
+        "select enumlabel::text from pg_enum join pg_type t on t.oid = enumtypid"
+        " where typnamespace = 'public'::regnamespace and typname = %s order by enumsortorder",
+        [name],
+    ).fetchall()
+    return tuple(row[0] for row in rows) or None
+
+
+def _leaves(connection: Connection, table: SourceTable) -> set[str]:
+    rows = connection.execute(
+        "select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid"
+        " where i.inhparent = to_regclass(%s)",
+        [table.relation.as_string()],
+    ).fetchall()
+    return {row[0] for row in rows}
+
+
+def create_statements(table: SourceTable) -> list[sql.Composed]:
+    """Return the statements that make a table with its comments and what finds its rows."""
+    name = table.relation
+    parts: list[sql.Composable] = [
+        sql.SQL("{} {}{}").format(
+            sql.Identifier(column.name),
+            sql.SQL(column.postgres),
+            sql.SQL("" if column.nullable else " not null"),
+        )
+        for column in table.columns
+    ]
+    if table.primary_key:
+        parts.append(sql.SQL("primary key ({})").format(key_of(table)))
+    parts += [foreign_key(lookup) for lookup in table.lookups]
+    by: sql.Composable = sql.SQL("")
+    if table.partitioning:
+        by = sql.SQL(" partition by range ({})").format(sql.Identifier(table.partitioning.column))
+    statements: list[sql.Composed] = [
+        sql.SQL("create table if not exists {} ({}){}").format(name, sql.SQL(", ").join(parts), by),
+        sql.SQL("comment on table {} is {}").format(name, sql.Literal(table.description)),
+    ]
+    statements += [
+        sql.SQL("comment on column {} is {}").format(
+            sql.Identifier(table.schema, table.name, column.name), sql.Literal(column.description)
+        )
+        for column in table.columns
+        if column.description
+    ]
+    if table.write_mode == "history":
+        # One version of a row holds at a time, and it is the one that a load looks for.
+        statements.append(
+            sql.SQL("create unique index if not exists {} on {} ({}) where {} is null").format(
+                sql.Identifier(f"{table.name}_holds"),
+                name,
+                sql.SQL(", ").join(sql.Identifier(column) for column in table.key),
+                sql.Identifier(VALID_TO),
+            )
+        )
+    if table.partitioning and not table.key:
+        statements.append(time_index(table))
+    return statements
+
+
+def key_of(table: SourceTable) -> sql.Composed:
+    """Return the names of the primary key's columns with commas between them."""
+    return sql.SQL(", ").join(sql.Identifier(column) for column in table.primary_key)
+
+
+def time_index(table: SourceTable) -> sql.Composed:
+    """Return the statement that makes what a move and a reader of one window look for."""
+    return sql.SQL("create index if not exists {} on {} using brin ({})").format(
+        sql.Identifier(f"{table.name}_by_time"),
+        table.relation,
+        sql.Identifier(table.partitioned.column),
+    )

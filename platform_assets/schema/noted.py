@@ -1,0 +1,62 @@
+"""What PostgreSQL is told of tables that settle: the key and the time of their rows, the policy.
+
+`lakebed.delete_row`, `lakebed.request_move` and `lakebed.tier_status` need them, for people who
+have no table file at hand.
+"""
+
+from __future__ import annotations
+
+from psycopg import sql
+
+from lakebed.spec.table import SourceTable
+
+
+def note_statement(table: SourceTable) -> sql.Composed | None:
+    """Return the statement that notes a table, and writes only where that is new.
+
+    None for a table whose rows do not settle or have no key.
+    """
+    if table.tiering is None or not table.key:
+        return None
+    noted = sql.SQL("{}, {}::text[], {}, {}").format(
+        table.name, sql.Literal(list(table.key)), table.partitioned.column, table.schema
+    )
+    return sql.SQL(
+        "insert into lakebed.tiered_table (table_name, key_columns, time_column, schema_name)"
+        " select {noted} where not exists (select from lakebed.tiered_table"
+        " where (table_name, key_columns, time_column, schema_name) = ({noted}))"
+        " on conflict (table_name) do update set key_columns = excluded.key_columns,"
+        " time_column = excluded.time_column, schema_name = excluded.schema_name,"
+        " noted_at = clock_timestamp()"
+    ).format(noted=noted)
+
+
+def key_hindrance_query(table: SourceTable) -> sql.Composed:
+    """Return the query of why a table cannot have its key yet: one row, null where it can."""
+    return sql.SQL("select lakebed.key_hindrance({}, {}::text[]) as why").format(
+        sql.Literal(table.name), sql.Literal(list(table.key))
+    )
+
+
+def policy_statement(table: SourceTable) -> sql.Composed | None:
+    """Return the statement that notes when a table settles, and writes only where that is new.
+
+    None for a table whose rows do not settle.
+    """
+    if table.tiering is None:
+        return None
+    noted = sql.SQL("{}, {}, {}, {}::interval, {}").format(
+        table.name,
+        table.partitioned.column,
+        str(table.partitioned.grain),
+        sql.Literal(table.tiering.hot_for),
+        table.schema,
+    )
+    return sql.SQL(
+        "insert into lakebed.tier_policy (table_name, time_column, grain, hot_for, schema_name)"
+        " select {noted} where not exists (select from lakebed.tier_policy"
+        " where (table_name, time_column, grain, hot_for, schema_name) = ({noted}))"
+        " on conflict (table_name) do update set time_column = excluded.time_column,"
+        " grain = excluded.grain, hot_for = excluded.hot_for,"
+        " schema_name = excluded.schema_name"
+    ).format(noted=noted)

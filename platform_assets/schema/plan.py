@@ -1,0 +1,402 @@
+"""The plan: what a table file would change in PostgreSQL, as SQL, and how it may be done.
+
+Pure: from the table and what the catalog of PostgreSQL says of it. Each change is one of
+    instant   the catalog alone changes, under a lock that is held for milliseconds
+    checked   the data must agree; they are looked through without keeping anybody from the table
+    blocking  every row is gone through while the table is locked: done where it is asked for
+    refused   a value could be lost, or it is not ours to decide: shown, never done
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, LiteralString
+
+from psycopg import sql
+
+from lakebed.schema.ddl import create_statements, key_of, leaf_statements, time_index
+from lakebed.schema.evolved import evolved_column
+from lakebed.spec.names import leaf_name
+from lakebed.spec.partitions import Window
+from lakebed.spec.postgres_types import field_line, types_of, widening
+from lakebed.spec.schema import Column
+from lakebed.spec.table import SourceTable
+
+Safety = Literal["instant", "checked", "blocking", "refused"]
+
+SMALL_BYTES = 64 * 2**20
+"""A table up to this size is gone through in less than a second: no reason to ask."""
+
+Statements = tuple[sql.Composed, ...]
+
+
+@dataclass(frozen=True)
+class FoundColumn:
+    """A column as pg_attribute has it. kind: as format_type() spells it."""
+
+    name: str
+    kind: str
+    not_null: bool = False
+    comment: str | None = None
+    default: bool = False
+
+    @property
+    def needed(self) -> bool:
+        """Whether a row must bring a value for it."""
+        return self.not_null and not self.default
+
+
+@dataclass(frozen=True)
+class Found:
+    """A table as PostgreSQL's catalog has it, its leaves included.
+
+    unique: the columns of each unique index.  time_indexed: an index begins with the partitioning
+    column.  filled: it has rows, hot or cold.  rows: an estimate.  bytes: without indexes.
+    """
+
+    columns: tuple[FoundColumn, ...]
+    comment: str | None = None
+    primary_key: tuple[str, ...] = ()
+    unique: tuple[tuple[str, ...], ...] = ()
+    partitioned: bool = False
+    time_indexed: bool = False
+    leaves: frozenset[str] = frozenset()
+    filled: bool = False
+    rows: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Change:
+    """One thing that differs, and the SQL that mends it.
+
+    columns: those it is about.  steps: transactions, in order; of a refused change the SQL that
+    the user may run.  rows, bytes: what is gone through.  lock: what the table is closed to
+    meanwhile.  why: of a refusal, and what to do.  leaves: the windows whose leaves are missing.
+    """
+
+    what: str
+    safety: Safety
+    steps: tuple[Statements, ...]
+    columns: tuple[str, ...] = ()
+    rows: int = 0
+    bytes: int = 0
+    lock: str = ""
+    why: str = ""
+    leaves: tuple[Window, ...] = ()
+
+    @property
+    def sql(self) -> list[str]:
+        """The statements as text."""
+        return [statement.as_string() for step in self.steps for statement in step]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the change for a machine."""
+        return {
+            "what": self.what,
+            "safety": self.safety,
+            "columns": list(self.columns),
+            "sql": self.sql,
+            "rows": self.rows,
+            "bytes": self.bytes,
+            "lock": self.lock,
+            "why": self.why,
+        }
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What would be changed in one table, in order.
+
+    fields: lines for the pandera model, of columns that the table has and the model does not.
+    """
+
+    table: str
+    changes: tuple[Change, ...]
+    fields: tuple[str, ...] = ()
+
+    def doable(self, *, blocking: bool) -> list[Change]:
+        """Return the changes that are done, with the blocking ones or without."""
+        kinds = {"instant", "checked"} | ({"blocking"} if blocking else set())
+        return [change for change in self.changes if change.safety in kinds]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan for a machine."""
+        changes = [change.to_json() for change in self.changes]
+        return {"table": self.table, "changes": changes, "fields": list(self.fields)}
+
+
+def plan_table(
+    table: SourceTable,
+    found: Found | None,
+    windows: Iterable[Window] = (),
+    hindrances: Sequence[str] = (),
+) -> Plan:
+    """Compare a table with what PostgreSQL has of it; None: it is not there.
+
+    table: with its evolved columns.  windows: those whose leaves should be there.  hindrances:
+    what keeps its rows from settling, and the way out.
+    """
+    fields = tuple(field_line(column) for column in table.evolved)
+    if found is None and table.adopted:
+        return Plan(table.name, (_not_there(table, hindrances),))
+    if found is None:
+        make = Change("the table is missing", "instant", (tuple(create_statements(table)),))
+        return Plan(table.name, (make, *_leaves(table, frozenset(), windows)), fields)
+    planner = _Planner(table, found)
+    changes = [_hindered(problem) for problem in hindrances] + planner.changes()
+    if found.partitioned and not table.adopted:
+        changes += _leaves(table, found.leaves, windows)
+    more = tuple(
+        field_line(replace(evolved_column(c.name, c.kind, "", ""), description=c.comment or ""))
+        for c in planner.unknown
+        if types_of(c.kind) is not None
+    )
+    return Plan(table.name, tuple(changes), fields + more)
+
+
+def _not_there(table: SourceTable, hindrances: Sequence[str]) -> Change:
+    why = "; ".join(hindrances) or "others make it: correct its name and schema, or wait for them"
+    return Change(f"there is no table {table.place} to adopt", "refused", (), why=why)
+
+
+def _hindered(problem: str) -> Change:
+    return Change("its rows cannot settle", "refused", (), why=problem)
+
+
+class _Planner:
+    """The comparison of one table that is there."""
+
+    def __init__(self, table: SourceTable, found: Found) -> None:
+        self.table = table
+        self.found = found
+        self.there = {column.name: column for column in found.columns}
+        known = set(table.column_names)
+        self.unknown = [column for column in found.columns if column.name not in known]
+
+    def changes(self) -> list[Change]:
+        wanted = self.table.columns
+        missing = [c for c in wanted if c.name not in self.there]
+        both = [(c, self.there[c.name]) for c in wanted if c.name in self.there]
+        retyped = [(c, is_.kind) for c, is_ in both if is_.kind != c.postgres]
+        return [
+            *(self._add(column) for column in missing),
+            *self._retype(retyped),
+            *(self._let_be_null(c) for c, is_ in both if is_.not_null and c.nullable),
+            *self._key(),
+            *(self._require(c) for c, is_ in both if not (is_.not_null or c.nullable)),
+            *self._index(),
+            *self._comments([c for c in wanted if c not in missing]),
+            *(self._leave_alone(column) for column in self.unknown if self._in_the_way(column)),
+        ]
+
+    def _add(self, column: Column) -> Change:
+        what = f"column {column.name} is missing ({column.postgres})"
+        add = self._alter(
+            "add column {} {}{}",
+            sql.Identifier(column.name),
+            sql.SQL(column.postgres),
+            sql.SQL("" if column.nullable else " not null"),
+        )
+        statements = (add, *self._comment_on(column)) if column.description else (add,)
+        if column.nullable or not self.found.filled:
+            return Change(what, "instant", (statements,), (column.name,))
+        given = sql.SQL("{} default <value>").format(add)
+        return Change(
+            what,
+            "refused",
+            ((given,),),
+            (column.name,),
+            why="the rows that are there have no value for it: declare it nullable=True, or add it "
+            "yourself with a value for them",
+        )
+
+    def _retype(self, columns: Sequence[tuple[Column, str]]) -> list[Change]:
+        """Change types: what rewrites the table in one statement, so that it does so once."""
+        instant: list[Change] = []
+        rewrite: list[tuple[Column, str]] = []
+        refused: list[Change] = []
+        for column, kind in columns:
+            what = f"column {column.name} is {kind}, the contract says {column.postgres}"
+            how = None if self._partitions(column) else widening(kind, column.postgres)
+            if how == "instant":
+                statement = self._alter("{}", self._type(column))
+                instant.append(Change(what, "instant", ((statement,),), (column.name,)))
+            elif how == "rewrite":
+                rewrite.append((column, what))
+            else:
+                refused.append(self._refuse_type(column, kind, what))
+        if rewrite:
+            statement = self._alter(
+                "{}", sql.SQL(", ").join(self._type(column) for column, _ in rewrite)
+            )
+            names = tuple(column.name for column, _ in rewrite)
+            what = "; ".join(text for _, text in rewrite)
+            lock = "nobody reads or writes the table while its rows are written anew"
+            instant.append(self._through_all_rows(what, statement, names, lock))
+        return instant + refused
+
+    def _refuse_type(self, column: Column, kind: str, what: str) -> Change:
+        using: LiteralString = "{name}::{kind}"
+        if (kind, column.postgres) == ("timestamp without time zone", "timestamp with time zone"):
+            using = "{name} at time zone 'UTC'"
+        name, to = sql.Identifier(column.name), sql.SQL(column.postgres)
+        statement = self._alter(
+            "alter column {} type {} using {}",
+            name,
+            to,
+            sql.SQL(using).format(name=name, kind=to),
+        )
+        why = (
+            "it partitions the table, and PostgreSQL changes no such column: make another table"
+            if self._partitions(column)
+            else f"a {kind} may lose or change its value as {column.postgres}: declare the type "
+            "that is there, or alter the table yourself when you know that its values fit"
+        )
+        steps = () if self._partitions(column) else ((statement,),)
+        return Change(what, "refused", steps, (column.name,), why=why)
+
+    def _let_be_null(self, column: Column) -> Change:
+        what = f"column {column.name} is NOT NULL, the contract lets it be null"
+        statement = self._alter("alter column {} drop not null", sql.Identifier(column.name))
+        if column.name in self.found.primary_key:
+            key = ", ".join(self.found.primary_key)
+            return Change(
+                what,
+                "refused",
+                (),
+                (column.name,),
+                why=f"it is in the primary key ({key}): declare it nullable=False",
+            )
+        return Change(what, "instant", ((statement,),), (column.name,))
+
+    def _require(self, column: Column) -> Change:
+        """SET NOT NULL by way of a constraint: the look at all rows locks nobody out."""
+        name = sql.Identifier(column.name)
+        digest = hashlib.sha256(column.name.encode()).hexdigest()[:8]
+        check = sql.Identifier(f"lakebed_not_null_{digest}")
+        drop = self._alter("drop constraint {}", check)
+        return Change(
+            f"column {column.name} may be null, the contract says it may not",
+            "checked",
+            (
+                (
+                    self._alter("drop constraint if exists {}", check),
+                    self._alter("add constraint {} check ({} is not null) not valid", check, name),
+                ),
+                (self._alter("validate constraint {}", check),),
+                (self._alter("alter column {} set not null", name), drop),
+            ),
+            (column.name,),
+            self.found.rows,
+            self.found.bytes,
+            "readers and writers go on while the rows are looked through",
+        )
+
+    def _key(self) -> list[Change]:
+        key = self.table.primary_key
+        sets = {frozenset(columns) for columns in (self.found.primary_key, *self.found.unique)}
+        if not key or frozenset(key) in sets:
+            return []
+        if self.table.adopted and any(columns and columns <= frozenset(key) for columns in sets):
+            return []  # what is unique by some of its columns is so by all
+        what = f"the key ({', '.join(key)}) is missing"
+        lock = "nobody reads or writes the table while the key is built"
+        if self.found.primary_key:
+            statement = sql.SQL("create unique index on {} ({})").format(
+                self._name, key_of(self.table)
+            )
+            lock = "nobody writes to the table while the index is built"
+        else:
+            statement = self._alter("add primary key ({})", key_of(self.table))
+        return [self._through_all_rows(what, statement, key, lock)]
+
+    def _index(self) -> list[Change]:
+        by = self.table.partitioning
+        if by is None or self.table.key or self.found.time_indexed or not self.found.partitioned:
+            return []
+        what = f"the index by {by.column} is missing"
+        lock = "nobody writes to the table while the index is built"
+        return [self._through_all_rows(what, time_index(self.table), (by.column,), lock)]
+
+    def _comments(self, columns: Sequence[Column]) -> list[Change]:
+        changes = []
+        if (self.found.comment or "") != self.table.description:
+            statement = sql.SQL("comment on table {} is {}").format(
+                self._name, sql.Literal(self.table.description)
+            )
+            changes.append(Change("the table's comment differs", "instant", ((statement,),)))
+        for column in columns:
+            if (self.there[column.name].comment or "") != column.description:
+                what = f"the comment of column {column.name} differs"
+                statements = tuple(self._comment_on(column))
+                changes.append(Change(what, "instant", (statements,), (column.name,)))
+        return changes
+
+    def _in_the_way(self, column: FoundColumn) -> bool:
+        """Whether a column of others keeps us from something: a load, or a move."""
+        return column.needed or self.table.tiering is not None
+
+    def _leave_alone(self, column: FoundColumn) -> Change:
+        name, needed = sql.Identifier(column.name), column.needed
+        means = "loads cannot fill it" if needed else "loads leave it null"
+        if self.table.tiering is not None:
+            means += ", and partitions do not move"
+        way_out = (
+            self._alter("alter column {} drop not null", name)
+            if needed
+            else self._alter("drop column {}", name)
+        )
+        return Change(
+            f"column {column.name} ({column.kind}) is not in the contract",
+            "refused",
+            ((way_out,),),
+            (column.name,),
+            why=f"{means}: a column is never dropped by itself. Declare it in the model, or alter "
+            "the table yourself",
+        )
+
+    def _through_all_rows(
+        self, what: str, statement: sql.Composed, columns: tuple[str, ...], lock: str
+    ) -> Change:
+        """Return a change that takes as long as the table is big."""
+        found = self.found
+        safety: Safety = "blocking"
+        if found.bytes <= SMALL_BYTES:
+            safety, lock = "instant", f"the table is small; for a moment {lock}"
+        return Change(what, safety, ((statement,),), columns, found.rows, found.bytes, lock)
+
+    def _partitions(self, column: Column) -> bool:
+        by = self.table.partitioning
+        return self.found.partitioned and by is not None and by.column == column.name
+
+    def _type(self, column: Column) -> sql.Composed:
+        return sql.SQL("alter column {} type {}").format(
+            sql.Identifier(column.name), sql.SQL(column.postgres)
+        )
+
+    def _comment_on(self, column: Column) -> list[sql.Composed]:
+        return [
+            sql.SQL("comment on column {} is {}").format(
+                sql.Identifier(self.table.schema, self.table.name, column.name),
+                sql.Literal(column.description) if column.description else sql.NULL,
+            )
+        ]
+
+    def _alter(self, action: LiteralString, *parts: sql.Composable) -> sql.Composed:
+        return sql.SQL("alter table {} {}").format(self._name, sql.SQL(action).format(*parts))
+
+    @property
+    def _name(self) -> sql.Identifier:
+        return self.table.relation
+
+
+def _leaves(table: SourceTable, there: frozenset[str], windows: Iterable[Window]) -> list[Change]:
+    missing = tuple(w for w in sorted(set(windows)) if leaf_name(table.name, w) not in there)
+    if not missing:
+        return []
+    what = f"leaves are missing: {', '.join(window.key for window in missing)}"
+    steps = tuple(tuple(leaf_statements(table, window)) for window in missing)
+    return [Change(what, "instant", steps, leaves=missing)]

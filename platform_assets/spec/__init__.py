@@ -1,0 +1,1 @@
+"""What a table file may say: tables, sources, policies, types, partitions, names. Does no I/O."""

@@ -1,0 +1,247 @@
+"""Shaping, as a table file declares it: how a column of the table comes out of the source. No I/O.
+
+The steps of a column, in this order: the source's column or the expression; trim; null_strings;
+case; values; decimal and thousands; format and time_zone; the checked cast to the column's type.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import polars as pl
+
+from lakebed.spec.schema import Column
+
+Case = Literal["upper", "lower"]
+Value = str | int | float | bool | None
+
+EPOCHS = {"unix": 1_000_000, "unix_ms": 1_000, "unix_us": 1}
+"""Formats that count from 1970-01-01 UTC, with the microseconds of what they count."""
+
+
+@dataclass(frozen=True)
+class From:
+    """Where the values of a column come from, and what is done to them on the way.
+
+    column: the source's name for it; its own name where neither this nor expr is given.  expr: a
+    polars expression, or SQL, over one row: a name in it is a column of the table, shaped and cast,
+    else one of the source as it was read (of a CSV as text); its own name is the source's.
+    trim: take white space off both ends.  null_strings: texts that stand for null.  values: what
+    stands in the source -> what it means; others are kept, or rejected where strict.  decimal,
+    thousands: how numbers are written.  format: of times, as polars (chrono) has it, such as
+    "%d.%m.%Y %H:%M", or "unix", "unix_ms", "unix_us" for an epoch.  time_zone: of times that name
+    none; an hour that the change of clocks skips or repeats makes a reject.
+    """
+
+    column: str | None = None
+    expr: pl.Expr | str | None = field(default=None, compare=False, kw_only=True)
+    trim: bool = field(default=False, kw_only=True)
+    null_strings: tuple[str, ...] = field(default=(), kw_only=True)
+    case: Case | None = field(default=None, kw_only=True)
+    values: Mapping[Value, Value] = field(default_factory=dict, hash=False, kw_only=True)
+    strict: bool = field(default=False, kw_only=True)
+    decimal: Literal[".", ","] = field(default=".", kw_only=True)
+    thousands: str = field(default="", kw_only=True)
+    format: str | None = field(default=None, kw_only=True)
+    time_zone: str | None = field(default=None, kw_only=True)
+    expression: str | None = field(init=False, default=None, repr=False)
+    """The expression as text, by which two of them are compared."""
+
+    def __post_init__(self) -> None:
+        """Keep copies, so that nobody changes a declaration afterwards."""
+        object.__setattr__(self, "values", dict(self.values))
+        object.__setattr__(self, "expression", None if self.expr is None else str(self.expr))
+
+    @property
+    def only_renames(self) -> bool:
+        """Whether the values are those of the source's column, so that it can be asked for them."""
+        return self == From(self.column)
+
+    @property
+    def on_text(self) -> bool:
+        """Whether some step works on text."""
+        return bool(self.trim or self.null_strings or self.case or self.values or self.strict)
+
+    @property
+    def compiled(self) -> pl.Expr:
+        """The expression. Raises polars' SQLInterfaceError where SQL cannot be parsed."""
+        assert self.expr is not None
+        return pl.sql_expr(self.expr) if isinstance(self.expr, str) else self.expr
+
+
+PLAIN = From()
+
+
+def shape_problem(shape: Mapping[str, From], columns: Sequence[Column]) -> tuple[str, str] | None:
+    """Return which part of a shape makes no sense and why, with the way out, or None."""
+    known = {column.name: column for column in columns}
+    for name, how in shape.items():
+        if name not in known:
+            return name, f"it is no column of the model ({', '.join(known)})"
+        if not isinstance(how, From):
+            return name, f"{how!r} is no From(...)"
+        problem = _problem(how, known[name].polars)
+        if problem is not None:
+            return name, problem
+    try:
+        order(shape, list(known))
+    except ValueError as error:
+        return str(error), "its expression needs itself by way of others; break the circle"
+    return None
+
+
+def operands(shape: Mapping[str, From], name: str) -> list[str]:
+    """Return the names that a column is made of: one, or those in its expression."""
+    how = shape.get(name, PLAIN)
+    if how.expr is None:
+        return [how.column or name]
+    return list(dict.fromkeys(how.compiled.meta.root_names()))
+
+
+def sources_of(shape: Mapping[str, From], columns: Sequence[str], name: str) -> list[str]:
+    """Return the source's columns that a column of the table is made of, directly or not."""
+    if shape.get(name, PLAIN).expr is None:
+        return operands(shape, name)
+    found: dict[str, None] = {}
+    for operand in operands(shape, name):
+        other = operand in columns and operand != name
+        found |= dict.fromkeys(sources_of(shape, columns, operand) if other else [operand])
+    return list(found)
+
+
+def source_columns(shape: Mapping[str, From], columns: Sequence[str]) -> tuple[str, ...]:
+    """Return the columns that are read of the source, in the order of the contract."""
+    found = [source for name in columns for source in sources_of(shape, columns, name)]
+    return tuple(dict.fromkeys(found))
+
+
+def order(shape: Mapping[str, From], columns: Sequence[str]) -> tuple[str, ...]:
+    """Return the columns so that each comes after those its expression names.
+
+    Raises ValueError with the name of a column that needs itself.
+    """
+    done: dict[str, None] = {}
+
+    def visit(name: str, above: tuple[str, ...]) -> None:
+        if name in above:
+            raise ValueError(name)
+        if shape.get(name, PLAIN).expr is not None:
+            for operand in operands(shape, name):
+                if operand in columns and operand != name and operand not in done:
+                    visit(operand, (*above, name))
+        done[name] = None
+
+    for name in columns:
+        if name not in done:
+            visit(name, ())
+    return tuple(done)
+
+
+def _problem(how: From, target: pl.DataType) -> str | None:
+    if how.column is not None and how.expr is not None:
+        return "it comes from a column or from an expression, not from both"
+    if how.column == "":
+        return "the source column has no name"
+    return _expression_problem(how) or _text_problem(how, target) or _time_problem(how, target)
+
+
+def _expression_problem(how: From) -> str | None:
+    if how.expr is None:
+        return None
+    if not isinstance(how.expr, str | pl.Expr):
+        return f"expr is {how.expr!r}; give a polars expression or SQL such as 'price * qty'"
+    try:
+        meta = how.compiled.meta
+        several = meta.has_multiple_outputs()
+        roots = meta.root_names()
+    except pl.exceptions.PolarsError as error:
+        return f"expr {how.expr} cannot be read ({str(error).splitlines()[0]})"
+    if several or any(root == "*" for root in roots):
+        return f"expr {how.expr} selects several columns; name them one by one"
+    return None
+
+
+def _text_problem(how: From, target: pl.DataType) -> str | None:
+    if isinstance(how.null_strings, str):
+        return f"null_strings is one text; write ({how.null_strings!r},)"
+    if how.case not in (None, "upper", "lower"):
+        return f"case {how.case!r} is none of 'upper', 'lower'"
+    if how.strict and not how.values:
+        return "strict needs values=... to be strict about"
+    numbers = how.decimal != "." or how.thousands != ""
+    if how.decimal not in (".", ","):
+        return f"decimal {how.decimal!r} is none of '.', ','"
+    if how.thousands and (len(how.thousands) != 1 or how.thousands.isdigit()):
+        return f"thousands {how.thousands!r} is not one character such as '.'"
+    if how.thousands == how.decimal or how.thousands in ("+", "-"):
+        return f"thousands {how.thousands!r} would be taken for another part of a number"
+    if numbers and not target.is_numeric():
+        return f"decimal and thousands are of numbers, and the column is {target}"
+    return None
+
+
+def _time_problem(how: From, target: pl.DataType) -> str | None:
+    if how.format is not None:
+        if not target.is_temporal():
+            return f"format is of times, and the column is {target}"
+        problem = (
+            _epoch_problem(how, target)
+            if how.format in EPOCHS
+            else _format_problem(how.format, target)
+        )
+        if problem is not None:
+            return problem
+    if how.time_zone is not None:
+        if not (isinstance(target, pl.Datetime) and target.time_zone):
+            return f"time_zone makes a time in UTC, and the column is {target}"
+        if how.format is not None and has_zone(how.format):
+            return "the format names the zone of each time; take time_zone out"
+        try:
+            ZoneInfo(how.time_zone)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            return f"there is no time zone {how.time_zone!r}; write one such as 'Europe/Berlin'"
+    return None
+
+
+def _epoch_problem(how: From, target: pl.DataType) -> str | None:
+    if not isinstance(target, pl.Datetime):
+        return f"an epoch is a time with a date, and the column is {target}"
+    return None if how.time_zone is None else "an epoch is in UTC; take time_zone out"
+
+
+def _format_problem(form: str, target: pl.DataType) -> str | None:
+    if re.search(r"(?<![.\d])%f|\.%f", form):
+        return f"format {form!r}: %f counts nanoseconds; write %.f for the digits after the dot"
+    if "%Z" in form:
+        return f"format {form!r}: the name of a zone is no offset; use %z, or time_zone=..."
+    when = datetime(2001, 12, 13, 14, 15, tzinfo=UTC)
+    try:
+        text = pl.Series([when if has_zone(form) else when.replace(tzinfo=None)]).dt.strftime(form)
+        back = parsed(text, form, target)[0]
+    except pl.exceptions.PolarsError as error:
+        return f"format {form!r} is none ({str(error).splitlines()[0]})"
+    # A format without a year reads the year 1.
+    if back is None or (target != pl.Time and back.year != when.year):
+        return f"format {form!r} reads no {target}; the parts that make one are missing"
+    return None
+
+
+def has_zone(form: str) -> bool:
+    """Whether a format reads an offset from UTC."""
+    return re.search(r"%[:#]*z|%\+", form) is not None
+
+
+def parsed(text: pl.Series, form: str, target: pl.DataType) -> pl.Series:
+    """Read times by a format: as a time of day, or with a date, in UTC where the format has a zone.
+
+    What cannot be read is null. Raises polars' ComputeError for a format that is none.
+    """
+    if target == pl.Time:
+        return text.str.to_time(form, strict=False)
+    zone = "UTC" if has_zone(form) else None
+    return text.str.to_datetime(form, time_unit="us", time_zone=zone, strict=False)

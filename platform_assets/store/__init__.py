@@ -1,0 +1,1 @@
+"""The state in PostgreSQL that loads and moves both change, and the platform in one object."""

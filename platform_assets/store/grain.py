@@ -1,0 +1,127 @@
+"""The grain that settled partitions have, where the table file says another.
+
+A fold looks for older rows in its own partition's file alone. Beside a file of a month, a file of
+one of its days could hold rows of the same keys, and a reader would see both. So nothing changes a
+partition that a live generation of other bounds overlaps, and none of other bounds is made live
+again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from psycopg import sql
+
+from lakebed.errors import TieringError
+from lakebed.resources.postgres import Connection
+from lakebed.spec.partitions import Grain, Window, window_of
+from lakebed.spec.table import SourceTable
+
+Ask = Callable[[sql.Composed], list[tuple[Any, ...]]]
+"""Returns what PostgreSQL answers, in the transaction that the answer is for."""
+
+NAMED = 3
+"""So many partitions are named, the others are counted."""
+
+
+class GrainError(TieringError):
+    """Rows of a partition have settled by another grain; nothing was changed."""
+
+
+class Bounds(NamedTuple):
+    """What the manifest says of a partition; lower and upper in UTC."""
+
+    key: str
+    lower: datetime
+    upper: datetime
+
+    @property
+    def grain(self) -> Grain | None:
+        """The grain that the partition was cut by; None where no grain cuts so."""
+        for grain in Grain:
+            window = window_of(grain, self.lower)
+            if (window.key, window.lower, window.upper) == self:
+                return grain
+        return None
+
+
+def asking(connection: Connection) -> Ask:
+    """Return what asks on a connection, in the transaction that it is in."""
+    return lambda query: connection.execute(query).fetchall()
+
+
+def of_other_grain(ask: Ask, table: SourceTable, window: Window | None = None) -> list[Bounds]:
+    """Return the live partitions that are none of the table's now, in the order of time.
+
+    window: only those that overlap it.
+    """
+    overlapping: sql.Composable = sql.SQL("")
+    if window is not None:
+        overlapping = sql.SQL(" and lower_bound < {}::timestamptz and upper_bound > {}").format(
+            window.upper.isoformat(), window.lower.isoformat()
+        )
+    return otherwise(table, ask(_BOUNDS.format(sql.Literal(table.name), overlapping)))
+
+
+_BOUNDS = sql.SQL(
+    "select partition_key, extract(epoch from lower_bound)::bigint as lower,"
+    " extract(epoch from upper_bound)::bigint as upper from lakebed.cold_file"
+    " where table_name = {} and superseded_at is null{} order by lower_bound, upper_bound"
+)
+
+
+def otherwise(table: SourceTable, rows: Iterable[Sequence[Any]]) -> list[Bounds]:
+    """Return those of some partitions that are none of the table's now. Pure.
+
+    rows: key, and lower and upper bound in seconds since 1970.
+    """
+    found = [
+        Bounds(key, datetime.fromtimestamp(lower, UTC), datetime.fromtimestamp(upper, UTC))
+        for key, lower, upper in rows
+    ]
+    return [bounds for bounds in found if bounds != _now(table, bounds.lower)]
+
+
+def check_grain(ask: Ask, table: SourceTable, window: Window) -> None:
+    """Raises GrainError where rows of the window have settled by another grain."""
+    found = of_other_grain(ask, table, window)
+    if found:
+        raise GrainError(
+            f"{table.name} {window.key}: nothing was changed: "
+            f"{settled_otherwise(table.partitioned.grain, found)}. {way_out(table.name, found)}"
+        )
+
+
+def settled_otherwise(now: Grain, found: Sequence[Bounds]) -> str:
+    """Say what is wrong with some partitions, for people."""
+    named = ", ".join(f"{bounds.key} ({_words(bounds)})" for bounds in found[:NAMED])
+    more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    return (
+        f"rows have settled by another grain, in {named}{more}, and the table file says "
+        f"{now} now: a row could be there twice"
+    )
+
+
+def way_out(table: str, found: Sequence[Bounds]) -> str:
+    """Say what mends it, for people."""
+    grains = dict.fromkeys(f"grain=Grain.{b.grain.name}" for b in found if b.grain is not None)
+    keys = " ".join(f"--partition {bounds.key}" for bounds in found[:NAMED])
+    more = ", and so on" if len(found) > NAMED else ""
+    return (
+        f"Put {' or '.join(grains) or 'the grain of then'} back into the table file; or restore "
+        f"with it what has settled (`lakebed restore {table} {keys}`{more}), then change the "
+        "grain"
+    )
+
+
+def _words(bounds: Bounds) -> str:
+    if bounds.grain is not None:
+        return str(bounds.grain)
+    return f"{bounds.lower:%Y-%m-%d %H:%M} to {bounds.upper:%Y-%m-%d %H:%M} UTC"
+
+
+def _now(table: SourceTable, moment: datetime) -> Bounds:
+    window = table.window(moment)
+    return Bounds(window.key, window.lower, window.upper)

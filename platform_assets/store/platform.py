@@ -1,0 +1,98 @@
+"""The platform in one object: settings, tables, exports, PostgreSQL, the lake."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lakebed.resources.clock import Clock
+from lakebed.resources.lake import Lake
+from lakebed.resources.lake_files import lake_files
+from lakebed.resources.postgres import Postgres
+from lakebed.resources.session import ReadSession
+from lakebed.resources.settings import Settings, read_settings
+from lakebed.resources.tiers import LakeTable
+from lakebed.spec.export import Export
+from lakebed.spec.table import SourceTable
+from lakebed.spec.table_files import read_table_files, table_named
+
+
+@dataclass(frozen=True)
+class Platform:
+    """Everything that a load, a move or a query needs. Opens nothing until it is used.
+
+    export_files: the file that declares an export, by its name.
+    """
+
+    settings: Settings
+    tables: tuple[SourceTable, ...]
+    postgres: Postgres
+    lake: Lake
+    clock: Clock
+    exports: tuple[Export, ...] = ()
+    export_files: Mapping[str, Path] = field(default_factory=dict)
+
+    def table(self, name: str) -> SourceTable:
+        """Return a table by name. Raises TableError with the names that there are."""
+        return table_named(self.tables, name)
+
+
+def open_platform(settings: Settings, tables: tuple[SourceTable, ...] | None = None) -> Platform:
+    """Put the platform together from its settings; tables default to those of its folder.
+
+    Exports are declared in that folder too; with tables of one's own there are none.
+    """
+    exports: tuple[Export, ...] = ()
+    export_files: Mapping[str, Path] = {}
+    if tables is None:
+        files = read_table_files(settings.tables)
+        tables, exports, export_files = files.tables, files.exports, files.export_files
+    postgres = Postgres(settings)
+    known = [lake_table(table) for table in tables]
+    lake = Lake(lake_files(settings), postgres, [*known, *parent_tables(tables)])
+    return Platform(settings, tables, postgres, lake, settings.clock, exports, export_files)
+
+
+@contextmanager
+def connect(settings: Settings | None = None) -> Iterator[ReadSession]:
+    """Open one snapshot of the platform that the settings name, by default the environment's.
+
+    Raises SettingsError, PostgresUnavailableError, TableError for a table file that makes no sense.
+    """
+    settings = read_settings() if settings is None else settings
+    with open_platform(settings).lake.session() as session:
+        yield session
+
+
+def lake_table(table: SourceTable) -> LakeTable:
+    """Return what the reading protocol needs to know of a table."""
+    return LakeTable(
+        name=table.name,
+        columns=tuple((column.name, column.duckdb) for column in table.columns),
+        time=table.partitioning.column if table.partitioning else None,
+        key=table.primary_key,
+        schema=table.schema,
+        as_text=frozenset(column.name for column in table.columns if column.types.stays_hot),
+        opaque=frozenset(
+            c.name for c in table.columns if c.types.literal and c.duckdb == "VARCHAR"
+        ),
+    )
+
+
+def parent_tables(tables: Sequence[SourceTable]) -> list[LakeTable]:
+    """Return what reading needs to know of the parents of lookups that have no file of their own.
+
+    Of such a table only what the lookups say is known: its key and its natural keys.
+    """
+    files = {table.name for table in tables}
+    found: dict[str, dict[str, str]] = {}
+    for table in tables:
+        types = {column.name: column.duckdb for column in table.contract}
+        for lookup in table.lookups:
+            if lookup.table not in files:
+                natural = zip(lookup.natural_key, lookup.natural, strict=True)
+                columns = found.setdefault(lookup.table, {lookup.key: "UUID"})
+                columns |= {theirs: types[ours] for theirs, ours in natural}
+    return [LakeTable(name, tuple(columns.items())) for name, columns in found.items()]

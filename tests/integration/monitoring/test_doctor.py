@@ -1,0 +1,87 @@
+"""The doctor finds on a real server what is wrong with the tiers, and names it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from lakebed.monitoring import diagnosis
+from lakebed.monitoring.doctor import examine
+from lakebed.monitoring.status import read_status
+from lakebed.schema.apply import read_plan
+from lakebed.store.platform import Platform, open_platform
+from lakebed.tiering.erase import erase
+from tests.support.tiers import do, fill, settle
+
+
+def told(platform: Platform) -> set[str]:
+    """Return what is wrong with tables and lake; the tests' server itself runs without fsync."""
+    return {f"{f.where}: {f.what}" for f in examine(platform).findings if f.where != "server"}
+
+
+def test_what_is_wrong_is_found_on_a_real_server(platform: Platform) -> None:
+    fill(platform)
+    paths = settle(platform, "readings", "2024-01", "2024-02")
+    assert told(platform) == {
+        "readings: due and not moved: 2024-03",
+    }
+    settle(platform, "readings", "2024-03")
+    assert told(platform) == set()
+    do(
+        platform,
+        "alter table readings detach partition readings_2024_03",
+        "create table readings_rest partition of readings default",
+    )
+    (platform.lake.files.root / paths[0]).unlink()  # type: ignore[attr-defined]
+    found = "\n".join(sorted(told(platform)))
+    assert "readings_2024_03 has the name of a leaf and is none" in found
+    assert "readings_rest is a DEFAULT partition" in found
+    assert f"1 files of the lake are not what the manifest says: {paths[0]}" in found
+
+
+def test_an_old_transaction_is_named_without_its_query(platform: Platform, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(diagnosis, "HOLDS_TOO_LONG", diagnosis.timedelta(0))
+    with platform.postgres.connect() as old:
+        old.execute("set transaction isolation level repeatable read")
+        old.execute("select 'a secret'")
+        pid = old.info.backend_pid
+        found = [f for f in examine(platform).findings if f"session {pid} (lakebed" in f.what]
+        assert len(found) == 1
+        assert "secret" not in found[0].what
+
+
+def test_an_erasure_that_was_cut_off_is_told_without_its_condition(platform: Platform) -> None:
+    fill(platform)
+    settle(platform)
+    table, where = platform.table("readings"), "sensor = 's3'"
+
+    def stop(step: str) -> None:
+        if step == "rest":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        erase(platform, table, where, keep_text=True, on_step=stop)
+    (found,) = [f for f in examine(platform).findings if "erasure" in f.what]
+    assert (found.level, found.where) == ("wrong", "readings")
+    assert "has not ended, after 129 rows" in found.what
+    assert "s3" not in f"{found.what} {found.todo}"
+    assert [s.open_erasures for s in read_status(platform).tables if s.name == "readings"] == [1]
+    erase(platform, table, where)
+    assert not [f for f in examine(platform).findings if "erasure" in f.what]
+
+
+@pytest.mark.parametrize("without", [{"tiering": None}, {"tiering": None, "partitioning": None}])
+def test_what_settled_of_a_table_that_declares_no_tiering_any_more_is_told(
+    platform: Platform, without: dict[str, None]
+) -> None:
+    fill(platform)
+    settle(platform)
+    table = replace(platform.table("readings"), **without)  # type: ignore[arg-type]
+    changed = open_platform(platform.settings, (table,))
+    (found,) = [f for f in examine(changed).findings if f.where == "readings"]
+    assert found.level == "wrong"
+    assert "2024-01, 2024-02, 2024-03" in found.what
+    with platform.postgres.connect(autocommit=True) as connection:
+        plan = read_plan(connection, table, platform.clock.now())
+    assert [c.why for c in plan.changes if c.safety == "refused"] == [f"{found.what}. {found.todo}"]

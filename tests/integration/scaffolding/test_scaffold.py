@@ -1,0 +1,73 @@
+"""Table files that are written from a SQLite database load it as they are."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from lakebed.resources.settings import Settings
+from lakebed.scaffolding.scaffold import ScaffoldError, write_table_files
+from lakebed.spec.table_files import load_tables
+from lakebed.store.platform import open_platform
+from tests.support.queried import ask, load_well
+
+STATEMENTS = (
+    "create table Orders (id integer primary key, customer varchar(20) not null,"
+    ' amount decimal(10, 2), created datetime, day date, open boolean, data blob, "class" text)',
+    "insert into Orders values (1, 'a', 1.25, '2024-03-01 12:00:00', '2024-03-01', 1, x'00', 'x'),"
+    " (2, 'b', 3, null, null, 0, null, null)",
+    "create table pairs (a text, b int, since datetime, note, primary key (a, b)) without rowid",
+    "insert into pairs values ('x', 1, 1709294400, 5), ('x', 2, 1709294401, 'five')",
+    'create table "no key" (n integer, empty text)',
+    'insert into "no key" values (1, null), (1, null)',
+    "create virtual table search using fts5(words)",
+    "insert into search values ('hello world')",
+    "create view seen as select * from Orders",
+)
+
+
+@pytest.fixture
+def shop(settings: Settings) -> Path:
+    path = settings.data / "shop.db"
+    with closing(sqlite3.connect(path)) as connection:
+        for statement in STATEMENTS:
+            connection.execute(statement)
+        connection.commit()
+    return path
+
+
+def test_a_whole_database_is_loaded_by_the_files_that_are_written_for_it(
+    settings: Settings, shop: Path, tmp_path: Path
+) -> None:
+    written = write_table_files(shop, "shop.db", (), tmp_path / "tables")
+    assert [file.name for file in written] == ["orders.py", "no_key.py", "pairs.py"]
+    platform = open_platform(settings, load_tables(tmp_path / "tables"))
+    for name in ("orders", "no_key", "pairs"):
+        assert load_well(platform, name).inserted == 2
+    found = ask(platform, "select id, amount::text, created::text, open, class from orders")
+    assert found == [
+        (1, "1.25", "2024-03-01 12:00:00+00", True, "x"),
+        (2, "3.00", None, False, None),
+    ]
+    assert platform.table("orders").key == ("id",)
+    assert platform.table("pairs").key == ("a", "b")
+    assert ask(platform, "select since, note from pairs order by since") == [
+        (1709294400, "5"), (1709294401, "five"),
+    ]  # fmt: skip
+
+
+def test_nothing_is_overwritten_and_what_cannot_be_is_said(shop: Path, tmp_path: Path) -> None:
+    write_table_files(shop, "shop.db", ["pairs"], tmp_path)
+    with pytest.raises(ScaffoldError, match=r"pairs\.py exists"):
+        write_table_files(shop, "shop.db", (), tmp_path)
+    assert [file.name for file in tmp_path.glob("*.py")] == ["pairs.py"]
+    with pytest.raises(ScaffoldError, match="no table 'search_data'; there are: Orders, no key"):
+        write_table_files(shop, "shop.db", ["search_data"], tmp_path)
+    with pytest.raises(ScaffoldError, match="there is no file"):
+        write_table_files(tmp_path / "none.db", "none.db", (), tmp_path)
+    (tmp_path / "text.db").write_text("no database " * 100)
+    with pytest.raises(ScaffoldError, match="SQLite cannot read it"):
+        write_table_files(tmp_path / "text.db", "text.db", (), tmp_path)

@@ -1,0 +1,190 @@
+"""What `lakebed` says and exits with where nothing has to be opened: help, usage, errors."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import psycopg
+import pytest
+from click.testing import CliRunner
+
+from lakebed.cli import main as cli
+from lakebed.cli.errors import EXIT_CODES, exit_code
+from lakebed.tiering.partition import PartitionBusyError
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def lakebed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Run:
+    """Run the command in this process on an empty home; give exit code, stdout and stderr."""
+    monkeypatch.setenv("LAKEBED_HOME", str(tmp_path))
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            cli.main(list(arguments))
+            sys.exit(0)
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return run
+
+
+def test_help_shows_every_command_an_example_and_the_exit_codes(lakebed: Run) -> None:
+    code, out, _ = lakebed("--help")
+    assert code == 0
+    assert all(f"\n  {name} " in out for name in cli.group.commands)
+    assert 'lakebed sql "select count(*) from flights"' in out
+    assert all(f"{number} " in out for number in (0, 1, 2, 3, 130))
+
+
+def test_every_command_explains_itself() -> None:
+    for name, command in cli.group.commands.items():
+        shown = CliRunner().invoke(cli.group, [name, "--help"])
+        assert shown.exit_code == 0
+        assert (command.help or "").splitlines()[0] in " ".join(shown.output.split())
+
+
+def test_the_version_is_that_of_the_distribution(lakebed: Run) -> None:
+    assert lakebed("--version")[:2] == (0, f"lakebed, version {cli.version('lakebed')}\n")
+
+
+def test_help_imports_nothing_that_is_slow() -> None:
+    program = (
+        "import sys, lakebed.cli.main;"
+        "print([m for m in sys.modules if m in"
+        " ('dagster', 'dlt', 'pandera', 'polars', 'pyarrow', 'duckdb', 'psycopg', 'rich')])"
+    )
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert shown.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["load"], "name tables, or say --all; there are: airlines, airports, flights"),
+        (["load", "flights", "--all"], "name tables, or say --all"),
+        (["load", "nope"], "there is no table 'nope'; there are: airlines"),
+        (["move", "flights"], "say which: --partition KEY (repeatable), or --due"),
+        (["move", "flights", "--due", "--partition", "2013-01"], "say which"),
+        (["move", "nope", "--due"], "there is no table 'nope'"),
+        (["move", "airlines", "--due"], "it has no tiering"),
+        (["move", "flights", "--partition", "2013"], "write it like 2024-01"),
+        (["move", "flights", "--partition", "2013-1"], "that month is 2013-01"),
+        (["move", "flights", "--due", "--as-of", "soon"], "no ISO 8601 time"),
+        (["move", "flights", "--due", "--as-of", "2013-06-01"], "names no time zone"),
+        (["move", "flights", "--partition", "2013-01", "--as-of", "2013-06-01"], "goes with --due"),
+        (["sql", " ; "], "the query is empty"),
+        (["sql", "select 1", "--format", "xml"], "'xml' is not one of"),
+        (["sql", "select 1", "--output", "/no/such/folder/x.csv"], "no folder /no/such/folder"),
+        (["rejects", "nope"], "there is no table 'nope'"),
+        (["rejects", "flights", "--limit", "0"], "--limit"),
+        (["rejects", "flights", "--export", "x.xlsx"], "x.xlsx ends with none of .csv"),
+        (["rejects", "flights", "--export", "no/such/x.csv"], "there is no folder"),
+        (["rejects", "flights", "--retry", "--resolved"], "--retry goes with"),
+        (["build", "nope"], "'nope' names nothing"),
+        (["up", "--port", "0"], "--port"),
+        (["status", "--color"], "No such option"),
+        (["nonsense"], "No such command 'nonsense'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_wrong_usage_exits_with_2_and_says_what_is_right(
+    lakebed: Run, arguments: list[str], said: str
+) -> None:
+    code, out, err = lakebed(*arguments)
+    assert (code, out) == (2, "")
+    assert said in err
+    assert "Traceback" not in err
+
+
+def test_a_setting_that_makes_no_sense_exits_with_2(
+    lakebed: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAKEBED_POSTGRES_URL", "mysql://me:geheim@host/db")
+    code, _, err = lakebed("status")
+    assert code == 2
+    assert "LAKEBED_POSTGRES_URL must look like postgresql://" in err
+    assert "geheim" not in err
+
+
+def test_a_table_file_that_makes_no_sense_exits_with_2_and_names_the_file(
+    lakebed: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "broken.py").write_text("1 / 0\n")
+    monkeypatch.setenv("LAKEBED_TABLES", str(tmp_path))
+    code, _, err = lakebed("status")
+    assert code == 2
+    assert err == f"error: {tmp_path / 'broken.py'}, line 1: division by zero\n"
+
+
+def test_an_error_nobody_expected_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr(cli.group, "invoke", lambda _: {}["bug"])
+    with pytest.raises(KeyError, match="bug"):
+        cli.main(["status"])
+
+
+def test_ctrl_c_exits_with_130(lakebed: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_: click.Context) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.group, "invoke", interrupt)
+    code, _, err = lakebed("status")
+    assert code == 130
+    assert "what was not committed did not happen" in err
+
+
+@pytest.mark.parametrize("name", EXIT_CODES)
+def test_each_expected_error_is_one_that_exists(name: str) -> None:
+    module, _, kind = name.rpartition(".")
+    found = getattr(importlib.import_module(module), kind)
+    assert issubclass(found, Exception)
+    assert exit_code(found.__new__(found)) == EXIT_CODES[name]
+
+
+def test_a_kind_of_an_expected_error_is_expected_too() -> None:
+    assert exit_code(PartitionBusyError("another mover")) == 1
+    assert exit_code(psycopg.errors.DiskFull("disk full")) == 1
+
+
+def test_a_lost_connection_counts_as_an_unreachable_server() -> None:
+    assert exit_code(psycopg.OperationalError("the connection is closed")) == 3
+    assert exit_code(psycopg.errors.AdminShutdown("terminating connection")) == 3
+
+
+def test_models_are_listed_and_compiled_without_a_server(lakebed: Run) -> None:
+    code, out, err = lakebed("ls", "--select", "tag:traffic +delays_by_weather")
+    assert (code, err) == (0, "")
+    assert out.splitlines() == [
+        "staging/stg_flights",
+        "marts/daily_traffic",
+        "marts/delays_by_weather",
+        "test/assert_daily_traffic_adds_up",
+        "test/assert_weather_keeps_every_flight",
+    ]
+    code, out, _ = lakebed("compile", "stg_flights", "--vars", "{late_after_minutes: 30}")
+    assert code == 0
+    assert "dep_delay >= 30 as is_late" in out
+    assert out.startswith("-- One row a scheduled flight")
+
+
+def test_a_model_that_does_not_fit_the_tables_is_told_by_compile(
+    lakebed: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "models/marts"
+    folder.mkdir(parents=True)
+    (folder / "bad.sql").write_text("select\n    carier\nfrom {{ source('lakebed', 'flights') }}")
+    monkeypatch.setenv("LAKEBED_MODELS", str(tmp_path / "models"))
+    code, _, err = lakebed("compile")
+    assert code == 1
+    assert f"{folder / 'bad.sql'}:2: DuckDB refuses 'bad'" in err
+    assert '"carier" not found' in err

@@ -1,0 +1,68 @@
+"""What an export may say, and what it is refused for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lakebed.spec.export import Csv, Export, ExportError, check_exports
+from lakebed.spec.table import TableError
+from lakebed.spec.table_files import read_table_files
+
+
+def test_what_is_left_out_is_what_one_would_think() -> None:
+    export = Export(name="flights", path="x/flights.CSV.gz")
+    assert (export.names, export.kind, export.ordered) == (("flights",), "csv.gz", True)
+    assert Export(name="a", of="b", path="no_ending", format="parquet").kind == "parquet"
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"name": "A b"}, "name: use lower case letters"),
+        ({"path": "x.xlsx"}, "path: 'x.xlsx' ends with none of .csv, .csv.gz, .parquet, .duckdb"),
+        ({"path": " "}, "path: it is empty"),
+        ({"path": "sftp://me:geheim@host/x.csv"}, "path: the URL holds a password"),
+        ({"format": "xml"}, "format: 'xml' is none of csv"),
+        ({"format": "parquet"}, "format: 'x.csv' does not end like a file of parquet"),
+        ({"of": ("a", "b")}, "of: several tables go into one file of the format duckdb alone"),
+        ({"of": ("a", "b"), "path": "x.duckdb", "where": "true"}, "are for one table"),
+        ({"columns": "a"}, "columns: 'a' is no tuple of names; write ('a', 'b')"),
+        ({"columns": ("a", "a")}, "columns: a column is named twice"),
+        ({"order_by": ("a",), "ordered": False}, "ordered: False leaves the rows as they lie"),
+        ({"path": "x.parquet", "csv": Csv(null="-")}, "csv: these options are for CSV"),
+    ],
+    ids=lambda value: None if isinstance(value, str) else " ".join(value),
+)
+def test_nonsense_is_refused_with_the_export_and_the_field(more: dict[str, Any], said: str) -> None:
+    with pytest.raises(ExportError) as error:
+        Export(**({"name": "it", "path": "x.csv"} | more))
+    assert said in str(error.value)
+    assert "geheim" not in str(error.value)
+
+
+@pytest.mark.parametrize("options", [{"delimiter": '"'}, {"delimiter": "ab"}, {"null": "a,b"}])
+def test_csv_that_nobody_could_read_is_refused(options: dict[str, str]) -> None:
+    with pytest.raises(ExportError, match=next(iter(options))):
+        Csv(**options)  # type: ignore[arg-type]
+
+
+def test_an_export_of_what_is_not_there_is_told_what_is_near() -> None:
+    export = Export(name="it", of="flight", path="x.csv")
+    with pytest.raises(ExportError, match="did you mean 'flights'"):
+        check_exports([export], {"flights", "weather"})
+    check_exports([export], {"flight"})
+
+
+def test_a_table_file_may_hold_exports_alone_and_each_name_once(tmp_path: Path) -> None:
+    text = "from lakebed.spec.table import Export\nit = Export(name='it', path='it.csv')\n"
+    (tmp_path / "one.py").write_text(text)
+    assert [export.name for export in read_table_files(tmp_path).exports] == ["it"]
+    (tmp_path / "two.py").write_text(text)
+    with pytest.raises(ExportError, match=r"export 'it' is in .*one.py and in .*two.py"):
+        read_table_files(tmp_path)
+    (tmp_path / "two.py").write_text(text.replace("it.csv", "it.doc"))
+    with pytest.raises(TableError, match=r"two.py, line 2: export 'it': path"):
+        read_table_files(tmp_path)
