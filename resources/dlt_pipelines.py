@@ -27,8 +27,10 @@ from dlt.common.schema.typing import TTableSchema
 from dlt.common.storages import FileStorage
 from dlt.pipeline.exceptions import PipelineStepFailed
 
+from lakebed.errors import LakebedError
 
-class ExtractError(RuntimeError):
+
+class ExtractError(LakebedError, RuntimeError):
     """dlt could not do its part; nothing was loaded. The text says where and why."""
 
 

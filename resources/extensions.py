@@ -9,8 +9,10 @@ from pathlib import Path
 import duckdb
 from psycopg import sql
 
+from lakebed.errors import LakebedError
 
-class ExtensionError(RuntimeError):
+
+class ExtensionError(LakebedError, RuntimeError):
     """An extension of DuckDB that is not installed as it should be."""
 
 

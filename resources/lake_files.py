@@ -21,6 +21,7 @@ from typing import ClassVar
 
 import duckdb
 
+from lakebed.errors import LakebedError
 from lakebed.resources.durable import forget, make_durable, reserve, unfinished
 from lakebed.resources.settings import Settings
 
@@ -37,7 +38,7 @@ class StoredFile:
     modified: datetime
 
 
-class LakeFileError(RuntimeError):
+class LakeFileError(LakebedError, RuntimeError):
     """A file of the lake that cannot be written or read. The text names it and what to do."""
 
 

@@ -27,6 +27,7 @@ from botocore.exceptions import (
     PartialCredentialsError,
 )
 
+from lakebed.errors import LakebedError
 from lakebed.resources.bucket import Bucket
 from lakebed.resources.lake_files import LakeFileError
 
@@ -328,11 +329,11 @@ class ObjectStore:
             ) from None
 
 
-class _TakenError(Exception):
+class _TakenError(LakebedError):
     """There is an object under the key already."""
 
 
-class _RacedError(Exception):
+class _RacedError(LakebedError):
     """Another request for the key was under way."""
 
 

@@ -16,6 +16,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from lakebed.errors import UNREACHABLE, LakebedError
 from lakebed.resources import embedded
 from lakebed.resources.settings import Settings
 
@@ -29,15 +30,20 @@ OPTIONS = "-c timezone=UTC -c datestyle=ISO -c intervalstyle=postgres -c quote_a
 """How each session has what PostgreSQL says as text, whatever the server or the role is set to."""
 
 
-class PostgresUnavailableError(RuntimeError):
+class PostgresUnavailableError(LakebedError, RuntimeError):
     """The server does not answer, is too old, or does not let us in."""
 
+    exit_code = UNREACHABLE
+    retryable = True
 
-class LockWaitError(RuntimeError):
+
+class LockWaitError(LakebedError, RuntimeError):
     """A schema change did not get its lock; others hold the table too long."""
 
+    retryable = True
 
-class MigrationError(RuntimeError):
+
+class MigrationError(LakebedError, RuntimeError):
     """The schema `lakebed` in the database and this version of Lakebed do not fit."""
 
 

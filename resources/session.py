@@ -17,6 +17,7 @@ from threading import Lock
 import duckdb
 from psycopg import sql
 
+from lakebed.errors import LakebedError
 from lakebed.resources.lake_files import LakeFiles
 from lakebed.resources.live_models import ModelTable
 from lakebed.resources.manifest import Manifest
@@ -24,7 +25,7 @@ from lakebed.resources.pruning import Bounds, Parameters, pushed_bounds, tells_a
 from lakebed.resources.tiers import ColdPart, LakeTable, all_rows
 
 
-class LakeReadError(RuntimeError):
+class LakeReadError(LakebedError, RuntimeError):
     """The lake cannot be read; the text says what is missing and what to do."""
 
 

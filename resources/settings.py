@@ -22,6 +22,7 @@ from dotenv import dotenv_values
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
+from lakebed.errors import WRONG_USAGE, LakebedError
 from lakebed.resources import bucket
 from lakebed.resources.bucket import Bucket
 from lakebed.resources.clock import Clock, FixedClock, SystemClock
@@ -45,8 +46,10 @@ NAMES = (
 )
 
 
-class SettingsError(ValueError):
+class SettingsError(LakebedError, ValueError):
     """A setting that makes no sense; the text names the variable and the way out."""
+
+    exit_code = WRONG_USAGE
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lakebed.cli.errors import FAILED, PartlyFailedError, exit_code, words
+from lakebed.cli.errors import PartlyFailedError, exit_code, words
 from lakebed.cli.home import open_home
+from lakebed.errors import FAILED
 
 if TYPE_CHECKING:
     from lakebed.schema.plan import Change, Plan

@@ -1,61 +1,26 @@
-"""Which errors a person is told in a line, and what the command exits with.
+"""What the command exits with for an error that it shows in one line, and the text of the error.
 
-By name: the modules that most of them live in take seconds to import, and an error can only be
-raised by a module that was.
+Errors of Lakebed carry their exit code. DuckDB and psycopg take long to import, and only what was
+imported can raise an error: their classes are looked up, never imported here.
 """
 
 from __future__ import annotations
 
+import sys
 from contextlib import suppress
 
-FAILED = 1
-WRONG_USAGE = 2
-UNREACHABLE = 3
+from lakebed.errors import FAILED, UNREACHABLE, LakebedError
+
 STOPPED = 130
-
-EXIT_CODES = {
-    "lakebed.cli.errors.PartlyFailedError": FAILED,
-    "lakebed.cli.errors.QueryError": FAILED,
-    "lakebed.demo.demo_files.DemoDataError": FAILED,
-    "lakebed.exports.target.ExportFailedError": FAILED,
-    "lakebed.ingest.constraints.TooManyViolationsError": FAILED,
-    "lakebed.store.locks.LoadBusyError": FAILED,
-    "lakebed.ingest.sources.reader.SourceError": FAILED,
-    "lakebed.schema.apply.ApplyError": FAILED,
-    "lakebed.recovery.undoable.RollbackError": FAILED,
-    "lakebed.ingest.writers.writer.LoadConflictError": FAILED,
-    "lakebed.schema.ddl.DriftError": FAILED,
-    "lakebed.errors.TieringError": FAILED,
-    "lakebed.orchestration.up.UpError": FAILED,
-    "lakebed.resources.dlt_pipelines.ExtractError": FAILED,
-    "lakebed.resources.extensions.ExtensionError": FAILED,
-    "lakebed.resources.session.LakeReadError": FAILED,
-    "lakebed.resources.lake_files.LakeFileError": FAILED,
-    "lakebed.resources.postgres.LockWaitError": FAILED,
-    "lakebed.resources.postgres.MigrationError": FAILED,
-    "_duckdb.Error": FAILED,
-    "psycopg.Error": FAILED,
-    "builtins.PermissionError": FAILED,
-    "lakebed.scaffolding.adoption.AdoptionError": WRONG_USAGE,
-    "lakebed.spec.table.TableError": WRONG_USAGE,
-    "lakebed.spec.export.ExportError": WRONG_USAGE,
-    "lakebed.models.model.ModelError": WRONG_USAGE,
-    "lakebed.models.selection.SelectionError": WRONG_USAGE,
-    "lakebed.scaffolding.scaffold.ScaffoldError": WRONG_USAGE,
-    "lakebed.tiering.predicate.PredicateError": WRONG_USAGE,
-    "lakebed.resources.settings.SettingsError": WRONG_USAGE,
-    "lakebed.resources.postgres.PostgresUnavailableError": UNREACHABLE,
-}
-
 
 _FILE_GONE = "No files found that match the pattern"
 
 
-class PartlyFailedError(RuntimeError):
+class PartlyFailedError(LakebedError, RuntimeError):
     """Some of the work failed; the rest is done. The text says which."""
 
 
-class QueryError(RuntimeError):
+class QueryError(LakebedError, RuntimeError):
     """A query that DuckDB refuses; the text is DuckDB's, and says what can be done about it."""
 
 
@@ -63,11 +28,9 @@ def exit_code(error: BaseException) -> int | None:
     """Return what the command exits with for an expected error, None for any other."""
     if _connection_lost(error):
         return UNREACHABLE
-    for kind in type(error).__mro__:
-        code = EXIT_CODES.get(f"{kind.__module__}.{kind.__qualname__}")
-        if code is not None:
-            return code
-    return None
+    if isinstance(error, LakebedError):
+        return error.exit_code
+    return FAILED if isinstance(error, (PermissionError, *_database_errors())) else None
 
 
 def words(error: BaseException) -> str:
@@ -85,10 +48,15 @@ def words(error: BaseException) -> str:
     return text
 
 
+def _database_errors() -> list[type[BaseException]]:
+    """Return the error classes of the database clients that this process has imported."""
+    clients = (sys.modules.get(name) for name in ("duckdb", "psycopg"))
+    return [client.Error for client in clients if client is not None]
+
+
 def _connection_lost(error: BaseException) -> bool:
     """Whether PostgreSQL went away while it was at work: no SQLSTATE, class 08, or 57P0x."""
-    names = {f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__}
-    state = getattr(error, "sqlstate", None)
-    return "psycopg.OperationalError" in names and (
-        state is None or state.startswith(("08", "57P"))
-    )
+    psycopg = sys.modules.get("psycopg")
+    if psycopg is None or not isinstance(error, psycopg.OperationalError):
+        return False
+    return error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))

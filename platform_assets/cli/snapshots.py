@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lakebed.cli.errors import FAILED, exit_code, words
+from lakebed.cli.errors import exit_code, words
+from lakebed.errors import FAILED
 
 if TYPE_CHECKING:
     from lakebed.spec.table import SourceTable

@@ -15,8 +15,10 @@ from pathlib import Path
 
 import polars as pl
 
+from lakebed.errors import LakebedError
 
-class DemoDataError(RuntimeError):
+
+class DemoDataError(LakebedError, RuntimeError):
     """The demo's data are not there; the text says how to get them."""
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import duckdb
 
+from lakebed.errors import LakebedError
 from lakebed.ingest.sources.places import filesystem_of, is_url, store_errors
 from lakebed.resources.durable import make_durable
 from lakebed.resources.settings import Settings
@@ -31,7 +32,7 @@ _PEEK_BYTES = 4096
 _CSV_SUFFIXES = (".csv", ".tsv", ".txt")
 
 
-class ExportFailedError(RuntimeError):
+class ExportFailedError(LakebedError, RuntimeError):
     """An export could not be written; the text names the file and says how it stands."""
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
+from lakebed.errors import LakebedError
 from lakebed.pgcopy.encoding import copy_rows
 from lakebed.resources.postgres import Connection
 from lakebed.spec.schema import Column
@@ -57,7 +58,7 @@ class Violation:
     reason: str
 
 
-class TooManyViolationsError(RuntimeError):
+class TooManyViolationsError(LakebedError, RuntimeError):
     """So many rows violate constraints that they are not told apart; some: the first few."""
 
     def __init__(self, target: str, some: Sequence[Violation]) -> None:

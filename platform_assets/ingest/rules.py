@@ -16,10 +16,11 @@ from pandera.config import ValidationDepth, config_context, get_config_global, s
 from pandera.constants import CHECK_OUTPUT_KEY
 from pandera.errors import SchemaError, SchemaErrors
 
+from lakebed.errors import LakebedError
 from lakebed.spec.table import SourceTable
 
 
-class WholeBatchError(ValueError):
+class WholeBatchError(LakebedError, ValueError):
     """A rule that fails for a batch as a whole, or that cannot be judged; rule: its name."""
 
     def __init__(self, rule: str, problem: str) -> None:

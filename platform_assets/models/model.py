@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, TypeVar
 
+from lakebed.errors import WRONG_USAGE, LakebedError
 from lakebed.spec.partitions import Grain, Window
 
 Materialization = Literal["view", "table", "incremental", "ephemeral", "seed"]
@@ -22,8 +23,10 @@ Severity = Literal["error", "warn"]
 EPOCH = datetime.fromtimestamp(0, UTC)
 
 
-class ModelError(ValueError):
+class ModelError(LakebedError, ValueError):
     """A model that makes no sense; the text names file, line, what is wrong and the way out."""
+
+    exit_code = WRONG_USAGE
 
     def __init__(self, path: Path, line: int | None, problem: str, advice: str) -> None:
         self.path = path
@@ -34,8 +37,10 @@ class ModelError(ValueError):
         super().__init__(f"{place}: {problem}. {advice}")
 
 
-class ComplaintError(ValueError):
+class ComplaintError(LakebedError, ValueError):
     """What is wrong and what to do, of something whose file and line are not known yet."""
+
+    exit_code = WRONG_USAGE
 
     def __init__(self, problem: str, advice: str) -> None:
         self.problem = problem

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
 
+from lakebed.errors import WRONG_USAGE, LakebedError
 from lakebed.models.model import Model, ModelSet, SqlTest, did_you_mean
 
 _TERM = re.compile(
@@ -25,8 +26,10 @@ _SOURCE = "source:"
 _TEST = "test:"
 
 
-class SelectionError(ValueError):
+class SelectionError(LakebedError, ValueError):
     """A selector that names nothing that there is; the text says what to write."""
+
+    exit_code = WRONG_USAGE
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,13 @@ from typing import Any
 
 import dagster as dg
 import duckdb
+import psycopg
 
-from lakebed.errors import TieringError
+from lakebed.errors import LakebedError, TieringError
 from lakebed.ingest.incremental import last_load_of
 from lakebed.ingest.load import load_table, load_window
 from lakebed.ingest.report import LoadReport
-from lakebed.ingest.sources.reader import SourceError, listed
-from lakebed.ingest.writers import LoadConflictError
+from lakebed.ingest.sources.reader import listed
 from lakebed.monitoring.status import hot_row_count
 from lakebed.orchestration.dagster_metadata import owners, pace, query_of, table_link
 from lakebed.orchestration.dagster_partitions import partitions_of
@@ -21,7 +21,6 @@ from lakebed.orchestration.dagster_tables import source_schema, table_schema
 from lakebed.orchestration.load_checks import files_result, hot_check_results, hot_check_specs
 from lakebed.orchestration.phases import LOAD_PHASES, Phases
 from lakebed.orchestration.table_checks import watched_results, watched_specs
-from lakebed.orchestration.transient import TRANSIENT
 from lakebed.resources.lake_files import LakeFileError
 from lakebed.schema.evolved import effective
 from lakebed.spec.names import hot_key, source_key
@@ -162,7 +161,7 @@ def _window_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition
                     window,
                     on_step=phases,
                 )
-            except (SourceError, LoadConflictError, *TRANSIENT) as error:
+            except (LakebedError, psycopg.OperationalError) as error:
                 if turns.again(partition, error):
                     continue
                 failed.append((partition, str(error)))

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from lakebed.errors import LakebedError
 from lakebed.orchestration.instance import instance_environment, prepare_instance
 from lakebed.store.platform import Platform
 
@@ -29,7 +30,7 @@ LOCATION_QUERY = """{ workspaceOrError { __typename ... on Workspace { locationE
     loadStatus locationOrLoadError { __typename ... on PythonError { message } } } } } }"""
 
 
-class UpError(RuntimeError):
+class UpError(LakebedError, RuntimeError):
     """The platform could not be started, or one of its processes ended by itself."""
 
 

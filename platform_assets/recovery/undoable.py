@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from lakebed.errors import LakebedError
 from lakebed.resources.postgres import Connection
 from lakebed.spec.table import SourceTable
 
@@ -35,7 +36,7 @@ order by committed_at desc
 """
 
 
-class RollbackError(RuntimeError):
+class RollbackError(LakebedError, RuntimeError):
     """A table was not brought back; nothing was changed. The text says why and what to do."""
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from psycopg import sql
 
+from lakebed.errors import WRONG_USAGE, LakebedError
 from lakebed.resources.postgres import Connection
 from lakebed.scaffolding.scaffold import TableFile
 from lakebed.schema.apply import unique_indexes
@@ -40,8 +41,10 @@ _SPANS = (
 """How long a leaf is at most, for the grain; summer time makes a local day longer."""
 
 
-class AdoptionError(ValueError):
+class AdoptionError(LakebedError, ValueError):
     """A table that cannot be adopted as it is; the text says why, and what to do."""
+
+    exit_code = WRONG_USAGE
 
 
 @dataclass(frozen=True)

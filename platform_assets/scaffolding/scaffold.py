@@ -16,13 +16,16 @@ from urllib.parse import quote
 
 from psycopg import sql
 
+from lakebed.errors import WRONG_USAGE, LakebedError
 from lakebed.spec.names import is_name
 
 SAMPLED_ROWS = 10_000
 
 
-class ScaffoldError(ValueError):
+class ScaffoldError(LakebedError, ValueError):
     """A database whose tables cannot be described; the text says why, and what to do."""
+
+    exit_code = WRONG_USAGE
 
 
 @dataclass(frozen=True)

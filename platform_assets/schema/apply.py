@@ -13,6 +13,7 @@ from datetime import datetime
 import psycopg
 from psycopg import sql
 
+from lakebed.errors import LakebedError
 from lakebed.resources.postgres import Connection, LockWaitError, change_schema
 from lakebed.schema.ddl import COLUMNS_QUERY, ensure_leaves, windows_ahead
 from lakebed.schema.evolved import effective
@@ -24,7 +25,7 @@ from lakebed.store.locks import alone
 from lakebed.store.undeclared import DECLARE_OR_RESTORE, settled_undeclared, undeclared
 
 
-class ApplyError(RuntimeError):
+class ApplyError(LakebedError, RuntimeError):
     """A change that PostgreSQL refused, or that could not begin; the text says what was done."""
 
 

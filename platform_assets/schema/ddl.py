@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from lakebed.errors import LakebedError
 from lakebed.resources.postgres import Connection, change_schema
 from lakebed.schema.noted import key_hindrance_query, note_statement, policy_statement
 from lakebed.schema.parents import (
@@ -39,7 +40,7 @@ _MADE_BY_ANOTHER = (
 """What PostgreSQL says to the later of two who make a table, or its row type, at once."""
 
 
-class DriftError(RuntimeError):
+class DriftError(LakebedError, RuntimeError):
     """The table in PostgreSQL is not what its contract says; nothing was changed."""
 
 

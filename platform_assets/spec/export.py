@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from typing import Literal, NoReturn, cast, get_args
 from urllib.parse import urlsplit
 
+from lakebed.errors import WRONG_USAGE, LakebedError
 from lakebed.spec.names import is_name
 
 Format = Literal["csv", "csv.gz", "parquet", "duckdb"]
@@ -20,8 +21,10 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 _TEXT = ("csv", "csv.gz")
 
 
-class ExportError(ValueError):
+class ExportError(LakebedError, ValueError):
     """An export that makes no sense; the text names the export, what is wrong and the way out."""
+
+    exit_code = WRONG_USAGE
 
 
 @dataclass(frozen=True, kw_only=True)

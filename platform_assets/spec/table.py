@@ -17,6 +17,7 @@ from typing import Any, Literal, NoReturn
 from pandera.polars import DataFrameModel
 from psycopg import sql
 
+from lakebed.errors import WRONG_USAGE, LakebedError
 from lakebed.spec import table_rules
 from lakebed.spec.columns import VALID_FROM, columns_in_table, columns_on_the_wire
 from lakebed.spec.export import Csv as Csv
@@ -49,8 +50,10 @@ DAY = timedelta(days=1)
 SNAPSHOTS = 3
 
 
-class TableError(ValueError):
+class TableError(LakebedError, ValueError):
     """A table that makes no sense; the text names the table, the field and the way out."""
+
+    exit_code = WRONG_USAGE
 
 
 @dataclass(frozen=True, kw_only=True)

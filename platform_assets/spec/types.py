@@ -17,9 +17,13 @@ from typing import Any, cast
 import polars as pl
 import pyarrow as pa
 
+from lakebed.errors import WRONG_USAGE, LakebedError
 
-class SchemaError(ValueError):
+
+class SchemaError(LakebedError, ValueError):
     """A model whose columns cannot be carried without damage; the text says which and why."""
+
+    exit_code = WRONG_USAGE
 
 
 @dataclass(frozen=True)

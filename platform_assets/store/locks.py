@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import psycopg
 from psycopg import sql
 
+from lakebed.errors import LakebedError
 from lakebed.resources.postgres import Connection
 from lakebed.spec.partitions import Window
 from lakebed.spec.table import SourceTable
@@ -15,8 +16,10 @@ from lakebed.spec.table import SourceTable
 WAIT_FOR_OTHER_LOAD = "60s"
 
 
-class LoadBusyError(RuntimeError):
+class LoadBusyError(LakebedError, RuntimeError):
     """Another load of the same rows runs and did not end in time."""
+
+    retryable = True
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from psycopg import sql
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
+from lakebed.errors import WRONG_USAGE, LakebedError
 from lakebed.spec.schema import Column
 from lakebed.spec.shape import PLAIN
 from lakebed.spec.table import SourceTable
@@ -48,8 +49,10 @@ _KNOWN: dict[type[exp.Expr], frozenset[str]] = {
 _FLIPPED = {exp.GT: exp.LT, exp.GTE: exp.LTE, exp.LT: exp.GT, exp.LTE: exp.GTE}
 
 
-class PredicateError(ValueError):
+class PredicateError(LakebedError, ValueError):
     """A predicate that cannot be taken. The text says what of it, and the way out."""
+
+    exit_code = WRONG_USAGE
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ import duckdb
 import psycopg
 from psycopg import sql
 
-from lakebed.errors import TieringError, VerificationError
+from lakebed.errors import LakebedError, TieringError, VerificationError
 from lakebed.pgcopy.cold_rows import copy_cold_rows
 from lakebed.resources.lake import Lake
 from lakebed.resources.postgres import LOCK_TIMEOUT, Connection, Postgres
@@ -85,7 +85,7 @@ class Restored:
         )
 
 
-class _OvertakenError(RuntimeError):
+class _OvertakenError(LakebedError, RuntimeError):
     """Somebody deleted rows of the partition while it came back."""
 
 

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import polars as pl
 import pyarrow as pa
 
+from lakebed.errors import LakebedError
 from lakebed.ingest.sources.native import for_polars
 from lakebed.resources.postgres import Connection
 from lakebed.store.rejects import Reject
@@ -28,7 +29,7 @@ MOMENT = "at "
 """How the version of an item begins that is new whenever it is read: the moment of reading."""
 
 
-class SourceError(RuntimeError):
+class SourceError(LakebedError, RuntimeError):
     """An item that cannot be loaded as it is; the text names it, the fault and the way out."""
 
     def __init__(self, path: str, problem: str) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
+from lakebed.errors import LakebedError
 from lakebed.ingest.as_read import AsRead
 from lakebed.resources.lake_files import LakeFiles
 from lakebed.resources.postgres import Connection
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from lakebed.ingest.writers.undo import Undo
 
 
-class LoadConflictError(RuntimeError):
+class LoadConflictError(LakebedError, RuntimeError):
     """What the load would write is there already, or would undo too much; nothing was changed."""
 
 
