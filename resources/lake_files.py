@@ -11,11 +11,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
+import re
+import time
+import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
@@ -24,6 +28,12 @@ import duckdb
 from lakebed.errors import LakebedError
 from lakebed.resources.durable import forget, make_durable, reserve, unfinished
 from lakebed.resources.settings import Settings
+from lakebed.resources.spill import process_lives
+
+ABANDONED_AFTER = timedelta(hours=1)
+"""The age from which an unfinished file of another machine is taken for that of a killed writer."""
+
+_WRITER = re.compile(r"\.(?P<host>.+)-(?P<process>\d+)-[0-9a-f]{8}\.tmp.*")
 
 PathOf = Callable[[int], PurePosixPath]
 """The path of a generation, relative to the lake."""
@@ -238,21 +248,44 @@ class LakeFolder(LakeFiles):
     def replacing(self, path: PurePosixPath | str) -> Iterator[Path]:
         """Give where to write a file that takes the place of the one at path, by a rename.
 
-        One writer at a time: what a killed one left beside it goes. Raises LakeFileError.
+        Removes what killed writers of this machine left, and what is older than ABANDONED_AFTER: a
+        younger file may belong to a living writer of another machine. Raises LakeFileError.
         """
         file = self.root / path
-        written = file.with_name(f"{file.name}.{os.getpid()}.tmp")
+        writer = f"{platform.node()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        written = file.with_name(f"{file.name}.{writer}.tmp")
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            for left in file.parent.glob(f"{file.name}.*.tmp*"):
-                left.unlink(missing_ok=True)
+            _remove_abandoned(file)
         except OSError as error:
             raise LakeFileError(f"{file} cannot be written: {error.strerror}") from error
         try:
             yield written
-            make_durable(written, file, self.root)
+            try:
+                make_durable(written, file, self.root)
+            except FileNotFoundError as error:
+                raise LakeFileError(
+                    f"{written} was removed while it was being written; {file} is as it was. Run "
+                    "the command again, and keep other programs from deleting files in the lake"
+                ) from error
         finally:
             written.unlink(missing_ok=True)
+
+
+def _remove_abandoned(file: Path) -> None:
+    """Remove the unfinished files beside a file that no living writer can still be writing."""
+    oldest = time.time() - ABANDONED_AFTER.total_seconds()
+    for left in file.parent.glob(f"{file.name}.*.tmp*"):
+        writer = _WRITER.fullmatch(left.name.removeprefix(file.name))
+        try:
+            if writer and writer["host"] == platform.node():
+                abandoned = not process_lives(int(writer["process"]))
+            else:
+                abandoned = left.stat().st_mtime < oldest
+            if abandoned:
+                left.unlink()
+        except FileNotFoundError:
+            continue  # its writer has just finished
 
 
 class _FolderFile(NewFile):

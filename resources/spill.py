@@ -52,11 +52,12 @@ def left_spilled(parent: Path) -> list[Path]:
 def _sweep(parent: Path) -> None:
     for folder in parent.iterdir():
         found = _OURS.fullmatch(folder.name)
-        if found and found["host"] == platform.node() and not _is_alive(int(found["process"])):
+        if found and found["host"] == platform.node() and not process_lives(int(found["process"])):
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _is_alive(process: int) -> bool:
+def process_lives(process: int) -> bool:
+    """Whether a process of this machine is running."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from lakebed.resources.lake_files import LakeFileError
 from lakebed.spec.table import Grain, SourceTable
 from lakebed.store.platform import Platform, open_platform
 from lakebed.tiering import catalog_file
@@ -127,11 +128,37 @@ def test_what_a_killed_writer_of_the_catalog_left_goes(platform: Platform) -> No
     fill(platform)
     settle(platform, "readings", "2024-01")
     root: Path = platform.lake.files.root  # type: ignore[attr-defined]
-    left = [root / f"catalog.duckdb.99{suffix}" for suffix in (".tmp", ".tmp.wal")]
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    stem = f"catalog.duckdb.{machine.node()}-{dead.pid}-0123abcd"
+    left = [root / f"{stem}{suffix}" for suffix in (".tmp", ".tmp.wal")]
+    left += [root / "catalog.duckdb.elsewhere-1-0123abcd.tmp"]
     for file in left:
         file.write_text("half")
+    os.utime(left[-1], (0, 0))
     catalog_file.write_catalog(platform)
-    assert [file.exists() for file in (*left, root / "catalog.duckdb")] == [False, False, True]
+    assert [file.exists() for file in (*left, root / "catalog.duckdb")] == [False] * 3 + [True]
+
+
+def test_a_living_writer_of_the_catalog_keeps_its_file(platform: Platform) -> None:
+    """Two databases that share a lake by mistake, or two machines, hold no lock in common."""
+    root: Path = platform.lake.files.root  # type: ignore[attr-defined]
+    elsewhere = root / "catalog.duckdb.elsewhere-1-0123abcd.tmp"
+    with platform.lake.files.replacing(catalog_file.NAME) as written:
+        written.write_text("of a living writer")
+        elsewhere.write_text("of a living writer of another machine")
+        catalog_file.write_catalog(platform)
+        assert written.exists() and elsewhere.exists()
+    assert (root / catalog_file.NAME).read_text() == "of a living writer"
+
+
+def test_a_catalog_whose_unfinished_file_was_deleted_is_named(platform: Platform) -> None:
+    with (
+        pytest.raises(LakeFileError, match="removed while it was being written"),
+        platform.lake.files.replacing(catalog_file.NAME) as written,
+    ):
+        written.write_text("half")
+        written.unlink()
 
 
 def test_what_queries_spilled_goes_with_them_or_is_named(platform: Platform) -> None:
