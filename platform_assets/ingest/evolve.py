@@ -28,7 +28,7 @@ from lakebed.spec.schema import Column
 from lakebed.spec.table import SourceTable
 from lakebed.spec.table_rules import name_problem
 from lakebed.spec.types import SchemaError, type_map
-from lakebed.store.locks import evolving
+from lakebed.store.locks import evolve_lock
 
 
 @dataclass
@@ -61,7 +61,7 @@ class Columns:
             self.table.evolved or unknown_columns(self.table, there)
         ):
             types = reader.types(item)
-            with evolving(connection, self.table):
+            with evolve_lock(self.table.name).held(connection):
                 current = effective(connection, self.table)
                 self.evolved += _Evolution(connection, current, item, types, now()).run()
                 self.table = effective(connection, self.table)

@@ -35,7 +35,7 @@ from lakebed.schema.ddl import ensure_leaves, ensure_leaves_ahead, ensure_table
 from lakebed.schema.evolved import effective
 from lakebed.spec.partitions import Window
 from lakebed.spec.table import SourceTable, TableError
-from lakebed.store.locks import alone
+from lakebed.store.locks import loading
 
 
 def load_table(
@@ -74,7 +74,7 @@ def load_table(
         )
         return _run(stream, columns.table, connection, items)
 
-    with postgres.connect(autocommit=True) as connection, alone(connection, table):
+    with postgres.connect(autocommit=True) as connection, loading(connection, table):
         columns = Columns(effective(connection, table))
         ensure_table(connection, columns.table)
         ensure_leaves_ahead(connection, table, clock.now())
@@ -116,7 +116,7 @@ def load_window(
     """
     started = time.monotonic()
     reader = reader_of(table, settings)
-    with postgres.connect(autocommit=True) as connection, alone(connection, table, window):
+    with postgres.connect(autocommit=True) as connection, loading(connection, table, window):
         columns = Columns(effective(connection, table))
         ensure_table(connection, columns.table)
         ensure_leaves(connection, table, [window])

@@ -24,6 +24,7 @@ from lakebed.ingest.writers import Counts, LoadConflictError, LoadStamp, writer_
 from lakebed.resources.lake_files import LakeFiles
 from lakebed.resources.postgres import Connection
 from lakebed.spec.sources import RejectedRows
+from lakebed.store.locks import cursor_lock
 from lakebed.store.rejects import Reject, write_rejects
 from lakebed.store.undo_tables import record_undone
 
@@ -151,8 +152,7 @@ def _enter_files(connection: Connection, package: Package) -> None:
 
 def _complete_ledger(connection: Connection, package: Package, counts: Counts) -> None:
     # Loads that commit apart do it in turn from here on: the last one has the greatest cursor.
-    lock = f"lakebed.cursor:{package.table.name}"
-    connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [lock])
+    cursor_lock(package.table.name).take(connection)
     known = [last_cursor(connection, package.table), package.cursor_to]
     cursor_to = max((cursor for cursor in known if cursor is not None), default=None)
     connection.execute(

@@ -19,11 +19,11 @@ from lakebed.ingest.shaping import shaped
 from lakebed.ingest.sources.reader import Batch
 from lakebed.ingest.start import below, note_cursor
 from lakebed.ingest.writers import Counts, Writer
-from lakebed.spec.names import move_lock
 from lakebed.spec.partitions import Window
 from lakebed.spec.schema import Column
 from lakebed.spec.table import SourceTable
 from lakebed.store.grain import asking, check_grain
+from lakebed.store.locks import move_lock
 
 
 class InWindow:
@@ -87,8 +87,7 @@ class WindowWriter(Writer):
         Raises GrainError where rows of the window have settled by another grain: after the delete,
         which waits for whoever was moving them.
         """
-        lock = move_lock(self.table.name, self._window)
-        self.connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [lock])
+        move_lock(self.table.name, self._window).take(self.connection)
         self.undo.supersede(self._window)
         time = sql.Identifier(self.table.partitioned.column)
         self.undo.delete(

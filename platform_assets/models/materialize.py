@@ -9,8 +9,7 @@ Hooks run before and after the query, over the same snapshot; where one fails no
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -38,6 +37,7 @@ from lakebed.resources.session import ReadSession
 from lakebed.resources.tiers import blooms, listed, parquet
 from lakebed.spec.names import model_path
 from lakebed.spec.partitions import Window
+from lakebed.store.locks import build_lock
 from lakebed.store.platform import Platform
 
 EXAMPLES = 10
@@ -122,7 +122,11 @@ def build_model(
                 on_step=on_step,
             )
     started = time.monotonic()
-    with platform.postgres.connect(autocommit=True) as connection, _alone(connection, model):
+    with (
+        platform.postgres.connect(autocommit=True) as connection,
+        # On the connection that will commit: a build that lost the lock cannot publish.
+        build_lock(model.name).held(connection),
+    ):
         live = _added_to(connection, platform, model, full_refresh)
         run = Run(started_at=platform.clock.now(), incremental=live is not None)
         model = models.compiled(model, run)
@@ -356,15 +360,3 @@ def _publish(
         )
         record(connection, model.name, tuple(file.number for file in out.kept), out.files)
         on_step("recorded")
-
-
-@contextmanager
-def _alone(connection: Connection, model: Model) -> Iterator[None]:
-    """Hold the model's lock on the connection that will commit: who lost it cannot publish."""
-    key = f"lakebed.build:{model.name}"
-    connection.execute("select pg_advisory_lock(hashtextextended(%s, 0))", [key])
-    try:
-        yield
-    finally:
-        if not connection.closed:
-            connection.execute("select pg_advisory_unlock(hashtextextended(%s, 0))", [key])

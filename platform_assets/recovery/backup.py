@@ -35,7 +35,7 @@ from lakebed.spec.schema import Column
 from lakebed.spec.table import SourceTable
 from lakebed.spec.types import TYPES
 from lakebed.store.fingerprint import Fingerprint, fingerprint_query, read_fingerprint
-from lakebed.store.locks import alone
+from lakebed.store.locks import loading
 
 Step = Callable[[str], None]
 """Told the name of each step when it is done: counted, copied, verified, recorded, committed."""
@@ -90,7 +90,7 @@ def take_backup(
     """Keep a table as it is. No load runs meanwhile. Raises BackupError, LoadBusyError."""
     backup_id = uuid.uuid4().hex[:12]
     file = home / "backups" / table.name / backup_id / "hot.parquet"
-    with postgres.connect(autocommit=True) as connection, alone(connection, table):
+    with postgres.connect(autocommit=True) as connection, loading(connection, table):
         if not relation_exists(connection, table):
             raise BackupError(f"{table.name} is not there yet; load it first")
         columns = as_text(stored_columns(connection, table))

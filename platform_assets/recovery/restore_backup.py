@@ -34,12 +34,11 @@ from lakebed.recovery.older_backup import Columns, columns_for
 from lakebed.resources.lake_files import LakeFiles
 from lakebed.resources.postgres import Connection, Postgres
 from lakebed.schema.parents import has_unique_index
-from lakebed.spec.names import move_lock
 from lakebed.spec.partitions import window_for_key
 from lakebed.spec.table import SourceTable
 from lakebed.store.fingerprint import Fingerprint, fingerprint_query, read_fingerprint
 from lakebed.store.grain import otherwise, settled_otherwise
-from lakebed.store.locks import alone
+from lakebed.store.locks import loading, move_lock
 from lakebed.store.undo_tables import FORGOTTEN, record_undone, undo_name
 
 Step = Callable[[str], None]
@@ -115,7 +114,7 @@ def restore(
     are. Raises BackupError, LoadBusyError.
     """
     try:
-        with postgres.connect(autocommit=True) as connection, alone(connection, table):
+        with postgres.connect(autocommit=True) as connection, loading(connection, table):
             on_step("locked")
             with connection.transaction():
                 done = _Restorer(connection, home, lake, table, on_step).run(backup_id, reload)
@@ -188,10 +187,7 @@ class _Restorer:
             )
         for key in sorted({row[0] for row in rows} | backup.generations.keys()):
             window = window_for_key(self.table.partitioned.grain, key)
-            self.connection.execute(
-                "select pg_advisory_xact_lock(hashtextextended(%s, 0))",
-                [move_lock(self.table.name, window)],
-            )
+            move_lock(self.table.name, window).take(self.connection)
 
     def _check(self, backup: Backup) -> tuple[Fingerprint, Columns]:
         """Make sure that everything is there and fits; return what the rows come to, and how."""

@@ -29,12 +29,11 @@ from lakebed.recovery.undoable import RollbackError, Undoable, to_undo
 from lakebed.resources.lake_files import LakeFiles
 from lakebed.resources.postgres import Connection, Postgres
 from lakebed.schema.parents import has_unique_index
-from lakebed.spec.names import move_lock
 from lakebed.spec.partitions import window_for_key
 from lakebed.spec.table import SourceTable
 from lakebed.store.fingerprint import fingerprint_query, read_fingerprint
 from lakebed.store.grain import asking, check_grain, otherwise, settled_otherwise
-from lakebed.store.locks import alone
+from lakebed.store.locks import loading, move_lock
 from lakebed.store.undo_tables import record_undone, undo_name
 
 Step = Callable[[str], None]
@@ -77,7 +76,7 @@ def rollback(
     GrainError.
     """
     try:
-        with postgres.connect(autocommit=True) as connection, alone(connection, table):
+        with postgres.connect(autocommit=True) as connection, loading(connection, table):
             on_step("locked")
             with connection.transaction():
                 loads = to_undo(connection, table, load_id)
@@ -165,10 +164,7 @@ class _Rollback:
             )
         for key, _, _ in rows:
             window = window_for_key(self.table.partitioned.grain, key)
-            self.connection.execute(
-                "select pg_advisory_xact_lock(hashtextextended(%s, 0))",
-                [move_lock(self.table.name, window)],
-            )
+            move_lock(self.table.name, window).take(self.connection)
             check_grain(asking(self.connection), self.table, window)
         return [key for key, _, _ in rows]
 

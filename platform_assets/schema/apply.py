@@ -21,7 +21,7 @@ from lakebed.schema.hindrances import read_hindrances
 from lakebed.schema.plan import Change, Found, FoundColumn, Plan, plan_table
 from lakebed.spec.table import SourceTable
 from lakebed.store.grain import asking, of_other_grain, settled_otherwise, way_out
-from lakebed.store.locks import alone
+from lakebed.store.locks import loading
 from lakebed.store.undeclared import DECLARE_OR_RESTORE, settled_undeclared, undeclared
 
 
@@ -65,7 +65,7 @@ def apply_plan(
     also what locks the table for long.  The connection must be in autocommit mode.
     Raises ApplyError, LockWaitError, LoadBusyError; the texts say what was done before.
     """
-    with alone(connection, table):
+    with loading(connection, table):
         current = read_plan(connection, table, now)
         changes = current.doable(blocking=blocking)
         shown = {(change.what, *change.sql) for change in plan.changes}

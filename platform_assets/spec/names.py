@@ -67,11 +67,6 @@ def leaf_name(table: str, window: Window) -> str:
     return f"{table}_{window.key.replace('-', '_')}"
 
 
-def move_lock(table: str, window: Window) -> str:
-    """Return the name of the advisory lock of whoever rewrites a partition as a whole."""
-    return f"lakebed.move:{table}:{window.key}"
-
-
 @dataclass(frozen=True)
 class ColdFileName:
     """What the path of a cold file says."""
@@ -102,11 +97,6 @@ def parse_cold_path(path: PurePosixPath, grain: Grain) -> ColdFileName:
         raise ValueError(f"{path} is no path of a cold file")
     window = window_for_key(grain, found["key"].replace("_", "-"))
     return ColdFileName(found["table"], window, int(found["gen"]))
-
-
-def snapshot_lock(table: str) -> str:
-    """Return the name of the advisory lock of whoever takes a snapshot of a table."""
-    return f"lakebed.snapshot:{table}"
 
 
 def snapshot_path(table: str, generation: int) -> PurePosixPath:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 
 import duckdb
 import psycopg
@@ -22,10 +23,10 @@ from lakebed.resources.live_models import ModelTable
 from lakebed.resources.pruning import Bounds
 from lakebed.resources.session import ReadSession
 from lakebed.resources.tiers import cold_rows, listed
+from lakebed.store.locks import catalog_lock
 from lakebed.store.platform import Platform
 
 NAME = "catalog.duckdb"
-LOCK = "lakebed.catalog"
 PATIENCE = "30s"
 
 
@@ -34,11 +35,11 @@ def write_catalog(platform: Platform) -> str:
 
     Raises LakeFileError where another process has been at it for long, or it cannot be written.
     """
-    with platform.postgres.connect(autocommit=True) as connection:
+    with platform.postgres.connect(autocommit=True) as connection, ExitStack() as held:
         connection.execute(sql.SQL("set lock_timeout = {}").format(sql.Literal(PATIENCE)))
         try:
             # Whoever reads the manifest last must also be the last to replace the file.
-            connection.execute("select pg_advisory_lock(hashtextextended(%s, 0))", [LOCK])
+            held.enter_context(catalog_lock().held(connection))
         except psycopg.errors.LockNotAvailable:
             raise LakeFileError(
                 f"{platform.lake.files.address(NAME)}: another process has been writing it for "

@@ -18,9 +18,9 @@ import psycopg
 from psycopg import sql
 
 from lakebed.resources.postgres import LOCK_TIMEOUT, Connection
-from lakebed.spec.names import move_lock
 from lakebed.spec.partitions import Window
 from lakebed.spec.table import SourceTable
+from lakebed.store.locks import load_lock, move_lock
 from lakebed.tiering.horizon import read_horizon
 
 DROP_ATTEMPTS = 5
@@ -180,12 +180,8 @@ def _why_stays(
     connection: Connection, table: SourceTable, leaf: Leaf, window: Window
 ) -> str | None:
     """Keep everybody out and look again; return why the leaf must not be dropped."""
-    locks = (f"lakebed.load:{table.name}", move_lock(table.name, window))
-    for name in locks:
-        taken = connection.execute(
-            "select pg_try_advisory_xact_lock(hashtextextended(%s, 0))", [name]
-        ).fetchall()
-        if not taken[0][0]:
+    for lock in (load_lock(table.name), move_lock(table.name, window)):
+        if not lock.try_take(connection):
             return "a load or a move is at work on it"
     connection.execute(sql.SQL("set local lock_timeout = {}").format(sql.Literal(LOCK_TIMEOUT)))
     # In the order in which PostgreSQL takes them, the parent first.

@@ -23,6 +23,7 @@ from lakebed.resources.lake_files import LakeFileError, LakeFiles
 from lakebed.resources.postgres import Connection
 from lakebed.resources.spool import Spool
 from lakebed.spec.table import SourceTable
+from lakebed.store.locks import AdvisoryLock
 
 PAUSE = 0.1
 
@@ -81,12 +82,12 @@ def let_older_end(
     return sorted(older.values())
 
 
-def let_mover_end(connection: Connection, lock: str) -> None:
+def let_mover_end(connection: Connection, lock: AdvisoryLock) -> None:
     """Wait a moment for the one who holds a lock, ahead of all who only try to get it."""
     try:
         with connection.transaction():
             connection.execute("set local lock_timeout = '1s'")
-            connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [lock])
+            lock.take(connection)
     except psycopg.errors.LockNotAvailable:
         return
 

@@ -16,9 +16,9 @@ from lakebed.errors import VerificationError as VerificationError
 from lakebed.resources.lake import Lake
 from lakebed.resources.tombstones import deleted_keys
 from lakebed.schema.noted import key_hindrance_query, note_statement, policy_statement
-from lakebed.spec.names import move_lock
 from lakebed.spec.partitions import Window
 from lakebed.spec.table import SourceTable
+from lakebed.store.locks import move_lock
 from lakebed.tiering import transaction
 from lakebed.tiering.transaction import HotTable
 from lakebed.tiering.transaction import Step as Step

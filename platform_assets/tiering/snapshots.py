@@ -31,9 +31,10 @@ from lakebed.errors import BusyError
 from lakebed.resources.layouts import rewritten_since
 from lakebed.resources.postgres import Connection
 from lakebed.schema.ddl import relation_exists
-from lakebed.spec.names import snapshot_lock, snapshot_path
+from lakebed.spec.names import snapshot_path
 from lakebed.spec.table import SourceTable
 from lakebed.store.fingerprint import Fingerprint
+from lakebed.store.locks import snapshot_lock
 from lakebed.store.platform import Platform
 from lakebed.tiering.transaction import HotTable, Step, in_transaction
 from lakebed.tiering.verified_file import Form, new_file, publish, stored_columns, write_verified

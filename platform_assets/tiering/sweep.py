@@ -25,12 +25,11 @@ from lakebed.resources.postgres import LOCK_TIMEOUT, Connection
 from lakebed.spec.names import (
     ColdFileName,
     cold_path,
-    move_lock,
     parse_cold_path,
     parse_snapshot_path,
-    snapshot_lock,
 )
 from lakebed.spec.table import SourceTable
+from lakebed.store.locks import AdvisoryLock, build_lock, move_lock, snapshot_lock
 
 Why = Literal["superseded", "orphan", "unfinished"]
 
@@ -58,7 +57,7 @@ class _Name:
 
     owner: str
     path: PurePosixPath
-    lock: str
+    lock: AdvisoryLock
     burn: str
     values: tuple[Any, ...]
 
@@ -171,15 +170,9 @@ def _burn(connection: Connection, name: _Name, file: StoredFile, *, wait: bool) 
                 sql.SQL("set local lock_timeout = {}").format(sql.Literal(LOCK_TIMEOUT))
             )
             if wait:
-                connection.execute(
-                    "select pg_advisory_xact_lock(hashtextextended(%s, 0))", [name.lock]
-                )
-            else:
-                free = connection.execute(
-                    "select pg_try_advisory_xact_lock(hashtextextended(%s, 0))", [name.lock]
-                ).fetchall()
-                if not free[0][0]:
-                    return False
+                name.lock.take(connection)
+            elif not name.lock.try_take(connection):
+                return False
             # Who is about to name it holds the unique key: this waits for the lock, and gives up.
             connection.execute(name.burn.encode(), [*name.values, file.bytes])
             vouched = connection.execute(_IS_VOUCHED, [str(name.path)]).fetchall()
@@ -279,7 +272,7 @@ def _model_name(path: PurePosixPath, models: dict[str, PurePosixPath]) -> _Name 
         return None
     model, number = found["model"], int(found["number"])
     burn = _BURN_GENERATION if found["kind"] == "g" else _BURN_FILE
-    return _Name(model, path, f"lakebed.build:{model}", burn, (model, number, str(path)))
+    return _Name(model, path, build_lock(model), burn, (model, number, str(path)))
 
 
 _BURN_GENERATION = (

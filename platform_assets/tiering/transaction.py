@@ -30,6 +30,7 @@ from lakebed.schema.hindrances import HINDRANCES_QUERY, hindrances
 from lakebed.spec.schema import Column
 from lakebed.spec.table import SourceTable
 from lakebed.store.fingerprint import Fingerprint, fingerprint_query, is_text, read_fingerprint
+from lakebed.store.locks import AdvisoryLock
 from lakebed.store.platform import lake_table
 from lakebed.tiering.movers import at_work, lock_statement
 
@@ -104,13 +105,12 @@ class HotTable(ABC):
         """The hot table, as DuckDB reads it without damage."""
         return hot_scan(lake_table(self.table), self.table.column_names)
 
-    def try_lock(self, name: str) -> bool:
+    def try_lock(self, lock: AdvisoryLock) -> bool:
         """Take an advisory lock if it is free, bound to the transaction that will commit.
 
         Who lost it has lost both.
         """
-        query = sql.SQL("select pg_try_advisory_xact_lock(hashtextextended({}, 0)) as ok")
-        return bool(self.ask(query.format(name))[0][0])
+        return bool(self.ask(lock.try_query)[0][0])
 
     def take_columns(self) -> None:
         """Take the columns that evolved into the table. Raises TieringError where it differs."""

@@ -42,8 +42,11 @@ HOLD = """
 import sys
 from lakebed.store.platform import open_platform
 from lakebed.resources.settings import read_settings
-with open_platform(read_settings()).postgres.connect(autocommit=True) as connection:
-    connection.execute("select pg_advisory_lock(hashtextextended(%s, 0))", [sys.argv[1]])
+from lakebed.spec.partitions import window_for_key
+from lakebed.store.locks import move_lock
+platform, (table, key) = open_platform(read_settings()), sys.argv[1:]
+lock = move_lock(table, window_for_key(platform.table(table).partitioned.grain, key))
+with platform.postgres.connect(autocommit=True) as connection, lock.held(connection):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -79,10 +82,10 @@ class Up:
         return int(done.stdout)
 
     @contextmanager
-    def locked(self, name: str) -> Iterator[None]:
-        """Hold an advisory lock of the home's PostgreSQL, in a process of its own."""
+    def locked(self, table: str, key: str) -> Iterator[None]:
+        """Hold the lock of the moves of a partition, in a process of its own."""
         holder = subprocess.Popen(
-            [sys.executable, "-c", HOLD, name],
+            [sys.executable, "-c", HOLD, table, key],
             env=self.environment,
             cwd=self.home,
             stdin=subprocess.PIPE,

@@ -129,7 +129,7 @@ def test_a_look_at_the_platform_is_taken_by_a_click(page: Any, up: Up) -> None:
 
 
 def test_a_partition_that_cannot_be_moved_fails_alone(page: Any, up: Up) -> None:
-    with up.locked("lakebed.move:weather:2013-02"):
+    with up.locked("weather", "2013-02"):
         page.goto(up.page("/assets/cold/weather?view=partitions"))
         page.get_by_role("button", name="Materialize…").click()
         field = page.get_by_placeholder("ex: 2013-01")

@@ -16,6 +16,7 @@ from lakebed.build import build_defs
 from lakebed.orchestration.sensors import failure_sensor
 from lakebed.store.platform import open_platform
 from tests.dagster.conftest import Project, asset_key
+from tests.support.locks import move_held
 
 PASSWORD = "hunter2"  # noqa: S105
 
@@ -102,10 +103,7 @@ def test_a_failed_move_is_posted_with_the_range_of_its_partitions(
     project.platform, project.defs = open_platform(settings), build_defs(settings)
     project.deliver_readings("1.parquet")
     project.run("hot/readings")
-    with project.platform.postgres.connect(autocommit=True) as other:
-        other.execute(
-            "select pg_advisory_lock(hashtextextended('lakebed.move:readings:2024-03', 0))"
-        )
+    with move_held(project.platform, "readings", "2024-03"):
         result = project.run(
             "cold/readings", partitions=("2024-01", "2024-05"), raise_on_error=False
         )

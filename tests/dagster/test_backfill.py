@@ -22,6 +22,7 @@ from lakebed.tiering.restore import restore
 from tests.conftest import TABLES, Server
 from tests.dagster.conftest import Project, asset_key
 from tests.support import processes
+from tests.support.locks import move_held
 
 MONTHS = ["2024-01", "2024-02", "2024-03", "2024-04", "2024-05"]
 SPRING = ("cold/readings", "--from", "2024-01", "--to", "2024-05")
@@ -55,11 +56,7 @@ class Home:
     @contextmanager
     def held(self, month: str) -> Iterator[None]:
         """Hold the lock that a move of the month needs."""
-        with self.project.platform.postgres.connect(autocommit=True) as other:
-            other.execute(
-                "select pg_advisory_lock(hashtextextended(%s, 0))",
-                [f"lakebed.move:readings:{month}"],
-            )
+        with move_held(self.project.platform, "readings", month):
             yield
 
     def runs(self) -> list[dg.RunRecord]:

@@ -27,6 +27,7 @@ from tests.dagster.conftest import (
     metadata_of,
     table_of,
 )
+from tests.support.locks import move_held
 
 SPRING = ("2024-01", "2024-05")
 MONTHS = {"2024-01", "2024-02", "2024-03", "2024-04", "2024-05"}
@@ -168,10 +169,7 @@ def test_a_range_of_partitions_moves_in_one_run_and_each_is_materialized(project
 def test_a_partition_that_another_mover_holds_fails_alone(project: Project) -> None:
     project.deliver_readings("1.parquet")
     project.run("hot/readings")
-    with project.platform.postgres.connect(autocommit=True) as other:
-        other.execute(
-            "select pg_advisory_lock(hashtextextended('lakebed.move:readings:2024-03', 0))"
-        )
+    with move_held(project.platform, "readings", "2024-03"):
         result = project.run("cold/readings", partitions=SPRING, raise_on_error=False)
     assert not result.success
     assert project.materialized("cold/readings") == MONTHS - {"2024-03"}

@@ -14,6 +14,7 @@ from lakebed.recovery.rollback import rollback
 from lakebed.resources.clock import SystemClock
 from lakebed.store.platform import open_platform
 from tests.dagster.conftest import Project, asset_key
+from tests.support.locks import move_held
 
 
 @dataclass
@@ -266,10 +267,7 @@ def test_a_table_whose_move_failed_is_left_alone_for_a_while(
     project.deliver_readings("1.parquet")
     project.run("hot/readings")
     ((name, first, last),) = ranges_of(due.ask())
-    with project.platform.postgres.connect(autocommit=True) as other:
-        other.execute(
-            "select pg_advisory_lock(hashtextextended('lakebed.move:readings:2024-03', 0))"
-        )
+    with move_held(project.platform, "readings", "2024-03"):
         project.run(
             "cold/readings",
             partitions=(first, last),
@@ -311,10 +309,7 @@ def test_a_request_whose_move_fails_is_answered_with_the_reason(
     project.run("hot/readings")
     project.execute("select lakebed.request_move('readings', '0 days')")
     (asked,) = due.ask()
-    with project.platform.postgres.connect(autocommit=True) as other:
-        other.execute(
-            "select pg_advisory_lock(hashtextextended('lakebed.move:readings:2024-01', 0))"
-        )
+    with move_held(project.platform, "readings", "2024-01"):
         project.run(
             "cold/readings",
             partitions=("2024-01", "2024-01"),

@@ -7,10 +7,8 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from psycopg import sql
 
 from lakebed.schema.ddl import ensure_leaves, ensure_table
-from lakebed.spec.names import move_lock
 from lakebed.spec.partitions import window_for_key
 from lakebed.store.platform import Platform
 from lakebed.tiering import catalog_file
@@ -18,6 +16,7 @@ from lakebed.tiering.catalog_file import write_catalog
 from lakebed.tiering.partition import PartitionBusyError
 from lakebed.tiering.several import move_all
 from tests.support import processes
+from tests.support.locks import move_held
 from tests.support.processes import move_key
 
 KEYS = ("2024-01", "2024-02", "2024-03")
@@ -70,9 +69,7 @@ def test_partitions_are_moved_at_once_and_one_that_fails_leaves_the_others(
 ) -> None:
     table = filled.table("readings")
     windows = [window_for_key(table.partitioned.grain, key) for key in KEYS]
-    with filled.postgres.connect(autocommit=True) as other:
-        lock = sql.SQL("select pg_advisory_lock(hashtextextended({}, 0))")
-        other.execute(lock.format(move_lock("readings", windows[1])))
+    with move_held(filled, "readings", KEYS[1]):
         found = dict(move_all(filled.lake, table, windows, jobs=2))
     assert [type(found[window]).__name__ for window in windows] == [
         "Moved",

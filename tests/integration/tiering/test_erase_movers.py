@@ -14,8 +14,9 @@ import pytest
 
 from lakebed.errors import TieringError
 from lakebed.resources.spool import Spool
-from lakebed.spec.names import ColdFileName, cold_path, move_lock
+from lakebed.spec.names import ColdFileName, cold_path
 from lakebed.spec.partitions import window_for_key
+from lakebed.store.locks import move_lock
 from lakebed.store.platform import Platform
 from lakebed.tiering import erase as erasing
 from lakebed.tiering.erase import Erased, erase
@@ -105,9 +106,7 @@ class Busy:
 
     def _hold(self, holds: threading.Event) -> None:
         with self._platform.postgres.connect() as connection:
-            connection.execute(
-                "select pg_advisory_xact_lock(hashtextextended(%s, 0))", [self._lock]
-            )
+            self._lock.take(connection)
             holds.set()
             self._ended.wait(60)
 

@@ -16,6 +16,7 @@ import pytest
 
 from lakebed.resources.lake_files import LakeFileError
 from lakebed.spec.table import Grain, SourceTable
+from lakebed.store.locks import catalog_lock
 from lakebed.store.platform import Platform, open_platform
 from lakebed.tiering import catalog_file
 from lakebed.tiering import erase as erasing
@@ -116,8 +117,7 @@ def test_a_catalog_that_another_writes_for_ever_keeps_no_file(
     monkeypatch.setattr(catalog_file, "PATIENCE", "200ms")
     fill(platform)
     settle(platform, "readings", "2024-01")
-    with platform.postgres.connect() as other:
-        other.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [catalog_file.LOCK])
+    with platform.postgres.connect() as other, catalog_lock().held(other):
         done = erase(platform, platform.table("readings"), WHO)
     assert ["another process has been writing it" in why for why in done.failed] == [True]
     assert files(platform) == named(platform)

@@ -20,6 +20,7 @@ from lakebed.cli import main as cli
 from lakebed.errors import VerificationError
 from lakebed.recovery.rollback import rollback
 from lakebed.spec.table import Lookup, ParquetFiles, SourceTable
+from lakebed.store.locks import snapshot_lock
 from lakebed.store.platform import Platform, open_platform
 from lakebed.tiering import verified_file
 from lakebed.tiering.catalog_file import write_catalog
@@ -214,7 +215,7 @@ def test_who_gets_the_lock_with_an_older_view_of_the_table_does_not_win(
     of_modes: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without the lock, as if it came free between the snapshot and the asking for it."""
-    monkeypatch.setattr(WholeTable, "try_lock", lambda self, name: True)
+    monkeypatch.setattr(WholeTable, "try_lock", lambda self, lock: True)
     members = of_modes.table("members")
     deliver(of_modes, "members/1.csv", [member(1, "a")])
     load(of_modes, "members")
@@ -239,10 +240,12 @@ def test_who_waits_too_long_for_another_says_so(
     monkeypatch.setattr("lakebed.tiering.snapshots.PATIENCE", 0.0)
     deliver(of_modes, "members/1.csv", [member(1, "a")])
     load(of_modes, "members")
-    with of_modes.postgres.connect() as other:
-        other.execute("select pg_advisory_lock(hashtextextended('lakebed.snapshot:members', 0))")
-        with pytest.raises(SnapshotBusyError, match="members: another process takes a snapshot"):
-            take_due(of_modes, of_modes.table("members"))
+    with (
+        of_modes.postgres.connect() as other,
+        snapshot_lock("members").held(other),
+        pytest.raises(SnapshotBusyError, match="members"),
+    ):
+        take_due(of_modes, of_modes.table("members"))
 
 
 @pytest.fixture
