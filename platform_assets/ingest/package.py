@@ -23,7 +23,8 @@ class FileRead:
     passed over.  rows_told: how many there are, as the item itself says.  first_reject: the first
     row of it that broke the contract.  boundary: the rows that the next load must know again.
     again: whether an earlier version was read, and this one from its beginning.  left_out: rows
-    that the reader did not give, being older than asked for.
+    that the reader did not give, being older than asked for.  last_line: what is wrong with the
+    last line that was read, where that is no row.
     """
 
     file: SourceItem
@@ -38,6 +39,7 @@ class FileRead:
     boundary: Boundary | None = None
     again: bool = False
     left_out: int = 0
+    last_line: str | None = None
 
 
 @dataclass

@@ -181,6 +181,7 @@ class Stream:
             self.reader.check_unchanged(item.file)
             start.check_the_past()
             self._check_count(read)
+            self._check_end(read)
             self._judge(read)
             self.package.files.append(read)
 
@@ -188,6 +189,7 @@ class Stream:
         """Return the rows of a batch that are new and good, as they go over the wire."""
         read.left_out += whole.left_out
         read.rows_seen += whole.frame.height + len(whole.malformed) + whole.left_out
+        read.last_line = _last_line(whole, read)
         rest = start.cut(whole, read)
         if not (rest.frame.height or rest.malformed) and _has_rows(whole):
             return None  # all of them are loaded; there may be many such batches
@@ -276,6 +278,18 @@ class Stream:
                 "deliver it again",
             )
 
+    def _check_end(self, read: FileRead) -> None:
+        """Make sure that an item whose missing rows would be deleted was not cut off."""
+        if not self.table.loads_whole and self.package.window is None:
+            return
+        doubt = read.last_line or self.reader.doubt_of_end(read.file)
+        if doubt is not None:
+            raise SourceError(
+                read.file.path,
+                f"it may have been cut off ({doubt}), and rows that it lacks would be deleted; "
+                "nothing was loaded. Deliver it again, whole",
+            )
+
     def _judge(self, read: FileRead) -> None:
         rows = read.rows_read if self.package.window is None else read.rows_seen
         if read.rejected <= self.table.reject_share * rows:
@@ -295,6 +309,16 @@ class Stream:
             return set()
         moments = good[by.column].dt.truncate(_EVERY[by.grain]).unique()
         return {self.table.window(moment) for moment in moments}
+
+
+def _last_line(batch: Batch, read: FileRead) -> str | None:
+    """Return what is wrong with the last line so far, None where it is a row."""
+    if not _has_rows(batch):
+        return read.last_line
+    if not batch.malformed:
+        return None
+    number, problem, _ = batch.malformed[-1]
+    return f"its last line: {problem}" if number == read.rows_seen else None
 
 
 def _has_rows(batch: Batch) -> bool:

@@ -126,7 +126,8 @@ class RestApi:
     paginator, auth: as dlt's rest_api has them, such as {"type": "page_number", "base_page": 1}
     and {"type": "bearer", "token": Secret("SHOP_TOKEN")}.  cursor_param: the parameter that asks
     for rows from the cursor on, cursor_format: its form as strftime has it (a time's default is ISO
-    8601).  every: how often it is read.
+    8601).  page_without_list: "refuse" an answer that has no list where data_selector says, or take
+    it for an "empty" page.  every: how often it is read.
     """
 
     kind: ClassVar[str] = "rest"
@@ -141,6 +142,7 @@ class RestApi:
     auth: Mapping[str, Any] | None = field(default=None, hash=False)
     cursor_param: str | None = None
     cursor_format: str | None = None
+    page_without_list: Literal["refuse", "empty"] = "refuse"
     every: timedelta = HOURLY
 
     def problem(self) -> str | None:
@@ -150,11 +152,28 @@ class RestApi:
         for name, value in (self.auth or {}).items():
             if name in ("token", "api_key", "password") and not isinstance(value, Secret):
                 return f"auth[{name!r}] is a secret: write Secret('NAME_OF_A_VARIABLE')"
+        if self.page_without_list not in ("refuse", "empty"):
+            return "page_without_list is 'refuse' or 'empty'"
         if self.cursor_format is not None and self.cursor_param is None:
             return "cursor_format is the form of cursor_param; name that too"
         return _problem_of_secrets(self.auth, self.params, self.headers) or _problem_of_every(
             self.every
         )
+
+    def unproven_end(self) -> str | None:
+        """Say why the last page could not be told from a failure, or None."""
+        if self.page_without_list == "empty":
+            return "page_without_list='empty' takes an error for the last page; take it out"
+        if self.paginator is None:
+            return (
+                "paginator is not declared, and dlt would guess where the pages end; declare it, "
+                "'single_page' where there is only one"
+            )
+        if not isinstance(self.paginator, str):
+            for name in ("maximum_page", "maximum_offset"):
+                if self.paginator.get(name) is not None:
+                    return f"paginator[{name!r}] ends the pages whatever is left; take it out"
+        return None
 
     @property
     def title(self) -> str:
@@ -167,9 +186,10 @@ class DltResource:
     """Any dlt resource, as package.module:name; the module must be importable.
 
     name may be a resource, or a function that returns one or a dlt source, of which `select` then
-    names the resource.  arguments: what it is called with; Secret("NAME") stands for a secret.  Its
-    own dlt.sources.incremental, where it has one, starts at the cursor of Lakebed's ledger; dlt's
-    state is not kept.  every: how often it is read.
+    names the resource.  arguments: what it is called with; Secret("NAME") stands for a secret.
+    table: of a resource that gives rows to several tables, the one whose rows are taken.  Its own
+    dlt.sources.incremental, where it has one, starts at the cursor of Lakebed's ledger; dlt's state
+    is not kept.  every: how often it is read.
     """
 
     kind: ClassVar[str] = "dlt"
@@ -178,6 +198,7 @@ class DltResource:
     resource: str
     arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
     select: str | None = None
+    table: str | None = None
     every: timedelta = HOURLY
 
     def problem(self) -> str | None:

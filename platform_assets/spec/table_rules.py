@@ -169,6 +169,12 @@ def _source(table: SourceTable) -> None:
         table.refuse(
             "new_columns", "only the rows of an API tell its columns; use freeze or discard"
         )
+    if isinstance(table.source, RestApi) and table.loads_whole:
+        unproven = table.source.unproven_end()
+        if unproven is not None:
+            table.refuse(
+                "source", f"rows that a full extract lacks are deleted, and its {unproven}"
+            )
 
 
 def _place(table: SourceTable) -> None:

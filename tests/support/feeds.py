@@ -35,3 +35,50 @@ def numbers(at: Any = dlt.sources.incremental("at", initial_value=0)) -> Iterato
 def two() -> Any:
     """Hold two resources."""
     return numbers, news
+
+
+@dlt.resource
+def marked() -> Iterator[Any]:
+    """Give rows to three tables: its own, and two that it names, one of them in a list."""
+    yield {"at": 1, "what": "own"}
+    yield dlt.mark.with_table_name({"at": 2, "what": "other"}, "others")
+    yield dlt.mark.with_table_name([{"at": 3, "what": "third"}], "thirds")
+    yield dlt.mark.with_table_name(
+        pl.DataFrame({"at": [4], "what": ["arrow"]}).to_arrow(), "others"
+    )
+
+
+@dlt.resource(table_name=lambda row: row["what"])
+def dispatched() -> Iterator[Any]:
+    """Give each row to the table that it names."""
+    yield [{"at": 1, "what": "dispatched"}, {"at": 2, "what": "others"}]
+    yield {"at": 3, "what": "dispatched"}
+
+
+@dlt.resource(table_name="renamed")
+def named() -> Iterator[Any]:
+    """Have a table name of its own, and marks with it."""
+    yield {"at": 1, "what": "plain"}
+    yield dlt.mark.with_table_name({"at": 2, "what": "marked"}, "renamed")
+
+
+@dlt.resource
+def hinted() -> Iterator[Any]:
+    """Make a variant of its table for one row."""
+    yield {"at": 1, "what": "own"}
+    hints = dlt.mark.make_hints(table_name="variants")
+    yield dlt.mark.with_hints({"at": 2, "what": "other"}, hints, create_table_variant=True)
+
+
+@dlt.resource
+def files() -> Iterator[Any]:
+    """Hand over a whole file, as dlt's filesystem source can."""
+    yield {"at": 1, "what": "own"}
+    yield dlt.mark.with_file_import("/nowhere/rows.jsonl", "jsonl", 5)
+
+
+@dlt.resource
+def breaks() -> Iterator[Any]:
+    """Give some rows, and then fail."""
+    yield [{"at": 1, "what": "a"}]
+    raise RuntimeError("the line went dead")

@@ -22,9 +22,10 @@ from lakebed.ingest.sources.reader import (
     types_of,
     without_doubles,
 )
-from lakebed.ingest.sources.streams import codec_of, opened_stream
+from lakebed.ingest.sources.streams import bytes_at, codec_of, opened_stream
 
 FILE_MAGIC = b"ARROW1"
+END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 
 
 class ArrowReader(FileReader):
@@ -40,6 +41,17 @@ class ArrowReader(FileReader):
     def _types(self, item: SourceItem) -> dict[str, pl.DataType | None]:
         with _opened(item) as (schema, _):
             return types_of(schema)
+
+    def doubt_of_end(self, item: SourceItem) -> str | None:
+        """Say whether a stream lacks its end mark: cut off between two batches, it reads well."""
+        if codec_of(item.path) is not None:
+            return None  # what is packed has an end of its own
+        if bytes_at(item.path, 0, len(FILE_MAGIC)) == FILE_MAGIC:
+            return None
+        begin = max(item.bytes - len(END_OF_STREAM), 0)
+        if bytes_at(item.path, begin, len(END_OF_STREAM)) == END_OF_STREAM:
+            return None
+        return "the stream has no end mark"
 
     def _rows(
         self, item: SourceItem, columns: list[str], newer: tuple[str, Any] | None

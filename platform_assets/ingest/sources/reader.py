@@ -176,6 +176,13 @@ class Reader(ABC):
         """Return how many rows an item says that it has, None where it does not say."""
         return None
 
+    def doubt_of_end(self, item: SourceItem) -> str | None:
+        """Say why an item that was read may have been cut off where it ends, or None.
+
+        Raises SourceError.
+        """
+        return None
+
     def digest(self, item: SourceItem, count: int) -> str:
         """Return the SHA-256 of an item's first bytes, in hex; of sources that resume by bytes."""
         raise NotImplementedError(f"{type(self).__name__} has no bytes to compare")

@@ -11,7 +11,8 @@ from lakebed.ingest.sources.json_lines import JsonReader
 from lakebed.ingest.sources.parquet import ParquetReader
 from lakebed.ingest.sources.quarantined import QuarantineReader
 from lakebed.ingest.sources.reader import Reader, SourceError
-from lakebed.ingest.sources.resource import DltReader, RestReader
+from lakebed.ingest.sources.resource import DltReader
+from lakebed.ingest.sources.rest import RestReader
 from lakebed.ingest.sources.sqlite import SqliteReader
 from lakebed.resources.postgres import Postgres
 from lakebed.resources.settings import Settings, SettingsError, read_secret

@@ -1,4 +1,4 @@
-"""dlt resources and HTTP APIs: run through dlt's own iteration, page after page, into batches.
+"""dlt resources: run through dlt's own iteration, item after item, into batches.
 
 Items may be dicts, lists of dicts, Arrow tables, polars or pandas frames. What is nested becomes
 JSON text. dlt's state is not kept: where a resource has an incremental, it begins at the cursor of
@@ -25,10 +25,11 @@ from lakebed.ingest.sources.reader import (
     first_line,
     frame_of,
     row_numbers,
+    shortened,
 )
-from lakebed.ingest.sources.values import column, text_of
+from lakebed.ingest.sources.values import column
 from lakebed.resources.settings import Settings
-from lakebed.spec.queried_sources import DltResource, RestApi
+from lakebed.spec.queried_sources import DltResource
 
 ROWS_AT_ONCE = 10_000
 
@@ -45,64 +46,22 @@ class ResourceReader(TimedReader):
         """Yield the rows; of a resource that can be asked for them, those from the cursor on."""
         row = 1
         try:
-            for frame, others in _frames(self._open(newer), columns):
+            for frame, others in _frames(self._open(columns, newer), columns):
                 yield Batch(frame, row_numbers(row, frame.height), others=others)
                 row += frame.height
         except (SourceError, GeneratorExit):
             raise
         except Exception as error:
+            root = _root(error)
+            if isinstance(root, SourceError):
+                raise root from None
             raise SourceError(
-                self.path, f"it failed after row {row - 1} ({self.words(_root(error))})"
+                self.path, f"it failed after row {row - 1} ({self.words(root)})"
             ) from None
 
     @abstractmethod
-    def _open(self, newer: tuple[str, Any] | None) -> Iterator[Any]:
+    def _open(self, columns: list[str], newer: tuple[str, Any] | None) -> Iterator[Any]:
         """Return what yields the items of the resource. Raises SourceError."""
-
-
-class RestReader(ResourceReader):
-    """Reads RestApi."""
-
-    def __init__(self, source: RestApi, settings: Settings) -> None:
-        """Read the list that source names."""
-        path = f"{source.base_url.rstrip('/')}/{source.path.lstrip('/')}"
-        super().__init__(path, path, source.every, settings)
-        self._source = source
-
-    def _open(self, newer: tuple[str, Any] | None) -> Iterator[Any]:
-        from dlt.sources.rest_api import rest_api_resources
-
-        source = self._source
-        params = dict(source.params)
-        if newer is not None and source.cursor_param is not None:
-            value = newer[1]
-            params[source.cursor_param] = (
-                value.strftime(source.cursor_format)
-                if source.cursor_format is not None
-                else text_of(value)
-            )
-        client = {
-            "base_url": source.base_url,
-            "headers": dict(source.headers) or None,
-            "auth": None if source.auth is None else dict(source.auth),
-            "paginator": dict(source.paginator)
-            if source.paginator is not None and not isinstance(source.paginator, str)
-            else source.paginator,
-        }
-        endpoint = {"path": source.path, "params": params, "data_selector": source.data_selector}
-        config = {
-            "client": {k: v for k, v in self.with_secrets(client).items() if v is not None},
-            "resources": [
-                {
-                    "name": "rows",
-                    "endpoint": {
-                        k: v for k, v in self.with_secrets(endpoint).items() if v is not None
-                    },
-                }
-            ],
-        }
-        (resource,) = rest_api_resources(config)  # type: ignore[arg-type]
-        return iter(resource)
 
 
 class DltReader(ResourceReader):
@@ -114,7 +73,7 @@ class DltReader(ResourceReader):
         super().__init__(label, label, source.every, settings)
         self._source = source
 
-    def _open(self, newer: tuple[str, Any] | None) -> Iterator[Any]:
+    def _open(self, columns: list[str], newer: tuple[str, Any] | None) -> Iterator[Any]:
         from dlt.extract.incremental import Incremental
         from dlt.extract.resource import DltResource as Resource
         from dlt.extract.source import DltSource
@@ -136,7 +95,9 @@ class DltReader(ResourceReader):
             found = found.resources[wanted]
         if not isinstance(found, Resource):
             raise SourceError(self.path, f"it is no dlt resource, but {type(found).__name__}")
-        return iter(found)
+        ours = found.with_name(found.name)  # a copy: the step below is not for its other readers
+        ours.add_step(OfTable(self.path, found, self._source.table).rows)
+        return iter(ours)
 
     def _import(self) -> Any:
         module, _, name = self._source.resource.partition(":")
@@ -151,6 +112,51 @@ class DltReader(ResourceReader):
                 "folder into PYTHONPATH",
             ) from error
         return found
+
+
+class OfTable:
+    """Keeps the rows that a dlt resource gives to one table, as it can give each to another."""
+
+    def __init__(self, path: str, resource: Any, declared: str | None) -> None:
+        """Keep those of the table declared; where None is, those without a mark, and no others."""
+        self._path = path
+        self._of_row = resource.table_name if callable(resource.table_name) else None
+        self._plain = resource.name if self._of_row else resource.table_name
+        self._declared = declared
+
+    def rows(self, item: Any, meta: Any = None) -> Any:
+        """Return what is ours of an item, None where nothing is. Raises SourceError."""
+        from dlt.extract.hints import HintsMeta
+        from dlt.extract.items import TableNameMeta
+
+        if self._of_row is not None and meta is None:
+            if not isinstance(item, list):
+                return item if self._is_ours(self._of_row(item)) else None
+            return [row for row in item if self._is_ours(self._of_row(row))] or None
+        name = self._plain
+        if isinstance(meta, TableNameMeta):
+            name = meta.table_name
+        elif type(meta) is HintsMeta:  # its subclass hands over a file
+            name = (meta.hints or {}).get("table_name") or name
+        elif meta is not None:
+            raise SourceError(
+                self._path,
+                f"it hands over more than rows ({type(meta).__name__}), such as whole files, which "
+                "a DltResource cannot be read from; let it yield the rows",
+            )
+        return item if self._is_ours(name) else None
+
+    def _is_ours(self, name: str) -> bool:
+        if self._declared is not None:
+            return name == self._declared
+        if name != self._plain:
+            raise SourceError(
+                self._path,
+                f"it gives rows to a table of its own, {shortened(name)!r}; say which rows this "
+                f"table takes, with DltResource(table={shortened(name)!r}) or another name, and "
+                "give each of the others a table file of its own",
+            )
+        return True
 
 
 def _starting_at(incremental: Any, value: Any) -> Any:
@@ -182,6 +188,9 @@ def _frames(
         if isinstance(item, dict):
             rows.append(item)
         elif isinstance(item, list):
+            strange = [type(row).__name__ for row in item if not isinstance(row, dict)]
+            if strange:
+                raise TypeError(f"it yields a list of {strange[0]}, not of rows as dicts")
             rows += item
         else:
             if rows:

@@ -7,7 +7,6 @@ each value as it is written, so that the contract can judge it row by row.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
@@ -15,6 +14,7 @@ from typing import Any
 
 import polars as pl
 
+from lakebed.ingest.sources.written import json_of
 from lakebed.spec.queried_sources import Epoch
 
 _EXACT = 2**53
@@ -136,5 +136,5 @@ def text_of(value: Any) -> str:
     if isinstance(value, Decimal):
         return format(value, "f")
     if isinstance(value, Mapping | list | tuple):
-        return json.dumps(value, default=text_of, ensure_ascii=False)
+        return json_of(value, text_of)
     return str(value)

@@ -7,9 +7,11 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import parse_qs, urlsplit
 
+import pandera.polars as pa
+import polars as pl
 import pytest
 
 from lakebed.spec.table import DltResource, RestApi, Secret, SourceTable, TableError
@@ -29,6 +31,8 @@ class Shop(ThreadingHTTPServer):
         self.rows: list[dict[str, Any]] = []
         self.asked: list[dict[str, str]] = []
         self.broken_page = 0
+        self.strange: dict[int, bytes] = {}
+        """Answers, with 200, of pages that are none."""
 
     @property
     def url(self) -> str:
@@ -46,6 +50,8 @@ class Answer(BaseHTTPRequestHandler):
             return self._say(401, {"error": "who are you?"})
         if page == self.server.broken_page:
             return self._say(400, {"error": "no such luck, s3cret"})
+        if page in self.server.strange:
+            return self._say(200, self.server.strange[page])
         rows = [row for row in self.server.rows if row["changed"] >= query.get("since", "")]
         first = (page - 1) * PAGE
         pages = -(-len(rows) // PAGE)
@@ -55,7 +61,7 @@ class Answer(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.end_headers()
-        self.wfile.write(json.dumps(answer).encode())
+        self.wfile.write(answer if isinstance(answer, bytes) else json.dumps(answer).encode())
 
     def log_message(self, *args: Any) -> None:
         """Say nothing."""
@@ -117,6 +123,43 @@ def test_an_error_on_a_page_loads_nothing_and_tells_no_secret(
     assert load_well(platform, "orders").inserted == 5
     monkeypatch.setenv("SHOP_TOKEN", "wrong")
     assert "401" in load(platform, "orders").refused[0].problem
+
+
+@pytest.mark.parametrize("page", [b'{"error": "busy"}', b'{"data": null}', b'{"data": [{"id"'])
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_page_that_is_none_loads_nothing_and_deletes_nothing(
+    platform_of: Make, shop: Shop, page: bytes, number: int
+) -> None:
+    platform = platform_of(orders(api(shop), deletes="snapshot"))
+    shop.rows = [order(n, f"2024-03-{n:02d}") for n in range(1, 6)]
+    assert load_well(platform, "orders").inserted == 5
+    shop.strange[number] = page
+    (refused,) = load(platform, "orders").refused
+    assert f"page {number}" in refused.problem
+    assert ask(platform, "select count(*) from orders") == [(5,)]
+    shop.strange.clear()
+    shop.rows.pop()
+    assert load_well(platform, "orders").deleted == 1
+
+
+def test_numbers_of_an_api_keep_all_their_digits(platform_of: Make, shop: Shop) -> None:
+    class Paid(pa.DataFrameModel):
+        id: pl.Int64
+        amount: Annotated[pl.Decimal, 20, 2]
+        share: pl.Float64
+        name: str
+        detail: str = pa.Field(metadata={"postgres": "json"})
+
+    merge: Any = {"key": ("id",), "write_mode": "merge"}
+    platform = platform_of(SourceTable(name="paid", model=Paid, source=api(shop), **merge))
+    shop.strange[1] = (
+        b'{"data":[{"id":1,"amount":12345678901234567.89,"share":1e-1,"name":1.10,'
+        b'"detail":{"fee":1.10,"wei":12345678901234567890.5}}],"pages":1}'
+    )
+    load_well(platform, "paid")
+    (row,) = ask(platform, "select amount::text, share, name, detail::text from paid")
+    wei = '{"fee": 1.10, "wei": 12345678901234567890.5}'
+    assert row == ("12345678901234567.89", 0.1, "1.10", wei)
 
 
 def test_an_append_from_an_api_without_since_takes_each_row_once(
@@ -188,6 +231,45 @@ def test_a_dlt_resource_may_yield_tables_frames_and_dicts(
     assert whats(platform) == [(1, "arrow"), (2, "pandas"), (3, '{"nested": [1, 2]}')]
     if source.select is None:
         assert feeds.ASKED == [0, 3]
+
+
+@pytest.mark.parametrize(
+    ("name", "table", "loaded"),
+    [
+        ("marked", "marked", ["own"]),
+        ("marked", "others", ["other", "arrow"]),
+        ("marked", "thirds", ["third"]),
+        ("dispatched", "others", ["others"]),
+        ("dispatched", "dispatched", ["dispatched", "dispatched"]),
+        ("named", None, ["plain", "marked"]),
+        ("hinted", "variants", ["other"]),
+    ],
+)
+def test_a_resource_of_several_tables_gives_a_table_its_own_rows(
+    platform_of: Make, name: str, table: str | None, loaded: list[str]
+) -> None:
+    platform = platform_of(events(feed(name, table=table)))
+    load_well(platform, "events")
+    load_well(platform, "events")
+    assert [what for _, what in whats(platform)] == loaded
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("marked", "'others'"),
+        ("dispatched", "'others'"),
+        ("hinted", "'variants'"),
+        ("files", "whole files"),
+        ("breaks", "the line went dead"),
+    ],
+)
+def test_rows_for_another_table_are_refused_by_its_name(
+    platform_of: Make, name: str, message: str
+) -> None:
+    platform = platform_of(events(feed(name)))
+    assert message in load(platform, "events").refused[0].problem
+    assert whats(platform) == []
 
 
 @pytest.mark.parametrize(
