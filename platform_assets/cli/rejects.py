@@ -98,7 +98,7 @@ def _list(platform: Platform, chosen: Any, limit: int, as_json: bool) -> None:
         click.echo(f"{chosen.table}: {said}")
     for row in rows:
         place = f"{row['source_file']}, row {row['row_number']}"
-        click.echo(f"{place}: {row['reason']} (rejected_row_id {row['rejected_row_id']})")
+        click.echo(f"{place}: {row['message']} (rejected_row_id {row['rejected_row_id']})")
         click.echo(f"    {json.dumps(row['source_row'], ensure_ascii=False)}")
     if of_rows > len(rows):
         click.echo(f"{of_rows - len(rows):,} more; see --limit and --export", err=True)

@@ -28,15 +28,27 @@ _MICROSECONDS = (_DAYS[0] * 86_400_000_000, (_DAYS[1] + 1) * 86_400_000_000 - 1)
 
 @dataclass
 class Cast:
-    """A column after its cast. problems: what is wrong, with a mask of the rows it is wrong in."""
+    """A column after its cast.
+
+    Attributes:
+        series: The values; null where one could not be read.
+        problems: What is wrong: the reason, a mask of the rows it is wrong in, and a word for the
+            rule; "" where a value is not of the column's type at all.
+    """
 
     series: pl.Series
-    problems: list[tuple[str, pl.Series]] = field(default_factory=list)
+    problems: list[tuple[str, pl.Series, str]] = field(default_factory=list)
 
-    def add(self, reason: str, bad: pl.Series) -> None:
-        """Note rows in which something is wrong, if there are any."""
+    def add(self, reason: str, bad: pl.Series, rule: str = "") -> None:
+        """Note rows in which something is wrong, if there are any.
+
+        Args:
+            reason: What is wrong, in words that follow the column's name.
+            bad: A mask of the rows.
+            rule: A word for the rule, by which rejects are grouped; "" stands for the type.
+        """
         if bad.any():
-            self.problems.append((reason, bad))
+            self.problems.append((reason, bad, rule))
 
 
 def cast(series: pl.Series, target: pl.DataType, literal: str | None = None) -> Cast:
@@ -54,7 +66,7 @@ def cast(series: pl.Series, target: pl.DataType, literal: str | None = None) -> 
         series = bytes_of(series)
     elif series.dtype == pl.Binary and target != pl.Binary:
         series = _decoded(series)
-        result.add("is no valid UTF-8", source.is_not_null() & series.is_null())
+        result.add("is no valid UTF-8", source.is_not_null() & series.is_null(), "utf8")
     if isinstance(series.dtype, pl.Categorical | pl.Enum):
         series = series.cast(pl.String)
     if series.dtype == pl.Null:
@@ -75,6 +87,7 @@ def cast(series: pl.Series, target: pl.DataType, literal: str | None = None) -> 
         result.add(
             "holds a NUL byte, which PostgreSQL's text cannot",
             result.series.str.contains("\0", literal=True).fill_null(False),
+            "nul_byte",
         )
     return result
 
@@ -85,7 +98,7 @@ def _arrays(series: pl.Series, target: pl.List, literal: str | None) -> Cast:
     inner = target.inner() if isinstance(target.inner, type) else target.inner
     if series.dtype == pl.Binary:
         series = _decoded(series)
-        result.add("is no valid UTF-8", result.series.is_not_null() & series.is_null())
+        result.add("is no valid UTF-8", result.series.is_not_null() & series.is_null(), "utf8")
     if isinstance(series.dtype, pl.Categorical):
         series = series.cast(pl.String)
     if series.dtype == pl.Null:
@@ -99,9 +112,10 @@ def _arrays(series: pl.Series, target: pl.List, literal: str | None) -> Cast:
         raise pl.exceptions.InvalidOperationError("only lists and text become arrays")
     values, rows = elements(series)
     done = cast(values, inner, literal)
-    for reason, bad in done.problems:
+    for reason, bad, rule in done.problems:
         none = pl.Series([False]).new_from_index(0, len(series))
-        result.add(f"has an element that {reason}", none.scatter(rows.filter(bad).unique(), True))
+        hit = none.scatter(rows.filter(bad).unique(), True)
+        result.add(f"has an element that {reason}", hit, rule)
     result.series = of_elements(series, done.series)
     return result
 
@@ -113,7 +127,7 @@ def _to_literal(result: Cast, series: pl.Series, literal: str) -> None:
         multiple, per = {"ns": (1, 1000), "us": (1, 1), "ms": (1000, 1)}[dtype.time_unit or "us"]
         count = COLUMN.cast(pl.Int128) * multiple
         fine = select(series.to_physical(), count % per != 0).fill_null(False)
-        result.add("is finer than a microsecond", fine)
+        result.add("is finer than a microsecond", fine, "microseconds")
         text = pl.format("0 months 0 days {} microseconds", count // per)
         series = select(series.to_physical(), text).set(fine, None)
     elif literal == "uuid" and dtype == pl.Binary:  # 16 bytes of fixed size; others were text
@@ -133,10 +147,10 @@ def _leave_out_unreachable(result: Cast, target: pl.DataType) -> None:
         first, last = _DAYS if isinstance(target, pl.Date) else _MICROSECONDS
         count = result.series.to_physical()
         bad = ((count < first) | (count > last)).fill_null(False)
-        result.add("lies outside the years 1 to 9999", bad)
+        result.add("lies outside the years 1 to 9999", bad, "years_1_to_9999")
     elif isinstance(target, pl.Time):
         bad = (result.series.to_physical() % 1000 != 0).fill_null(False)
-        result.add("is finer than a microsecond", bad)
+        result.add("is finer than a microsecond", bad, "microseconds")
     else:
         return
     result.series = result.series.set(bad, None)
@@ -183,7 +197,7 @@ def _between(result: Cast, series: pl.Series, target: pl.DataType) -> None:
     else:
         back = done.cast(series.dtype, strict=False)
         lost |= (series != back).fill_null(False) | (back.is_null() & done.is_not_null())
-    result.add(f"does not fit {_word(target)} without loss", lost)
+    result.add(f"does not fit {_word(target)} without loss", lost, "lossless")
 
 
 def _from_text(text: pl.Series, target: pl.DataType) -> pl.Series:

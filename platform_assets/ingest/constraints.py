@@ -19,6 +19,7 @@ from lakebed.errors import LakebedError
 from lakebed.pgcopy.encoding import copy_rows
 from lakebed.resources.postgres import Connection
 from lakebed.spec.schema import Column
+from lakebed.store.rejects import Fault, RejectKind
 
 MOST_VIOLATIONS = 1_000
 TRIALS_A_ROW = 40
@@ -53,9 +54,7 @@ class Violation:
     """A row that PostgreSQL refuses. row: its place in the file, from 0."""
 
     row: int
-    constraint: str | None
-    column: str | None
-    reason: str
+    fault: Fault
 
 
 class TooManyViolationsError(LakebedError, RuntimeError):
@@ -65,7 +64,7 @@ class TooManyViolationsError(LakebedError, RuntimeError):
         """Say what the first of them violates."""
         super().__init__(
             f"more than {len(some)} rows violate constraints of {target}; "
-            f"the first, row {some[0].row + 1} of those to load: {some[0].reason}"
+            f"the first, row {some[0].row + 1} of those to load: {some[0].fault.message}"
         )
         self.some = tuple(some)
 
@@ -140,21 +139,24 @@ class _Suspects:
             for name, kind, check, match, schema, parent, itself, ours, theirs in rows:
                 if not set(ours) <= staged:
                     continue  # a column that the load leaves to its default
+                of = ours[0] if len(ours) == 1 else None
                 if kind == "c":
+                    broken = RejectKind.CONSTRAINT
                     bad = sql.SQL("not coalesce(({}), true)").format(sql.SQL(check))
                     what = f"breaks the constraint {name}: {check}"
                 else:
+                    broken = RejectKind.MISSING_PARENT
                     bad = _without_parent(
                         match, sql.Identifier(schema, parent), itself, ours, theirs
                     )
                     what = f"breaks the constraint {name}: it has no parent in {schema}.{parent}"
                     if itself:
                         self.of_itself.add(name)
-                taken = self._take(bad, name, ours[0] if len(ours) == 1 else None, what)
+                taken = self._take(bad, Fault(broken, name, of, what))
                 # A row that was put aside may have been the parent of another.
                 again |= taken and bool(self.of_itself)
 
-    def _take(self, bad: sql.Composable, name: str, column: str | None, reason: str) -> bool:
+    def _take(self, bad: sql.Composable, fault: Fault) -> bool:
         query = sql.SQL("delete from {0} s where {1} returning {2}").format(_STAGE, bad, _ROW)
         try:
             with self.connection.transaction():
@@ -162,7 +164,7 @@ class _Suspects:
         except psycopg.errors.DataError:
             return False  # the expression fails for some row: the halves will show which
         for row in rows:
-            self._add(Violation(row, name, column, reason))
+            self._add(Violation(row, fault))
         return bool(rows)
 
     def by_halves(self) -> None:
@@ -253,7 +255,11 @@ def _without_parent(
 def _violation(row: int, error: psycopg.Error) -> Violation:
     said = error.diag.message_primary or str(error)
     detail = f" ({error.diag.message_detail})" if error.diag.message_detail else ""
-    return Violation(row, error.diag.constraint_name, error.diag.column_name, f"{said}{detail}")
+    kind = RejectKind.CONSTRAINT
+    if isinstance(error, psycopg.errors.ForeignKeyViolation):
+        kind = RejectKind.MISSING_PARENT
+    rule = error.diag.constraint_name or error.sqlstate or type(error).__name__
+    return Violation(row, Fault(kind, rule, error.diag.column_name, f"{said}{detail}"))
 
 
 def _names(columns: Sequence[str]) -> sql.Composable:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,7 +26,10 @@ from lakebed.spec.partitions import LAST_YEAR
 from lakebed.spec.schema import Column, arrow_schema
 from lakebed.spec.shape import PLAIN, sources_of
 from lakebed.spec.table import JsonFiles, SourceTable
-from lakebed.store.rejects import Reject, line_key
+from lakebed.store.rejects import NOT_NULLABLE, Fault, Reject, RejectKind, line_key
+
+Problems = dict[int, list[Fault]]
+"""What is wrong with the rows of a batch, by their place in it, in the order of the contract."""
 
 
 @dataclass(frozen=True)
@@ -133,12 +136,14 @@ def check(table: SourceTable, file: SourceItem, batch: Batch) -> Checked:
             "later row only; add it to the model, to ignored=(...), or set new_columns='discard'",
         )
     raw = batch.frame
-    problems: dict[int, list[tuple[str | None, str]]] = {}
+    problems: Problems = {}
     done = shaped(table, file, raw)
+    types = {column.name: column.postgres for column in table.contract}
     for name in table.contract_names:
-        for reason, bad in done[name].problems:
+        for reason, bad, rule in done[name].problems:
+            fault = Fault(RejectKind.TYPE, rule or types[name], name, reason)
             for index in bad.arg_true():
-                problems.setdefault(index, []).append((name, reason))
+                problems.setdefault(index, []).append(fault)
     typed = pl.DataFrame([done[name].series for name in table.contract_names])
     _check_time(table, typed, problems)
     _check_rules(table, file, typed, problems)
@@ -149,11 +154,10 @@ def check(table: SourceTable, file: SourceItem, batch: Batch) -> Checked:
         Reject(
             file.path,
             number,
-            None,
-            problem,
+            Fault(RejectKind.MALFORMED, found.rule, None, found.message),
             _line(table, text),
         )
-        for number, problem, text in batch.malformed
+        for number, found, text in batch.malformed
     ]
     numbers = batch.numbers
     if problems:
@@ -168,10 +172,8 @@ def check(table: SourceTable, file: SourceItem, batch: Batch) -> Checked:
     return Checked(typed, rejects, numbers)
 
 
-def rejects_at(
-    file: SourceItem, batch: Batch, bad: Mapping[int, tuple[str | None, str]]
-) -> list[Reject]:
-    """Return rejects for rows of a batch, by their number: the column, and the reason.
+def rejects_at(file: SourceItem, batch: Batch, bad: Mapping[int, Fault]) -> list[Reject]:
+    """Return rejects for rows of a batch, by their number.
 
     For what is found out after the check, by PostgreSQL: the item is read once more for its rows.
     """
@@ -179,7 +181,7 @@ def rejects_at(
     numbers = batch.numbers.filter(found).to_list()
     rows, types = encode(batch.frame.filter(found))
     return [
-        Reject(file.path, number, *bad[number], json.dumps(row), types)
+        Reject(file.path, number, bad[number], json.dumps(row), types)
         for number, row in zip(numbers, rows, strict=True)
     ]
 
@@ -204,16 +206,14 @@ def _described(
     return typed.with_columns(**more)
 
 
-def _excuse(
-    table: SourceTable, typed: pl.DataFrame, problems: dict[int, list[tuple[str | None, str]]]
-) -> None:
+def _excuse(table: SourceTable, typed: pl.DataFrame, problems: Problems) -> None:
     """Leave to a row that is gone what is wrong with columns that a delete does not need."""
     if GONE not in typed.columns:
         return
     spare = {column.name for column in table.wire if column.nullable}
     gone = typed[GONE]
     for index in [index for index in problems if gone[index]]:
-        left = [(name, why) for name, why in problems[index] if name not in spare]
+        left = [fault for fault in problems[index] if fault.column not in spare]
         if left:
             problems[index] = left
         else:
@@ -227,30 +227,30 @@ def _as_text(marker: pl.Series) -> pl.Series:
     return text.str.strip_chars().str.to_lowercase()
 
 
-def _check_time(
-    table: SourceTable, typed: pl.DataFrame, problems: dict[int, list[tuple[str | None, str]]]
-) -> None:
+def _check_time(table: SourceTable, typed: pl.DataFrame, problems: Problems) -> None:
     by = table.partitioning
     if by is None:
         return
     moments = typed[by.column]
-    outside = {
-        f"before the table's start, {by.start.isoformat()}": moments < by.start,
-        f"after the last year that has an end, {LAST_YEAR}": moments
-        >= datetime(LAST_YEAR + 1, 1, 1, tzinfo=UTC),
-    }
+    last = datetime(LAST_YEAR + 1, 1, 1, tzinfo=UTC)
+    outside = [
+        (moments < by.start, "start", f"before the table's start, {by.start.isoformat()}"),
+        (moments >= last, "last_year", f"after the last year that has an end, {LAST_YEAR}"),
+    ]
     if by.end is not None:
-        outside[f"at or after the table's end, {by.end.isoformat()}"] = moments >= by.end
-    for reason, bad in outside.items():
+        why = f"at or after the table's end, {by.end.isoformat()}"
+        outside.append((moments >= by.end, "end", why))
+    for bad, bound, why in outside:
+        fault = Fault(RejectKind.RULE, f"partitioning.{bound}", by.column, why)
         for index in bad.fill_null(False).arg_true():
-            problems.setdefault(index, []).append((by.column, reason))
+            problems.setdefault(index, []).append(fault)
 
 
 def _check_rules(
     table: SourceTable,
     file: SourceItem,
     typed: pl.DataFrame,
-    problems: dict[int, list[tuple[str | None, str]]],
+    problems: Problems,
 ) -> None:
     try:
         broken = broken_rules(table, typed)
@@ -259,8 +259,9 @@ def _check_rules(
     for rule in broken:
         for index in rule.bad.arg_true():
             found = problems.setdefault(index, [])
-            if not any(known == rule.column for known, _ in found):
-                found.append((rule.column, f"breaks the rule {rule.rule}"))
+            if not any(known.column == rule.column for known in found):
+                kind = RejectKind.REQUIRED if rule.rule == NOT_NULLABLE else RejectKind.RULE
+                found.append(Fault(kind, rule.rule, rule.column, f"breaks the rule {rule.rule}"))
 
 
 def _rejects(
@@ -268,18 +269,20 @@ def _rejects(
     file: SourceItem,
     raw: pl.DataFrame,
     numbers: pl.Series,
-    problems: dict[int, list[tuple[str | None, str]]],
+    problems: Problems,
 ) -> list[Reject]:
     indexes = sorted(problems)
     rows, types = encode(raw[indexes])
     rejects = []
     for index, row in zip(indexes, rows, strict=True):
-        column, _ = problems[index][0]
-        reason = "; ".join(
-            f"{name}: {why} ({_origin(table, name, row)})" if name else why
-            for name, why in problems[index]
+        message = "; ".join(
+            f"{fault.column}: {fault.message} ({_origin(table, fault.column, row)})"
+            if fault.column
+            else fault.message
+            for fault in problems[index]
         )
-        rejects.append(Reject(file.path, numbers[index], column, reason, json.dumps(row), types))
+        fault = replace(problems[index][0], message=message)
+        rejects.append(Reject(file.path, numbers[index], fault, json.dumps(row), types))
     return rejects
 
 

@@ -23,7 +23,6 @@ from psycopg import sql
 
 from lakebed.ingest.contract import check
 from lakebed.ingest.incremental import Pending
-from lakebed.ingest.reject_groups import without_values
 from lakebed.ingest.sources.reader import Batch, Reader, SourceError, SourceItem
 from lakebed.ingest.sources.readers import reader_of
 from lakebed.ingest.stream import Stream
@@ -48,8 +47,9 @@ class Estimate:
 
     files, bytes: of the source.  rows: of the source, None where nothing tells; rows_exact: whether
     they were counted.  sampled: rows that were loaded for it, in sample_seconds; rejected: of
-    those, with the most frequent reasons.  The rest is for all rows: seconds, bytes in PostgreSQL
-    with indexes, and bytes of the cold files where the table settles; None where rows are unknown.
+    those, with the most frequent column, kind and rule.  The rest is for all rows: seconds, bytes
+    in PostgreSQL with indexes, and bytes of the cold files where the table settles; None where rows
+    are unknown.
     """
 
     table: str
@@ -216,7 +216,7 @@ def _check(table: SourceTable, sample: _Sample) -> tuple[Counter[str], int | Non
     good: list[pl.DataFrame] = []
     for item, batch in sample.batches_read:
         checked = check(table, item, batch)
-        reasons.update(without_values(reject.reason) for reject in checked.rejects)
+        reasons.update(reject.fault.summary for reject in checked.rejects)
         good.append(checked.good)
     if table.tiering is None or not any(frame.height for frame in good):
         return reasons, None

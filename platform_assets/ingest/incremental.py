@@ -137,7 +137,7 @@ def _rejected(connection: Connection, table: SourceTable, file: SourceItem) -> d
     fixed order.
     """
     queried = table.sourced.resumes == "query"
-    reason = NEVER_CLOSED if table.sourced.resumes == "bytes" else None
+    rule = NEVER_CLOSED.rule if table.sourced.resumes == "bytes" else None
     return dict(
         connection.execute(
             "select case when %(queried)s then rejected_row_id else row_number end, source_row"
@@ -147,8 +147,8 @@ def _rejected(connection: Connection, table: SourceTable, file: SourceItem) -> d
             " and loaded_file.table_name = %(table)s and path = %(name)s)"
             " and (%(queried)s"
             " or right('/' || source_file, length(%(name)s) + 1) = '/' || %(name)s)"
-            " and (%(reason)s::text is null or reason = %(reason)s)",
-            {"table": table.name, "name": file.name, "reason": reason, "queried": queried},
+            " and (%(rule)s::text is null or rule = %(rule)s)",
+            {"table": table.name, "name": file.name, "rule": rule, "queried": queried},
         ).fetchall()
     )
 

@@ -75,7 +75,7 @@ def _steps(series: pl.Series, how: From, column: Column) -> Cast:
     if how is PLAIN or how.only_renames:
         return cast(series, target, literal)
     text_wanted = how.on_text and series.dtype in (pl.Binary, pl.Categorical, pl.Enum)
-    problems: list[tuple[str, pl.Series]] = []
+    problems: list[tuple[str, pl.Series, str]] = []
     if text_wanted or (series.dtype == pl.Binary and target != pl.Binary):
         decoded = cast(series, pl.String())
         series, problems = decoded.series, decoded.problems
@@ -115,7 +115,7 @@ def _translate(result: Cast, how: From) -> None:
     pairs = {key: value for key, value in known.items() if key is not None}
     if how.strict:
         unknown = text.is_not_null() & ~text.is_in([*pairs, *_filled(known)])
-        result.add("is none of the values that the table file maps", unknown)
+        result.add("is none of the values that the table file maps", unknown, "values")
         text = text.set(unknown, None)
     result.series = text.replace(pairs)
 
@@ -218,8 +218,8 @@ def _read_zone(result: Cast, zone: str) -> None:
     if lost.any():
         either = local.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
         twice = lost & either.is_not_null()
-        result.add(f"is there twice in {zone}, where clocks go back", twice)
-        result.add(f"is not there in {zone}, where clocks go forward", lost & ~twice)
+        result.add(f"is there twice in {zone}, where clocks go back", twice, "time_zone")
+        result.add(f"is not there in {zone}, where clocks go forward", lost & ~twice, "time_zone")
     utc = there.dt.convert_time_zone("UTC")
     result.series = utc if aware is None else utc.zip_with(utc.is_not_null(), aware)
 
@@ -318,7 +318,7 @@ def _by_parts(
             waiting += [(first + half, rows - half), (first, half)]
     for reason, indexes in reasons.items():
         bad = pl.Series([False]).new_from_index(0, frame.height).scatter(indexes, True)
-        result.add(reason, bad)
+        result.add(reason, bad, "expression")
     return pl.concat([part.cast(dtype) for part in parts]).alias(expression.meta.output_name())
 
 

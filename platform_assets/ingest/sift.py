@@ -66,7 +66,7 @@ def sift(
         return checked
     places = [violation.row for violation in found]
     bad = {
-        number: (violation.column, violation.reason)
+        number: violation.fault
         for number, violation in zip(checked.numbers[places], found, strict=True)
     }
     keep = pl.Series([True]).new_from_index(0, checked.good.height).scatter(places, False)

@@ -255,7 +255,7 @@ class Stream:
             raise SourceError(
                 read.file.path,
                 f"all {rows} rows of a batch break the contract; the first: "
-                f"{checked.rejects[0].reason}",
+                f"{checked.rejects[0].message}",
             )
         if checked.rejects:
             read.first_reject = read.first_reject or checked.rejects[0]
@@ -300,7 +300,7 @@ class Stream:
             read.file.path,
             f"{read.rejected} of {rows} rows break the contract, more than the "
             f"{self.table.reject_share:.1%} that {self.table.name} allows; the first, row "
-            f"{first.row_number}: {first.reason}. Mend the file, or raise reject_share",
+            f"{first.row_number}: {first.message}. Mend the file, or raise reject_share",
         )
 
     def _windows_of(self, good: pl.DataFrame) -> set[Window]:

@@ -54,6 +54,7 @@ class LoadTransaction:
         self._connection = connection
         self._package = package
         self._on_step = on_step
+        self._is_retry = isinstance(package.table.source, RejectedRows)
         load = LoadStamp(package.load_id, package.started_at, lake, as_read, self.quarantine)
         self._writer = writer_of(connection, package.table, package.windows, load)
         if package.window is not None:
@@ -62,13 +63,14 @@ class LoadTransaction:
     def begin(self) -> None:
         """Enter the load into the ledger; the rest refers to it."""
         self._connection.execute(
-            "insert into lakebed.load (load_id, table_name, started_at, cursor_from)"
-            " values (%s, %s, %s, %s)",
+            "insert into lakebed.load (load_id, table_name, started_at, cursor_from, is_retry)"
+            " values (%s, %s, %s, %s, %s)",
             [
                 self._package.load_id,
                 self._package.table.name,
                 self._package.started_at,
                 format_cursor(self._package.cursor_from),
+                self._is_retry,
             ],
         )
         self._writer.undo.wrote(0)
@@ -102,8 +104,7 @@ class LoadTransaction:
         self._package.reader.settle(self._connection, self._package.load_id, files)
         _complete_ledger(self._connection, self._package, counts)
         rejected = self._package.rejected + counts.rejected
-        is_retry = isinstance(self._package.table.source, RejectedRows)
-        if is_retry and rejected == self._package.rows_read:
+        if self._is_retry and rejected == self._package.rows_read:
             # A retry without success is no state of the table to go back to.
             record_undone(
                 self._connection, self._package.table, [self._package.load_id], reload=False

@@ -21,8 +21,8 @@ FORMATS = (".csv", ".jsonl", ".parquet")
 ROWS_A_BATCH = 10_000
 
 _COLUMNS = (
-    "rejected_row_id, source_file, row_number, column_name, reason, source_row, rejected_at,"
-    " load_id, resolved_by"
+    "rejected_row_id, source_file, row_number, kind, rule, column_name, message, source_row,"
+    " rejected_at, load_id, resolved_by"
 )
 _WHERE = """\
 table_name = %(table)s and (resolved_by is not null) = %(resolved)s
@@ -32,7 +32,9 @@ _ABOUT = {
     "source_file": "lakebed_file",
     "row_number": "lakebed_row",
     "column_name": "lakebed_column",
-    "reason": "lakebed_reason",
+    "kind": "lakebed_kind",
+    "rule": "lakebed_rule",
+    "message": "lakebed_message",
     "rejected_at": "lakebed_rejected_at",
     "load_id": "lakebed_load",
     "resolved_by": "lakebed_resolved_by",

@@ -6,24 +6,38 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from lakebed.ingest.reject_groups import KINDS, Kind, RejectGroup, read_reject_groups
+from lakebed.ingest.reject_groups import RejectGroup, read_reject_groups
 from lakebed.ingest.report import LoadReport
 from lakebed.ingest.sources.reader import listed
 from lakebed.orchestration.dagster_partitions import check_partitions, partitions_of
 from lakebed.orchestration.dagster_tables import metadata_table
 from lakebed.resources.postgres import Connection
 from lakebed.spec.table import SourceTable
+from lakebed.store.rejects import RejectKind
 
 RECONCILIATION = "reconciliation"
 SOURCE_FILES = "source_files"
 SHOWN = 3
 
-_CONTRACT: dict[Kind, tuple[str, str]] = {
-    "types": ("contract_types", "Every value can become its column's type without loss."),
-    "required": ("contract_required", "No value is missing where the model wants one."),
-    "values": ("contract_values", "Every row keeps the model's rules and the table's time."),
-    "constraints": ("contract_constraints", "PostgreSQL takes every row: constraints, lookups."),
+_CONTRACT: dict[str, tuple[frozenset[RejectKind], str]] = {
+    "contract_types": (
+        frozenset({RejectKind.MALFORMED, RejectKind.TYPE}),
+        "Every value can become its column's type without loss.",
+    ),
+    "contract_required": (
+        frozenset({RejectKind.REQUIRED}),
+        "No value is missing where the model wants one.",
+    ),
+    "contract_values": (
+        frozenset({RejectKind.RULE}),
+        "Every row keeps the model's rules and the table's time.",
+    ),
+    "contract_constraints": (
+        frozenset({RejectKind.CONSTRAINT, RejectKind.MISSING_PARENT}),
+        "PostgreSQL takes every row: constraints, lookups.",
+    ),
 }
+"""Of each check the kinds of rejects that it speaks of, and what it says."""
 _COUNTS = ("rows_read", "inserted", "updated", "unchanged", "superseded", "marked", "rejected")
 
 
@@ -33,7 +47,7 @@ def hot_check_specs(table: SourceTable, key: dg.AssetKey) -> list[dg.AssetCheckS
     texts = {
         **{
             name: f"{what} Those that do not are in quarantine."
-            for name, what in _CONTRACT.values()
+            for name, (_, what) in _CONTRACT.items()
         },
         RECONCILIATION: "Rows read = inserted + updated + unchanged + superseded + marked + "
         "rejected.",
@@ -58,7 +72,10 @@ def hot_check_results(
     """Turn a load's report, and its rejects in the quarantine, into check results."""
     groups = read_reject_groups(connection, table, report.load_ids) if report.rejected else []
     return [
-        *(_contract(kind, [g for g in groups if g.kind == kind], report) for kind in KINDS),
+        *(
+            _contract(name, [group for group in groups if group.kind in kinds], report)
+            for name, (kinds, _) in _CONTRACT.items()
+        ),
         _reconciliation(report),
         files_result([(refused.path, refused.problem) for refused in report.refused], report),
     ]
@@ -91,16 +108,17 @@ def files_result(
     )
 
 
-def _contract(kind: Kind, groups: Sequence[RejectGroup], report: LoadReport) -> dg.AssetCheckResult:
+def _contract(name: str, groups: Sequence[RejectGroup], report: LoadReport) -> dg.AssetCheckResult:
     rows = sum(group.count for group in groups)
     return dg.AssetCheckResult(
-        check_name=_CONTRACT[kind][0],
+        check_name=name,
         passed=not groups,
         severity=dg.AssetCheckSeverity.WARN,
         description=f"{rows} of {report.rows_read} rows went to quarantine.",
         metadata={
             "failures": metadata_table(
-                [group.to_row() for group in groups], ("column", "check", "count", "example")
+                [group.to_row() for group in groups],
+                ("column", "kind", "rule", "count", "example"),
             )
         },
     )

@@ -160,9 +160,9 @@ def test_the_checks_of_the_hot_table_show_the_rejected_row(page: Any, up: Up) ->
     page.get_by_text("1 of 200 rows went to quarantine.").wait_for()
     for name in ("contract_values", "freshness", "reconciliation", "source_files"):
         assert page.get_by_text(name, exact=True).count() >= 1, name
-    ((column, reason, rows, example),) = cells(page)
-    assert (column, rows) == ("origin", "1")
-    assert "EWR" in reason
+    ((column, kind, rule, rows, example),) = cells(page)
+    assert (column, kind, rows) == ("origin", "rule", "1")
+    assert "EWR" in rule
     assert "more.parquet, row 8" in example
 
 

@@ -74,7 +74,7 @@ def test_rejected_rows_turn_the_contract_check_into_a_warning_that_shows_them(
     assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
     (row,) = table_of(check, "failures")
     assert (row["column"], row["count"]) == ("value", 2)
-    assert "-1000" in row["check"]
+    assert (row["kind"], "-1000" in row["rule"]) == ("rule", True)
     assert "1.parquet, row " in row["example"]
     assert '"value": "-2000.0"' in row["example"]
     for other in ("contract_types", "contract_required", "contract_constraints"):

@@ -18,10 +18,11 @@ from lakebed.ingest.sources.lines import LinesReader
 from lakebed.ingest.sources.reader import Batch, Beginning, SourceError, SourceItem, first_line
 from lakebed.ingest.sources.records import with_last
 from lakebed.ingest.sources.streams import PARSERS, ahead, blocks, opened_stream
+from lakebed.store.rejects import Malformed
 
 JSON_BLOCK_BYTES = 8 * 2**20
 LONGEST_LINE_BYTES = 64 * 2**20
-_NO_OBJECT = "it is no JSON object"
+_NO_OBJECT = Malformed("not_an_object", "it is no JSON object")
 
 
 class JsonReader(LinesReader):
@@ -76,7 +77,7 @@ class _Judge:
     def __exit__(self, *_: object) -> None:
         self._connection.close()
 
-    def sorted(self, data: bytes) -> tuple[bytes, Any, tuple[tuple[int, str, str], ...]]:
+    def sorted(self, data: bytes) -> tuple[bytes, Any, tuple[tuple[int, Malformed, str], ...]]:
         """Return the lines that are objects, their numbers from 1, and the others."""
         array = np.frombuffer(data, np.uint8)
         ends = np.flatnonzero(array == 10) + 1

@@ -101,12 +101,15 @@ class QuarantineReader(Reader):
         """Put aside which rows are still bad, and why; none of them is new."""
         connection.execute(
             "create temporary table if not exists lakebed_still_bad (rejected_row_id bigint,"
-            " column_name text, reason text) on commit drop"
+            " kind text, rule text, column_name text, message text) on commit drop"
         )
         statement = "copy lakebed_still_bad from stdin"
         with connection.cursor() as cursor, cursor.copy(statement) as copy:
             for reject in rejects:
-                copy.write_row((reject.row_number, reject.column, reject.reason))
+                fault = reject.fault
+                copy.write_row(
+                    (reject.row_number, fault.kind, fault.rule, fault.column, fault.message)
+                )
         return []
 
     def settle(self, connection: Connection, load_id: str, items: Collection[SourceItem]) -> None:
@@ -143,7 +146,9 @@ class QuarantineReader(Reader):
             [load_id],
         )
         connection.execute(
-            "update lakebed.rejected_row r set column_name = b.column_name, reason = b.reason"
+            "update lakebed.rejected_row r set kind = b.kind, rule = b.rule,"
+            " column_name = b.column_name, message = b.message"
             " from lakebed_still_bad b where b.rejected_row_id = r.rejected_row_id"
-            " and (r.column_name, r.reason) is distinct from (b.column_name, b.reason)"
+            " and (r.kind, r.rule, r.column_name, r.message)"
+            " is distinct from (b.kind, b.rule, b.column_name, b.message)"
         )

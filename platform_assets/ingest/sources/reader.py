@@ -18,7 +18,7 @@ import pyarrow as pa
 from lakebed.errors import LakebedError
 from lakebed.ingest.sources.native import for_polars
 from lakebed.resources.postgres import Connection
-from lakebed.store.rejects import Reject
+from lakebed.store.rejects import Malformed, Reject
 
 BATCH_ROWS = 65_536
 LONGEST_NAME = 60
@@ -81,7 +81,7 @@ class Batch:
 
     frame: pl.DataFrame
     numbers: pl.Series
-    malformed: tuple[tuple[int, str, str], ...] = ()
+    malformed: tuple[tuple[int, Malformed, str], ...] = ()
     left_out: int = 0
     others: tuple[str, ...] = ()
     plain: Callable[[], Batch] | None = field(default=None, compare=False, repr=False)

@@ -17,10 +17,18 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from lakebed.store.rejects import Malformed
+
 LONGEST_RECORD_BYTES = 32 * 2**20
 """What is looked at for the end of a record: memory must not grow for it."""
-NEVER_CLOSED = "a quote in it is opened and never closed"
+NEVER_CLOSED = Malformed("unclosed_quote", "a quote in it is opened and never closed")
 """What is wrong with a record whose end is not in the data: more data might bring it."""
+
+_STRAY_ESCAPE = Malformed("stray_escape", "it ends with an escape character that escapes nothing")
+_STRAY_QUOTE = Malformed(
+    "stray_quote",
+    "a quote in it stands where none may: it is opened and not closed as it should",
+)
 
 Positions = npt.NDArray[np.intp]
 _BREAKS = b"\r\n"
@@ -102,7 +110,7 @@ class Sorted:
 
     good: bytes = b""
     numbers: list[int] = field(default_factory=list)
-    malformed: list[tuple[int, str, str]] = field(default_factory=list)
+    malformed: list[tuple[int, Malformed, str]] = field(default_factory=list)
     count: int = 0
     end: int = 0
     too_long: str | None = None
@@ -232,7 +240,7 @@ def split_record(record: bytes, dialect: Dialect) -> list[bytes]:
 
 def _record_at(
     data: bytes, at: int, line_end: int, dialect: Dialect, columns: int
-) -> tuple[int | None, str | None]:
+) -> tuple[int | None, Malformed | None]:
     """Return where the record ends that begins here, and what is wrong with it.
 
     The end is None where the record may go on after the data.
@@ -250,12 +258,14 @@ def _record_at(
     if dialect.multiline and dialect.unfinished.match(data, at):
         return None, NEVER_CLOSED
     if _ends_escaped(line, dialect):
-        return line_end, "it ends with an escape character that escapes nothing"
-    return line_end, "a quote in it stands where none may: it is opened and not closed as it should"
+        return line_end, _STRAY_ESCAPE
+    return line_end, _STRAY_QUOTE
 
 
-def _wrong_count(values: int, columns: int) -> str | None:
-    return None if values == columns else f"{values} values for {columns} columns"
+def _wrong_count(values: int, columns: int) -> Malformed | None:
+    if values == columns:
+        return None
+    return Malformed("value_count", f"{values} values for {columns} columns")
 
 
 def _line_end(data: bytes, at: int) -> int:

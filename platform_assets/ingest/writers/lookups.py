@@ -11,6 +11,7 @@ from lakebed.ingest.writers.writer import LoadConflictError, LoadStamp, names
 from lakebed.resources.postgres import Connection
 from lakebed.spec.columns import GONE, ROW_NUMBER, SOURCE_FILE
 from lakebed.spec.table import Lookup, SourceTable
+from lakebed.store.rejects import Fault, RejectKind
 
 Parent = tuple[str, tuple[str, ...]]
 """A table and its natural key."""
@@ -66,8 +67,8 @@ def reject_missing(
         return 0
     connection.execute(
         sql.SQL(
-            "create temporary table {} (source_file text, row_number bigint, column_name text,"
-            " reason text) on commit drop"
+            "create temporary table {} (source_file text, row_number bigint, kind text,"
+            " rule text, column_name text, message text) on commit drop"
         ).format(_MISSING)
     )
     rejected = 0
@@ -92,12 +93,12 @@ def _quarantine(connection: Connection, load: LoadStamp) -> None:
     connection.execute(sql.SQL("create index on {} (source_file, row_number)").format(_MISSING))
     connection.execute(sql.SQL("analyze {}").format(_MISSING))
     query = sql.SQL(
-        "select row_number, column_name, reason from {}"
+        "select row_number, kind, rule, column_name, message from {}"
         " where source_file = %s and row_number between %s and %s"
     ).format(_MISSING)
     for part in load.as_read:
         found = connection.execute(query, [part.item.path, part.first, part.last]).fetchall()
-        bad = {number: (column, reason) for number, column, reason in found}
+        bad = {number: Fault(RejectKind(kind), *what) for number, kind, *what in found}
         if bad:
             load.quarantine(rejects_at(part.item, part.read(), bad))
 
@@ -138,8 +139,8 @@ def _removal(table: SourceTable, lookup: Lookup, stage: sql.Identifier) -> sql.C
     return sql.SQL(
         "with removed as (delete from {stage} as stage where {has_parent}"
         " and not exists (select from {parent} as parent where {same}) returning stage.*)"
-        " insert into {missing} select {file}, {number}, {column},"
-        " {why} || ' (it is ' || {text} || ')' from removed"
+        " insert into {missing} select {file}, {number}, {kind}, {rule},"
+        " {column}, {why} || ' (it is ' || {text} || ')' from removed"
     ).format(
         missing=_MISSING,
         stage=stage,
@@ -148,6 +149,8 @@ def _removal(table: SourceTable, lookup: Lookup, stage: sql.Identifier) -> sql.C
         same=_equal(zip(lookup.natural_key, lookup.natural, strict=True), "stage"),
         file=sql.Identifier(SOURCE_FILE),
         number=sql.Identifier(ROW_NUMBER),
+        kind=sql.Literal(str(RejectKind.MISSING_PARENT)),
+        rule=sql.Literal(lookup.table),
         column=sql.Literal(lookup.natural[0]),
         why=sql.Literal(f"{', '.join(lookup.natural)}: no row of {lookup.table} has it"),
         text=text,

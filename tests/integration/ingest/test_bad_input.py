@@ -196,7 +196,8 @@ def test_bad_rows_below_the_share_go_to_quarantine_with_all_that_is_known(
     assert (report.rows_read, report.inserted, report.rejected) == (20, 17, 3)
     assert report.balanced
     found = ask(
-        "select row_number, column_name, reason, source_row, load_id from lakebed.rejected_row"
+        "select row_number, column_name, message, source_row, load_id, kind, rule"
+        " from lakebed.rejected_row"
         " order by row_number"
     )
     assert [row[:2] for row in found] == [(5, "number"), (10, None), (15, "name")]
@@ -205,6 +206,11 @@ def test_bad_rows_below_the_share_go_to_quarantine_with_all_that_is_known(
     assert found[1][2:4] == ("2 values for 3 columns", {"line": "only two,values"})
     assert "NUL" in found[2][2]
     assert {row[4] for row in found} == {report.load_id}
+    assert [row[5:] for row in found] == [
+        ("type", "bigint"),
+        ("malformed", "value_count"),
+        ("type", "nul_byte"),
+    ]
 
 
 def test_broken_utf_8_goes_to_quarantine(load: Load, ask: Callable[[str], list[Any]]) -> None:
@@ -223,7 +229,7 @@ def test_a_line_that_is_both_no_row_and_no_utf_8_goes_to_quarantine(
     assert (report.rows_read, report.inserted, report.rejected) == (30, 28, 2)
     assert report.refused == ()
     found = ask(
-        "select row_number, column_name, reason, source_row from lakebed.rejected_row order by 1"
+        "select row_number, column_name, message, source_row from lakebed.rejected_row order by 1"
     )
     assert found[0][::2] == (7, "4 values for 3 columns")
     assert found[0][3] == {"line": "2024-02-01T00:00:00Z,n\ufffd\ufffd,7,x"}

@@ -117,14 +117,14 @@ def test_the_rows_that_violate_are_found_with_the_reason(
         return
     found = find(ddl or "select", changes)
     assert [violation.row for violation in found] == bad
-    assert all(reason in violation.reason for violation in found)
+    assert all(reason in violation.fault.message for violation in found)
 
 
 def test_a_merge_meets_rows_that_are_there_and_an_append_must_not(find: Find) -> None:
     unique = "alter table staff add constraint one_low unique (low)"
     there = "insert into staff values (1, null, 'a', 77), (9001, null, 'a', 40)"
     found = find(unique, {}, there, key=("id",))
-    assert [(v.row, v.constraint) for v in found] == [(4, "one_low")]
+    assert [(v.row, v.fault.rule) for v in found] == [(4, "one_low")]
     with pytest.raises(psycopg.errors.UniqueViolation):
         find(unique, {}, there)
 

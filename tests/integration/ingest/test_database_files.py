@@ -80,7 +80,7 @@ def test_the_values_of_a_mixed_column_are_judged_one_by_one(platform_of: Make) -
     assert (report.rows_read, report.inserted, report.rejected) == (6, 2, 4)
     rows = ask(platform, "select id, whole, real, text, bytes from anything order by id")
     assert rows == [(1, 2**63 - 1, 0.1, "x", b"\x00\xff"), (5, None, 0.0, "Zürich", b"")]
-    found = ask(platform, "select row_number, column_name, reason from lakebed.rejected_row")
+    found = ask(platform, "select row_number, column_name, rule from lakebed.rejected_row")
     assert sorted((number, column) for number, column, _ in found) == [
         (2, "whole"), (3, "whole"), (4, "text"), (6, "text"),
     ]  # fmt: skip

@@ -392,14 +392,14 @@ def test_a_csv_that_was_packed_anew_is_refused_for_what_it_is(
 ) -> None:
     platform = platform_of(replace(declared_readings, source=CsvFiles(glob="*.csv.gz")))
     file = platform.settings.data / "1.csv.gz"
-    file.write_bytes(gzip.compress(GROWN.encode()))
+    file.write_bytes(gzip.compress(GROWN.encode(), mtime=0))
     load(platform, "readings")
     added = b"2024-01-01T03:00:00Z,a,1.0,5\n"
     file.write_bytes(gzip.compress(GROWN.encode() + added))
     (refused,) = load(platform, "readings").refused
     assert "packed anew" in refused.problem
     assert "a new file beside it" in refused.problem
-    file.write_bytes(gzip.compress(GROWN.encode()) + gzip.compress(added))
+    file.write_bytes(gzip.compress(GROWN.encode(), mtime=0) + gzip.compress(added))
     assert load(platform, "readings").inserted == 1
 
 

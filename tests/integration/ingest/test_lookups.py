@@ -161,11 +161,12 @@ def test_rows_whose_parent_is_missing_are_rejected_by_themselves(of_modes: Platf
     assert ask(of_modes, PLAYED) == [(1, "a", "b"), (3, "b", None), (5, "b", "a")]
     found = ask(
         of_modes,
-        "select source_file, row_number, column_name, reason, source_row"
+        "select source_file, row_number, column_name, message, source_row, kind, rule"
         " from lakebed.rejected_row order by row_number",
     )
     row = {"number": "2", "home": "a", "away": "it's"}
-    assert found[0] == (str(path), 2, "away", "away: no row of teams has it (it is 'it''s')", row)
+    assert found[0] == (str(path), 2, "away", "away: no row of teams has it (it is 'it''s')", row,
+        "missing_parent", "teams")  # fmt: skip
     assert found[1][1:4] == (4, "home", "home: no row of teams has it (it is 'x')")
     deliver(of_modes, "matches/1.csv", matches((1, "a", None), (3, "a", "b"), (3, "b", None)))
     assert counts(load(of_modes, "matches")) == {"inserted": 1, "updated": 1, "unchanged": 1}

@@ -109,7 +109,7 @@ def orders(platform_of: Callable[..., Platform]) -> Platform:
 
 def test_a_shaped_table_loads_and_names_the_source_in_its_rejects(orders: Platform) -> None:
     assert ask(orders, IDS) == [(2, "FR", "2.00")]
-    found = ask(orders, "select reason, source_row from lakebed.rejected_row order by row_number")
+    found = ask(orders, "select message, source_row from lakebed.rejected_row order by row_number")
     assert [row["Order ID"] for _, row in found] == ["1", "3", "4"]
     assert "country: breaks the rule isin" in found[1][0]
     assert "'Land' is 'Spain'" in found[1][0]

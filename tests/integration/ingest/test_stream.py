@@ -255,7 +255,7 @@ def test_rejects_are_kept_as_text_though_numbers_were_read_as_such(platform: Pla
     with platform.postgres.connect() as connection:
         assert connection.execute("select number from readings").fetchall() == [(7,)]
         ((row, reason),) = connection.execute(
-            "select source_row, reason from lakebed.rejected_row"
+            "select source_row, message from lakebed.rejected_row"
         ).fetchall()
     assert row == {"at": "2024-02-01T00:00:00Z", "sensor": "a", "value": "-9999", "number": " 08"}
     assert "value: breaks the rule" in reason

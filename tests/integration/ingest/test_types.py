@@ -577,7 +577,7 @@ def test_bad_values_of_a_csv_are_rejected_one_by_one(
     assert (report.inserted, report.rejected, report.refused) == (1, len(BAD), ())
     with platform.postgres.connect() as connection:
         rejects = connection.execute(
-            "select column_name, reason from lakebed.rejected_row order by row_number"
+            "select column_name, message from lakebed.rejected_row order by row_number"
         ).fetchall()
         row = connection.execute(
             "select ident::text, mood::text, doc::text, host::text, span::text, big, tags, marks,"

@@ -162,7 +162,8 @@ def test_lag_quarantine_and_requests_are_told(platform: Platform) -> None:
         )
         connection.execute(
             "insert into lakebed.rejected_row (table_name, load_id, source_file, row_number,"
-            " reason, source_row) select 'readings', 'l', 'f', n, 'bad', '{}'"
+            " kind, rule, message, source_row)"
+            " select 'readings', 'l', 'f', n, 'rule', 'r', 'bad', '{}'"
             " from generate_series(1, 2) n"
         )
         connection.execute("select lakebed.request_move('readings', '2 days')")

@@ -169,8 +169,8 @@ def test_what_loads_keep_and_the_quarantine_are_searched(of_modes: Platform) -> 
     load(of_modes, "customers")
     do(
         of_modes,
-        "insert into lakebed.rejected_row (table_name, load_id, source_file, row_number, reason,"
-        " source_row) select 'customers', min(load_id), 'f', n, 'bad',"
+        "insert into lakebed.rejected_row (table_name, load_id, source_file, row_number, kind,"
+        " rule, message, source_row) select 'customers', min(load_id), 'f', n, 'rule', 'r', 'bad',"
         " jsonb_build_object('id', ' ' || n)"
         " from lakebed.load, generate_series(1, 3) n group by n",
     )

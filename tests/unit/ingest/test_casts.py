@@ -28,7 +28,7 @@ def outcome(
     """Return each value after the cast, or its reason, as text, where it was told apart."""
     done = cast(pl.Series("c", values, dtype=source), target, literal)
     found: list[Any] = done.series.to_list()
-    for reason, bad in done.problems:
+    for reason, bad, _ in done.problems:
         for index in bad.arg_true():
             found[index] = f"! {reason}"
     return found
@@ -159,7 +159,7 @@ def test_a_time_that_postgres_cannot_hold_is_told_apart(
     physical: list[int], dtype: pl.DataType, target: pl.DataType, told: list[bool]
 ) -> None:
     done = cast(pl.Series("c", physical, dtype=pl.Int64).cast(dtype), target)
-    bad = [any(mask[i] for _, mask in done.problems) for i in range(len(physical))]
+    bad = [any(mask[i] for _, mask, _ in done.problems) for i in range(len(physical))]
     assert bad == told
 
 
@@ -270,7 +270,7 @@ def test_other_types_become_text_of_a_type_that_polars_has_not(
 
 def test_a_duration_finer_than_a_microsecond_is_told_apart() -> None:
     done = cast(pl.Series([1_000, 1_500], dtype=pl.Duration("ns")), pl.String(), "interval")
-    assert [(why, bad.to_list()) for why, bad in done.problems] == [
+    assert [(why, bad.to_list()) for why, bad, _ in done.problems] == [
         ("is finer than a microsecond", [False, True])
     ]
 

@@ -15,6 +15,7 @@ from lakebed.ingest.contract import Checked, check, columns_to_read, rejects_at,
 from lakebed.ingest.package import format_cursor, parse_cursor
 from lakebed.ingest.sources.reader import Batch, SourceError, SourceItem, listed
 from lakebed.spec.table import Grain, Partitioning, SourceTable
+from lakebed.store.rejects import Fault, Malformed, RejectKind
 
 FILE = SourceItem("f.csv", "1-1", 1, "f.csv")
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -62,22 +63,22 @@ def test_a_good_batch_has_the_contracts_types_and_no_reject() -> None:
 
 
 @pytest.mark.parametrize(
-    ("column", "value", "reason"),
+    ("column", "value", "kind", "rule"),
     [
-        ("id", "x", "is no whole number"),
-        ("id", None, "not_nullable"),
-        ("id", "0", "greater_than"),
-        ("kind", "c", "isin"),
-        ("value", "10.5", "less_than_or_equal_to"),
-        ("value", "ten", "is no number"),
-        ("at", None, "not_nullable"),
-        ("at", "2023-12-31T23:59:59.999999Z", "before the table's start"),
-        ("at", "2025-01-01", "at or after the table's end"),
-        ("at", "noon", "is no time"),
+        ("id", "x", "type", "bigint"),
+        ("id", None, "required", "not_nullable"),
+        ("id", "0", "rule", "greater_than(0)"),
+        ("kind", "c", "rule", "isin(['a', 'b'])"),
+        ("value", "10.5", "rule", "less_than_or_equal_to(10)"),
+        ("value", "ten", "type", "double precision"),
+        ("at", None, "required", "not_nullable"),
+        ("at", "2023-12-31T23:59:59.999999Z", "rule", "partitioning.start"),
+        ("at", "2025-01-01", "rule", "partitioning.end"),
+        ("at", "noon", "type", "timestamp with time zone"),
     ],
 )
 def test_a_bad_value_fails_and_its_row_is_told_apart(
-    column: str, value: str | None, reason: str
+    column: str, value: str | None, kind: str, rule: str
 ) -> None:
     good = {"at": "2024-02-01", "kind": "a", "value": None, "id": None}[column]
     values = [good or str(n) for n in (1, 2, 3, 4)]
@@ -86,8 +87,8 @@ def test_a_bad_value_fails_and_its_row_is_told_apart(
     assert result.good.height == 3
     (reject,) = result.rejects
     assert (reject.source_file, reject.row_number, reject.column) == ("f.csv", 103, column)
-    assert reason in reject.reason
-    assert column in reject.reason
+    assert (reject.kind, reject.rule) == (kind, rule)
+    assert column in reject.message
     row = json.loads(reject.row)
     assert list(row) == ["at", "id", "kind", "value"]
     assert row[column] == value
@@ -107,7 +108,7 @@ def test_nulls_before_a_bad_value_do_not_shift_its_row_number() -> None:
 
 def test_all_that_is_wrong_with_a_row_is_said_at_once() -> None:
     (reject,) = checked(id=["0"], kind=["c"], value=["x"]).rejects
-    assert all(f"{name}: " in reject.reason for name in ("id", "kind", "value"))
+    assert all(f"{name}: " in reject.message for name in ("id", "kind", "value"))
 
 
 def test_values_that_are_twice_in_a_batch_break_a_rule_that_wants_them_once() -> None:
@@ -130,20 +131,25 @@ def test_nan_counts_as_missing_where_null_is_refused_and_fits_no_range() -> None
 
 def test_rows_that_postgres_refuses_become_rejects_by_their_number() -> None:
     batch = Batch(pl.DataFrame({"a": [b"x", b"y", b"z"]}), pl.Series([5, 6, 9]))
-    bad = {9: ("a", "breaks the constraint c"), 5: (None, "refused"), 77: ("a", "elsewhere")}
-    assert [
-        (r.row_number, r.column, r.reason, json.loads(r.row)) for r in rejects_at(FILE, batch, bad)
-    ] == [(5, None, "refused", {"a": "x"}), (9, "a", "breaks the constraint c", {"a": "z"})]
+    broken = Fault(RejectKind.CONSTRAINT, "c", "a", "breaks the constraint c")
+    refused = Fault(RejectKind.CONSTRAINT, "P0001", None, "refused")
+    bad = {9: broken, 5: refused, 77: broken}
+    assert [(r.row_number, r.fault, json.loads(r.row)) for r in rejects_at(FILE, batch, bad)] == [
+        (5, refused, {"a": "x"}),
+        (9, broken, {"a": "z"}),
+    ]
 
 
 def test_lines_that_are_no_rows_are_rejected_with_their_text() -> None:
     batch = Batch(
         pl.DataFrame(schema=dict.fromkeys(table().column_names, pl.Binary)),
         pl.Series([], dtype=pl.Int64),
-        ((7, "1 values for 4 columns", "a\0b"),),
+        ((7, Malformed("value_count", "1 values for 4 columns"), "a\0b"),),
     )
     (reject,) = check(table(), FILE, batch).rejects
-    assert (reject.row_number, reject.column, reject.reason) == (7, None, "1 values for 4 columns")
+    assert (reject.row_number, reject.kind, reject.rule, reject.column) == (
+        7, RejectKind.MALFORMED, "value_count", None
+    )  # fmt: skip
     assert json.loads(reject.row) == {"line": "a\N{REPLACEMENT CHARACTER}b"}
 
 

@@ -52,7 +52,7 @@ def outcome(column: str, how: From, values: list[Any], **others: list[Any]) -> l
     shaped = table(**{column: how})
     result = check(shaped, FILE, Batch(frame, pl.int_range(0, frame.height, eager=True)))
     found: dict[int, Any] = dict(result.good.select("id", column).iter_rows())
-    found |= {reject.row_number: f"! {reject.reason}" for reject in result.rejects}
+    found |= {reject.row_number: f"! {reject.message}" for reject in result.rejects}
     return [found[i] for i in range(len(values))]
 
 
@@ -194,7 +194,7 @@ def test_a_rejected_row_is_kept_as_it_was_read_under_the_sources_names() -> None
         (2, "twice", {"Order ID": "9"}),
         (3, "id", {"Order ID": "0"}),
     ]
-    assert "'Order ID' is '9'" in rejects[0].reason
+    assert "'Order ID' is '9'" in rejects[0].message
 
 
 def test_columns_are_missing_and_unknown_by_the_sources_names() -> None:

@@ -16,6 +16,7 @@ from lakebed.ingest.sources.readers import reader_of
 from lakebed.resources.settings import read_settings
 from lakebed.spec.sources import Source
 from lakebed.spec.table import SourceTable
+from lakebed.store.rejects import Malformed
 
 
 class Model(pa.DataFrameModel):
@@ -29,7 +30,7 @@ class Read:
     columns: list[str]
     rows: list[tuple[Any, ...]]
     numbers: list[int]
-    malformed: dict[int, tuple[str, str]]
+    malformed: dict[int, tuple[Malformed, str]]
     others: set[str]
     left_out: int
 

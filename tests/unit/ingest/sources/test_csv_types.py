@@ -69,7 +69,7 @@ def test_what_is_read_as_its_type_is_what_its_text_is_cast_to(
         if batch.plain is not None:
             assert read.dtype == dtype
             done, again = cast(text, dtype), cast(read, dtype)
-            assert [why for why, _ in done.problems] == [why for why, _ in again.problems]
+            assert [why for why, *_ in done.problems] == [why for why, *_ in again.problems]
             assert done.series.to_list() == again.series.to_list()
 
 

@@ -84,7 +84,7 @@ def test_lines_that_are_no_objects_are_told_apart_one_by_one(
     lines[60] = b'{"a":"{"'
     found = read_text(b"\n".join(lines))
     assert list(found.malformed) == [11, 21, 31, 41, 60]
-    assert found.malformed[11] == ("it is no JSON object", '{"a":')
+    assert (found.malformed[11][0].rule, found.malformed[11][1]) == ("not_an_object", '{"a":')
     assert sorted([*found.numbers, *found.malformed]) == list(range(1, 100))
     assert found.rows[-1] == ("99",)
 
