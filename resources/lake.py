@@ -32,6 +32,9 @@ from lakebed.resources.session import LakeReadError, ReadSession
 from lakebed.resources.spill import spill_folder
 from lakebed.resources.tiers import LakeTable
 
+READER_OPTIONS = "-c default_transaction_read_only=on"
+"""PostgreSQL refuses what a reading session would change, however it is asked."""
+
 SNAPSHOTS = 20
 """How many a session takes where a table is written anew (ALTER) between snapshot and reading."""
 
@@ -74,6 +77,8 @@ class Lake:
             connection.execute("set global pg_use_ctid_scan = false")
             # The password as a secret: the rest of the URL is there for every query to see.
             server = dict(self._postgres.server)
+            if read_only:
+                server["options"] += f" {READER_OPTIONS}"
             secret = sql.SQL("create temporary secret lakebed (type postgres, password {})").format(
                 sql.Literal(server.pop("password", ""))
             )

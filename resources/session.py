@@ -17,16 +17,17 @@ from threading import Lock
 import duckdb
 from psycopg import sql
 
-from lakebed.errors import LakebedError
 from lakebed.resources.lake_files import LakeFiles
 from lakebed.resources.live_models import ModelTable
 from lakebed.resources.manifest import Manifest
 from lakebed.resources.pruning import Bounds, Parameters, pushed_bounds, tells_apart
+from lakebed.resources.read_errors import LakeReadError as LakeReadError
+from lakebed.resources.read_errors import SessionEndedError
+from lakebed.resources.reading_only import check_reads_only
 from lakebed.resources.tiers import ColdPart, LakeTable, all_rows
 
-
-class LakeReadError(LakebedError, RuntimeError):
-    """The lake cannot be read; the text says what is missing and what to do."""
+_ABORTED = "Current transaction is aborted"
+"""What DuckDB says of each query after one that failed while it ran."""
 
 
 @dataclass
@@ -51,6 +52,7 @@ class ReadSession:
     _cold_shown: set[str] = field(default_factory=set)
     _kept: dict[str, Bounds] = field(default_factory=dict)
     _at_work: Lock = field(default_factory=Lock, repr=False)
+    _end: str = ""
 
     def define(self) -> None:
         """Define every view, over hot rows alone."""
@@ -71,26 +73,34 @@ class ReadSession:
         return self.bare
 
     def sql(self, query: str, params: Parameters = None) -> duckdb.DuckDBPyRelation:
-        """Run one statement with its cold files pruned; its result is held.
+        """Run one query with its cold files pruned; its result is held.
 
-        params: values for ? (a list) or $name (a dict). The relation gives rows by fetchall(), and
-        pl(), df(), to_arrow_table(), show().
-        Raises duckdb.Error as DuckDB does, LakeReadError for several statements.
+        Args:
+            query: One statement that only reads: SELECT, FROM, WITH, DESCRIBE, EXPLAIN, PIVOT.
+            params: Values for ? (a list) or $name (a dict).
+
+        Returns:
+            A relation, with fetchall(), pl(), df(), to_arrow_table() and show().
+
+        Raises:
+            ReadOnlyError: For a statement that would change something.
+            SessionEndedError: After a query that failed while it ran, or was cancelled.
+            LakeReadError: For several statements, or while the session does something else.
+            duckdb.Error: As DuckDB does.
         """
-        with self.pruned(query, params):
+        with self._asked(query, params):
             relation = self.bare.sql(query, params=params)
-            if relation is not None:
-                # A relation binds its views when it runs: run it before they change again.
-                relation.execute()
+            # A relation binds its views when it runs: run it before they change again.
+            relation.execute()
             return relation
 
     @contextmanager
     def stream(self, query: str, params: Parameters = None) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Run one statement with its cold files pruned, for a result that need not fit in memory.
+        """Run one query with its cold files pruned, for a result that need not fit in memory.
 
-        Yields what has fetchmany() and description. Raises duckdb.Error, LakeReadError.
+        Yields what has fetchmany() and description. Takes and raises what `sql` does.
         """
-        with self.pruned(query, params):
+        with self._asked(query, params):
             yield self.bare.execute(query, params)
 
     @contextmanager
@@ -101,17 +111,29 @@ class ReadSession:
         TABLE ... AS, COPY) is pruned all the same; what EXPLAIN refuses reads every file. Raises
         LakeReadError.
         """
-        shown: dict[str, Bounds] = {}
+        with self._alone(), self._narrowed(query, params):
+            yield
+
+    @contextmanager
+    def _asked(self, query: str, params: Parameters) -> Iterator[None]:
+        """Do the same for a query of a user, which must only read."""
         with self._alone():
-            try:
-                needed = self._needed(query, params)
-                cold = {name: needed[name] for name in needed if name in self.manifest.tables}
-                self._show({name: self.manifest.within(name, cold[name]) for name in cold})
-                self._keep(cold)
-                shown = cold
+            check_reads_only(self.bare, query)
+            with self._narrowed(query, params):
                 yield
-            finally:
-                self._show_kept(shown)
+
+    @contextmanager
+    def _narrowed(self, query: str, params: Parameters) -> Iterator[None]:
+        shown: dict[str, Bounds] = {}
+        try:
+            needed = self._needed(query, params)
+            cold = {name: needed[name] for name in needed if name in self.manifest.tables}
+            self._show({name: self.manifest.within(name, cold[name]) for name in cold})
+            self._keep(cold)
+            shown = cold
+            yield
+        finally:
+            self._show_kept(shown)
 
     def needed(self, query: str, params: Parameters = None) -> dict[str, Bounds]:
         """Return the bounds of time of each table of which one statement can read rows.
@@ -133,9 +155,29 @@ class ReadSession:
                 "that first, or open a session for each"
             )
         try:
+            if self._end:
+                raise SessionEndedError(self._end)
             yield
+        except BaseException as error:
+            self._note_end(error)
+            if self._end and _ABORTED in str(error):
+                raise SessionEndedError(self._end) from error
+            raise
         finally:
             self._at_work.release()
+
+    def _note_end(self, error: BaseException) -> None:
+        """Note that the snapshot is gone, where an error took it along."""
+        try:
+            self.bare.execute("select 1")
+        except duckdb.Error:
+            text = str(error).strip() or type(error).__name__
+            # What failed on the plain connection is not known here.
+            cause = "" if _ABORTED in text else f": {text.partition(chr(10))[0]}"
+            self._end = self._end or (
+                f"the session has ended, and its snapshot with it, because a query failed{cause}\n"
+                "Open another session (`with connect() as lake:`) and ask again there"
+            )
 
     def _needed(self, query: str, params: Parameters) -> dict[str, Bounds]:
         """Do the same, and leave every view over hot rows alone."""

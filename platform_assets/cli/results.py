@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lakebed.cli.errors import QueryError
+from lakebed.resources.reading_only import check_reads_only
 from lakebed.resources.session import ReadSession
 
 Format = Literal["table", "csv", "json"]
@@ -53,7 +54,11 @@ class Lines:
 
 
 def statements_of(session: ReadSession, text: str) -> list[str]:
-    """Split a text into statements. Raises duckdb.Error, or QueryError where there is none."""
+    """Split a text into statements.
+
+    Raises ReadOnlyError where one changes anything, QueryError where there is none, duckdb.Error.
+    """
+    check_reads_only(session.bare, text)
     found = [_bare(s.query) for s in session.bare.extract_statements(text)]
     if not found:
         raise QueryError("there is no statement in the query")
@@ -62,10 +67,10 @@ def statements_of(session: ReadSession, text: str) -> list[str]:
 
 
 @contextmanager
-def run(session: ReadSession, text: str) -> Iterator[Rows | None]:
-    """Run all statements of a text; yield the rows of the last one, None where it has none.
+def run(session: ReadSession, text: str) -> Iterator[Rows]:
+    """Run all statements of a text; yield the rows of the last one.
 
-    The rows are good inside the block. Raises duckdb.Error and QueryError.
+    The rows are good inside the block. Raises ReadOnlyError, duckdb.Error and QueryError.
     """
     *before, last = statements_of(session, text)
     for statement in before:
@@ -77,10 +82,7 @@ def run(session: ReadSession, text: str) -> Iterator[Rows | None]:
             yield _rows(f"({last}\n)", relation.columns, relation.types)
         return
     with _stream(session, last) as result:
-        held = result.to_arrow_table() if result.description else None
-    if held is None or _is_silent(session, last):
-        yield None
-        return
+        held = result.to_arrow_table()
     held = held.rename_columns([f"c{i}" for i in range(held.num_columns)])
     names = [column[0] for column in result.description or ()]
     session.bare.register("lakebed_result", held)
@@ -128,13 +130,6 @@ def _is_query(session: ReadSession, statement: str) -> bool:
     kinds = [s.type for s in session.bare.extract_statements(statement)]
     first = re.sub(r"--[^\n]*\n|/\*.*?\*/", " ", statement, flags=re.DOTALL).split(maxsplit=1)
     return kinds == [duckdb.StatementType.SELECT] and first[0].lower() != "pragma"
-
-
-def _is_silent(session: ReadSession, statement: str) -> bool:
-    """Whether a statement answers with nothing but that it was done."""
-    kind = session.bare.extract_statements(statement)[-1].type
-    loud = ("SELECT", "EXPLAIN", "CALL", "PRAGMA", "EXECUTE", "RELATION", "LOGICAL_PLAN")
-    return kind.name not in loud
 
 
 def _rows(source: str, names: Sequence[str], types: Sequence[object]) -> Rows:

@@ -86,9 +86,6 @@ def _answer(session: ReadSession, text: str, form: Format, output: Path | None) 
     from lakebed.cli.results import TABLE_ROWS, run, write
 
     with run(session, text) as rows:
-        if rows is None:
-            click.echo("done", err=True)
-            return
         if output is None:
             written = write(session, rows, form, sys.stdout)
         else:

@@ -369,13 +369,32 @@ def test_a_table_says_how_many_rows_it_does_not_show(lakebed: Lakebed) -> None:
     assert said.err == "335,776 more rows are not shown; --format csv gives all\n"
 
 
-def test_every_statement_runs_once_and_the_last_one_is_shown(lakebed: Lakebed) -> None:
+def test_every_statement_runs_and_the_last_one_is_shown(lakebed: Lakebed) -> None:
     assert lakebed.rows(
-        "create table seen (n int); insert into seen values (1);"
-        " select count(*) from flights where time_hour >= '2013-12-01'; from seen; -- that is it"
+        "select error('it runs') from flights where false; from airlines limit 1;"
+        " select count(*) as n from airlines where carrier = 'UA'; -- that is it"
     ) == [{"n": 1}]
-    done = lakebed("sql", "create table seen (n int)")
-    assert (done.code, done.out, done.err) == (0, "", "done\n")
+    failed = lakebed("sql", "select error('it runs'); select 1")
+    assert (failed.code, failed.out) == (1, "")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "create table seen as select 1",
+        "insert into flights select * from flights",
+        "drop table flights",
+        "copy flights to 'flights.csv'",
+        "select 1; create table seen (n int); select 2",
+        "call postgres_execute('pg', 'delete from airlines')",
+        "",
+    ],
+)
+def test_what_is_no_query_is_refused(lakebed: Lakebed, statement: str) -> None:
+    for explain in ([], ["--explain"]):
+        said = lakebed("sql", statement, *explain)
+        assert (said.code, said.out) == (2 if not statement else 1, "")
+        assert "Traceback" not in said.err
 
 
 @pytest.mark.parametrize(
@@ -402,7 +421,7 @@ def test_whatever_has_rows_is_shown_in_all_formats(lakebed: Lakebed, statement: 
 def test_a_query_of_several_statements_sees_all_cold_rows_in_each(lakebed: Lakebed) -> None:
     lakebed("move", "flights", "--due")
     assert lakebed.rows(
-        f"create table december as from flights where time_hour >= '2013-12-01'; {COUNT}"
+        f"select max(distance) from flights where time_hour >= '2013-12-01'; {COUNT}"
     ) == [{"n": FLIGHTS}]
     both = "select count(*) n from flights where time_hour < '2013-02-01'"
     assert lakebed.rows(f"{both}; summarize flights")[0]["count"] == FLIGHTS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lakebed.resources.read_errors import ReadOnlyError, SessionEndedError
 from lakebed.resources.session import LakeReadError, ReadSession
 from lakebed.resources.tiers import LakeTable
 from lakebed.resources.touched import touched
@@ -196,8 +198,10 @@ def test_an_older_answer_is_not_changed_by_the_next_query(settled: Platform) -> 
 def test_a_view_or_macro_of_ones_own_hides_no_cold_row(settled: Platform) -> None:
     january = "from readings where \"at\" < '2024-02-01'"
     with settled.lake.session() as session:
-        session.sql(f"create temp view mine as {january}")
-        session.sql(f"create temp macro ours() as table {january} and \"at\" >= '2024-01-01'")
+        session.connection.execute(f"create temp view mine as {january}")
+        session.connection.execute(
+            f"create temp macro ours() as table {january} and \"at\" >= '2024-01-01'"
+        )
         session.sql("select count(*) from readings where \"at\" >= '2024-05-01'")
         assert session.sql("select count(*) from mine").fetchall() == [(248,)]
         assert session.sql("select count(*) from ours()").fetchall() == [(248,)]
@@ -208,6 +212,43 @@ def test_a_query_that_fails_leaves_the_session_whole(settled: Platform) -> None:
         with pytest.raises(duckdb.Error, match="no_such"):
             session.sql("select no_such from readings")
         assert session.sql("select count(*) from readings").fetchall() == [(1442,)]
+
+
+def test_a_query_that_fails_while_it_runs_ends_the_session(settled: Platform) -> None:
+    with settled.lake.session() as session:
+        with pytest.raises(duckdb.ConversionException):
+            session.sql("select cast(sensor as int) from readings")
+        for ask in (
+            lambda: session.sql("select 1"),
+            lambda: session.sql("rollback"),
+            lambda: session.needed("from readings"),
+            lambda: session.connection,
+            lambda: session.stream("from readings").__enter__(),
+        ):
+            with pytest.raises(SessionEndedError, match="Conversion Error"):
+                ask()
+    with settled.lake.session() as session:
+        assert session.sql("select count(*) from readings").fetchall() == [(1442,)]
+
+
+def test_a_stream_that_fails_on_the_way_ends_the_session(settled: Platform) -> None:
+    fails = "select cast(sensor as int) from readings"
+    with settled.lake.session() as session:
+        with session.stream("select 1") as rows:
+            assert rows.fetchall() == [(1,)]
+        with suppress(duckdb.ConversionException), session.stream(fails) as rows:
+            rows.fetchall()
+        with pytest.raises(SessionEndedError):
+            session.sql("select 1")
+
+
+def test_what_failed_on_the_plain_connection_ends_the_session_too(settled: Platform) -> None:
+    with settled.lake.session() as session:
+        with suppress(duckdb.ConversionException):
+            session.connection.execute("select cast('x' as int)").fetchall()
+        for _ in range(2):
+            with pytest.raises(SessionEndedError):
+                session.sql("select count(*) from readings")
 
 
 @pytest.mark.parametrize("text", ["commit", "rollback", "begin"])
@@ -268,7 +309,8 @@ def test_a_scan_that_hot_rows_do_without_hides_no_cold_row(settled: Platform) ->
         union = f"{lost} union all select number from readings where \"at\" >= '2030-01-01'"  # noqa: S608
         for text in (union, lost):
             with settled.lake.session() as session:
-                session.sql("create table memory.main.readings as from readings limit 1")
+                copy = "create table memory.main.readings as from readings limit 1"
+                session.connection.execute(copy)
                 assert session.sql(f"select count(*) from ({text})").fetchall() == cold  # noqa: S608
     finally:
         with settled.postgres.connect(autocommit=True) as connection:
@@ -315,6 +357,33 @@ def test_a_session_is_one_snapshot(settled: Platform) -> None:
 def test_a_reader_cannot_write(settled: Platform) -> None:
     with settled.lake.session() as session, pytest.raises(duckdb.Error, match="read-only"):
         session.connection.execute("delete from pg.public.readings")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "create table x as select 1",
+        "delete from pg.public.readings",
+        "copy readings to 'readings.csv'",
+        "call postgres_execute('pg', 'commit; delete from readings')",
+        "explain analyze create temp table x as from readings",
+    ],
+)
+def test_only_queries_are_answered_and_the_session_goes_on(settled: Platform, text: str) -> None:
+    with settled.lake.session() as session:
+        with pytest.raises(ReadOnlyError):
+            session.sql(text)
+        with pytest.raises(ReadOnlyError), session.stream(text):
+            pass
+        assert session.sql("select count(*) from readings").fetchall() == [(1442,)]
+
+
+def test_postgres_refuses_writes_of_the_plain_connection(settled: Platform) -> None:
+    """Even where a COMMIT in the text has ended the session's own read-only transaction."""
+    with settled.lake.session() as session, pytest.raises(duckdb.Error, match="read-only"):
+        session.connection.execute("call postgres_execute('pg', 'commit; delete from readings')")
+    with settled.lake.session() as session:
+        assert session.sql("select count(*) from readings").fetchall() == [(1442,)]
 
 
 def test_a_table_that_nobody_loaded_is_empty(platform: Platform) -> None:
