@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 _ORDER = re.compile(
     r"(?P<name>.+?)(?:\s+(?P<way>asc|desc))?(?:\s+nulls\s+(?P<nulls>first|last))?", re.I | re.S
 )
-_FLOATS = ("DOUBLE", "FLOAT")
+FLOATS = ("DOUBLE", "FLOAT")
+_AS_TEXT = re.compile(r"(INTERVAL|TIME WITH TIME ZONE)(\[\d*\])*")
+"""Parquet keeps no microseconds of an interval, and no offset of a time."""
 _NESTED = re.compile(r".*\]|(STRUCT|MAP|UNION)\(.*", re.S)
 
 
@@ -88,6 +90,9 @@ def _value(column: str, kind: str, form: Format) -> sql.Composable:
     name = _name(column)
     if form == "parquet" and kind in ("HUGEINT", "UHUGEINT"):
         return sql.SQL("cast({} as decimal(38, 0))").format(name)  # it would become a double
+    if form == "parquet" and _AS_TEXT.fullmatch(kind):
+        brackets = kind[kind.find("[") :] if kind.endswith("]") else ""
+        return sql.SQL("cast({} as varchar{})").format(name, sql.SQL(brackets))
     if form not in ("csv", "csv.gz"):
         return name
     if kind == "TIMESTAMP WITH TIME ZONE":
@@ -98,6 +103,10 @@ def _value(column: str, kind: str, form: Format) -> sql.Composable:
         return sql.SQL("strftime({}, '%Y-%m-%dT%H:%M:%S.%n')").format(name)
     if kind == "BLOB":
         return sql.SQL("'\\x' || lower(hex({}))").format(name)
+    if kind == "BLOB[]":
+        name = sql.SQL(
+            "list_transform({}, lambda lakebed_e: '\\x' || lower(hex(lakebed_e)))"
+        ).format(name)
     if _NESTED.fullmatch(kind):
         return sql.SQL("to_json({})::varchar").format(name)
     return name
@@ -106,13 +115,14 @@ def _value(column: str, kind: str, form: Format) -> sql.Composable:
 def _asked(export: Export, kinds: Mapping[str, str]) -> Iterator[sql.Composable]:
     for text in export.order_by:
         if text in kinds:
-            yield _ordered(text)
+            yield _ordered(text, kinds[text])
             continue
         found = _ORDER.fullmatch(text.strip())
         if found is None or found["name"] not in kinds:
             name = found["name"] if found else text
             export.refuse("order_by", unknown(name, kinds, f"column of {export.names[0]}"))
-        yield _ordered(found["name"], found["way"] or "asc", found["nulls"] or "last")
+        name = found["name"]
+        yield _ordered(name, kinds[name], found["way"] or "asc", found["nulls"] or "last")
 
 
 def _default(
@@ -126,14 +136,18 @@ def _default(
         columns = dict.fromkeys([*([time] if time in written else []), *written])
     for column in columns:
         assert column is not None
-        yield _ordered(column)
-        if kinds[column] in _FLOATS and not (table and table.key):
+        yield _ordered(column, kinds[column])
+        if kinds[column] in FLOATS and not (table and table.key):
             yield sql.SQL("signbit({})").format(_of_table(column))  # 0.0 and -0.0 are equal
 
 
-def _ordered(column: str, way: str = "asc", nulls: str = "last") -> sql.Composable:
+def _ordered(column: str, kind: str, way: str = "asc", nulls: str = "last") -> sql.Composable:
     words = sql.SQL(f"{way.lower()} nulls {nulls.lower()}")
-    return sql.SQL("{} {}").format(_of_table(column), words)
+    there = _of_table(column)
+    if any(word in kind for word in FLOATS):
+        # DuckDB writes a column that it sorts by out of the sort's own form, where -0.0 is 0.0.
+        there = sql.SQL("coalesce({0}, {0})").format(there)
+    return sql.SQL("{} {}").format(there, words)
 
 
 def _of_table(column: str) -> sql.Composable:

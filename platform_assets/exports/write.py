@@ -18,7 +18,7 @@ from typing import BinaryIO
 import duckdb
 from psycopg import sql
 
-from lakebed.exports.query import Selection, selection
+from lakebed.exports.query import FLOATS, Selection, selection
 from lakebed.exports.target import MARK, ExportFailedError, failed, target_of, written
 from lakebed.resources.session import ReadSession
 from lakebed.resources.tiers import blooms
@@ -90,19 +90,61 @@ def stream_export(platform: Platform, export: Export, stream: BinaryIO) -> int:
         return _copy(session, selection(session, export, export.names[0]), export, path)
 
 
-def _copy(session: ReadSession, chosen: Selection, export: Export, path: str) -> int:
+def _copy(
+    session: ReadSession, chosen: Selection, export: Export, path: str, *, dictionaries: bool = True
+) -> int:
     statement = sql.SQL("copy ({}) to {} ({})").format(
-        chosen.query, sql.Literal(path), _options(export, chosen)
+        chosen.query, sql.Literal(path), _options(export, chosen, dictionaries)
     )
     with session.pruned(chosen.query.as_string()):
-        return int(session.bare.execute(statement.as_string()).fetchall()[0][0])
+        rows = int(session.bare.execute(statement.as_string()).fetchall()[0][0])
+        lost = dictionaries and export.kind == "parquet" and _lost_zeros(session, chosen, path)
+    return _copy(session, chosen, export, path, dictionaries=False) if lost else rows
 
 
-def _options(export: Export, chosen: Selection) -> sql.Composable:
+def _lost_zeros(session: ReadSession, chosen: Selection, path: str) -> bool:
+    """Whether a Parquet file has other zeros than what was written into it.
+
+    In a dictionary of DuckDB's, each zero has the sign of the first one.
+    """
+    counts = [count for name, kind in chosen.columns if (count := _zeros(name, kind)) is not None]
+    if not counts:
+        return False
+    query = sql.SQL("select {} from ({})")
+    file = sql.SQL("from read_parquet({})").format(sql.Literal(path))
+    every, negative = (sql.SQL(", ").join(each) for each in zip(*counts, strict=True))
+
+    def counted(what: sql.Composable, source: sql.Composable) -> tuple[int, ...]:
+        return session.bare.execute(query.format(what, source).as_string()).fetchall()[0]
+
+    if not any(counted(every, file)):
+        return False
+    return counted(negative, file) != counted(negative, chosen.query)
+
+
+def _zeros(name: str, kind: str) -> tuple[sql.Composable, sql.Composable] | None:
+    """Return SQL for how many zeros, and negative zeros, a column of floats has, or of lists."""
+    base, column = kind.removesuffix("[]"), sql.Identifier(name)
+    if base not in FLOATS:
+        return None
+    if base == kind:
+        form = sql.SQL("count(*) filter ({0} = 0 and {1})")
+        return form.format(column, sql.SQL("true")), form.format(
+            column, sql.SQL("signbit({})").format(column)
+        )
+    form = sql.SQL("coalesce(sum(len(list_filter({0}, lambda x: x = 0 and {1}))), 0)")
+    return form.format(column, sql.SQL("true")), form.format(column, sql.SQL("signbit(x)"))
+
+
+def _options(export: Export, chosen: Selection, dictionaries: bool) -> sql.Composable:
     if export.kind == "parquet":
         return sql.SQL(
-            "format parquet, compression zstd, row_group_size {}, use_tmp_file false{}"
-        ).format(sql.Literal(ROW_GROUP_ROWS), blooms(kind for _, kind in chosen.columns))
+            "format parquet, compression zstd, row_group_size {}, use_tmp_file false{}{}"
+        ).format(
+            sql.Literal(ROW_GROUP_ROWS),
+            blooms(kind for _, kind in chosen.columns),
+            sql.SQL("" if dictionaries else ", dictionary_size_limit 0"),
+        )
     return sql.SQL(
         "format csv, header {}, delimiter {}, nullstr {}, quote '\"', escape '\"',"
         " compression {}, use_tmp_file false"

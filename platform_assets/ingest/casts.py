@@ -23,6 +23,8 @@ _ZONED = ("%Y-%m-%d %H:%M:%S%.f%#z", "%Y-%m-%d %H:%M%#z")
 _PLAIN = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d")
 
 _DAYS = (-719_162, 2_932_896)
+_YEAR_1000 = -354_285
+"""Its first day, since 1970."""
 _MICROSECONDS = (_DAYS[0] * 86_400_000_000, (_DAYS[1] + 1) * 86_400_000_000 - 1)
 
 
@@ -51,17 +53,29 @@ class Cast:
             self.problems.append((reason, bad, rule))
 
 
-def cast(series: pl.Series, target: pl.DataType, literal: str | None = None) -> Cast:
-    """Turn a column into another type, noting each row whose value would be changed by it.
+def cast(
+    series: pl.Series, target: pl.DataType, literal: str | None = None, *, written: bool = False
+) -> Cast:
+    r"""Turn a column into another type, noting each row whose value would be changed by it.
 
-    literal: the type whose text forms a column of strings holds (a list of them: its elements).
-    Raises polars' errors for a pair of types between which there is no way, such as a list to a
-    number.
+    Args:
+        series: the column.
+        target: the type of the contract.
+        literal: the type whose text forms a column of strings holds (a list of them: its elements).
+        written: whether bytes in the column are text as a file has it, which may write bytes as
+            PostgreSQL does (`\x00ff`).
+
+    Raises:
+        pl.exceptions.PolarsError: for a pair of types that no cast connects, such as a list and a
+            number.
     """
     if isinstance(target, pl.List):
         return _arrays(series, target, literal)
     source = series
     result = Cast(series)
+    if target == pl.Binary and (series.dtype == pl.String or (written and series.dtype == target)):
+        _read_bytes(result, series.cast(pl.Binary))
+        return result
     if series.dtype == pl.Array(pl.UInt8, 16):
         series = bytes_of(series)
     elif series.dtype == pl.Binary and target != pl.Binary:
@@ -77,7 +91,9 @@ def cast(series: pl.Series, target: pl.DataType, literal: str | None = None) -> 
     if series.dtype == pl.String and target != pl.String:
         result.series = _from_text(series, target)
         bad = series.is_not_null() & result.series.is_null()
-        result.add(f"is no {_word(target)}", bad)
+        beyond = bad & _names_a_number(series, target)
+        result.add(f"is no {_word(target)}", bad & ~beyond)
+        result.add(f"does not fit {_word(target)} without loss", beyond)
     elif series.dtype == target:
         result.series = series
     else:
@@ -90,6 +106,22 @@ def cast(series: pl.Series, target: pl.DataType, literal: str | None = None) -> 
             "nul_byte",
         )
     return result
+
+
+_HEX = b"\\x"
+
+
+def _read_bytes(result: Cast, data: pl.Series) -> None:
+    r"""Read bytes as PostgreSQL writes them, `\x00ff`; any other text is its own bytes."""
+    hexadecimal = data.bin.starts_with(_HEX).fill_null(False)
+    result.series = data
+    if not hexadecimal.any():
+        return
+    found = data.filter(hexadecimal).bin.slice(len(_HEX))
+    read = found.bin.decode("hex", strict=False)
+    result.series = data.clone().scatter(hexadecimal.arg_true(), read)
+    bad = data.is_not_null() & result.series.is_null()
+    result.add(r"begins with \x and does not go on in hexadecimal", bad)
 
 
 def _arrays(series: pl.Series, target: pl.List, literal: str | None) -> Cast:
@@ -189,11 +221,18 @@ def _between(result: Cast, series: pl.Series, target: pl.DataType) -> None:
             raise pl.exceptions.InvalidOperationError(
                 "a time with a zone has no cast to one without"
             )
+    if dtype.is_float() and isinstance(target, pl.Decimal):
+        # The shortest decimal that names the number: it was written so, and rounded to a float.
+        result.series = _decimals(series.cast(pl.String), target)
+        lost = series.is_not_null() & result.series.is_null()
+        result.add(f"does not fit {_word(target)} without loss", lost)
+        return
     done = series.cast(target, strict=False)
     result.series = done
     lost = series.is_not_null() & done.is_null()
     if target == pl.Float32 and series.dtype == pl.Float64:
         lost |= (series.is_finite() & ~done.is_finite()).fill_null(False)
+        lost |= ((series != 0) & (done == 0)).fill_null(False)
     else:
         back = done.cast(series.dtype, strict=False)
         lost |= (series != back).fill_null(False) | (back.is_null() & done.is_not_null())
@@ -201,8 +240,6 @@ def _between(result: Cast, series: pl.Series, target: pl.DataType) -> None:
 
 
 def _from_text(text: pl.Series, target: pl.DataType) -> pl.Series:
-    if target == pl.Binary:
-        return text.cast(pl.Binary)
     if isinstance(target, pl.Enum):
         return text.cast(target, strict=False)
     text = text.str.strip_chars()
@@ -213,16 +250,39 @@ def _from_text(text: pl.Series, target: pl.DataType) -> pl.Series:
     if isinstance(target, pl.Decimal):
         return _decimals(text, target)
     if target == pl.Date:
-        return text.str.to_date("%Y-%m-%d", strict=False)
+        return _of_whole_years(text, text.str.to_date("%Y-%m-%d", strict=False))
     if target == pl.Time:
-        return text.set(_too_fine(text), None).str.to_time("%H:%M:%S%.f", strict=False)
+        whole = text.set(_too_fine(text), None).str.replace(r"^\d{1,2}:\d{1,2}$", "${0}:00")
+        return whole.str.to_time("%H:%M:%S%.f", strict=False)
     if isinstance(target, pl.Datetime):
         return _moments(text, target)
     number = text.cast(target, strict=False)
     if target.is_float():
         endless = number.is_infinite() & text.str.contains(r"\d")
-        return number.set(endless.fill_null(False), None)
+        vanished = (number == 0) & text.str.contains(r"^[+-]?[0.]*[1-9]")
+        return number.set((endless | vanished).fill_null(False), None)
     return number
+
+
+_NUMBER = r"^\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*$"
+_WHOLE_NUMBER = r"^\s*[+-]?\d+\s*$"
+
+
+def _names_a_number(text: pl.Series, target: pl.DataType) -> pl.Series:
+    """Say where text names a number, whether the target holds it or not."""
+    if not target.is_numeric():
+        return pl.Series([False]).new_from_index(0, len(text))
+    pattern = _WHOLE_NUMBER if target.is_integer() else _NUMBER
+    return text.str.contains(pattern).fill_null(False)
+
+
+def _of_whole_years(text: pl.Series, read: pl.Series) -> pl.Series:
+    """Leave out dates and times whose text names a year with less than four digits, such as 24."""
+    day = 1 if read.dtype == pl.Date else 86_400_000_000
+    early = (read.to_physical() < _YEAR_1000 * day).fill_null(False)
+    if not early.any():
+        return read
+    return read.set(early & ~text.str.contains(r"^\d{4}").fill_null(False), None)
 
 
 def _decimals(text: pl.Series, target: pl.Decimal) -> pl.Series:
@@ -274,7 +334,7 @@ def _moments(text: pl.Series, target: pl.Datetime) -> pl.Series:
             result = result.zip_with(result.is_not_null(), read)
             if result.null_count() == text.null_count():
                 break
-    return result
+    return _of_whole_years(text, result)
 
 
 def _all_in_iso(text: pl.Series, target: pl.Datetime) -> pl.Series | None:

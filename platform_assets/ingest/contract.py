@@ -137,7 +137,7 @@ def check(table: SourceTable, file: SourceItem, batch: Batch) -> Checked:
         )
     raw = batch.frame
     problems: Problems = {}
-    done = shaped(table, file, raw)
+    done = shaped(table, file, raw, texts=batch.texts)
     types = {column.name: column.postgres for column in table.contract}
     for name in table.contract_names:
         for reason, bad, rule in done[name].problems:
@@ -149,7 +149,7 @@ def check(table: SourceTable, file: SourceItem, batch: Batch) -> Checked:
     _check_rules(table, file, typed, problems)
     typed = _described(table, file, batch, typed)
     _excuse(table, typed, problems)
-    rejects = _rejects(table, file, raw, batch.numbers, problems)
+    rejects = _rejects(table, file, batch, problems)
     rejects += [
         Reject(
             file.path,
@@ -179,7 +179,7 @@ def rejects_at(file: SourceItem, batch: Batch, bad: Mapping[int, Fault]) -> list
     """
     found = batch.numbers.is_in(list(bad))
     numbers = batch.numbers.filter(found).to_list()
-    rows, types = encode(batch.frame.filter(found))
+    rows, types = encode(batch.frame.filter(found), batch.texts)
     return [
         Reject(file.path, number, bad[number], json.dumps(row), types)
         for number, row in zip(numbers, rows, strict=True)
@@ -267,12 +267,11 @@ def _check_rules(
 def _rejects(
     table: SourceTable,
     file: SourceItem,
-    raw: pl.DataFrame,
-    numbers: pl.Series,
+    batch: Batch,
     problems: Problems,
 ) -> list[Reject]:
     indexes = sorted(problems)
-    rows, types = encode(raw[indexes])
+    rows, types = encode(batch.frame[indexes], batch.texts)
     rejects = []
     for index, row in zip(indexes, rows, strict=True):
         message = "; ".join(
@@ -282,7 +281,7 @@ def _rejects(
             for fault in problems[index]
         )
         fault = replace(problems[index][0], message=message)
-        rejects.append(Reject(file.path, numbers[index], fault, json.dumps(row), types))
+        rejects.append(Reject(file.path, batch.numbers[index], fault, json.dumps(row), types))
     return rejects
 
 

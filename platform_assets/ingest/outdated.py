@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator
 import polars as pl
 
 from lakebed.ingest.package import Package
-from lakebed.ingest.quarantine import decode
+from lakebed.ingest.quarantine import decode, texts_of
 from lakebed.ingest.shaping import shaped
 from lakebed.ingest.sources.reader import SourceItem
 from lakebed.resources.postgres import Connection
@@ -121,8 +121,10 @@ def _values(
     table: SourceTable, texts: Collection[str], types: str | None, column: str
 ) -> pl.Series:
     item = SourceItem("lakebed.rejected_row", "0", 0, "lakebed.rejected_row")
-    raw = decode(list(texts), table.source_columns, json.loads(types) if types else {})
-    return shaped(table, item, raw, column)[column].series
+    kinds = json.loads(types) if types else {}
+    raw = decode(list(texts), table.source_columns, kinds)
+    written = texts_of(table.source_columns, kinds)
+    return shaped(table, item, raw, column, texts=written)[column].series
 
 
 def _forget_older(connection: Connection, table: SourceTable) -> None:

@@ -11,13 +11,15 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import polars as pl
 
 BYTES = "$base64"
 ARROW = "$arrow"
+_BYTES = ["Binary"]
+"""The type of bytes that are no text."""
 
 _SCALARS = (
     *("Int8", "Int16", "Int32", "Int64", "Int128", "UInt8", "UInt16", "UInt32", "UInt64"),
@@ -29,11 +31,20 @@ _FIRST_DAY, _LAST_DAY = -719_162, 2_932_896
 """Of the years 1 to 9999, since 1970."""
 
 
-def encode(frame: pl.DataFrame) -> tuple[list[dict[str, Any]], str | None]:
-    """Return rows as dictionaries that jsonb holds, and their types as JSON, None for all text."""
+def encode(
+    frame: pl.DataFrame, texts: Collection[str] = ()
+) -> tuple[list[dict[str, Any]], str | None]:
+    """Return rows as dictionaries that jsonb holds, and their types as JSON, None for all text.
+
+    texts: the columns of bytes that are text.
+    """
     columns = [_encode(series) for series in frame]
     rows = [dict(zip(frame.columns, row, strict=True)) for row in zip(*columns, strict=True)]
-    types = {series.name: _type_of(series.dtype) for series in frame if not _is_text(series.dtype)}
+    types = {
+        series.name: _type_of(series.dtype)
+        for series in frame
+        if not _is_text(series.dtype) or (series.dtype == pl.Binary and series.name not in texts)
+    }
     return rows, json.dumps(types) if types else None
 
 
@@ -46,6 +57,11 @@ def decode(rows: Sequence[str], names: Sequence[str], types: dict[str, list[Any]
     return pl.DataFrame(
         [_decode(name, [row.get(name) for row in read], types.get(name)) for name in names]
     )
+
+
+def texts_of(names: Collection[str], types: Mapping[str, Any]) -> frozenset[str]:
+    """Return which columns that `decode` gives are text, though they are bytes."""
+    return frozenset(names) - set(types)
 
 
 def shown(value: Any) -> Any:
@@ -144,7 +160,7 @@ def _from_text(text: pl.Series, dtype: pl.DataType) -> pl.Series:
 
 
 def _decode(name: str, values: list[Any], kind: list[Any] | None) -> pl.Series:
-    if kind is None:
+    if kind in (None, _BYTES):
         return pl.Series(name, [_bytes_of(value) for value in values], dtype=pl.Binary)
     if any(isinstance(value, dict) and ARROW in value for value in values):
         return _decode_exact(values, kind).alias(name)

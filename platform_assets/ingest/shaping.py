@@ -22,12 +22,25 @@ MOST_TRIALS = 2_000
 
 
 def shaped(
-    table: SourceTable, file: SourceItem, raw: pl.DataFrame, only: str | None = None
+    table: SourceTable,
+    file: SourceItem,
+    raw: pl.DataFrame,
+    only: str | None = None,
+    *,
+    texts: Collection[str] = (),
 ) -> dict[str, Cast]:
     """Return the columns of the table, or one of them, made of a batch as it was read.
 
-    Raises SourceError for a column that cannot become what the contract says, and for an
-    expression that fails.
+    Args:
+        table: the table whose contract the columns meet.
+        file: the item that an error names.
+        raw: the batch.
+        only: the one column that is wanted; by default all.
+        texts: the columns of the batch whose bytes are text.
+
+    Raises:
+        SourceError: for a column that cannot become what the contract says, and for an expression
+            that fails.
     """
     done: dict[str, Cast] = {}
     columns = {column.name: column for column in table.contract}
@@ -36,8 +49,8 @@ def shaped(
         if name not in wanted:
             continue
         how = table.shape.get(name, PLAIN)
+        source = how.column or name
         if how.expr is None:
-            source = how.column or name
             if source not in raw.columns:  # it may be missing: `columns_to_read` let it pass
                 nothing = pl.Series(name, [None], columns[name].polars)
                 done[name] = Cast(nothing.new_from_index(0, raw.height))
@@ -47,7 +60,8 @@ def shaped(
             start = _computed(table, file, raw, done, name)
         dtype = start.series.dtype
         try:
-            result = _steps(start.series, how, columns[name])
+            written = how.expr is None and source in texts
+            result = _steps(start.series, how, columns[name], written)
         except pl.exceptions.PolarsError as error:
             whose = f"column {how.column or name!r}" if how.expr is None else f"{name!r}, computed,"
             raise SourceError(
@@ -69,11 +83,14 @@ def _needed(table: SourceTable, name: str) -> set[str]:
     return found
 
 
-def _steps(series: pl.Series, how: From, column: Column) -> Cast:
-    """Take a column through its steps to its type, as the charter of `shape` has them."""
+def _steps(series: pl.Series, how: From, column: Column, written: bool) -> Cast:
+    """Take a column through its steps to its type, as the charter of `shape` has them.
+
+    written: whether its bytes are text.
+    """
     target, literal = column.polars, column.types.literal
     if how is PLAIN or how.only_renames:
-        return cast(series, target, literal)
+        return cast(series, target, literal, written=written)
     text_wanted = how.on_text and series.dtype in (pl.Binary, pl.Categorical, pl.Enum)
     problems: list[tuple[str, pl.Series, str]] = []
     if text_wanted or (series.dtype == pl.Binary and target != pl.Binary):
@@ -92,7 +109,7 @@ def _steps(series: pl.Series, how: From, column: Column) -> Cast:
         _read_time(result, how.format, target)
     if how.time_zone is not None:
         _read_zone(result, how.time_zone)
-    typed = cast(result.series, target, literal)
+    typed = cast(result.series, target, literal, written=written)
     return Cast(typed.series, result.problems + typed.problems)
 
 

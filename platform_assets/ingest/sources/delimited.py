@@ -145,9 +145,10 @@ class _Parsed:
             numbers = pl.int_range(before + 1, before + 1 + self.frame.height, eager=True)
             plain = self.plain
             again = None if plain is None else lambda: plain().batch(before)
-            return Batch(self.frame, numbers, plain=again)
+            return Batch(self.frame, numbers, texts=self.frame.columns, plain=again)
         malformed = tuple((before + n, problem, text) for n, problem, text in self.sorted.malformed)
-        return Batch(self.frame, pl.Series(self.sorted.numbers, dtype=pl.Int64) + before, malformed)
+        numbers = pl.Series(self.sorted.numbers, dtype=pl.Int64) + before
+        return Batch(self.frame, numbers, malformed, texts=self.frame.columns)
 
 
 class _Parse:

@@ -106,6 +106,9 @@ def _expression(name: str, kind: str) -> sql.Composable:
     column = sql.Identifier(name)
     if AS_THEY_ARE.fullmatch(kind):
         return column
+    if kind == "BLOB[]":
+        hexadecimal = "list_transform({0}, lambda x: '\\x' || hex(x))"
+        return sql.SQL(f"to_json({hexadecimal})::varchar as {{0}}").format(column)
     if kind.endswith("]") or kind.startswith(("STRUCT(", "MAP(", "UNION(")):
         return sql.SQL("to_json({0})::varchar as {0}").format(column)
     return sql.SQL("{0}::varchar as {0}").format(column)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import polars as pl
 
-from lakebed.ingest.quarantine import decode
+from lakebed.ingest.quarantine import decode, texts_of
 from lakebed.ingest.sources.reader import BATCH_ROWS, Batch, Reader, SourceItem
 from lakebed.ingest.writers import LoadConflictError
 from lakebed.resources.postgres import Connection, Postgres
@@ -92,7 +92,8 @@ class QuarantineReader(Reader):
                 self._read[item].append(
                     pl.DataFrame({"id": numbers, "version": pl.Series(versions, dtype=pl.Int64)})
                 )
-                yield Batch(decode(rows, columns, kinds), numbers)
+                texts = texts_of(columns, kinds)
+                yield Batch(decode(rows, columns, kinds), numbers, texts=texts)
 
     def check_unchanged(self, item: SourceItem) -> None:
         """Leave it to `settle`, which sees the rows in the load's own transaction."""

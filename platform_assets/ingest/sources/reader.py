@@ -75,8 +75,9 @@ class Batch:
     malformed: lines that are no rows at all, as (row number, what is wrong, text).  left_out: how
     many rows before these were not read, being older than asked for.  others: columns that are in
     these rows and were not asked for, where an item cannot say beforehand what columns it has.
-    plain: gives the same rows with the values as the item has them, where some were read as what
-    the reader was told to expect.
+    texts: columns of bytes that are text as the item has it, in which bytes may be written as
+    PostgreSQL does.  plain: gives the same rows with the values as the item has them, where some
+    were read as what the reader was told to expect.
     """
 
     frame: pl.DataFrame
@@ -84,6 +85,7 @@ class Batch:
     malformed: tuple[tuple[int, Malformed, str], ...] = ()
     left_out: int = 0
     others: tuple[str, ...] = ()
+    texts: Collection[str] = ()
     plain: Callable[[], Batch] | None = field(default=None, compare=False, repr=False)
 
     def as_it_is(self) -> Batch:

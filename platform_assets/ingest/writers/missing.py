@@ -7,7 +7,7 @@ import json
 import polars as pl
 from psycopg import sql
 
-from lakebed.ingest.quarantine import decode
+from lakebed.ingest.quarantine import decode, texts_of
 from lakebed.ingest.shaping import shaped
 from lakebed.ingest.sources.reader import SourceItem
 from lakebed.ingest.writers.writer import LoadConflictError, LoadStamp, names, same, target_of
@@ -64,8 +64,11 @@ def keep_rejected(
 def _keys(table: SourceTable, texts: list[str], types: str | None) -> pl.DataFrame:
     """Return the keys of rejected rows, shaped as those of any row; null where that fails."""
     item = SourceItem("lakebed.rejected_row", "0", 0, "lakebed.rejected_row")
-    raw = decode(texts, table.source_columns, json.loads(types) if types else {})
-    return pl.DataFrame([shaped(table, item, raw, name)[name].series for name in table.key])
+    kinds = json.loads(types) if types else {}
+    raw, written = decode(texts, table.source_columns, kinds), texts_of(table.source_columns, kinds)
+    return pl.DataFrame(
+        [shaped(table, item, raw, name, texts=written)[name].series for name in table.key]
+    )
 
 
 def check_share(table: SourceTable, at_most: float, total: int, removed: int, rows: int) -> None:
