@@ -17,6 +17,7 @@ from threading import Lock
 import duckdb
 from psycopg import sql
 
+from lakebed.resources.keywords import unquoted
 from lakebed.resources.lake_files import LakeFiles
 from lakebed.resources.live_models import ModelTable
 from lakebed.resources.manifest import Manifest
@@ -118,7 +119,7 @@ class ReadSession:
     def _asked(self, query: str, params: Parameters) -> Iterator[None]:
         """Do the same for a query of a user, which must only read."""
         with self._alone():
-            check_reads_only(self.bare, query)
+            self.check(query)
             with self._narrowed(query, params):
                 yield
 
@@ -134,6 +135,23 @@ class ReadSession:
             yield
         finally:
             self._show_kept(shown)
+
+    def check(self, text: str) -> None:
+        """Parse statements, which must only read.
+
+        Raises ReadOnlyError, or duckdb.ParserException, which says where a column needs quotes.
+        """
+        try:
+            check_reads_only(self.bare, text)
+        except duckdb.ParserException as error:
+            columns = dict.fromkeys(c for t in self.tables.values() for c, _ in t.columns)
+            hints = [
+                f'\n{name} is a column and a word of SQL: for the column, write "{name}"'
+                for name in unquoted(text, columns)
+            ]
+            if not hints:
+                raise
+            raise duckdb.ParserException(f"{error}{''.join(hints)}") from error
 
     def needed(self, query: str, params: Parameters = None) -> dict[str, Bounds]:
         """Return the bounds of time of each table of which one statement can read rows.

@@ -11,6 +11,7 @@ import click
 
 from lakebed.cli.errors import PartlyFailedError, exit_code, words
 from lakebed.cli.home import open_home
+from lakebed.cli.output import say_what_needs_quotes
 from lakebed.errors import FAILED
 
 if TYPE_CHECKING:
@@ -33,12 +34,15 @@ def plan(names: Sequence[str], check: bool, as_json: bool) -> None:
     blocking: locks the table for as long as its rows take. refused: never done by itself.
     """
     platform = open_home()
-    plans = [made for _, made in _plans(platform, names)]
+    planned = _plans(platform, names)
+    plans = [made for _, made in planned]
     if as_json:
         click.echo(json.dumps([made.to_json() for made in plans], indent=2, ensure_ascii=False))
     else:
         for made in plans:
             _show(made)
+        for table, _ in planned:
+            say_what_needs_quotes(table)
     if check and any(made.changes for made in plans):
         sys.exit(FAILED)
 

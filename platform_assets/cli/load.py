@@ -12,7 +12,7 @@ import click
 
 from lakebed.cli.errors import exit_code, words
 from lakebed.cli.home import open_home, windows_of
-from lakebed.cli.output import as_json, fail, numbers, show, speed
+from lakebed.cli.output import as_json, fail, numbers, say_what_needs_quotes, show, speed
 from lakebed.cli.snapshots import keep_snapshots
 from lakebed.errors import FAILED
 
@@ -67,6 +67,8 @@ def load(names: Sequence[str], everything: bool, keys: Sequence[str], as_json: b
         except Exception as error:
             fault = error
             break
+    for name in dict.fromkeys(report.table for report in reports if report.load_id):
+        say_what_needs_quotes(platform.table(name))
     if as_json:
         click.echo(json.dumps([*map(asdict, reports), *failed], indent=2))
     elif any(report.load_id for report in reports):

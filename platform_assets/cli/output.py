@@ -12,6 +12,8 @@ from lakebed.cli.errors import PartlyFailedError
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from lakebed.spec.table import SourceTable
+
 as_json = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 
 
@@ -38,6 +40,15 @@ def show(table: Table) -> None:
     natural = console.measure(table, options=console.options.update(width=1000)).maximum
     console.width = max(console.width, natural)
     console.print(table)
+
+
+def say_what_needs_quotes(table: SourceTable) -> None:
+    """Note on stderr which columns a query must write in double quotes."""
+    from lakebed.resources.keywords import quoting_note
+
+    note = quoting_note(table.column_names)
+    if note is not None:
+        click.echo(f"{table.name}: note: {note}", err=True)
 
 
 def fail(failures: Sequence[str], what: str) -> None:

@@ -20,7 +20,6 @@ from rich.table import Table
 from rich.text import Text
 
 from lakebed.cli.errors import QueryError
-from lakebed.resources.reading_only import check_reads_only
 from lakebed.resources.session import ReadSession
 
 Format = Literal["table", "csv", "json"]
@@ -58,7 +57,7 @@ def statements_of(session: ReadSession, text: str) -> list[str]:
 
     Raises ReadOnlyError where one changes anything, QueryError where there is none, duckdb.Error.
     """
-    check_reads_only(session.bare, text)
+    session.check(text)
     found = [_bare(s.query) for s in session.bare.extract_statements(text)]
     if not found:
         raise QueryError("there is no statement in the query")

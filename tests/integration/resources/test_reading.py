@@ -214,6 +214,24 @@ def test_a_query_that_fails_leaves_the_session_whole(settled: Platform) -> None:
         assert session.sql("select count(*) from readings").fetchall() == [(1442,)]
 
 
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("select max(at) from readings", True),
+        ("from readings where AT >= '2024-02-01'", True),
+        ('select max("at") frm readings where', False),
+    ],
+)
+def test_a_parser_error_says_which_column_needs_quotes(
+    settled: Platform, text: str, hint: bool
+) -> None:
+    with settled.lake.session() as session:
+        with pytest.raises(duckdb.ParserException) as caught:
+            session.sql(text)
+        assert ('write "at"' in str(caught.value)) == hint
+        assert session.sql('select min("at") from readings').fetchall() == [(START,)]
+
+
 def test_a_query_that_fails_while_it_runs_ends_the_session(settled: Platform) -> None:
     with settled.lake.session() as session:
         with pytest.raises(duckdb.ConversionException):

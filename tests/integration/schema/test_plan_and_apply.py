@@ -383,3 +383,11 @@ def test_the_commands_show_ask_do_and_say_what_is_left(
     assert "1 left:" in err
     assert "column label is text, the contract says integer" in err
     assert lakebed("plan", "nothing")[0] == 2
+
+
+def test_a_plan_names_the_columns_that_queries_must_quote(
+    lakebed: Callable[..., tuple[int, str, str]],
+) -> None:
+    assert "things: note: " not in lakebed("plan")[2]
+    code, _, err = lakebed("plan", label="str = pa.Field()\n    at: str")
+    assert (code, "things: note: " in err, '"at"' in err) == (0, True, True)
