@@ -7,6 +7,7 @@ import dagster as dg
 from lakebed.models.model import ModelSet
 from lakebed.models.runner import models_of
 from lakebed.orchestration.cold_assets import cold_asset
+from lakebed.orchestration.dagster_resources import platform_resources
 from lakebed.orchestration.export_assets import export_assets
 from lakebed.orchestration.health_asset import health_asset, health_job
 from lakebed.orchestration.hot_assets import hot_asset, hot_spec, source_spec, window_asset
@@ -14,22 +15,30 @@ from lakebed.orchestration.jobs import restore_job, upkeep, verify_job
 from lakebed.orchestration.model_assets import model_assets, model_checks
 from lakebed.orchestration.sensors import due_sensor, failure_sensor, new_files_sensor
 from lakebed.orchestration.table_checks import checks_of_others, watch_job
-from lakebed.resources.dagster_resources import platform_resources
-from lakebed.resources.settings import Settings
+from lakebed.resources.settings import Settings, read_settings
 from lakebed.spec.table import SourceTable
 from lakebed.store.platform import open_platform
 
 
 def build_defs(
-    settings: Settings,
+    settings: Settings | None = None,
     *,
     tables: tuple[SourceTable, ...] | None = None,
     models: ModelSet | None = None,
 ) -> dg.Definitions:
-    """Return the whole graph. tables and models default to the folders that the settings name.
+    """Return the whole graph, from the sources to the exports. Opens nothing.
 
-    Opens no connection. Raises TableError, ModelError or ExportError for what makes no sense.
+    Args:
+        settings: By default those of the project that the working folder is in.
+        tables: By default the tables of the folder that the settings name.
+        models: By default the models of the folder that the settings name.
+
+    Raises:
+        TableError: A table file cannot be used.
+        ModelError: A model cannot be used.
+        ExportError: An export cannot be used.
     """
+    settings = read_settings() if settings is None else settings
     platform = open_platform(settings, tables)
     models = models_of(platform) if models is None else models
 

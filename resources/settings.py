@@ -1,9 +1,15 @@
 """Settings: the only reader of the environment.
 
-Three places say a setting, the first one wins: the environment, `.env` in the working folder, and
-`settings.env` in LAKEBED_HOME (how a home remembers, for example, that the demo's clock stands
-still). Every setting has a default that works on a bare machine. `.env` is the user's, with all
-that dotenv makes of it (`${OTHER}` too); settings.env is written here and read as it was written.
+A setting comes from the first of these that names it:
+
+1. the environment
+2. `.env` in the project's folder, or in the working folder where that is in no project
+3. `settings.env` in LAKEBED_HOME, which Lakebed writes (the demo's fixed clock, for example)
+4. `[tool.lakebed]` in the project's pyproject.toml (see project_folder.py)
+5. the default: ./tables, ./models, ./data and ./.lakebed of the project or the working folder
+
+`.env` is the user's, with all that dotenv makes of it (`${OTHER}` too); settings.env is read as it
+was written.
 """
 
 from __future__ import annotations
@@ -26,8 +32,7 @@ from lakebed.errors import WRONG_USAGE, LakebedError
 from lakebed.resources import bucket
 from lakebed.resources.bucket import Bucket
 from lakebed.resources.clock import Clock, FixedClock, SystemClock
-
-PACKAGE_ROOT = Path(__file__).resolve().parent.parent
+from lakebed.resources.project_folder import ProjectFolder, find_project
 
 NAMES = (
     "LAKEBED_HOME",
@@ -56,6 +61,7 @@ class SettingsError(LakebedError, ValueError):
 class Settings:
     """Where everything is.
 
+    project: the folder whose pyproject.toml has [tool.lakebed]; None outside a project.
     home: state, embedded Postgres, Dagster home.  postgres_url: None means the embedded server;
     kept out of repr because it may hold a password.  ui_url: where people reach the Dagster UI.
     lake: folder or bucket of the cold tier.
@@ -78,6 +84,7 @@ class Settings:
     file_grace: timedelta = timedelta(hours=24)
     keep_runs: timedelta = timedelta(days=90)
     run_timeout: timedelta = timedelta(hours=24)
+    project: Path | None = field(default=None, compare=False)
 
     @property
     def clock(self) -> Clock:
@@ -94,8 +101,8 @@ class Settings:
         pairs = {
             "LAKEBED_HOME": str(self.home),
             "LAKEBED_LAKE": str(self.lake),
-            "LAKEBED_TABLES": str(self.tables),
-            "LAKEBED_MODELS": str(self.models),
+            "LAKEBED_TABLES": str(self.tables) if self.tables.is_dir() else "",
+            "LAKEBED_MODELS": str(self.models) if self.models.is_dir() else "",
             "LAKEBED_DATA": str(self.data),
             "LAKEBED_EXPORTS": str(self.exports),
             "LAKEBED_POSTGRES_URL": self.postgres_url or "",
@@ -112,35 +119,83 @@ class Settings:
 
 
 def read_settings(environ: Mapping[str, str] | None = None, folder: Path | None = None) -> Settings:
-    """Read the settings from the environment, `.env` of the folder and the home's settings.env.
+    """Read the settings of the project that a folder is in, or of the folder itself.
 
-    environ and folder default to the process's own. Raises SettingsError.
+    Args:
+        environ: The environment variables; by default the process's own.
+        folder: The folder from which the project is found, and where relative paths of the
+            environment start; by default the working folder.
+
+    Raises:
+        SettingsError: A setting is unknown or has a value that it cannot have.
+        ProjectError: The project's pyproject.toml cannot be used.
     """
     environ = os.environ if environ is None else environ
     folder = Path.cwd() if folder is None else folder
-    dot_env = dotenv_values(folder / ".env")
-    given = _known(dot_env, folder / ".env") | _known(environ, None)
-    home = _plain_path("LAKEBED_HOME", given.get("LAKEBED_HOME", ".lakebed"), folder)
-    values = _remembered(home) | given
+    project = find_project(folder, NAMES)
+    root = folder if project is None else project.folder
+    dot_env = dotenv_values(root / ".env")
+    given = _Given.from_layers(
+        (_of_project(project), root),
+        (_known(dot_env, root / ".env"), root),
+        (_known(environ, None), folder),
+    )
+    home = _plain_path("LAKEBED_HOME", *given.path("LAKEBED_HOME", ".lakebed", root))
+    values = _Given.from_layers(
+        (_in_home(_of_project(project), home), root),
+        (_remembered(home), root),
+        (_known(dot_env, root / ".env"), root),
+        (_known(environ, None), folder),
+    )
+    said = values.text
     return Settings(
         home=home,
-        lake=_lake(values.get("LAKEBED_LAKE", str(home / "lake")), folder, (dot_env, environ)),
-        tables=_folder(
-            "LAKEBED_TABLES", values, PACKAGE_ROOT / "platform_assets" / "demo" / "tables", folder
-        ),
-        models=_folder("LAKEBED_MODELS", values, PACKAGE_ROOT / "dbt_like_sql", folder),
-        data=_path("LAKEBED_DATA", values.get("LAKEBED_DATA", str(home / "data")), folder),
+        lake=_lake(*values.path("LAKEBED_LAKE", str(home / "lake"), root), (dot_env, environ)),
+        tables=_folder("LAKEBED_TABLES", values, root / "tables"),
+        models=_folder("LAKEBED_MODELS", values, root / "models"),
+        data=_path("LAKEBED_DATA", *values.path("LAKEBED_DATA", "data", root)),
         exports=_path(
-            "LAKEBED_EXPORTS", values.get("LAKEBED_EXPORTS", str(home / "exports")), folder
+            "LAKEBED_EXPORTS", *values.path("LAKEBED_EXPORTS", str(home / "exports"), root)
         ),
-        postgres_url=_postgres_url(values.get("LAKEBED_POSTGRES_URL")),
-        alert_url=_http_url("LAKEBED_ALERT_URL", values),
-        ui_url=_http_url("LAKEBED_UI_URL", values),
-        fixed_time=_moment(values.get("LAKEBED_CLOCK")),
-        file_grace=_duration("LAKEBED_FILE_GRACE", values.get("LAKEBED_FILE_GRACE", "24h")),
-        keep_runs=_duration("LAKEBED_KEEP_RUNS", values.get("LAKEBED_KEEP_RUNS", "90d")),
-        run_timeout=_duration("LAKEBED_RUN_TIMEOUT", values.get("LAKEBED_RUN_TIMEOUT", "24h")),
+        postgres_url=_postgres_url(said.get("LAKEBED_POSTGRES_URL")),
+        alert_url=_http_url("LAKEBED_ALERT_URL", said),
+        ui_url=_http_url("LAKEBED_UI_URL", said),
+        fixed_time=_moment(said.get("LAKEBED_CLOCK")),
+        file_grace=_duration("LAKEBED_FILE_GRACE", said.get("LAKEBED_FILE_GRACE", "24h")),
+        keep_runs=_duration("LAKEBED_KEEP_RUNS", said.get("LAKEBED_KEEP_RUNS", "90d")),
+        run_timeout=_duration("LAKEBED_RUN_TIMEOUT", said.get("LAKEBED_RUN_TIMEOUT", "24h")),
+        project=None if project is None else project.folder,
     )
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What was said, by name, and the folder where a relative path of each value starts."""
+
+    text: Mapping[str, str]
+    base: Mapping[str, Path]
+
+    @classmethod
+    def from_layers(cls, *layers: tuple[Mapping[str, str], Path]) -> _Given:
+        """Lay values over one another; a later layer wins."""
+        text: dict[str, str] = {}
+        base: dict[str, Path] = {}
+        for values, folder in layers:
+            text |= values
+            base |= dict.fromkeys(values, folder)
+        return cls(text, base)
+
+    def path(self, name: str, default: str, root: Path) -> tuple[str, Path]:
+        """Return a path and the folder where it starts if it is relative."""
+        return self.text.get(name, default), self.base.get(name, root)
+
+
+def _of_project(project: ProjectFolder | None) -> Mapping[str, str]:
+    return {} if project is None else project.settings
+
+
+def _in_home(values: Mapping[str, str], home: Path) -> dict[str, str]:
+    return {name: value.replace("{home}", str(home)) for name, value in values.items()}
 
 
 def environment() -> Mapping[str, str]:
@@ -160,7 +215,9 @@ def read_secret(
     """
     environ = os.environ if environ is None else environ
     folder = Path.cwd() if folder is None else folder
-    files = (folder / ".env", home / "settings.env")
+    project = find_project(folder, NAMES)
+    root = folder if project is None else project.folder
+    files = (root / ".env", home / "settings.env")
     given = environ.get(name) or next(filter(None, (dotenv_values(f).get(name) for f in files)), "")
     if not given:
         raise SettingsError(
@@ -250,9 +307,10 @@ def _lake(value: str, folder: Path, places: Sequence[Mapping[str, str | None]]) 
         raise SettingsError(f"LAKEBED_LAKE: {error}") from None
 
 
-def _folder(name: str, values: Mapping[str, str], default: Path, folder: Path) -> Path:
-    path = _path(name, values.get(name, str(default)), folder)
-    if not path.is_dir():
+def _folder(name: str, values: _Given, default: Path) -> Path:
+    """Return a folder, which must be there where somebody named it."""
+    path = _path(name, *values.path(name, str(default), default.parent))
+    if name in values.text and not path.is_dir():
         raise SettingsError(f"{name}: there is no folder {path}; make it, or unset {name}")
     return path
 

@@ -21,6 +21,7 @@ from psycopg import sql
 from lakebed.resources.settings import Settings, read_settings
 from lakebed.spec.table import SourceTable
 from lakebed.store.platform import Platform, open_platform
+from tests.support.checkout import DEMO_MODELS
 
 hypothesis_settings.register_profile(
     "lakebed",
@@ -156,6 +157,7 @@ def settings_for(home: Path, url: str, **more: str) -> Settings:
         "LAKEBED_HOME": str(home),
         "LAKEBED_POSTGRES_URL": url,
         "LAKEBED_TABLES": str(TABLES),
+        "LAKEBED_MODELS": str(DEMO_MODELS),
         "LAKEBED_CLOCK": NOW,
     }
     return read_settings(environ | more, folder=home)

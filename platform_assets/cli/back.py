@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lakebed.cli.errors import PartlyFailedError
 from lakebed.cli.home import opened
 from lakebed.cli.output import as_json
 from lakebed.cli.snapshots import keep_snapshots
+from lakebed.errors import PartlyFailedError
 
 if TYPE_CHECKING:
     from lakebed.recovery.undoable import Undoable

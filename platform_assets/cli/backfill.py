@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lakebed.cli.errors import PartlyFailedError
 from lakebed.cli.home import opened
 from lakebed.cli.output import as_json, numbers, show
+from lakebed.errors import PartlyFailedError
 
 if TYPE_CHECKING:
     from lakebed.orchestration.backfill import RangeRun, Told

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lakebed.cli.errors import PartlyFailedError, exit_code, words
+from lakebed.cli.errors import words
 from lakebed.cli.home import open_home
 from lakebed.cli.output import say_what_needs_quotes
-from lakebed.errors import FAILED
+from lakebed.errors import FAILED, PartlyFailedError, exit_code
 
 if TYPE_CHECKING:
     from lakebed.schema.plan import Change, Plan

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from lakebed.cli.back import agree
-from lakebed.cli.errors import PartlyFailedError
 from lakebed.cli.home import opened
 from lakebed.cli.output import as_json, numbers, show
+from lakebed.errors import PartlyFailedError
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lakebed.cli.errors import exit_code, words
-from lakebed.errors import FAILED
+from lakebed.cli.errors import words
+from lakebed.errors import FAILED, exit_code
 
 if TYPE_CHECKING:
     from lakebed.spec.partitions import Window
@@ -38,12 +38,13 @@ def opened() -> Platform:
     from lakebed.store.platform import open_platform
 
     settings = read_settings()
+    platform = open_platform(settings)
     if settings.postgres_url is None and not settings.home.is_dir():
         raise SettingsError(
-            f"there is no home {settings.home}; set LAKEBED_HOME, go to its folder, "
-            "or make one with `lakebed demo` or `lakebed load`"
+            f"No Lakebed home at {settings.home}. Load a table first (`lakebed load --all`), set "
+            "LAKEBED_HOME, or change to the folder of the project"
         )
-    return open_platform(settings)
+    return platform
 
 
 def windows_of(table: SourceTable, keys: Sequence[str]) -> list[Window]:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lakebed.cli.errors import exit_code, words
+from lakebed.cli.errors import words
 from lakebed.cli.home import open_home, windows_of
 from lakebed.cli.output import as_json, fail, numbers, say_what_needs_quotes, show, speed
 from lakebed.cli.snapshots import keep_snapshots
-from lakebed.errors import FAILED
+from lakebed.errors import FAILED, exit_code
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -17,7 +17,7 @@ from lakebed.cli.back import backup, rollback
 from lakebed.cli.backfill import backfill
 from lakebed.cli.change import apply, plan
 from lakebed.cli.erase import erase
-from lakebed.cli.errors import STOPPED, exit_code, words
+from lakebed.cli.errors import STOPPED, words
 from lakebed.cli.estimate import estimate
 from lakebed.cli.export import export
 from lakebed.cli.load import load
@@ -30,6 +30,7 @@ from lakebed.cli.run import demo, up
 from lakebed.cli.scaffold import adopt, scaffold
 from lakebed.cli.show import sql, status
 from lakebed.cli.upkeep import doctor, housekeep, verify
+from lakebed.errors import exit_code
 
 HELP = """Load tables into PostgreSQL, let old partitions settle as Parquet, query both as one.
 

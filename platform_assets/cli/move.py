@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lakebed.cli.errors import exit_code, words
+from lakebed.cli.errors import words
 from lakebed.cli.home import open_home, refresh_catalog, windows_of
 from lakebed.cli.output import as_json, fail, numbers, show, speed
-from lakebed.errors import FAILED
+from lakebed.errors import FAILED, exit_code
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lakebed.cli.errors import PartlyFailedError
+from lakebed.errors import PartlyFailedError
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lakebed.cli.errors import PartlyFailedError
 from lakebed.cli.home import opened
 from lakebed.cli.snapshots import keep_snapshots
+from lakebed.errors import PartlyFailedError
 
 if TYPE_CHECKING:
     from lakebed.spec.table import SourceTable

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lakebed.cli.errors import PartlyFailedError, exit_code, words
+from lakebed.cli.errors import words
 from lakebed.cli.home import opened, refresh_catalog
 from lakebed.cli.output import as_json
-from lakebed.errors import FAILED
+from lakebed.errors import FAILED, PartlyFailedError, exit_code
 
 if TYPE_CHECKING:
     from lakebed.spec.partitions import Window

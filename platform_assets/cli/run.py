@@ -14,9 +14,9 @@ def demo(prepare: bool) -> None:
     from rich.console import Console
 
     from lakebed.demo import run_demo as the_demo
-    from lakebed.resources.settings import read_settings
+    from lakebed.demo.demo_folders import demo_settings
 
-    settings = read_settings()
+    settings = demo_settings()
     if prepare:
         files = the_demo.prepare(settings)
         click.echo(f"{len(files)} files in {settings.data}")

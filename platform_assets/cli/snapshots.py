@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lakebed.cli.errors import exit_code, words
-from lakebed.errors import FAILED
+from lakebed.cli.errors import words
+from lakebed.errors import FAILED, exit_code
 
 if TYPE_CHECKING:
     from lakebed.spec.table import SourceTable

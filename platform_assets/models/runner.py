@@ -47,7 +47,13 @@ class BuildResult:
 
 
 def models_of(platform: Platform, variables: Mapping[str, object] = _NOTHING) -> ModelSet:
-    """Read the platform's folder of models. Raises ModelError."""
+    """Read the platform's folder of models; a project without that folder has none.
+
+    Raises:
+        ModelError: A model cannot be used.
+    """
+    if not platform.settings.models.is_dir():
+        return ModelSet(folder=platform.settings.models, models=(), tests=())
     tables = {SOURCE: {table.name for table in platform.tables}}
     times = {t.name: t.partitioning.column for t in platform.tables if t.partitioning is not None}
     return load_models(platform.settings.models, tables, variables, environment(), times)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -48,11 +49,7 @@ retention:
   sensor: {purge_after_days: {skipped: 1, started: 30, success: 30, failure: 30}}
 """
 
-WORKSPACE = """\
-# Written by Lakebed at each start.
-load_from:
-  - python_module: {module_name: lakebed.definitions, location_name: lakebed}
-"""
+_WORKSPACE = "# Written by Lakebed at each start.\nload_from:\n  - {}\n"
 
 
 def prepare_instance(platform: Platform) -> Path:
@@ -61,8 +58,23 @@ def prepare_instance(platform: Platform) -> Path:
     home.mkdir(parents=True, exist_ok=True)
     timeout = f"{platform.settings.run_timeout.total_seconds():.0f}"
     _write(home / "dagster.yaml", _INSTANCE.replace("@run_timeout@", timeout))
-    _write(home / "workspace.yaml", WORKSPACE)
+    _write(home / "workspace.yaml", _WORKSPACE.format(json.dumps(_location(platform))))
     return home
+
+
+def _location(platform: Platform) -> dict[str, dict[str, str]]:
+    """Return where Dagster finds the definitions: the project's own file, else Lakebed's."""
+    project = platform.settings.project
+    if project is not None and (project / "definitions.py").is_file():
+        file, folder = str(project / "definitions.py"), str(project)
+        return {
+            "python_file": {
+                "relative_path": file,
+                "working_directory": folder,
+                "location_name": "lakebed",
+            }
+        }
+    return {"python_module": {"module_name": "lakebed.definitions", "location_name": "lakebed"}}
 
 
 def _write(file: Path, text: str) -> None:

@@ -108,11 +108,11 @@ def run_up(platform: Platform, console: Console, web: Web | None, *, daemon: boo
             if web is not None:
                 console.print("Starting the Dagster UI")
                 command = [*web.command, *workspace]
-                processes.append(_start("webserver", command, environment, platform.settings.home))
+                processes.append(_start("webserver", command, environment, platform))
             if daemon:
                 console.print("Starting the Dagster daemon")
                 command = ["dagster-daemon", "run", *workspace]
-                processes.append(_start("daemon", command, environment, platform.settings.home))
+                processes.append(_start("daemon", command, environment, platform))
             if web is not None:
                 _wait_until_ready(f"http://{_reachable(web.host)}:{web.port}", processes)
                 where = f"[bold]{web.address}/asset-groups[/]"
@@ -130,7 +130,10 @@ def run_up(platform: Platform, console: Console, web: Web | None, *, daemon: boo
     console.print("Stopped")
 
 
-def _start(name: str, command: list[str], environment: Mapping[str, str], home: Path) -> _Process:
+def _start(
+    name: str, command: list[str], environment: Mapping[str, str], platform: Platform
+) -> _Process:
+    home = platform.settings.home
     log = home / "logs" / f"{name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     arguments = [str(Path(sys.executable).with_name(command[0])), *command[1:]]
@@ -139,7 +142,7 @@ def _start(name: str, command: list[str], environment: Mapping[str, str], home: 
         popen = subprocess.Popen(
             arguments,
             env=dict(environment),
-            cwd=home,
+            cwd=platform.settings.project or home,
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=subprocess.STDOUT,

@@ -344,7 +344,7 @@ def _text(parts: _Parts) -> str:
         'Written by lakebed adopt; edit it."""\n\n'
         f"from datetime import UTC, datetime, timedelta\n{annotated}\n"
         f"import pandera.polars as pa\n{polars}\n"
-        "from lakebed.spec.table import Partitioning, SourceTable, Tiering\n\n\n"
+        "from lakebed import Partitioning, SourceTable, Tiering\n\n\n"
         f"class {model}(pa.DataFrameModel):\n{docstring}" + "".join(lines) + "\n\n"
         f"{parts.name} = SourceTable(\n"
         f"    name={parts.name!r},\n    model={model},\n{schema}    adopted=True,\n{key}"

@@ -123,7 +123,7 @@ def _table_file(table: str, database: str, columns: list[_Column]) -> TableFile:
         f'"""{name}: table {table} of {database}. Written by lakebed scaffold; edit it."""\n\n'
         "from typing import Annotated\n\n"
         "import pandera.polars as pa\nimport polars as pl\n\n"
-        "from lakebed.spec.table import SourceTable, SqliteTable\n\n\n"
+        "from lakebed import SourceTable, SqliteTable\n\n\n"
         f"class {model}(pa.DataFrameModel):\n"
         f'    """Table {table}."""\n\n' + "".join(fields) + "\n\n"
         f"{name} = SourceTable(\n"

@@ -12,7 +12,7 @@ from lakebed.resources.lake import Lake
 from lakebed.resources.lake_files import lake_files
 from lakebed.resources.postgres import Postgres
 from lakebed.resources.session import ReadSession
-from lakebed.resources.settings import Settings, read_settings
+from lakebed.resources.settings import Settings, SettingsError, read_settings
 from lakebed.resources.tiers import LakeTable
 from lakebed.spec.export import Export
 from lakebed.spec.table import SourceTable
@@ -38,6 +38,11 @@ class Platform:
         """Return a table by name. Raises TableError with the names that there are."""
         return table_named(self.tables, name)
 
+    def text_of(self, error: BaseException) -> str:
+        """Return an error's text without the database's password and the keys of the lake."""
+        text = str(error).strip() or type(error).__name__
+        return self.lake.files.redact(self.postgres.redact(text))
+
 
 def open_platform(settings: Settings, tables: tuple[SourceTable, ...] | None = None) -> Platform:
     """Put the platform together from its settings; tables default to those of its folder.
@@ -47,12 +52,27 @@ def open_platform(settings: Settings, tables: tuple[SourceTable, ...] | None = N
     exports: tuple[Export, ...] = ()
     export_files: Mapping[str, Path] = {}
     if tables is None:
+        if not settings.tables.is_dir():
+            raise SettingsError(_no_tables(settings))
         files = read_table_files(settings.tables)
         tables, exports, export_files = files.tables, files.exports, files.export_files
     postgres = Postgres(settings)
     known = [lake_table(table) for table in tables]
     lake = Lake(lake_files(settings), postgres, [*known, *parent_tables(tables)])
     return Platform(settings, tables, postgres, lake, settings.clock, exports, export_files)
+
+
+def _no_tables(settings: Settings) -> str:
+    if settings.project is not None:
+        return (
+            f"The project {settings.project} has no folder {settings.tables}. Make it and write a "
+            "table file there (`lakebed add` does both)"
+        )
+    return (
+        f"No Lakebed project here: {settings.tables.parent} and the folders above it have no "
+        "pyproject.toml with [tool.lakebed]. Make a project with `lakebed new NAME`, change to the "
+        "folder of one, or set LAKEBED_TABLES to a folder of table files"
+    )
 
 
 @contextmanager

@@ -13,12 +13,12 @@ from urllib.parse import quote
 import polars as pl
 import pytest
 
-from lakebed.resources.settings import PACKAGE_ROOT
 from tests.browser.conftest import Up, wait_until
+from tests.support.checkout import ROOT
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.thorough]
 
-IMAGES = PACKAGE_ROOT / "docs" / "images"
+IMAGES = ROOT / "docs" / "images"
 FLIGHTS = 336_776
 GROUPS = ("source", "hot", "cold", "staging", "marts", "platform")
 ASSETS = ("airlines", "airports", "planes", "weather", "flights", "stg_flights", "daily_traffic")

@@ -12,13 +12,14 @@ import dagster as dg
 
 from lakebed.build import build_defs
 from lakebed.resources.settings import read_settings
+from tests.support.checkout import ROOT
 
 SNAPSHOT = Path(__file__).with_name("graph.txt")
 
 
 def demo_defs() -> dg.Definitions:
     """Return the definitions over the tables and models of this repository; opens nothing."""
-    return build_defs(read_settings({"LAKEBED_HOME": "/nowhere/lakebed"}, folder=Path("/nowhere")))
+    return build_defs(read_settings({"LAKEBED_HOME": "/nowhere/lakebed"}, folder=ROOT))
 
 
 def describe(defs: dg.Definitions) -> str:

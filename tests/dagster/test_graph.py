@@ -20,12 +20,13 @@ import pytest
 from lakebed.build import build_defs
 from lakebed.models.model import ModelSet
 from lakebed.resources import embedded
-from lakebed.resources.settings import PACKAGE_ROOT, Settings
+from lakebed.resources.settings import Settings
 from lakebed.spec.table import Grain, SourceTable
 from lakebed.spec.table_files import load_tables
 from tests.conftest import TABLES, settings_for
 from tests.dagster.conftest import asset_key
 from tests.dagster.graph import SNAPSHOT, demo_defs, describe
+from tests.support.checkout import DEMO_TABLES, ROOT
 
 NO_MODELS = ModelSet(folder=Path("nowhere"), models=(), tests=())
 BIN = Path(sys.executable).parent
@@ -109,7 +110,7 @@ def test_building_the_definitions_opens_no_connection(
     settings = settings_for(
         tmp_path / "home",
         "postgresql://nobody:secret@nowhere.invalid/x",
-        LAKEBED_TABLES=str(PACKAGE_ROOT / "platform_assets" / "demo" / "tables"),
+        LAKEBED_TABLES=str(DEMO_TABLES),
     )
     defs = build_defs(settings)
     dg.Definitions.validate_loadable(defs)
@@ -220,7 +221,7 @@ def run(command: list[str], folder: Path, environment: dict[str, str]) -> str:
 def test_the_workspace_file_works_from_another_folder(
     tmp_path: Path, quiet_environment: dict[str, str]
 ) -> None:
-    workspace = str(PACKAGE_ROOT / "workspace.yaml")
+    workspace = str(ROOT / "workspace.yaml")
     told = run(["dagster", "definitions", "validate", "-w", workspace], tmp_path, quiet_environment)
     assert "Validation successful for code location lakebed" in told
     assert not (tmp_path / "home").exists()
@@ -229,8 +230,8 @@ def test_the_workspace_file_works_from_another_folder(
 def test_dg_checks_and_lists_the_definitions(
     defs: dg.Definitions, quiet_environment: dict[str, str]
 ) -> None:
-    run(["dg", "check", "defs"], PACKAGE_ROOT, quiet_environment)
-    listed = json.loads(run(["dg", "list", "defs", "--json"], PACKAGE_ROOT, quiet_environment))
+    run(["dg", "check", "defs"], ROOT, quiet_environment)
+    listed = json.loads(run(["dg", "list", "defs", "--json"], ROOT, quiet_environment))
     keys = keys_of(defs.resolve_asset_graph()) | {"platform/health"}
     assert {asset["asset_key"] for asset in listed["assets"]} == keys
     assert len(listed["sensors"]) == 5

@@ -6,7 +6,7 @@ from typing import Annotated
 import pandera.polars as pa
 import polars as pl
 
-from lakebed.spec.table import (
+from lakebed import (
     CsvFiles,
     Deletes,
     Grain,

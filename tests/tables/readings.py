@@ -6,7 +6,7 @@ from typing import Annotated
 import pandera.polars as pa
 import polars as pl
 
-from lakebed.spec.table import Grain, ParquetFiles, Partitioning, SourceTable, Tiering
+from lakebed import Grain, ParquetFiles, Partitioning, SourceTable, Tiering
 
 
 class Reading(pa.DataFrameModel):

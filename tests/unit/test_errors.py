@@ -10,8 +10,7 @@ import psycopg
 import pytest
 
 import lakebed
-from lakebed.cli.errors import PartlyFailedError, exit_code
-from lakebed.errors import LakebedError
+from lakebed.errors import LakebedError, PartlyFailedError, exit_code
 from lakebed.models.functions import Returned
 from lakebed.orchestration.transient import is_transient
 from lakebed.orchestration.up import UpError, _Stopped

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lakebed.resources.settings import PACKAGE_ROOT
+from tests.support.checkout import ROOT
 
 PROBE = """
 import importlib, os, pkgutil, socket, sys
@@ -81,7 +81,7 @@ def test_only_the_settings_read_the_environment() -> None:
     readers = {
         file.name
         for package in ("platform_assets", "resources")
-        for file in (PACKAGE_ROOT / package).rglob("*.py")
+        for file in (ROOT / package).rglob("*.py")
         if re.search(r"os\.(getenv|environ(\[|\.get\b|\.items))", file.read_text())
     }
     assert readers == set()  # settings.py hands the whole of it to one function

@@ -2,7 +2,7 @@
 
 import pandera.polars as pa
 
-from lakebed.spec.table import CsvFiles, SourceTable
+from lakebed import CsvFiles, SourceTable
 
 
 class Airline(pa.DataFrameModel):

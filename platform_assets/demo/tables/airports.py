@@ -3,7 +3,7 @@
 import pandera.polars as pa
 import polars as pl
 
-from lakebed.spec.table import CsvFiles, SourceTable
+from lakebed import CsvFiles, SourceTable
 
 
 class Airport(pa.DataFrameModel):

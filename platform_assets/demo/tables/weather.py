@@ -6,7 +6,7 @@ from typing import Annotated
 import pandera.polars as pa
 import polars as pl
 
-from lakebed.spec.table import CsvFiles, Grain, Partitioning, SourceTable, Tiering
+from lakebed import CsvFiles, Grain, Partitioning, SourceTable, Tiering
 
 
 class Weather(pa.DataFrameModel):

@@ -21,8 +21,8 @@ import pytest
 
 from lakebed.cli import main as cli
 from lakebed.demo.demo_files import write_demo_files
-from lakebed.resources.settings import PACKAGE_ROOT
 from tests.conftest import Server, open_folder
+from tests.support.checkout import ROOT
 
 FLIGHTS = 336_776
 COUNT = "select count(*) as n from flights"
@@ -97,7 +97,7 @@ def loaded(server: Server, migrated: str, data: Path) -> Iterator[tuple[str, Pat
         subprocess.run(
             [sys.executable, "-m", "lakebed.cli", "load", "--all"],
             env=environment,
-            cwd=PACKAGE_ROOT,
+            cwd=ROOT,
             check=True,
             capture_output=True,
         )
@@ -550,9 +550,7 @@ for arguments in (["sql", "from airlines"], ["status"], ["move", "airlines", "--
         pass
 print([m for m in ("dagster", "dlt") if m in sys.modules])
 """
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=PACKAGE_ROOT, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "[]"
 
 
@@ -565,7 +563,7 @@ def test_a_stopped_query_ends_at_once_with_130_and_leaves_no_file(
     command = ["sql", query, "--output", str(output)]
     process = subprocess.Popen(
         [sys.executable, "-m", "lakebed.cli", *command],
-        cwd=PACKAGE_ROOT,
+        cwd=ROOT,
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -591,7 +589,7 @@ def test_a_reader_who_has_seen_enough_is_no_failure(lakebed: Lakebed) -> None:
     command = f'{sys.executable} -m lakebed.cli sql "from flights" --format csv | head -n 1'
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", command],
-        cwd=PACKAGE_ROOT,
+        cwd=ROOT,
         capture_output=True,
         text=True,
     )

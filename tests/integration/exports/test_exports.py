@@ -26,10 +26,10 @@ from lakebed.exports.target import ExportFailedError
 from lakebed.exports.write import Exported, stream_export, write_export
 from lakebed.ingest.load import load_table
 from lakebed.models.runner import build
-from lakebed.resources.settings import PACKAGE_ROOT
 from lakebed.spec.export import Csv, Export, ExportError
 from lakebed.store.platform import Platform, open_platform
 from tests.conftest import Server, open_folder, settings_for
+from tests.support.checkout import ROOT
 from tests.support.processes import move_key
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -335,7 +335,7 @@ def lakebed(platform: Platform, *arguments: str, **more: Any) -> subprocess.Pope
     return subprocess.Popen(
         [sys.executable, "-m", "lakebed.cli", "export", *arguments],
         env=environ | platform.settings.environment(),
-        cwd=PACKAGE_ROOT,
+        cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         **more,
@@ -483,7 +483,7 @@ def test_what_is_larger_than_memory_is_put_in_order_all_the_same(
         done = subprocess.run(
             [sys.executable, "-c", PROBE, of, str(path)],
             env=environ | platform.settings.environment(),
-            cwd=PACKAGE_ROOT,
+            cwd=ROOT,
             capture_output=True,
             text=True,
             check=False,

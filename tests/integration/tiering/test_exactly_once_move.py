@@ -9,11 +9,12 @@ import pytest
 
 from lakebed.demo.demo_files import write_demo_files
 from lakebed.ingest.load import load_table
-from lakebed.resources.settings import PACKAGE_ROOT, Settings
+from lakebed.resources.settings import Settings
 from lakebed.store.platform import Platform, open_platform
 from lakebed.store.policy import due
 from tests.conftest import Server, settings_for
 from tests.support import processes
+from tests.support.checkout import DEMO_TABLES
 
 FLIGHTS = (
     "select count(*), sum(distance)::bigint, sum(flight)::bigint, count(tailnum),"
@@ -40,7 +41,7 @@ def loaded(
 
 
 def demo_settings(home: Path, url: str) -> Settings:
-    tables = PACKAGE_ROOT / "platform_assets" / "demo" / "tables"
+    tables = DEMO_TABLES
     return settings_for(
         home, url, LAKEBED_TABLES=str(tables), LAKEBED_CLOCK="2013-12-31T00:00:00+00:00"
     )

@@ -7,7 +7,7 @@ from typing import Annotated
 import pandera.polars as pa
 import polars as pl
 
-from lakebed.spec.table import CsvFiles, Deletes, Grain, ParquetFiles, Partitioning, SourceTable
+from lakebed import CsvFiles, Deletes, Grain, ParquetFiles, Partitioning, SourceTable
 
 
 class Event(pa.DataFrameModel):

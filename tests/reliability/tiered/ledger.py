@@ -7,7 +7,7 @@ from typing import Annotated
 import pandera.polars as pa
 import polars as pl
 
-from lakebed.spec.table import Grain, Partitioning, SourceTable, Tiering
+from lakebed import Grain, Partitioning, SourceTable, Tiering
 
 
 class Written(pa.DataFrameModel):

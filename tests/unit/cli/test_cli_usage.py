@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from lakebed.cli import main as cli
-from lakebed.cli.errors import exit_code
+from lakebed.errors import exit_code
 from lakebed.tiering.partition import PartitionBusyError
 
 Run = Callable[..., tuple[int, str, str]]

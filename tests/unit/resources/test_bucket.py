@@ -11,8 +11,9 @@ import pytest
 from lakebed.resources.bucket import Bucket, bucket_of
 from lakebed.resources.lake_bucket import LakeBucket
 from lakebed.resources.lake_files import LakeFolder, lake_files
-from lakebed.resources.settings import PACKAGE_ROOT, SettingsError, read_settings
+from lakebed.resources.settings import SettingsError, read_settings
 from lakebed.resources.spool import Spool
+from tests.support.checkout import ROOT
 
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIAME", "AWS_SECRET_ACCESS_KEY": "s3cret"}
 ENVIRON = {"LAKEBED_LAKE": "s3://bucket/a/b/"}
@@ -39,6 +40,8 @@ def test_a_bucket_is_read_from_the_environment_and_dot_env(tmp_path: Path) -> No
 
 def test_a_child_process_reads_the_same_bucket(tmp_path: Path) -> None:
     more = {"AWS_SESSION_TOKEN": "t0ken", "AWS_ENDPOINT_URL": "http://h:9000"}
+    for name in ("tables", "models"):
+        (tmp_path / name).mkdir()
     settings = read_settings(ENVIRON | KEYS | more, tmp_path)
     assert read_settings(settings.environment(), tmp_path / "elsewhere") == settings
 
@@ -111,7 +114,7 @@ def test_what_a_dead_process_spooled_goes_and_what_a_living_one_spools_stays(
     ours = spool.take(".parquet")
     ours.path.write_text("ours")
     died = subprocess.run(
-        [sys.executable, "-c", DYING, str(tmp_path)], cwd=PACKAGE_ROOT, timeout=60, check=False
+        [sys.executable, "-c", DYING, str(tmp_path)], cwd=ROOT, timeout=60, check=False
     )
     assert died.returncode == -9
     assert len(list(tmp_path.iterdir())) == 4

@@ -10,9 +10,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from lakebed.errors import LakebedError
 from lakebed.resources.clock import FixedClock, SystemClock
 from lakebed.resources.postgres import Postgres
-from lakebed.resources.settings import SettingsError, read_settings, remember
+from lakebed.resources.project_folder import ProjectError
+from lakebed.resources.settings import SettingsError, read_secret, read_settings, remember
 
 URL = "postgresql://me:s3cret%21@db.example:5433/app"
 
@@ -104,6 +106,8 @@ def test_a_refused_postgres_url_does_not_repeat_its_password(tmp_path: Path) -> 
 
 
 def test_a_child_process_reads_the_same_settings(tmp_path: Path) -> None:
+    for name in ("tables", "models"):
+        (tmp_path / name).mkdir()
     settings = read_settings(
         {"LAKEBED_POSTGRES_URL": URL, "LAKEBED_CLOCK": "2024-01-01T00:00:00Z"}, tmp_path
     )
@@ -155,3 +159,71 @@ def test_in_a_users_dot_env_other_variables_are_filled_in(
     monkeypatch.setenv("BASE", "/base")
     (tmp_path / ".env").write_text("LAKEBED_DATA=${BASE}/data\n")
     assert read_settings({}, tmp_path).data == Path("/base/data")
+
+
+def project_in(folder: Path, table: str = "") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "pyproject.toml").write_text(f"[project]\nname = 'mine'\n[tool.lakebed]\n{table}")
+    return folder
+
+
+def test_a_project_is_found_from_below_and_has_the_defaults(tmp_path: Path) -> None:
+    project = project_in(tmp_path / "mine")
+    (project / ".env").write_text("LAKEBED_EXPORTS=out\n")
+    below = project / "models" / "marts"
+    below.mkdir(parents=True)
+    (below / ".env").write_text("LAKEBED_EXPORTS=elsewhere\n")
+    settings = read_settings({"LAKEBED_LAKE": "lake"}, below)
+    assert settings.project == project
+    assert settings.tables == project / "tables"
+    assert settings.models == project / "models"
+    assert settings.data == project / "data"
+    assert settings.home == project / ".lakebed"
+    assert settings.exports == project / "out"
+    assert settings.lake == below / "lake"  # what a shell says starts where the shell is
+
+
+def test_a_pyproject_without_our_table_is_no_project(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text("[project]\nname = 'x'\n[tool.ruff]\n")
+    assert read_settings({}, tmp_path).project is None
+
+
+def test_a_project_says_settings_and_dot_env_goes_before_it(tmp_path: Path) -> None:
+    project = project_in(
+        tmp_path, 'data = "{home}/in"\nhome = "state"\nexports = "out"\nkeep_runs = "7d"\n'
+    )
+    (project / ".env").write_text("LAKEBED_EXPORTS=nearer\n")
+    settings = read_settings({}, tmp_path)
+    assert settings.home == tmp_path / "state"
+    assert settings.data == tmp_path / "state" / "in"
+    assert settings.exports == tmp_path / "nearer"
+    assert settings.keep_runs.days == 7
+    moved = read_settings({"LAKEBED_HOME": str(tmp_path / "other")}, tmp_path)
+    assert moved.data == tmp_path / "other" / "in"
+
+
+@pytest.mark.parametrize(
+    ("table", "kind"),
+    [
+        ('tabels = "x"', ProjectError),
+        ("keep_runs = 7", ProjectError),
+        ('postgres_url = "postgresql://me:s3cret@x/y"', ProjectError),
+        ("tables = ", ProjectError),
+        ('TABLES = "x"', ProjectError),
+        ('tables = "missing"', SettingsError),
+    ],
+)
+def test_a_project_that_says_nonsense_is_refused(
+    tmp_path: Path, table: str, kind: type[LakebedError]
+) -> None:
+    with pytest.raises(kind) as caught:
+        read_settings({}, project_in(tmp_path, table))
+    assert caught.value.exit_code == 2
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_secret_is_read_from_the_projects_dot_env_from_below(tmp_path: Path) -> None:
+    project = project_in(tmp_path / "mine")
+    (project / ".env").write_text("SHOP_URL=mysql://x\n")
+    (project / "tables").mkdir()
+    assert read_secret(tmp_path, "SHOP_URL", {}, project / "tables") == "mysql://x"

@@ -12,7 +12,6 @@ import pandera.polars as pa
 import polars as pl
 import pytest
 
-from lakebed.resources.settings import PACKAGE_ROOT
 from lakebed.spec.table import (
     CsvFiles,
     Deletes,
@@ -25,6 +24,7 @@ from lakebed.spec.table import (
     Tiering,
 )
 from lakebed.spec.table_files import load_tables, table_named
+from tests.support.checkout import DEMO_TABLES
 
 
 class Event(pa.DataFrameModel):
@@ -392,5 +392,5 @@ def test_two_tables_of_one_name_are_refused_with_both_files(tmp_path: Path) -> N
 
 
 def test_the_shipped_tables_load() -> None:
-    names = [t.name for t in load_tables(PACKAGE_ROOT / "platform_assets" / "demo" / "tables")]
+    names = [t.name for t in load_tables(DEMO_TABLES)]
     assert names == ["airlines", "airports", "flights", "planes", "weather"]

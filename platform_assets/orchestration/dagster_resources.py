@@ -4,6 +4,8 @@
 def busiest_day(lake: LakeResource) -> ...:
     with lake.get_connection() as connection:
         connection.sql("select ... from flights")
+
+build_defs() brings both. Other definitions may name them: resources={"lake": LakeResource()}.
 """
 
 from __future__ import annotations
@@ -20,13 +22,26 @@ from pydantic import PrivateAttr
 from lakebed.resources.lake import Lake
 from lakebed.resources.postgres import Connection, Postgres
 from lakebed.resources.session import ReadSession
+from lakebed.resources.settings import read_settings
+from lakebed.store.platform import open_platform
 
 
 class LakeResource(DuckDBResource):
-    """A DuckDB in memory in which every table and model is a view, over one snapshot."""
+    """A DuckDB in memory in which every table and model is a view, over one snapshot.
+
+    It reads the lake of the project that the working folder is in, unless build_defs() made it for
+    other settings.
+    """
 
     database: str = ":memory:"
-    _lake: Lake = PrivateAttr()
+    _lake: Lake | None = PrivateAttr(default=None)
+
+    @classmethod
+    def of(cls, lake: Lake) -> LakeResource:
+        """Return the resource that reads one lake."""
+        resource = cls()
+        resource._lake = lake
+        return resource
 
     @contextmanager
     def get_connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -37,7 +52,8 @@ class LakeResource(DuckDBResource):
     @contextmanager
     def session(self) -> Iterator[ReadSession]:
         """Open a session that prunes cold files; see lakebed.resources.lake."""
-        with self._lake.session() as session:
+        lake = open_platform(read_settings()).lake if self._lake is None else self._lake
+        with lake.session() as session:
             yield session
 
 
@@ -57,14 +73,10 @@ class HotResource:
 
 def platform_resources(lake: Lake, postgres: Postgres) -> dict[str, Any]:
     """Return the resources by their keys. Opens nothing."""
-
-    def make_lake(_: dg.InitResourceContext) -> LakeResource:
-        resource = LakeResource()
-        resource._lake = lake
-        return resource
-
     return {
-        "lake": dg.ResourceDefinition(make_lake, description="Hot and cold rows as one DuckDB."),
+        "lake": dg.ResourceDefinition(
+            lambda _: LakeResource.of(lake), description="Hot and cold rows as one DuckDB."
+        ),
         "hot": dg.ResourceDefinition(
             lambda _: HotResource(postgres), description="PostgreSQL, the hot tier."
         ),

@@ -1,0 +1,1 @@
+"""What one command does, for every caller: the command line, scripts and notebooks."""

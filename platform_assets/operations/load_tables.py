@@ -1,0 +1,129 @@
+"""Load tables or windows of tables, and keep what the lake shows of them up to date."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from lakebed.errors import FAILED, WRONG_USAGE, LakebedError, exit_code
+from lakebed.ingest.load import load_table, load_window
+from lakebed.ingest.report import LoadReport
+from lakebed.spec.partitions import Window, window_for_key
+from lakebed.spec.table import SourceTable, TableError
+from lakebed.store.platform import Platform
+from lakebed.tiering.catalog_file import write_catalog
+from lakebed.tiering.snapshots import Snapshot, take_due
+
+Load = tuple[SourceTable, Window | None]
+
+
+class LoadChoiceError(LakebedError, ValueError):
+    """A choice of tables and windows that cannot be loaded together."""
+
+    exit_code = WRONG_USAGE
+
+
+def chosen_tables(platform: Platform, names: Sequence[str]) -> list[SourceTable]:
+    """Return the named tables, each of which must have a source; without names all that have one.
+
+    Raises:
+        TableError: A table is unknown or has no source.
+    """
+    if not names:
+        return [table for table in platform.tables if table.source is not None]
+    tables = [platform.table(name) for name in dict.fromkeys(names)]
+    for table in tables:
+        _ = table.sourced
+    return tables
+
+
+def chosen_loads(
+    tables: Sequence[SourceTable], keys: Sequence[str], *, skip_windowed: bool
+) -> list[Load]:
+    """Return what to load: each table, or the windows of the one table that is loaded by window.
+
+    Args:
+        tables: The tables that were chosen.
+        keys: Partition keys, of one table that is loaded by window.
+        skip_windowed: Leave out tables that are loaded by window instead of refusing them.
+
+    Raises:
+        LoadChoiceError: Keys without such a table, or such a table without keys.
+        TableError: A key does not fit the table's grain.
+    """
+    if keys:
+        if len(tables) != 1 or tables[0].load_by != "window":
+            raise LoadChoiceError("Windows go with exactly one table that is loaded by window")
+        return [(tables[0], window) for window in windows_of(tables[0], keys)]
+    windowed = [table.name for table in tables if table.load_by == "window"]
+    if windowed and not skip_windowed:
+        raise LoadChoiceError(
+            f"{windowed[0]} is loaded by window. Load it alone, and name its windows"
+        )
+    return [(table, None) for table in tables if table.load_by == "cursor"]
+
+
+def windows_of(table: SourceTable, keys: Sequence[str]) -> list[Window]:
+    """Return the windows that partition keys name, in order.
+
+    Raises:
+        TableError: A key does not fit the table's grain.
+    """
+    try:
+        return sorted({window_for_key(table.partitioned.grain, key) for key in keys})
+    except ValueError as error:
+        raise TableError(f"table {table.name}: {error}") from error
+
+
+def load_one(
+    platform: Platform,
+    table: SourceTable,
+    window: Window | None = None,
+    *,
+    on_rows: Callable[[int], None] = lambda rows: None,
+    on_step: Callable[[str], None] = lambda step: None,
+) -> LoadReport:
+    """Load what is new in a table's source, or replace one window of the table."""
+    run = load_table if window is None else partial(load_window, window=window)
+    return run(
+        platform.settings,
+        platform.postgres,
+        platform.clock,
+        table,
+        on_rows=on_rows,
+        on_step=on_step,
+    )
+
+
+def write_lake_copies(
+    platform: Platform, table: SourceTable, *, changed: bool = False
+) -> tuple[list[Snapshot], list[str]]:
+    """Copy tables without partitions to the lake where a load changed them; renew the catalog file.
+
+    Args:
+        platform: The platform.
+        table: The table that was loaded.
+        changed: Copy the table whatever the ledger says.
+
+    Returns:
+        The copies that were written, and what failed and why.
+    """
+    try:
+        taken = take_due(platform, table, changed=changed)
+    except Exception as error:
+        if exit_code(error) != FAILED:
+            raise
+        why = f"{table.name}: its rows are committed, its copy in the lake was not written"
+        return [], [f"{why}: {platform.text_of(error)}. The next load writes it"]
+    return taken, renew_catalog(platform) if taken else []
+
+
+def renew_catalog(platform: Platform) -> list[str]:
+    """Write the catalog file; return why it could not be written, if it could not."""
+    try:
+        write_catalog(platform)
+    except Exception as error:
+        if exit_code(error) != FAILED:
+            raise
+        return [f"the catalog file could not be written: {platform.text_of(error)}"]
+    return []

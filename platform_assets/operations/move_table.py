@@ -1,0 +1,93 @@
+"""Move partitions of a table: those that are named, or those that are due."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from lakebed.errors import FAILED, exit_code
+from lakebed.spec.partitions import Window
+from lakebed.spec.table import SourceTable
+from lakebed.store.platform import Platform
+from lakebed.tiering.holds import PartitionHeldError
+from lakebed.tiering.pending import waiting
+from lakebed.tiering.report import Moved
+from lakebed.tiering.requests import Request, answer, note_look, open_requests
+from lakebed.tiering.several import move_all
+
+
+@dataclass(frozen=True)
+class MoveOutcome:
+    """What became of one partition.
+
+    Attributes:
+        window: The partition.
+        moved: What the move did; None where it did nothing.
+        held: Why the partition was left alone: it was restored, and is held in PostgreSQL.
+        error: Why the move failed; the partition is as it was before.
+    """
+
+    window: Window
+    moved: Moved | None = None
+    held: PartitionHeldError | None = None
+    error: Exception | None = None
+
+
+def due_partitions(
+    platform: Platform, table: SourceTable, as_of: datetime | None = None
+) -> tuple[list[Window], list[Request]]:
+    """Return the partitions that are due, and the open requests that a move of them answers.
+
+    Args:
+        platform: The platform.
+        table: A table with tiering.
+        as_of: The time to take for now; it answers no request.
+    """
+    now = as_of or platform.clock.now()
+    with platform.postgres.connect(autocommit=True) as connection:
+        note_look(connection, table)
+        requests = [] if as_of else open_requests(connection, table, now)
+        return waiting(connection, table, now, requests), requests
+
+
+def move_partitions(
+    platform: Platform,
+    table: SourceTable,
+    windows: Sequence[Window],
+    *,
+    jobs: int = 1,
+    by_policy: datetime | None = None,
+) -> Iterator[MoveOutcome]:
+    """Move partitions, each in a transaction of its own; yield what became of each.
+
+    Args:
+        platform: The platform.
+        table: A table with tiering.
+        windows: The partitions.
+        jobs: How many are moved at once.
+        by_policy: The time of a move that leaves held partitions alone; None moves them too.
+
+    Raises:
+        LakebedError: No further partition can be moved, as PostgreSQL cannot be reached.
+    """
+    for window, found in move_all(platform.lake, table, windows, jobs, unless_held_at=by_policy):
+        if isinstance(found, Moved):
+            yield MoveOutcome(window, moved=found)
+        elif isinstance(found, PartitionHeldError):
+            yield MoveOutcome(window, held=found)
+        elif exit_code(found) == FAILED:
+            yield MoveOutcome(window, error=found)
+        else:
+            raise found
+
+
+def answer_requests(
+    platform: Platform, table: SourceTable, requests: Sequence[Request], problem: str | None
+) -> list[tuple[int, str]]:
+    """Answer requests after a move; return the number and the answer of each."""
+    if not requests:
+        return []
+    with platform.postgres.connect(autocommit=True) as connection:
+        now = platform.clock.now()
+        return [(r.number, answer(connection, table, r, now, problem)) for r in requests]
