@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -244,4 +244,46 @@ def parsed(text: pl.Series, form: str, target: pl.DataType) -> pl.Series:
     if target == pl.Time:
         return text.str.to_time(form, strict=False)
     zone = "UTC" if has_zone(form) else None
-    return text.str.to_datetime(form, time_unit="us", time_zone=zone, strict=False)
+    read = text.str.to_datetime(form, time_unit="us", time_zone=zone, strict=False)
+    if _FOUR_DIGITS.search(form):
+        return _of_named_years(text, read)
+    return _of_posix_years(text, read) if _TWO_DIGITS.search(form) else read
+
+
+_FOUR_DIGITS = re.compile(r"%0?[YG]|%[Fvc+]")
+"""Formats whose year has four digits, which polars reads with fewer."""
+_TWO_DIGITS = re.compile(r"%[-_0]?y|%[Dx]")
+_DAY = 86_400_000_000
+_YEARS = {year: (date(year, 1, 1) - date(1970, 1, 1)).days * _DAY for year in (1000, 2069, 2070)}
+"""When years begin, in microseconds since 1970."""
+_CENTURY = 36_525 * _DAY
+"""From any moment of 1969 to that of 2069."""
+_FRACTION = r"(:\d\d)[.,]\d+"
+
+
+def _of_named_years(text: pl.Series, read: pl.Series) -> pl.Series:
+    """Leave out times of a year before 1000 that the text does not write with four digits."""
+    moments = read.to_physical()
+    early = (moments < _YEARS[1000] + _DAY).fill_null(False)
+    if not early.any():
+        return read
+    # The year itself, or, at its end, that of another zone.
+    some = pl.DataFrame({"text": text.filter(early), "at": read.filter(early)})
+    year, whole = pl.col("at").dt.year(), pl.col("text").str.replace(_FRACTION, "${1}")
+    written = [
+        whole.str.contains((year + more).cast(pl.String).str.zfill(4), literal=True)
+        for more in (0, -1, 1)
+    ]
+    unnamed = some.select(~pl.any_horizontal(written)).to_series()
+    return read.set(early.clone().scatter(early.arg_true(), unnamed), None)
+
+
+def _of_posix_years(text: pl.Series, read: pl.Series) -> pl.Series:
+    """Take the year 69 for 1969, as POSIX has it, where polars has 2069."""
+    moments = read.to_physical()
+    margin = _DAY if isinstance(read.dtype, pl.Datetime) and read.dtype.time_zone else 0
+    late = (moments >= _YEARS[2069] - margin) & (moments < _YEARS[2070] + margin)
+    late = late.fill_null(False)
+    if margin:
+        late &= text.str.replace(_FRACTION, "${1}").str.contains("69").fill_null(False)
+    return (moments - late.cast(pl.Int64) * _CENTURY).cast(read.dtype)
