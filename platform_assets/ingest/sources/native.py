@@ -2,7 +2,9 @@
 
 Text that is no UTF-8 becomes bytes, uuid its text; 16 bytes of fixed size become an array of
 numbers, which no text is taken for; a decimal of 256 bits a shorter one, or its digits as text;
-other extension types what they are stored as.
+other extension types what they are stored as. Values that their own type does not hold, such as
+24:00:00 or 1000.00 in a decimal(5,2), become ones of a type that does: polars would take them for
+null or for other ones.
 """
 
 from __future__ import annotations
@@ -19,8 +21,15 @@ _LIST = pa.types.is_list, pa.types.is_large_list
 def for_polars(table: pa.Table) -> pa.Table:
     """Return the table with the columns replaced that polars would damage or refuse."""
     for index, field in enumerate(table.schema):
+        if _is_packed(field.type):
+            table = table.set_column(index, field.name, _unpacked(table.column(index)))
+            field = table.schema.field(index)
         if _holds_text(field.type):
             table = table.set_column(index, field.name, _checked_text(table.column(index)))
+        elif _has_bounds(_leaf_type(field.type)):
+            if any(map(_is_beyond, table.column(index).chunks)):
+                whole = pa.concat_arrays(table.column(index).chunks)
+                table = table.set_column(index, field.name, _widened(whole))
         elif _is_foreign(field.type):
             chunks = [_known(chunk) for chunk in table.column(index).chunks]
             if not chunks:
@@ -29,6 +38,82 @@ def for_polars(table: pa.Table) -> pa.Table:
                 chunks = [chunk.cast(pa.string()) for chunk in chunks]
             table = table.set_column(index, field.name, pa.chunked_array(chunks))
     return table
+
+
+def _is_packed(kind: pa.DataType) -> bool:
+    """Whether polars lacks the way in which the values of a type lie, though not the values."""
+    if pa.types.is_dictionary(kind):
+        return _is_foreign(kind.value_type) or _has_bounds(kind.value_type)
+    return bool(pa.types.is_run_end_encoded(kind))
+
+
+def _unpacked(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        return column.cast(kind.value_type)
+    return pc.run_end_decode(column)
+
+
+def _leaf_type(kind: pa.DataType) -> pa.DataType:
+    return _leaf_type(kind.value_type) if any(of(kind) for of in _LIST) else kind
+
+
+def _has_bounds(kind: pa.DataType) -> bool:
+    """Whether arrays of a type may hold values that are none of it: Arrow does not look."""
+    return bool(pa.types.is_time(kind) or pa.types.is_decimal128(kind))
+
+
+def _is_beyond(array: pa.Array) -> bool:
+    """Whether a value, or an element of one, lies outside the bounds of its own type."""
+    kind = array.type
+    if any(is_list(kind) for is_list in _LIST):
+        return _is_beyond(array.flatten())
+    if pa.types.is_time(kind):
+        last = _A_DAY[kind.unit] - 1
+        ends = pc.min_max(array.view(pa.int32() if kind.bit_width == 32 else pa.int64()))
+    else:
+        last = 10**kind.precision - 1
+        ends = pc.min_max(_as_whole(array))
+    lower, upper = ends.as_py().values()
+    least = 0 if pa.types.is_time(kind) else -last
+    return lower is not None and (lower < least or upper > last)
+
+
+_A_DAY = {"s": 86_400, "ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
+
+
+def _widened(array: pa.Array) -> pa.Array:
+    """Return times as text, and decimals with all the digits that they may have."""
+    kind = array.type
+    if any(is_list(kind) for is_list in _LIST):
+        array = pa.concat_arrays([array])
+        made = pa.LargeListArray if pa.types.is_large_list(kind) else pa.ListArray
+        return made.from_arrays(array.offsets, _widened(array.values), mask=array.is_null())
+    if pa.types.is_decimal128(kind):
+        return _retyped(array, pa.decimal128(38, kind.scale))
+    count = pl.Series("c", array.view(pa.int32() if kind.bit_width == 32 else pa.int64()))
+    per_second = _A_DAY[kind.unit] // 86_400
+    digits = len(str(per_second)) - 1
+    seconds = COLUMN // per_second
+
+    def padded(number: pl.Expr, width: int) -> pl.Expr:
+        return number.cast(pl.String).str.zfill(width)
+
+    parts = padded(seconds // 3600, 2), padded(seconds // 60 % 60, 2), padded(seconds % 60, 2)
+    text = pl.concat_str(*parts, separator=":")
+    if digits:
+        text = pl.concat_str(text, pl.lit("."), padded(COLUMN % per_second, digits))
+    return select(count, text).to_arrow().cast(pa.string())
+
+
+def _retyped(array: pa.Array, kind: pa.DataType) -> pa.Array:
+    return pa.Array.from_buffers(kind, len(array), array.buffers(), offset=array.offset)
+
+
+def _as_whole(decimals: pa.Array) -> pa.Array:
+    """Return decimals without their points."""
+    bits = decimals.type.bit_width
+    return _retyped(decimals, pa.decimal256(76, 0) if bits == 256 else pa.decimal128(38, 0))
 
 
 def bytes_of(arrays: pl.Series) -> pl.Series:
@@ -112,13 +197,8 @@ def _shorter(decimals: pa.Array) -> pa.Array:
     if scale <= 0:
         return decimals.cast(pa.decimal256(76, 0)).cast(pa.string())
     # The same numbers without a point; Arrow would write small ones with an exponent.
-    whole = pa.Array.from_buffers(
-        pa.decimal256(decimals.type.precision, 0),
-        len(decimals),
-        decimals.buffers(),
-        offset=decimals.offset,
-    ).cast(pa.string())
-    digits = pl.Series("c", pc.cast(whole, pa.string()), dtype=pl.String)
+    whole = pc.cast(_as_whole(decimals), pa.string())
+    digits = pl.Series("c", whole, dtype=pl.String)
     sign = pl.when(COLUMN.str.starts_with("-")).then(pl.lit("-")).otherwise(pl.lit(""))
     padded = COLUMN.str.strip_prefix("-").str.pad_start(scale + 1, "0")
     text = pl.concat_str(sign, padded.str.head(-scale), pl.lit("."), padded.str.tail(scale))

@@ -555,9 +555,9 @@ BAD = {
     "doc": ("{a: 1}", "is no JSON"),
     "host": ("10.0.0.300", "is no address"),
     "span": ("1 fortnight", "is no interval"),
-    "big": ("18446744073709551616", "is no whole number"),
+    "big": ("18446744073709551616", "does not fit whole number"),
     "tags": ("{a", "is no array"),
-    "marks": ("[1, 40000]", "has an element that is no whole number"),
+    "marks": ("[1, 40000]", "has an element that does not fit whole number"),
     "any": ("1,5", "is no number"),
 }
 
