@@ -30,6 +30,7 @@ from lakebed.resources.manifest import Manifest, take_manifest
 from lakebed.resources.postgres import Connection, Postgres
 from lakebed.resources.session import LakeReadError, ReadSession
 from lakebed.resources.spill import spill_folder
+from lakebed.resources.sqlstate import sqlstate_of
 from lakebed.resources.tiers import LakeTable
 
 READER_OPTIONS = "-c default_transaction_read_only=on"
@@ -76,7 +77,7 @@ class Lake:
             # are global, so that each of many sessions has them.
             connection.execute("set global pg_use_ctid_scan = false")
             # The password as a secret: the rest of the URL is there for every query to see.
-            server = dict(self._postgres.server)
+            server = self._postgres.server_in_english
             if read_only:
                 server["options"] += f" {READER_OPTIONS}"
             secret = sql.SQL("create temporary secret lakebed (type postgres, password {})").format(
@@ -115,6 +116,10 @@ class Lake:
     def beside(self) -> Connection:
         """Open a plain connection to PostgreSQL. Raises PostgresUnavailableError."""
         return self._postgres.connect(autocommit=True)
+
+    def sqlstate(self, error: duckdb.Error) -> str | None:
+        """Return which error of PostgreSQL DuckDB passes on; see sqlstate.py."""
+        return sqlstate_of(error, translated=self._postgres.translates)
 
     def redact(self, text: str) -> str:
         """Return the text without the database's password and what opens the lake."""

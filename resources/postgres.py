@@ -30,6 +30,10 @@ OPTIONS = "-c timezone=UTC -c datestyle=ISO -c intervalstyle=postgres -c quote_a
 """How each session has what PostgreSQL says as text, whatever the server or the role is set to."""
 
 
+ENGLISH = "-c lc_messages=C"
+"""What makes a session get PostgreSQL's own texts; a role may be forbidden to set it."""
+
+
 class PostgresUnavailableError(LakebedError, RuntimeError):
     """The server does not answer, is too old, or does not let us in."""
 
@@ -67,6 +71,31 @@ class Postgres:
         return (
             {"connect_timeout": "10", "application_name": "lakebed"} | given | {"options": options}
         )
+
+    @property
+    def server_in_english(self) -> dict[str, str]:
+        """The parameters of a session whose errors are PostgreSQL's own texts, if the role may."""
+        if not self._may_set_messages:
+            return dict(self.server)
+        return self.server | {"options": f"{self.server['options']} {ENGLISH}"}
+
+    @cached_property
+    def translates(self) -> bool:
+        """Whether even sessions of `server_in_english` get texts in another language."""
+        if self._may_set_messages:
+            return False
+        with self._open(autocommit=True) as connection:
+            try:
+                connection.execute("select 1 / 0")
+            except psycopg.errors.DivisionByZero as error:
+                return error.diag.message_primary != "division by zero"
+        return True
+
+    @cached_property
+    def _may_set_messages(self) -> bool:
+        with self._open(autocommit=True) as connection:
+            query = "select has_parameter_privilege('lc_messages', 'SET')"
+            return bool(connection.execute(query).fetchall()[0][0])
 
     @property
     def name(self) -> str:

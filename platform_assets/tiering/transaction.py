@@ -23,6 +23,7 @@ from lakebed.resources.lake import Lake
 from lakebed.resources.lake_files import LakeFileError, LakeFiles
 from lakebed.resources.layouts import ask
 from lakebed.resources.postgres import LOCK_TIMEOUT, Connection
+from lakebed.resources.sqlstate import CONTENTION, UNKNOWN
 from lakebed.resources.tiers import hot_scan
 from lakebed.schema.ddl import COLUMNS_QUERY, differences
 from lakebed.schema.evolved import EVOLVED_QUERY, extended_by
@@ -48,14 +49,6 @@ FEW_VALUES = sql.SQL(
     " (select inhrelid from pg_inherits where inhparent = {0}::regclass)"
     " group by 1 having min(s.n_distinct) > 0 and max(s.n_distinct) < 1000 order by 2, 1"
 )
-
-_AGAIN = (
-    "could not serialize access",
-    "deadlock detected",
-    "canceling statement due to lock timeout",
-    "snapshot_file_live",  # of two first ones
-)
-"""What PostgreSQL says where others write the same meanwhile."""
 
 
 @dataclass
@@ -223,6 +216,7 @@ def in_transaction(
     Raises BusyError, TieringError; and what work raises. Nothing has happened then.
     """
     started = time.monotonic()
+    said = ""
     for attempt in range(attempts):
         hot: HotTable | None = None
         try:
@@ -242,16 +236,21 @@ def in_transaction(
             on_step("committed")
             return done, time.monotonic() - started
         except duckdb.Error as error:
-            if not any(said in str(error) for said in _AGAIN):
+            state = lake.sqlstate(error)
+            if state not in CONTENTION:
                 raise TieringError(f"{title}: {_said(lake, hot, error)}") from None
+            if state == UNKNOWN:
+                said = f" ({lake.redact(str(error)).strip()})"
             time.sleep(0.1 * 2**attempt)
         except psycopg.Error as error:
-            raise TieringError(f"{title}: {lake.redact(str(error))}") from None
+            if error.sqlstate not in CONTENTION:
+                raise TieringError(f"{title}: {lake.redact(str(error))}") from None
+            time.sleep(0.1 * 2**attempt)
         except LakeFileError as error:
             unchanged = hot.unchanged if hot else "nothing was done"
             text = lake.redact(str(error))
             raise TieringError(f"{title}: {unchanged}: {text}") from error
-    raise TieringError(f"{title}: {contended}")
+    raise TieringError(f"{title}: {contended}{said}")
 
 
 def _said(lake: Lake, hot: HotTable | None, error: duckdb.Error) -> str:

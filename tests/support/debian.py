@@ -20,9 +20,18 @@ def is_installed(extension: str) -> bool:
     return there and shutil.which("initdb", path=DEBIAN / "bin") is not None
 
 
+def speaks(language: str) -> bool:
+    """Whether the server is there, with its messages in the language."""
+    texts = Path("/usr/share/locale") / language / "LC_MESSAGES/postgres-15.mo"
+    return texts.exists() and shutil.which("initdb", path=DEBIAN / "bin") is not None
+
+
 @contextmanager
-def debian_server(folder: Path, *settings: str) -> Iterator[str]:
-    """Run Debian's PostgreSQL 15 with these lines of configuration; yield its URL."""
+def debian_server(folder: Path, *settings: str, language: str = "en") -> Iterator[str]:
+    """Run Debian's PostgreSQL 15 with these lines of configuration; yield its URL.
+
+    language: what the server's messages are in, where `speaks` says so.
+    """
     user = pwd.getpwnam("postgres") if os.geteuid() == 0 else None
     data = folder / "debian"
     data.mkdir()
@@ -34,7 +43,7 @@ def debian_server(folder: Path, *settings: str) -> Iterator[str]:
             [DEBIAN / "bin" / program, "-D", data, *arguments],
             user="postgres" if user else None,
             cwd=data,
-            env={"LC_ALL": "C.UTF-8", "PATH": os.environ["PATH"]},
+            env={"LANG": "C.UTF-8", "LANGUAGE": language, "PATH": os.environ["PATH"]},
             check=True,
             stdout=subprocess.DEVNULL,
         )
