@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from lakebed.resources.settings import Settings as Settings
     from lakebed.resources.settings import SettingsError as SettingsError
     from lakebed.resources.settings import read_settings as read_settings
+    from lakebed.scaffolding.project_files import NewProjectError as NewProjectError
     from lakebed.schema.apply import ApplyError as ApplyError
     from lakebed.schema.ddl import DriftError as DriftError
     from lakebed.spec.export import Csv as Csv
@@ -148,6 +149,7 @@ _MODULES = {
     "LoadConflictError": "lakebed.ingest.writers.writer",
     "LockWaitError": "lakebed.resources.postgres",
     "MigrationError": "lakebed.resources.postgres",
+    "NewProjectError": "lakebed.scaffolding.project_files",
     "ModelError": "lakebed.models.model",
     "PartitionBusyError": "lakebed.tiering.partition",
     "PartitionHeldError": "lakebed.tiering.holds",

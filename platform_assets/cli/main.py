@@ -24,6 +24,7 @@ from lakebed.cli.load import load
 from lakebed.cli.metrics import metrics
 from lakebed.cli.models import build, compile_models, ls
 from lakebed.cli.move import move
+from lakebed.cli.new import new
 from lakebed.cli.rejects import rejects
 from lakebed.cli.restore import restore
 from lakebed.cli.run import demo, up
@@ -35,6 +36,7 @@ from lakebed.errors import exit_code
 HELP = """Load tables into PostgreSQL, let old partitions settle as Parquet, query both as one.
 
 \b
+  lakebed new shop                                  a project that runs at once
   lakebed demo                                      real flights through all of it
   lakebed load --all                                what is new in every source
   lakebed move flights --due                        old partitions to the lake
@@ -69,7 +71,21 @@ def group() -> None:
 
 
 for command in (
-    *(demo, up, load, move, backfill, build, compile_models, ls, sql, status, metrics, rejects),
+    *(
+        new,
+        demo,
+        up,
+        load,
+        move,
+        backfill,
+        build,
+        compile_models,
+        ls,
+        sql,
+        status,
+        metrics,
+        rejects,
+    ),
     *(plan, apply, scaffold, adopt, backup, rollback, estimate, verify, housekeep, export),
     *(restore, erase, doctor),
 ):
