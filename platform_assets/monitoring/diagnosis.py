@@ -10,7 +10,7 @@ from typing import Literal
 from lakebed.spec.partitions import Grain, Window
 from lakebed.store.grain import Bounds, settled_otherwise, way_out
 from lakebed.store.undeclared import DECLARE_OR_RESTORE, settled_undeclared
-from lakebed.tiering.horizon import Holder, Horizon
+from lakebed.tiering.horizon import Holder, Horizon, StayReason
 from lakebed.tiering.older_rows import Lacking
 from lakebed.tiering.superseded import Spared
 from lakebed.tiering.sweep import Swept
@@ -295,7 +295,7 @@ def of_lake(swept: Sequence[Swept], spared: Sequence[Spared]) -> Iterator[Findin
             f"{len(swept)} files, {size:,} bytes, are needed no more",
             "lakebed housekeep; the job upkeep of `lakebed up` does it each day",
         )
-    held = [file for file in spared if "may still need it" in file.why]
+    held = [file for file in spared if file.reason is StayReason.SNAPSHOT]
     if held:
         yield Finding(
             "note", "lake", f"{len(held)} superseded files wait: {held[0].why}", "let it end"

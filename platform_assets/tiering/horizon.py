@@ -9,9 +9,38 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Literal
 
 from lakebed.resources.postgres import Connection
+
+
+class StayReason(StrEnum):
+    """Why something that nobody needs any more stays for now."""
+
+    BACKUP = "backup"
+    """A backup, or a load that can be undone, names the file."""
+    GRACE = "grace"
+    """It was superseded less than the grace period ago."""
+    SNAPSHOT = "snapshot"
+    """A session, a prepared transaction or a replication slot may still see it."""
+    HIDDEN = "hidden"
+    """Sessions of other roles are hidden, which may still see it."""
+    BUSY = "busy"
+    """A load or a move is at work on it, or another session holds the table."""
+    ROWS = "rows"
+    """Rows came in, or VACUUM could not give the pages back."""
+    DEPENDENT = "dependent"
+    """Another object of the database depends on it."""
+
+
+@dataclass(frozen=True)
+class Stay:
+    """A reason to stay. text: for people."""
+
+    reason: StayReason
+    text: str
+
 
 _QUERY = """
 select 'session' as kind, pid, coalesce(nullif(application_name, ''), backend_type) as name,
@@ -75,15 +104,16 @@ class Horizon:
         """Return those who may not see what the committed transaction did, the oldest first."""
         return sorted((h for h in self.holders if xid >= h.xmin), key=lambda holder: holder.xmin)
 
-    def why_not(self, xid: int) -> str | None:
+    def why_not(self, xid: int) -> Stay | None:
         """Say why it cannot be taken that everybody sees what the transaction did, or None."""
         held = self.blind_to(xid)
         if held:
-            return f"{held[0]} may still need it"
+            return Stay(StayReason.SNAPSHOT, f"{held[0]} may still need it")
         if self.hidden:
-            return (
+            return Stay(
+                StayReason.HIDDEN,
                 f"{self.hidden} sessions of other roles are hidden from this one; "
-                "GRANT pg_read_all_stats to it"
+                "GRANT pg_read_all_stats to it",
             )
         return None
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Literal
 
 import psycopg
 from psycopg import sql
@@ -21,7 +22,7 @@ from lakebed.resources.postgres import LOCK_TIMEOUT, Connection
 from lakebed.spec.partitions import Window
 from lakebed.spec.table import SourceTable
 from lakebed.store.locks import load_lock, move_lock
-from lakebed.tiering.horizon import read_horizon
+from lakebed.tiering.horizon import Stay, StayReason, read_horizon
 
 DROP_ATTEMPTS = 5
 
@@ -50,13 +51,18 @@ class Leaf:
 
 @dataclass(frozen=True)
 class LeafNote:
-    """What was done with a leaf: vacuumed, dropped, or waiting, with the reason."""
+    """What was done with a leaf. stay: why it waits, where it does."""
 
     table: str
     leaf: str
-    what: str
-    why: str = ""
+    what: Literal["vacuumed", "dropped", "waits"]
     bytes: int = 0
+    stay: Stay | None = None
+
+    @property
+    def why(self) -> str:
+        """Why it waits, for people."""
+        return self.stay.text if self.stay else ""
 
 
 def leaves_of(connection: Connection, table: SourceTable) -> list[Leaf]:
@@ -116,16 +122,17 @@ def tidy(
             continue
         held = read_horizon(connection).why_not(moved)
         if held is not None:
-            notes.append(LeafNote(table.name, leaf.name, "waits", held, leaf.bytes))
+            notes.append(LeafNote(table.name, leaf.name, "waits", leaf.bytes, held))
             continue
         if leaf.bytes and not dry_run:
             _vacuum(connection, leaf)
             on_step("vacuumed")
         if leaf.bytes:
-            notes.append(LeafNote(table.name, leaf.name, "vacuumed", "", leaf.bytes))
+            notes.append(LeafNote(table.name, leaf.name, "vacuumed", leaf.bytes))
         if drops:
-            why = None if dry_run else _drop(connection, table, leaf)
-            notes.append(LeafNote(table.name, leaf.name, "waits" if why else "dropped", why or ""))
+            stay = None if dry_run else _drop(connection, table, leaf)
+            what: Literal["waits", "dropped"] = "waits" if stay else "dropped"
+            notes.append(LeafNote(table.name, leaf.name, what, stay=stay))
             on_step("dropped")
     return notes
 
@@ -157,32 +164,32 @@ def _vacuum(connection: Connection, leaf: Leaf) -> None:
     connection.execute(sql.SQL("vacuum (analyze, skip_locked) {}").format(leaf.identifier))
 
 
-def _drop(connection: Connection, table: SourceTable, leaf: Leaf) -> str | None:
+def _drop(connection: Connection, table: SourceTable, leaf: Leaf) -> Stay | None:
     """Drop a leaf that holds no row for anybody; return why that could not be done."""
     assert leaf.window is not None
-    why = None
+    stay = None
     for attempt in range(DROP_ATTEMPTS):
         try:
             with connection.transaction():
-                why = _why_stays(connection, table, leaf, leaf.window)
-                if why is None:
+                stay = _why_stays(connection, table, leaf, leaf.window)
+                if stay is None:
                     connection.execute(sql.SQL("drop table {}").format(leaf.identifier))
-            return why
+            return stay
         except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
-            why = "others hold the table; see pg_locks"
+            stay = Stay(StayReason.BUSY, "others hold the table; see pg_locks")
             time.sleep(min(1.0, 0.05 * 2**attempt))
         except psycopg.errors.DependentObjectsStillExist as error:
-            return str(error.diag.message_primary)
-    return why
+            return Stay(StayReason.DEPENDENT, str(error.diag.message_primary))
+    return stay
 
 
 def _why_stays(
     connection: Connection, table: SourceTable, leaf: Leaf, window: Window
-) -> str | None:
+) -> Stay | None:
     """Keep everybody out and look again; return why the leaf must not be dropped."""
     for lock in (load_lock(table.name), move_lock(table.name, window)):
         if not lock.try_take(connection):
-            return "a load or a move is at work on it"
+            return Stay(StayReason.BUSY, "a load or a move is at work on it")
     connection.execute(sql.SQL("set local lock_timeout = {}").format(sql.Literal(LOCK_TIMEOUT)))
     # In the order in which PostgreSQL takes them, the parent first.
     connection.execute(
@@ -191,9 +198,12 @@ def _why_stays(
         )
     )
     if not _is_empty(connection, leaf):
-        return "rows came in; the next move folds them"
+        return Stay(StayReason.ROWS, "rows came in; the next move folds them")
     if not _is_bare(connection, leaf):
-        return "somebody may still see rows in it, or VACUUM could not give its pages back"
+        return Stay(
+            StayReason.ROWS,
+            "somebody may still see rows in it, or VACUUM could not give its pages back",
+        )
     return None
 
 

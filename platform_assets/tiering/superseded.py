@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from psycopg import sql
 
 from lakebed.resources.postgres import Connection
-from lakebed.tiering.horizon import Horizon, read_horizon, widen
+from lakebed.tiering.horizon import Horizon, Stay, StayReason, read_horizon, widen
 from lakebed.tiering.sweep import Swept
 
 
@@ -25,6 +25,7 @@ class Spared:
     owner: str
     path: str
     bytes: int
+    reason: StayReason
     why: str
 
 
@@ -46,19 +47,20 @@ def judge(
     """Say which superseded files may go, and why others may not. Pure."""
     going, spared = [], []
     for row in rows:
-        why = _why_not(row, horizon, now, grace)
-        if why is None:
+        stay = _why_not(row, horizon, now, grace)
+        if stay is None:
             going.append(row)
         else:
-            spared.append(Spared(row.owner, row.path, row.bytes, why))
+            spared.append(Spared(row.owner, row.path, row.bytes, stay.reason, stay.text))
     return going, spared
 
 
-def _why_not(row: _Superseded, horizon: Horizon, now: datetime, grace: timedelta) -> str | None:
+def _why_not(row: _Superseded, horizon: Horizon, now: datetime, grace: timedelta) -> Stay | None:
     if row.pinned:
-        return "a backup, or a load that can be undone, names it"
+        return Stay(StayReason.BACKUP, "a backup, or a load that can be undone, names it")
     if row.since + grace > now:
-        return f"superseded at {row.since:%Y-%m-%d %H:%M} UTC, kept for {grace}"
+        since = f"superseded at {row.since:%Y-%m-%d %H:%M} UTC, kept for {grace}"
+        return Stay(StayReason.GRACE, since)
     return horizon.why_not(row.xmin)
 
 

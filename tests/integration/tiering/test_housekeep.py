@@ -17,7 +17,7 @@ from lakebed.recovery.restore_backup import restore
 from lakebed.resources.postgres import Connection
 from lakebed.store.platform import Platform, open_platform
 from lakebed.tiering import leaves, superseded
-from lakebed.tiering.horizon import Horizon, read_horizon
+from lakebed.tiering.horizon import Horizon, StayReason, read_horizon
 from lakebed.tiering.housekeep import Housekept, housekeep
 from tests.support import processes
 from tests.support.tiers import EACH, MONTHS, ask, do, files, fill, named, seen, settle
@@ -62,8 +62,8 @@ def swept(done: Housekept) -> list[tuple[str, str]]:
     return [(Path(file.path).name, file.why) for file in done.swept]
 
 
-def waits(done: Housekept) -> list[str]:
-    return [spared.why for spared in done.spared]
+def waits(done: Housekept) -> list[StayReason]:
+    return [spared.reason for spared in done.spared]
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_a_superseded_generation_goes_when_its_grace_is_over(settled: Platform) 
     patient = kept(settled, grace=DAY)
     done = housekeep(patient)
     assert (done.swept, done.failed) == ([], [])
-    assert "kept for 1 day" in waits(done)[0]
+    assert waits(done) == [StayReason.GRACE]
     assert len(files(settled)) == len(MONTHS) + 1
     dry = housekeep(settled, dry_run=True)
     assert swept(dry) == [("readings_2024_01_g0001.parquet", "superseded")]
@@ -107,7 +107,7 @@ def test_a_snapshot_that_can_name_a_superseded_file_keeps_it(settled: Platform) 
         fold(settled)
         done = housekeep(settled)
         assert done.swept == []
-        assert "may still need it" in waits(done)[0]
+        assert waits(done) == [StayReason.SNAPSHOT]
         assert session.sql(ALL).fetchall() == [(3 * EACH, 404550)]
     assert len(housekeep(settled).swept) == 1
 
@@ -162,7 +162,7 @@ def test_what_a_backup_names_stays_until_the_backup_is_dropped(settled: Platform
     table = settled.table("readings")
     backup = take_backup(settled.settings.home, settled.postgres, settled.lake, table)
     fold(settled)
-    assert waits(housekeep(settled)) == ["a backup, or a load that can be undone, names it"]
+    assert waits(housekeep(settled)) == [StayReason.BACKUP]
     restore(settled.settings.home, settled.postgres, settled.lake.files, table, backup.backup_id)
     assert seen(settled, ALL) == truth
     do(settled, "delete from lakebed.backup")
@@ -310,7 +310,7 @@ def test_a_row_that_comes_between_the_look_and_the_drop_is_not_lost(
     monkeypatch.setattr(leaves, "_vacuum", then_a_row_comes)
     done = housekeep(dropping(settled))
     assert {n.what for n in done.leaves} == {"vacuumed", "waits"}
-    assert "rows came in; the next move folds them" in [n.why for n in done.leaves]
+    assert StayReason.ROWS in [note.stay.reason for note in done.leaves if note.stay]
     assert seen(settled, ALL) == [(3 * EACH + 6, 404550)]
 
 
@@ -320,7 +320,8 @@ def test_a_writer_in_the_leaf_holds_its_drop_and_loses_nothing(settled: Platform
         done = housekeep(kept(settled, drop_emptied_after=150 * DAY))
         waiting = done.leaves[-1]
         assert (waiting.leaf, waiting.what) == ("readings_2024_01", "waits")
-        assert "others hold the table" in waiting.why
+        assert waiting.stay is not None
+        assert waiting.stay.reason is StayReason.BUSY
         writer.commit()
     assert seen(settled, ALL)[0][0] == 3 * EACH + 1
     assert "readings_2024_01" in leaf_names(settled)
