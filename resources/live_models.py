@@ -3,63 +3,119 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import duckdb
 from psycopg import sql
 
 from lakebed.resources.lake_files import LakeFiles
-from lakebed.resources.tiers import listed, parquet
+from lakebed.resources.stored_form import StoredColumn, as_queried
+from lakebed.resources.tiers import listed
 
 _LIVE_MODELS = """
 select
     v.model, v.sql,
-    case when v.path is not null then json_build_array(v.path)::text else f.paths end as paths,
-    coalesce(f.layouts, 1) > 1 as mixed,
+    case when v.path is not null
+        then json_build_array(json_build_array(v.columns, json_build_array(v.path)))::text
+        else f.groups
+    end as groups,
     array_to_json(v.reads)::text as reads
 from lakebed.model_version v
 left join (
-    select model, json_agg(path order by number)::text as paths, count(distinct columns) as layouts
-    from lakebed.model_file where superseded_at is null group by model
+    select model, json_agg(json_build_array(columns, paths) order by first)::text as groups
+    from (
+        select model, columns, json_agg(path order by number) as paths, min(number) as first
+        from lakebed.model_file where superseded_at is null group by model, columns
+    ) alike group by model
 ) f on f.model = v.model and v.materialized = 'incremental'
 where v.superseded_at is null order by v.built_at"""
 
 
 @dataclass(frozen=True)
-class ModelTable:
-    """A model that is files of the lake; what DuckDB opens for it.
+class FileGroup:
+    """Files of a model that hold the same columns in the same forms; DuckDB reads them as one."""
 
-    mixed: the later files have columns that the earlier ones have not.
-    """
-
+    layout: tuple[StoredColumn, ...]
     addresses: tuple[str, ...]
-    mixed: bool = False
+
+
+@dataclass(frozen=True)
+class ModelTable:
+    """A model that is files of the lake; what DuckDB opens for it."""
+
+    groups: tuple[FileGroup, ...]
+
+    @property
+    def columns(self) -> tuple[tuple[str, str], ...]:
+        """Name and DuckDB type of each column: later files have those of earlier ones, and more."""
+        layout = max((group.layout for group in self.groups), key=len)
+        return tuple((column.name, column.kind) for column in layout)
 
     @property
     def rows(self) -> sql.Composable:
-        """The query that gives its rows."""
-        return parquet(listed(self.addresses), mixed=self.mixed)
+        """The query that gives its rows, each column in the type that its own query gave it."""
+        return rows_of(self.groups, self.columns)
+
+
+def grouped(files: Iterable[tuple[tuple[StoredColumn, ...], str]]) -> tuple[FileGroup, ...]:
+    """Return files, each a layout and an address, as groups of the same layout."""
+    found: dict[tuple[StoredColumn, ...], list[str]] = {}
+    for layout, address in files:
+        found.setdefault(layout, []).append(address)
+    return tuple(FileGroup(layout, tuple(addresses)) for layout, addresses in found.items())
+
+
+def rows_of(
+    groups: Sequence[FileGroup],
+    columns: Sequence[tuple[str, str]],
+    file_name: str | None = None,
+) -> sql.Composable:
+    """Return the query that gives columns of files, in these types.
+
+    columns: name and DuckDB type.  file_name: a further column with the address of the file.
+    """
+    queries = []
+    for group in groups:
+        selected = as_queried(columns, group.layout)
+        option: sql.Composable = sql.SQL("")
+        if file_name is not None:
+            selected = sql.SQL("{}, {}").format(sql.Identifier(file_name), selected)
+            option = sql.SQL(", filename = {}").format(sql.Literal(file_name))
+        queries.append(
+            sql.SQL("select {} from read_parquet({}, hive_partitioning = false{})").format(
+                selected, listed(group.addresses), option
+            )
+        )
+    return sql.SQL(" union all ").join(queries)
 
 
 @dataclass(frozen=True)
 class LiveModel:
-    """A model that was built: its SQL, and the paths of its files where it is no view.
+    """A model that was built: its SQL, and its files where it has any.
 
-    paths: a list as JSON.  reads: what the SQL names, as JSON; None where it is not known.
+    groups: as JSON, a list of pairs: the columns of some files, and the paths of those files.
+    reads: what the SQL names, as JSON; None where it is not known.
     """
 
     name: str
     sql: str
-    paths: str | None
-    mixed: bool
+    groups: str | None
     reads: str | None
 
     def target(self, files: LakeFiles) -> ModelTable | str:
         """Return the files, or the SQL of a view."""
-        if self.paths is None:
+        if self.groups is None:
             return self.sql
-        return ModelTable(tuple(map(files.address, json.loads(self.paths))), self.mixed)
+        return ModelTable(
+            tuple(
+                FileGroup(
+                    tuple(StoredColumn(*column) for column in columns),
+                    tuple(map(files.address, paths)),
+                )
+                for columns, paths in json.loads(self.groups)
+            )
+        )
 
 
 def live_models(connection: duckdb.DuckDBPyConnection) -> list[LiveModel]:
@@ -95,7 +151,7 @@ def _with_what_they_read(
             continue
         wanted.add(name)
         model = by_name.get(name)
-        if model is not None and model.paths is None:
+        if model is not None and model.groups is None:
             if model.reads is None:
                 return None
             waiting += json.loads(model.reads)

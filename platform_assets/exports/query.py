@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from lakebed.spec.export import Export, ExportError, Format, unknown
+from lakebed.resources.stored_form import (
+    StoredColumn,
+    UnstorableError,
+    stored_kind,
+    stored_value,
+)
+from lakebed.spec.export import Export, ExportError, unknown
 
 if TYPE_CHECKING:
     from lakebed.resources.session import ReadSession
@@ -22,8 +28,6 @@ _ORDER = re.compile(
     r"(?P<name>.+?)(?:\s+(?P<way>asc|desc))?(?:\s+nulls\s+(?P<nulls>first|last))?", re.I | re.S
 )
 FLOATS = ("DOUBLE", "FLOAT")
-_AS_TEXT = re.compile(r"(INTERVAL|TIME WITH TIME ZONE)(\[\d*\])*")
-"""Parquet keeps no microseconds of an interval, and no offset of a time."""
 _NESTED = re.compile(r".*\]|(STRUCT|MAP|UNION)\(.*", re.S)
 
 
@@ -46,10 +50,10 @@ def selection(session: ReadSession, export: Export, name: str) -> Selection:
     for column in written:
         if column not in kinds:
             export.refuse("columns", unknown(column, kinds, f"column of {name}"))
+    values = _values(session, export, name, kinds)
     query = sql.SQL("select {} from {}").format(
         sql.SQL(", ").join(
-            sql.SQL("{} as {}").format(_value(column, kinds[column], export.kind), _name(column))
-            for column in written
+            sql.SQL("{} as {}").format(values[column], _name(column)) for column in written
         ),
         sql.SQL("(from {}{}) as lakebed_rows").format(_name(name), _condition(export)),
     )
@@ -85,16 +89,31 @@ def _condition(export: Export) -> sql.Composable:
     return sql.SQL(" where (\n{}\n)").format(sql.SQL(export.where))
 
 
-def _value(column: str, kind: str, form: Format) -> sql.Composable:
-    """Return a column as the format holds it without loss."""
+def _values(
+    session: ReadSession, export: Export, name: str, kinds: Mapping[str, str]
+) -> dict[str, sql.Composable]:
+    """Return each column as the format holds it without loss. Raises ExportError."""
+    if export.kind == "duckdb":
+        return {column: _name(column) for column in kinds}
+    if export.kind != "parquet":
+        return {column: _text(column, kind) for column, kind in kinds.items()}
+    relation = session.bare.sql(sql.SQL("from {}").format(_name(name)).as_string())
+    found = {}
+    for column, kind in zip(relation.columns, relation.types, strict=True):
+        if export.columns and column not in export.columns:
+            continue
+        try:
+            stored = StoredColumn(column, str(kind), stored_kind(column, kind, "portable"))
+        except UnstorableError as error:
+            others = "Leave it out with columns, or cast it in a model, or write a DuckDB file"
+            export.refuse("columns", f"{error}. {others}")
+        found[column] = stored_value(stored, read_back=False)
+    return found
+
+
+def _text(column: str, kind: str) -> sql.Composable:
+    """Return a column as CSV holds it without loss."""
     name = _name(column)
-    if form == "parquet" and kind in ("HUGEINT", "UHUGEINT"):
-        return sql.SQL("cast({} as decimal(38, 0))").format(name)  # it would become a double
-    if form == "parquet" and _AS_TEXT.fullmatch(kind):
-        brackets = kind[kind.find("[") :] if kind.endswith("]") else ""
-        return sql.SQL("cast({} as varchar{})").format(name, sql.SQL(brackets))
-    if form not in ("csv", "csv.gz"):
-        return name
     if kind == "TIMESTAMP WITH TIME ZONE":
         return sql.SQL("strftime({}, '%Y-%m-%dT%H:%M:%S.%fZ')").format(name)
     if kind in ("TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS"):

@@ -18,15 +18,14 @@ import duckdb
 from psycopg import sql
 
 from lakebed.models.model import Incremental, Model, ModelError
-from lakebed.models.model_files import Columns, FileWriter, LiveFile, Written
-from lakebed.resources.layouts import typed
-from lakebed.resources.tiers import listed, parquet
+from lakebed.models.model_files import Columns, FileWriter, LiveFile, Written, rows_in
 
 SMALL = 4 * 1024 * 1024
 """A file of fewer bytes is written anew together with others."""
 MANY = 16
 """So many small files become one."""
-_REBUILD = "Build it whole: lakebed build {} --full-refresh."
+_REBUILD_COMMAND = "lakebed build {} --full-refresh"
+_REBUILD = f"Build it whole: {_REBUILD_COMMAND}."
 
 
 @dataclass(frozen=True)
@@ -39,15 +38,15 @@ class Change:
 
 def described(connection: duckdb.DuckDBPyConnection, query: str) -> Columns:
     """Return the columns of a query."""
-    rows = connection.execute(f"describe {query}").fetchall()
+    # As a table, so that columns of one name get the names that they have in a file.
+    rows = connection.execute(f"describe from ({query}\n)").fetchall()
     return tuple((name, kind) for name, kind, *_ in rows)
 
 
 def whole(connection: duckdb.DuckDBPyConnection, writer: FileWriter) -> Change:
     """Write all rows of a model."""
-    columns = described(connection, writer.model.sql)
-    writer.write(connection, sql.SQL(writer.model.sql), columns)
-    return Change(columns, ())
+    written = writer.write(connection, sql.SQL(writer.model.sql))
+    return Change(written.columns, ())
 
 
 def increment(
@@ -61,8 +60,8 @@ def increment(
     there = columns_of(live)
     fresh = described(connection, model.sql)
     columns = columns_after(model, there, fresh)
-    query = fitted(model.sql, columns, fresh)
-    new = writer.write(connection, query, columns)
+    query = fitted(model, model.sql, columns, fresh)
+    new = writer.write(connection, query)
     if not new.rows and columns == there:
         writer.drop(new)
         return Change(columns, tuple(live))
@@ -118,22 +117,46 @@ def columns_of(live: Sequence[LiveFile]) -> Columns:
     return max((file.columns for file in live), key=len)
 
 
-def fitted(query: str, columns: Columns, fresh: Columns) -> sql.Composable:
+def fitted(model: Model, query: str, columns: Columns, fresh: Columns) -> sql.Composable:
     """Return the query that gives the columns, with the types that they have, from a model's query.
 
-    fresh: the columns of that query, which may write their names in capitals.
+    fresh: the columns of that query, which may write their names in capitals.  A value that its
+    column's type would change, 1.6 in a column of integers, makes DuckDB refuse the query.
     """
-    names = {name.casefold(): name for name, _ in fresh}
+    given = {name.casefold(): (name, kind) for name, kind in fresh}
     selected = sql.SQL(", ").join(
-        sql.SQL("cast({} as {}) as {}").format(
-            sql.Identifier(names[name.casefold()]) if name.casefold() in names else sql.NULL,
-            sql.SQL(kind),
-            sql.Identifier(name),
+        sql.SQL("{} as {}").format(
+            _fitted(model, column, given.get(column[0].casefold())), sql.Identifier(column[0])
         )
-        for name, kind in columns
+        for column in columns
     )
     # The model's SQL begins on the first line: DuckDB's complaints name lines of its own.
     return sql.SQL("select {} from ({}\n) as lakebed_new").format(selected, sql.SQL(query))
+
+
+def _fitted(model: Model, column: tuple[str, str], given: tuple[str, str] | None) -> sql.Composable:
+    name, kind = column
+    if given is None:
+        return sql.SQL("cast(null as {})").format(sql.SQL(kind))
+    value = sql.Identifier(given[0])
+    if given[1] == kind:
+        return value
+    cast = sql.SQL("cast({} as {})").format(value, sql.SQL(kind))
+    back: sql.Composable = sql.SQL("cast({} as {})").format(cast, sql.SQL(given[1]))
+    if "BOOLEAN" in (kind, given[1]) and "VARCHAR" not in (kind, given[1]):
+        back = sql.NULL  # 1 is not true
+    problem = f"column {name!r} of the model is {kind}, which would change the query's {given[1]} "
+    advice = f". Cast it in the query, or build the model whole: {_REBUILD_COMMAND}"
+    return sql.SQL(
+        "case when {back} is not distinct from {value} then {cast}"
+        " else error({problem} || {value}::varchar || {advice}) end"
+    ).format(
+        back=back,
+        value=value,
+        cast=cast,
+        problem=sql.Literal(problem),
+        advice=sql.Literal(advice.format(model.name)),
+    )
 
 
 def _key_of(model: Model, rule: Incremental, columns: Columns) -> tuple[str, ...]:
@@ -174,13 +197,12 @@ def _hits(
     keys: tuple[str, ...],
 ) -> dict[int, int]:
     """Return number of file -> how many of its rows have a key of the new rows."""
+    kinds = dict(new.columns)
     query = sql.SQL(
-        "select lakebed_file, count(*) from read_parquet({}, hive_partitioning = false,"
-        " union_by_name = {}, filename = 'lakebed_file') as lakebed_old"
+        "select lakebed_file, count(*) from ({}) as lakebed_old"
         " semi join (select {} from ({})) as lakebed_new using ({}) group by lakebed_file"
     ).format(
-        listed([file.address for file in live]),
-        sql.Literal(_mixed(live)),
+        rows_in(live, tuple((key, kinds[key]) for key in keys), "lakebed_file"),
         _names(keys),
         new.body,
         _names(keys),
@@ -210,11 +232,11 @@ def _rewrite(
     together = small if len(small) >= MANY else [file for file in small if file.number in hits]
     alone = [file for file in left if file.number in hits and file not in together]
     for file in alone:
-        writer.write(connection, _without(new.columns, [file], new, keys), new.columns)
+        writer.write(connection, _without(new.columns, [file], new, keys))
     if together:
         rest = _without(new.columns, together, new, keys)
         both = sql.SQL("{} union all {}").format(rest, new.body)
-        writer.write(connection, both, new.columns)
+        writer.write(connection, both)
         writer.drop(new)
     return tuple(file for file in left if file not in together and file not in alone)
 
@@ -223,18 +245,12 @@ def _without(
     columns: Columns, files: Sequence[LiveFile], new: Written, keys: tuple[str, ...]
 ) -> sql.Composable:
     """Return the query that gives the rows of live files whose keys the new rows have not."""
-    body = parquet(listed([file.address for file in files]), mixed=_mixed(files))
-    there = {name for name, _ in columns_of(files)}
-    rows = sql.SQL("select {} from ({})").format(typed(columns, there), body)
+    rows = rows_in(files, columns)
     if not keys:
         return rows
     return sql.SQL("from ({}) as lakebed_old anti join (select {} from ({})) using ({})").format(
         rows, _names(keys), new.body, _names(keys)
     )
-
-
-def _mixed(files: Sequence[LiveFile]) -> bool:
-    return len({file.columns for file in files}) > 1
 
 
 def _names(names: Sequence[str]) -> sql.Composable:

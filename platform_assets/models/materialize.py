@@ -15,6 +15,7 @@ from datetime import datetime
 
 import duckdb
 from psycopg import sql
+from psycopg.types.json import Jsonb
 
 from lakebed.models.increment import described, increment, whole
 from lakebed.models.incremental import windows_to_build
@@ -23,18 +24,24 @@ from lakebed.models.model import Model, ModelError, ModelSet, Run, SqlTest
 from lakebed.models.model_files import (
     Columns,
     FileWriter,
+    Layout,
     LiveFile,
     Written,
+    columns_in,
+    copied,
     live_files,
     next_number,
     record,
+    rows_in,
+    stored_before,
 )
 from lakebed.models.reading import errors_located, reading
 from lakebed.resources.lake_files import NewFile
 from lakebed.resources.lake_sessions import LakeSessions
+from lakebed.resources.live_models import FileGroup, rows_of
 from lakebed.resources.postgres import Connection
 from lakebed.resources.session import ReadSession
-from lakebed.resources.tiers import blooms, listed, parquet
+from lakebed.resources.stored_form import Forms, TooWideError
 from lakebed.spec.names import model_path
 from lakebed.spec.partitions import Window
 from lakebed.store.locks import build_lock
@@ -69,11 +76,13 @@ class Offending:
 class _Output:
     """What a model's SQL came to; rows and file are None for a view.
 
-    files: those that were written, of an incremental model.  kept: its live ones that stay.
+    layout: how its newest file has the columns.  files: those that were written, of an incremental
+    model.  kept: its live ones that stay.
     """
 
     generation: int
     columns: Columns
+    layout: Layout = ()
     rows: int | None = None
     file: NewFile | None = None
     bytes: int | None = None
@@ -131,19 +140,15 @@ def build_model(
         run = Run(started_at=platform.clock.now(), incremental=live is not None)
         model = models.compiled(model, run)
         reads = models.reads(model)
-        with errors_located(models, model):
-            generation = _next_generation(connection, model.name)
-            number = next_number(connection, model.name)
-            # Its own name, for {{ this }}, and for hooks that read what was there before.
-            own = {model.name} if live or model.pre_hooks or model.post_hooks else set()
-            with sessions.open({*reads, *own}) as session:
-                if model.incremental is None:
-                    out = _run(session, platform, model, generation)
-                else:
-                    writer = FileWriter(platform.lake.files, model, number)
-                    by = _By(models, run, _built_until(connection, model, live), stretch)
-                    out = _run_incremental(session, writer, live, by, generation, on_step)
-            _publish(connection, model, reads, out, on_step)
+        by = _By(models, run, _built_until(connection, model, live), stretch)
+        forms = Forms(before=stored_before(connection, model.name))
+        try:
+            out = _built(platform, connection, sessions, model, live, by, forms, on_step)
+        except TooWideError:
+            # A snapshot in which DuckDB raised an error is over; nothing of it was published.
+            exact = Forms(exact=True)
+            out = _built(platform, connection, sessions, model, live, by, exact, on_step)
+        _publish(connection, model, reads, out, on_step)
         on_step("committed")
     return Built(
         model.name,
@@ -177,7 +182,33 @@ def run_test(
         )
 
 
-def _run(session: ReadSession, platform: Platform, model: Model, generation: int) -> _Output:
+def _built(
+    platform: Platform,
+    connection: Connection,
+    sessions: LakeSessions,
+    model: Model,
+    live: tuple[LiveFile, ...] | None,
+    by: _By,
+    forms: Forms,
+    on_step: Callable[[str], None],
+) -> _Output:
+    """Run a model over one snapshot; write its files, with the columns in these forms."""
+    reads = by.models.reads(model)
+    with errors_located(by.models, model):
+        generation = _next_generation(connection, model.name)
+        # Its own name, for {{ this }}, and for hooks that read what was there before.
+        own = {model.name} if live or model.pre_hooks or model.post_hooks else set()
+        with sessions.open({*reads, *own}) as session:
+            if model.incremental is None:
+                return _run(session, platform, model, generation, forms)
+            number = next_number(connection, model.name)
+            writer = FileWriter(platform.lake.files, model, number, forms)
+            return _run_incremental(session, writer, live, by, generation, on_step)
+
+
+def _run(
+    session: ReadSession, platform: Platform, model: Model, generation: int, forms: Forms
+) -> _Output:
     _run_hooks(session, model, model.pre_hooks, "pre_hook")
     if model.materialized == "view":
         with reading(session, model.sql) as connection:
@@ -191,23 +222,16 @@ def _run(session: ReadSession, platform: Platform, model: Model, generation: int
     )
     try:
         with reading(session, model.sql) as connection:
-            columns = described(connection, model.sql)
-            copy = sql.SQL("copy ({}\n) to {} (format parquet, compression zstd{})").format(
-                sql.SQL(model.sql),
-                sql.Literal(str(file.writing)),
-                blooms(kind for _, kind in columns),
-            )
-            count = connection.execute(copy.as_string()).fetchall()[0][0]
-        size = file.bytes
+            layout, count = copied(connection, model, sql.SQL(model.sql), file, forms)
+        size, columns = file.bytes, columns_in(layout)
         if model.post_hooks:
-            written = sql.SQL("from read_parquet({})").format(sql.Literal(str(file.writing)))
-            _show_as(session, model, written)
+            _show_as(session, model, rows_of([FileGroup(layout, (str(file.writing),))], columns))
             _run_hooks(session, model, model.post_hooks, "post_hook")
         file.publish()
     except BaseException:
         file.discard()
         raise
-    return _Output(file.generation, columns, int(count), file, size)
+    return _Output(file.generation, columns, layout, count, file, size)
 
 
 def _added_to(
@@ -280,9 +304,7 @@ def _run_incremental(
                 change = increment(connection, writer, live) if live else whole(connection, writer)
         on_step("written")
         if model.post_hooks:
-            names = [file.address for file in change.kept]
-            names += [str(written.file.writing) for written in writer.written]
-            _show_as(session, model, parquet(listed(names), mixed=True))
+            _show_as(session, model, rows_in([*change.kept, *writer.written], change.columns))
             _run_hooks(session, model, model.post_hooks, "post_hook")
         writer.publish(on_step)
     except BaseException:
@@ -292,6 +314,7 @@ def _run_incremental(
     return _Output(
         generation,
         change.columns,
+        files[-1].layout if files else (),
         rows=sum(file.rows for file in files),
         bytes=sum(file.bytes for file in files),
         files=tuple(writer.written),
@@ -343,8 +366,8 @@ def _publish(
         )
         connection.execute(
             "insert into lakebed.model_version (model, generation, materialized, sql,"
-            " code_version, path, rows, bytes, reads, built_until) values"
-            " (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            " code_version, path, rows, bytes, reads, built_until, columns) values"
+            " (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
             [
                 model.name,
                 out.generation,
@@ -356,6 +379,7 @@ def _publish(
                 out.bytes,
                 list(reads),
                 out.built_until,
+                Jsonb(list(map(list, out.layout))) if out.layout else None,
             ],
         )
         record(connection, model.name, tuple(file.number for file in out.kept), out.files)

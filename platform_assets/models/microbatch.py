@@ -43,7 +43,8 @@ def microbatch(
         with errors_located(models, part), reading(session, part.sql) as connection:
             fresh = described(connection, part.sql)
             columns = columns_after(model, columns, fresh) if columns else fresh
-            written = writer.write(connection, fitted(part.sql, columns, fresh), columns, window)
+            query = fitted(model, part.sql, columns, fresh)
+            written = writer.write(connection, query, window)
             if written.rows:
                 _refuse_outside(connection, part, batches, written, window)
     lowers = {window.lower for window in windows}

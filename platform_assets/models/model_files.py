@@ -13,15 +13,25 @@ import duckdb
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from lakebed.models.model import Model
+from lakebed.models.model import Model, ModelError
 from lakebed.resources.lake_files import LakeFiles, NewFile
+from lakebed.resources.live_models import grouped, rows_of
 from lakebed.resources.postgres import Connection
-from lakebed.resources.tiers import blooms, listed, parquet
+from lakebed.resources.stored_form import (
+    Forms,
+    StoredColumn,
+    TooWideError,
+    UnstorableError,
+    as_stored,
+)
+from lakebed.resources.tiers import blooms
 from lakebed.spec.names import model_file_path
 from lakebed.spec.partitions import Window
 
 Columns = tuple[tuple[str, str], ...]
 """Name and DuckDB type of each column, in order."""
+Layout = tuple[StoredColumn, ...]
+"""The columns of a file, in order, with the types that they have in it."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +45,14 @@ class LiveFile:
     address: str
     rows: int
     bytes: int
-    columns: Columns
+    layout: Layout
     lower: datetime | None = None
     upper: datetime | None = None
+
+    @property
+    def columns(self) -> Columns:
+        """Name and DuckDB type of each column, as the model's query gave it."""
+        return columns_in(self.layout)
 
 
 @dataclass(frozen=True)
@@ -45,52 +60,60 @@ class Written:
     """A file that a build wrote and nobody can read yet."""
 
     file: NewFile
-    columns: Columns
+    layout: Layout
     rows: int
     bytes: int
     lower: datetime | None = None
     upper: datetime | None = None
 
     @property
+    def address(self) -> str:
+        """Where its rows are, until it is published."""
+        return str(self.file.writing)
+
+    @property
+    def columns(self) -> Columns:
+        """Name and DuckDB type of each column, as the model's query gave it."""
+        return columns_in(self.layout)
+
+    @property
     def body(self) -> sql.Composable:
         """The query that gives its rows, until it is published."""
-        return parquet(listed([str(self.file.writing)]))
+        return rows_in([self], self.columns)
 
 
 @dataclass
 class FileWriter:
     """Writes the files of one build; they get their names together, or are all taken away.
 
-    first: the number of the first of them.
+    first: the number of the first of them.  forms: in which forms the columns are written.
     """
 
     files: LakeFiles
     model: Model
     first: int
+    forms: Forms = field(default_factory=Forms)
     written: list[Written] = field(default_factory=list)
 
     def write(
         self,
         connection: duckdb.DuckDBPyConnection,
         query: sql.Composable,
-        columns: Columns,
         window: Window | None = None,
     ) -> Written:
-        """Write the rows of a query, which has these columns, into a file.
+        """Write the rows of a query into a file.
 
-        window: the one whose rows they are, all of them. Raises duckdb.Error, LakeFileError.
+        window: the one whose rows they are, all of them. Raises duckdb.Error, LakeFileError, and
+        what `copied` raises.
         """
         file = self.files.reserve(
             lambda number: model_file_path(self.model.group, self.model.name, number), self.first
         )
         self.first = file.generation + 1
         try:
-            copy = sql.SQL("copy ({}\n) to {} (format parquet, compression zstd{})").format(
-                query, sql.Literal(str(file.writing)), blooms(kind for _, kind in columns)
-            )
-            rows = int(connection.execute(copy.as_string()).fetchall()[0][0])
+            layout, rows = copied(connection, self.model, query, file, self.forms)
             lower, upper = (window.lower, window.upper) if window else (None, None)
-            made = Written(file, columns, rows, file.bytes, lower, upper)
+            made = Written(file, layout, rows, file.bytes, lower, upper)
         except BaseException:
             file.discard()
             raise
@@ -114,6 +137,61 @@ class FileWriter:
             written.file.discard()
 
 
+def copied(
+    connection: duckdb.DuckDBPyConnection,
+    model: Model,
+    query: sql.Composable,
+    file: NewFile,
+    forms: Forms,
+) -> tuple[Layout, int]:
+    """Write the rows of a query into a Parquet file; return its columns and how many rows it has.
+
+    Raises duckdb.Error, ModelError for a column that Parquet cannot hold, and TooWideError for a
+    value that another form of its column holds.
+    """
+    try:
+        layout = forms.columns(connection, query)
+    except UnstorableError as error:
+        raise ModelError(
+            model.path,
+            None,
+            f"{model.name!r} cannot be stored: {error}",
+            f"Cast it in the query, {error.name}::varchar for instance, or build a view.",
+        ) from error
+    copy = sql.SQL("copy ({}\n) to {} (format parquet, compression zstd{})").format(
+        as_stored(query, layout),
+        sql.Literal(str(file.writing)),
+        blooms(column.stored for column in layout),
+    )
+    try:
+        return layout, int(connection.execute(copy.as_string()).fetchall()[0][0])
+    except duckdb.ConversionException as error:
+        if forms.exact or all(column.kind == column.stored for column in layout):
+            raise
+        # It may be the query's own error, which comes again then.
+        raise TooWideError(str(error)) from error
+
+
+def columns_in(layout: Layout) -> Columns:
+    """Return name and DuckDB type of each column, as the model's query gave it."""
+    return tuple((column.name, column.kind) for column in layout)
+
+
+def rows_in(
+    files: Sequence[LiveFile | Written], columns: Columns, file_name: str | None = None
+) -> sql.Composable:
+    """Return the query that gives columns of files, in these types.
+
+    file_name: the name of a further column with the address of the file.
+    """
+    return rows_of(grouped((file.layout, file.address) for file in files), columns, file_name)
+
+
+def layout_of(columns: Sequence[Sequence[str]]) -> Layout:
+    """Return the columns of a file from their JSON."""
+    return tuple(StoredColumn(*column) for column in columns)
+
+
 def live_files(connection: Connection, files: LakeFiles, model: str) -> tuple[LiveFile, ...]:
     """Return the live files of an incremental model, the oldest first."""
     rows = connection.execute(
@@ -127,12 +205,23 @@ def live_files(connection: Connection, files: LakeFiles, model: str) -> tuple[Li
             files.address(path),
             count,
             size,
-            tuple((n, k) for n, k in columns),
+            layout_of(columns),
             lower,
             upper,
         )
         for number, path, count, size, columns, lower, upper in rows
     )
+
+
+def stored_before(connection: Connection, model: str) -> dict[str, str]:
+    """Return column -> the DuckDB type in which a model's newest file has it."""
+    rows = connection.execute(
+        "select columns from lakebed.model_version where model = %s and superseded_at is null",
+        [model],
+    ).fetchall()
+    return {
+        column.name: column.stored for (columns,) in rows for column in layout_of(columns or ())
+    }
 
 
 def next_number(connection: Connection, model: str) -> int:
@@ -162,7 +251,7 @@ def record(
                 str(new.file.path),
                 new.rows,
                 new.bytes,
-                Jsonb(list(map(list, new.columns))),
+                Jsonb(list(map(list, new.layout))),
                 new.lower,
                 new.upper,
             ],

@@ -45,6 +45,16 @@ MODELS = {
         "    (2, null, 'a,\"b\"\nc', null, [], null, 1, 'infinity', null)\n"
         ") t (i, empty, text, bytes, list, struct, huge, moment, naive)"
     ),
+    "marts/types.sql": (
+        "{{ config(materialized='table') }}\n"
+        "select interval '2000 hours 0.123456 seconds' as took, '12:00:00+05:30'::timetz as begins,"
+        " 'b'::enum('b', 'a') as mood, [1::hugeint] as totals, '0101'::bit as flags,"
+        " timestamp_s '2024-01-01 00:00:01' as second"
+    ),
+    "marts/refused.sql": (
+        "select 1 as n, 42::variant as odd,"
+        " 170141183460469231731687303715884105727::hugeint as large"
+    ),
     "marts/by_month.sql": (
         "-- Readings a month.\n"
         "{{ config(materialized='table') }}\n"
@@ -496,3 +506,31 @@ def test_what_is_larger_than_memory_is_put_in_order_all_the_same(
     assert peaks[1] < peaks[0] + 200_000, peaks
     spilt = [p for p in platform.lake.files.spill.iterdir() if p.is_dir()]
     assert spilt == []
+
+
+def test_a_type_that_parquet_lacks_is_written_in_a_form_that_holds_its_value(
+    platform: Platform, out: Callable[..., Path]
+) -> None:
+    with platform.lake.session() as session:
+        given = session.sql("select columns(*)::varchar from types").fetchall()
+    with duckdb.connect() as connection:
+        relation = connection.sql(f"from '{out('types', 'types.parquet')}'")
+        assert relation.select("columns(*)::varchar").fetchall() == given
+        assert dict(zip(relation.columns, map(str, relation.types), strict=True)) == {
+            "took": "VARCHAR",
+            "begins": "VARCHAR",
+            "mood": "VARCHAR",
+            "totals": "DECIMAL(38,0)[]",
+            "flags": "VARCHAR",
+            "second": "TIMESTAMP",
+        }
+
+
+def test_a_column_that_parquet_cannot_hold_is_refused_by_name(
+    platform: Platform, out: Callable[..., Path]
+) -> None:
+    with pytest.raises(ExportError, match="'odd'"):
+        out("refused", "refused.parquet")
+    with pytest.raises(ExportFailedError, match="'large'"):
+        out("refused", "refused.parquet", columns=("n", "large"))
+    assert out("refused", "refused.parquet", columns=("n",)).exists()
