@@ -29,7 +29,7 @@ from rich.table import Table
 
 from lakebed.ingest.load import load_table
 from lakebed.resources.settings import read_settings
-from lakebed.schema.ddl import ensure_leaves, ensure_table
+from lakebed.schema.ddl import ensure_partition_tables, ensure_table
 from lakebed.spec.schema import arrow_schema
 from lakebed.spec.table import Grain, ParquetFiles, Partitioning, SourceTable, Tiering
 from lakebed.store.platform import Platform, open_platform
@@ -176,7 +176,7 @@ def empty(platform: Platform, name: str) -> None:
         connection.execute("delete from lakebed.loaded_file where table_name = %s", [name])
         table = platform.table(name)
         ensure_table(connection, table)
-        ensure_leaves(connection, table, table.windows(platform.clock.now()))
+        ensure_partition_tables(connection, table, table.windows(platform.clock.now()))
         connection.execute("checkpoint")
 
 

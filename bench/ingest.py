@@ -33,7 +33,7 @@ SMALLEST = 0.01
 
 
 @dataclass(frozen=True)
-class Asked:
+class GenericTestQuery:
     """What the command line asks for."""
 
     scale: float
@@ -70,7 +70,7 @@ def main() -> None:
         asked.json.write_text(json.dumps(_figures(bench, asked, version), indent=2) + "\n")
 
 
-def _asked() -> Asked:
+def _asked() -> GenericTestQuery:
     parser = argparse.ArgumentParser(prog="python -m bench.ingest", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--scale", type=float, default=1.0, help="1 is 6,001,215 rows")
@@ -84,10 +84,10 @@ def _asked() -> Asked:
         parser.error(f"--only: {unknown[0]!r} is no case; there are {', '.join(CASES)}")
     if given.scale < SMALLEST or given.runs < 1:
         parser.error(f"--scale is at least {SMALLEST}, --runs at least 1")
-    return Asked(given.scale, given.runs, only, given.json)
+    return GenericTestQuery(given.scale, given.runs, only, given.json)
 
 
-def _table(bench: Bench, asked: Asked, version: str) -> Table:
+def _table(bench: Bench, asked: GenericTestQuery, version: str) -> Table:
     table = Table(
         title=f"lineitem, {bench.rows:,} rows of 16 columns, PostgreSQL {version}, "
         f"{os.cpu_count()} cores; full loads: median of {asked.runs}",
@@ -116,7 +116,7 @@ def _ratio(ratio: float) -> str:
     return f"{ratio:.3f}" if ratio < 0.1 else f"{ratio:.2f}" if ratio < 10 else f"{ratio:.0f}"
 
 
-def _figures(bench: Bench, asked: Asked, version: str) -> dict[str, object]:
+def _figures(bench: Bench, asked: GenericTestQuery, version: str) -> dict[str, object]:
     return {
         "scale": asked.scale,
         "rows": bench.rows,

@@ -29,7 +29,7 @@ from psycopg import sql
 from bench.lineitem import KEY, Lineitem, lineitem
 from lakebed.resources import embedded
 from lakebed.resources.settings import read_settings
-from lakebed.schema.ddl import ensure_leaves, ensure_table
+from lakebed.schema.ddl import ensure_partition_tables, ensure_table
 from lakebed.spec.schema import arrow_schema
 from lakebed.store.platform import Platform, open_platform
 
@@ -92,7 +92,7 @@ class Server:
             connection.execute("drop table if exists lineitem")
             connection.execute("delete from lakebed.loaded_file")
             ensure_table(connection, table)
-            ensure_leaves(connection, table, table.windows(self.platform.clock.now()))
+            ensure_partition_tables(connection, table, table.windows(self.platform.clock.now()))
         self.settle()
 
     def settle(self) -> None:

@@ -23,9 +23,9 @@ from lakebed.resources.tiers import listed, parquet
 from lakebed.spec.partitions import Window
 from lakebed.spec.table import SourceTable
 from lakebed.store.platform import Platform, open_platform
-from lakebed.tiering.leaves import tidy
+from lakebed.tiering.move_many import move_many
+from lakebed.tiering.partition_tables import tidy
 from lakebed.tiering.pending import with_work
-from lakebed.tiering.several import move_all
 
 COUNT_DISTINCT = "select count(distinct l_partkey) from lineitem"
 AGGREGATE = "select l_shipmode, count(*), sum(l_quantity), sum(l_tax) from lineitem{} group by 1"
@@ -114,7 +114,7 @@ class Bench:
     def move(self, windows: list[Window], jobs: int = 1) -> float:
         """Move windows; return the seconds. Raises BenchError."""
         started = time.perf_counter()
-        for _, moved in move_all(self.platform.lake, self.table, windows, jobs):
+        for _, moved in move_many(self.platform.lake, self.table, windows, jobs):
             if isinstance(moved, Exception):
                 raise BenchError(str(moved)) from moved
         return time.perf_counter() - started
@@ -128,7 +128,7 @@ class Bench:
                 if note.what == "waits"
             ]
         if waits:
-            raise BenchError(f"{waits[0].leaf} is not vacuumed: {waits[0].why}")
+            raise BenchError(f"{waits[0].partition_table} is not vacuumed: {waits[0].why}")
         self.execute("checkpoint")
 
     def ask(self, *queries: str) -> list[float]:
@@ -188,7 +188,7 @@ def sizes(bench: Bench) -> None:
     flights = platform.table("flights")
     load_table(settings, platform.postgres, platform.clock, flights)
     before = _hot_bytes(platform, "flights")
-    for _, moved in move_all(platform.lake, flights, list(flights.windows(platform.clock.now()))):
+    for _, moved in move_many(platform.lake, flights, list(flights.windows(platform.clock.now()))):
         if isinstance(moved, Exception):
             raise BenchError(str(moved)) from moved
     _add_size(bench, platform, "flights", before)
@@ -272,7 +272,7 @@ def planning(bench: Bench) -> None:
         with bench.platform.lake.session() as session:
             session.sql(ONE_DAY).fetchall()
 
-    few = bench.median(ask)
+    low_cardinality = bench.median(ask)
     bench.execute(
         "insert into lakebed.cold_file (table_name, partition_key, generation, path, rows, bytes,"  # noqa: S608
         " sha256, lower_bound, upper_bound, fingerprint, columns)"
@@ -283,9 +283,9 @@ def planning(bench: Bench) -> None:
     )
     bench.execute("vacuum (analyze) lakebed.cold_file")
     many = bench.median(ask)
-    bench.add("planning", "session and query of a day, 7 cold partitions", few)
+    bench.add("planning", "session and query of a day, 7 cold partitions", low_cardinality)
     bench.add("planning", f"    among {MANY:,} more", many)
-    bench.add("planning", "    the difference", many - few, limit="below 0.1 s")
+    bench.add("planning", "    the difference", many - low_cardinality, limit="below 0.1 s")
 
 
 def _bare_copy(bench: Bench, windows: list[Window], order: str) -> None:

@@ -19,7 +19,7 @@ import polars as pl
 from duckdb_extensions import import_extension
 from psycopg import sql
 
-from lakebed.schema.ddl import ensure_leaves, ensure_table
+from lakebed.schema.ddl import ensure_partition_tables, ensure_table
 from lakebed.spec.table import Grain, Partitioning, SourceTable, Tiering
 from lakebed.store.platform import Platform
 
@@ -140,7 +140,7 @@ def generated(platform: Platform, scale: float) -> Iterator[duckdb.DuckDBPyConne
         for table in platform.tables:
             ensure_table(connection, table)
             if table.partitioning:
-                ensure_leaves(connection, table, table.windows(platform.clock.now()))
+                ensure_partition_tables(connection, table, table.windows(platform.clock.now()))
     with platform.lake.attached(read_only=False) as duck:
         import_extension("tpch")
         duck.execute("load tpch")

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from lakebed.project import Lakebed as Lakebed
     from lakebed.project import QueryResult as QueryResult
     from lakebed.recovery.backup import BackupError as BackupError
-    from lakebed.recovery.undoable import RollbackError as RollbackError
+    from lakebed.recovery.rollback_candidates import RollbackError as RollbackError
     from lakebed.resources.dlt_pipelines import ExtractError as ExtractError
     from lakebed.resources.embedded_programs import EmbeddedServerError as EmbeddedServerError
     from lakebed.resources.extensions import ExtensionError as ExtensionError
@@ -77,22 +77,22 @@ if TYPE_CHECKING:
     from lakebed.spec.queried_sources import Secret as Secret
     from lakebed.spec.queried_sources import SqliteTable as SqliteTable
     from lakebed.spec.queried_sources import SqlTable as SqlTable
-    from lakebed.spec.shape import From as From
     from lakebed.spec.sources import ArrowFiles as ArrowFiles
     from lakebed.spec.sources import CsvFiles as CsvFiles
     from lakebed.spec.sources import JsonFiles as JsonFiles
     from lakebed.spec.sources import ParquetFiles as ParquetFiles
     from lakebed.spec.table import SourceTable as SourceTable
     from lakebed.spec.table import TableError as TableError
-    from lakebed.store.grain import GrainError as GrainError
+    from lakebed.spec.transforms import Mapped as Mapped
+    from lakebed.store.grain_mismatch import GrainError as GrainError
     from lakebed.store.locks import LoadBusyError as LoadBusyError
     from lakebed.store.platform import connect as connect
     from lakebed.tiering.holds import PartitionHeldError as PartitionHeldError
+    from lakebed.tiering.lake_copies import LakeCopyBusyError as LakeCopyBusyError
     from lakebed.tiering.partition import PartitionBusyError as PartitionBusyError
     from lakebed.tiering.predicate import PredicateError as PredicateError
     from lakebed.tiering.report import Moved as Moved
     from lakebed.tiering.restorable import RestoreRequestError as RestoreRequestError
-    from lakebed.tiering.snapshots import SnapshotBusyError as SnapshotBusyError
 
 _MODULES = {
     # Table files
@@ -102,7 +102,7 @@ _MODULES = {
     "Tiering": "lakebed.spec.policies",
     "Deletes": "lakebed.spec.policies",
     "Lookup": "lakebed.spec.policies",
-    "From": "lakebed.spec.shape",
+    "Mapped": "lakebed.spec.transforms",
     "ArrowFiles": "lakebed.spec.sources",
     "CsvFiles": "lakebed.spec.sources",
     "JsonFiles": "lakebed.spec.sources",
@@ -140,7 +140,7 @@ _MODULES = {
     "ExportFailedError": "lakebed.exports.target",
     "ExtensionError": "lakebed.resources.extensions",
     "ExtractError": "lakebed.resources.dlt_pipelines",
-    "GrainError": "lakebed.store.grain",
+    "GrainError": "lakebed.store.grain_mismatch",
     "LakeFileError": "lakebed.resources.lake_files",
     "EmbeddedServerError": "lakebed.resources.embedded_programs",
     "LakeReadError": "lakebed.resources.read_errors",
@@ -160,11 +160,11 @@ _MODULES = {
     "ProjectError": "lakebed.resources.project_folder",
     "ReadOnlyError": "lakebed.resources.read_errors",
     "RestoreRequestError": "lakebed.tiering.restorable",
-    "RollbackError": "lakebed.recovery.undoable",
+    "RollbackError": "lakebed.recovery.rollback_candidates",
     "SelectionError": "lakebed.models.selection",
     "SessionEndedError": "lakebed.resources.read_errors",
     "SettingsError": "lakebed.resources.settings",
-    "SnapshotBusyError": "lakebed.tiering.snapshots",
+    "LakeCopyBusyError": "lakebed.tiering.lake_copies",
     "SourceError": "lakebed.ingest.sources.reader",
     "TableError": "lakebed.spec.table",
     "TieringError": "lakebed.errors",

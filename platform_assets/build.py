@@ -14,7 +14,7 @@ from lakebed.orchestration.hot_assets import hot_asset, hot_spec, source_spec, w
 from lakebed.orchestration.jobs import restore_job, upkeep, verify_job
 from lakebed.orchestration.model_assets import model_assets, model_checks
 from lakebed.orchestration.sensors import due_sensor, failure_sensor, new_files_sensor
-from lakebed.orchestration.table_checks import checks_of_others, watch_job
+from lakebed.orchestration.table_checks import checks_of_unloaded_tables, watch_job
 from lakebed.resources.settings import Settings, read_settings
 from lakebed.spec.table import SourceTable
 from lakebed.store.platform import open_platform
@@ -47,21 +47,21 @@ def build_defs(
     upkeep_job, daily_upkeep = upkeep(platform)
     look_job, hourly_look = health_job()
     watch, watching = watch_job(platform)
-    of_others = [table for table in platform.tables if table.source is None]
+    unloaded = [table for table in platform.tables if table.source is None]
 
     return dg.Definitions(
         assets=[
             *(source_spec(platform, table) for table in loaded),
             *(hot_asset(platform, table) for table in loaded if table.load_by == "cursor"),
             *(window_asset(platform, table) for table in loaded if table.load_by == "window"),
-            *(hot_spec(table) for table in of_others),
+            *(hot_spec(table) for table in unloaded),
             *(cold_asset(platform, table) for table in tiered),
             *model_assets(platform, models),
             *export_assets(platform, models),
             health_asset(platform),
         ],
         asset_checks=[
-            *(checks_of_others(platform, table) for table in of_others),
+            *(checks_of_unloaded_tables(platform, table) for table in unloaded),
             *model_checks(platform, models),
         ],
         jobs=[upkeep_job, verify_job(platform), restore_job(platform), look_job, watch],

@@ -185,7 +185,7 @@ class Lakebed:
             raise ValueError("as_of goes with due=True and needs a time zone")
         platform = self._platform
         spec = platform.table(table)
-        _ = spec.settles
+        _ = spec.require_tiering
         chosen, requests = due_partitions(platform, spec, as_of) if due else ([], [])
         chosen = chosen if due else windows_of(spec, partitions)
         by_policy = (as_of or platform.clock.now()) if due else None

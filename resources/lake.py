@@ -36,7 +36,7 @@ from lakebed.resources.tiers import LakeTable
 READER_OPTIONS = "-c default_transaction_read_only=on"
 """PostgreSQL refuses what a reading session would change, however it is asked."""
 
-SNAPSHOTS = 20
+DEFAULT_LAKE_COPIES = 20
 """How many a session takes where a table is written anew (ALTER) between snapshot and reading."""
 
 
@@ -134,7 +134,7 @@ class Lake:
     ) -> ReadSession:
         """Begin a transaction whose snapshot sees the rows of every hot table that is needed."""
         rewritten: list[str] = []
-        for _ in range(SNAPSHOTS):
+        for _ in range(DEFAULT_LAKE_COPIES):
             connection.execute("begin")
             models, read = needed(live_models(connection), names, self.files)
             tables = {name: t for name, t in self._tables.items() if read is None or name in read}

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lakebed.cli.home import opened
+from lakebed.cli.lake_copies import write_lake_copies
 from lakebed.cli.output import as_json
-from lakebed.cli.snapshots import keep_snapshots
 from lakebed.errors import PartlyFailedError
 
 if TYPE_CHECKING:
-    from lakebed.recovery.undoable import Undoable
+    from lakebed.recovery.rollback_candidates import RollbackCandidate
     from lakebed.spec.table import SourceTable
     from lakebed.store.platform import Platform
 
@@ -111,14 +111,14 @@ def _undo(
     as_json: bool,
 ) -> None:
     from lakebed.recovery.rollback import rollback as roll_back
-    from lakebed.recovery.undoable import to_undo
+    from lakebed.recovery.rollback_candidates import loads_to_undo
 
     with platform.postgres.connect() as connection:
-        loads = to_undo(connection, table, load_id)
+        loads = loads_to_undo(connection, table, load_id)
     click.echo(f"{table.name}: to be undone, the newest first:", err=True)
     for load in loads:
         click.echo(f"  {_line(load)}", err=True)
-    agree(yes)
+    confirm(yes)
     done = roll_back(
         platform.postgres,
         platform.lake.files,
@@ -134,8 +134,8 @@ def _undo(
             f"{table.name}: {_loads(len(done.loads))} undone, {done.removed:,} rows removed, "
             f"{done.restored:,} as they were before"
         )
-        _say_what_is_next(platform, table, done.loads, reload)
-    _keep_snapshots(platform, table)
+        _print_next_load(platform, table, done.loads, reload)
+    _write_lake_copies(platform, table)
 
 
 def _restore(
@@ -150,7 +150,7 @@ def _restore(
         f"{found.rows:,} hot rows; what was written since, by loads or by others, goes",
         err=True,
     )
-    agree(yes)
+    confirm(yes)
     done = restore(
         platform.settings.home,
         platform.postgres,
@@ -166,19 +166,19 @@ def _restore(
             f"{table.name}: {done.removed:,} rows removed, {done.updated:,} changed, "
             f"{done.inserted:,} inserted; {_loads(len(done.loads))} rolled back"
         )
-        _say_what_is_next(platform, table, done.loads, reload)
-    _keep_snapshots(platform, table)
+        _print_next_load(platform, table, done.loads, reload)
+    _write_lake_copies(platform, table)
 
 
-def _keep_snapshots(platform: Platform, table: SourceTable) -> None:
+def _write_lake_copies(platform: Platform, table: SourceTable) -> None:
     """Let the lake show the table as it is now."""
-    problems = keep_snapshots(platform, table, changed=True)
+    problems = write_lake_copies(platform, table, changed=True)
     if problems:
         raise PartlyFailedError("\n".join(problems))
 
 
 def _list(platform: Platform, table: SourceTable, as_json: bool) -> None:
-    from lakebed.recovery.undoable import loads_of
+    from lakebed.recovery.rollback_candidates import loads_of
 
     with platform.postgres.connect() as connection:
         loads = loads_of(connection, table)
@@ -196,7 +196,7 @@ def _list(platform: Platform, table: SourceTable, as_json: bool) -> None:
         click.echo(f"{len(loads) - LISTED:,} older ones can be undone too; see --json", err=True)
 
 
-def _line(load: Undoable) -> str:
+def _line(load: RollbackCandidate) -> str:
     return (
         f"{load.load_id}  {load.committed_at:%Y-%m-%d %H:%M:%S}  {load.inserted:,} inserted, "
         f"{load.updated:,} updated, {load.deleted:,} deleted, from {load.files:,} files"
@@ -207,13 +207,13 @@ def _loads(number: int) -> str:
     return "1 load" if number == 1 else f"{number} loads"
 
 
-def _shown(load: Undoable) -> dict[str, Any]:
+def _shown(load: RollbackCandidate) -> dict[str, Any]:
     columns: Sequence[str] = ("load_id", "inserted", "updated", "deleted", "files", "problem")
     values: dict[str, Any] = {name: getattr(load, name) for name in columns}
     return values | {"committed_at": load.committed_at.isoformat()}
 
 
-def agree(yes: bool) -> None:
+def confirm(yes: bool) -> None:
     """Ask on a terminal; elsewhere --yes is needed."""
     if yes:
         return
@@ -222,7 +222,7 @@ def agree(yes: bool) -> None:
     click.confirm("Go on?", abort=True, err=True)
 
 
-def _say_what_is_next(
+def _print_next_load(
     platform: Platform, table: SourceTable, loads: Sequence[str], reload: bool
 ) -> None:
     """Say what the next load does with the files of what was undone, as they are now."""
@@ -239,7 +239,7 @@ def _what_is_next(
     platform: Platform, table: SourceTable, loads: Sequence[str], reload: bool
 ) -> list[str]:
     from lakebed.ingest.sources.readers import reader_of
-    from lakebed.recovery.undone import files_of_undone
+    from lakebed.recovery.rolled_back_files import rolled_back_files
 
     if table.source is None:
         return []
@@ -247,7 +247,7 @@ def _what_is_next(
         return ["A load of the same windows reads the source again"]
     found = reader_of(table, platform.settings).glance()
     with platform.postgres.connect() as connection:
-        files = files_of_undone(connection, table, loads, found)
+        files = rolled_back_files(connection, table, loads, found)
     if table.source.resumes == "query":
         if files.again:
             return ["The next load asks the source for its rows again: mend it there first"]

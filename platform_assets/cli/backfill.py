@@ -14,7 +14,7 @@ from lakebed.cli.output import as_json, numbers, show
 from lakebed.errors import PartlyFailedError
 
 if TYPE_CHECKING:
-    from lakebed.orchestration.backfill import RangeRun, Told
+    from lakebed.orchestration.backfill import PartitionOutcome, RangeRun
 
 ONLY = ("failed", "missing")
 SHOWN_FAILURES = 20
@@ -37,7 +37,7 @@ def backfill(
     wanted = _wanted(only)
     from lakebed.build import build_defs
     from lakebed.orchestration.backfill import (
-        backfilled,
+        backfill_target,
         keys_between,
         ranges_of,
         run_range,
@@ -46,7 +46,7 @@ def backfill(
     from lakebed.orchestration.run_launcher import open_instance
 
     platform = opened()
-    asset = backfilled(platform, name)
+    asset = backfill_target(platform, name)
     keys = keys_between(asset, first, last)
     with open_instance(platform) as instance:
         found = states(platform, instance, asset, keys)
@@ -56,7 +56,7 @@ def backfill(
             click.echo(", ".join(f"{n} {state}" for state, n in counts.items()), err=True)
         defs = build_defs(platform.settings, tables=platform.tables)
         runs = [
-            run_range(defs, instance, asset, partitions, lambda told: _line(name, told))
+            run_range(defs, instance, asset, partitions, lambda outcome: _line(name, outcome))
             for partitions in ranges_of(asset, chosen)
         ]
     if as_json:
@@ -65,7 +65,7 @@ def backfill(
         _show(runs)
     if not runs:
         click.echo(f"{name}: nothing to do", err=as_json)
-    failed = [told for run in runs for told in run.failed]
+    failed = [outcome for run in runs for outcome in run.failed]
     broken = [run for run in runs if run.problem is not None and not run.failed]
     if broken:
         raise PartlyFailedError(
@@ -73,7 +73,7 @@ def backfill(
             + " | ".join(f"run {run.run_id[:8]}: {run.problem}" for run in broken)
         )
     if failed:
-        lines = [f"{told.partition}: {told.why}" for told in failed[:SHOWN_FAILURES]]
+        lines = [f"{outcome.partition}: {outcome.why}" for outcome in failed[:SHOWN_FAILURES]]
         raise PartlyFailedError(
             f"{len(failed)} of {len(chosen)} partitions failed:\n  " + "\n  ".join(lines)
         )
@@ -88,9 +88,9 @@ def _wanted(only: str | None) -> set[str] | None:
     return wanted
 
 
-def _line(name: str, told: Told) -> None:
-    what = f"{told.rows:,} rows" if told.why is None else f"failed: {told.why}"
-    click.echo(f"{name} {told.partition}: {what}", err=True)
+def _line(name: str, outcome: PartitionOutcome) -> None:
+    what = f"{outcome.rows:,} rows" if outcome.why is None else f"failed: {outcome.why}"
+    click.echo(f"{name} {outcome.partition}: {what}", err=True)
 
 
 def _show(runs: Sequence[RangeRun]) -> None:
@@ -120,5 +120,5 @@ def _plain(run: RangeRun) -> dict[str, object]:
         "partitions": len(run.partitions),
         "rows": run.rows,
         "seconds": run.seconds,
-        "failed": {told.partition: told.why for told in failed},
+        "failed": {outcome.partition: outcome.why for outcome in failed},
     }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lakebed.cli.back import agree
+from lakebed.cli.back import confirm
 from lakebed.cli.home import opened
 from lakebed.cli.output import as_json, numbers, show
 from lakebed.errors import PartlyFailedError
@@ -48,7 +48,7 @@ def erase(name: str, where: str, dry_run: bool, keep_text: bool, yes: bool, as_j
         f"{found.rejected_rows:,} in the quarantine; they go for good",
         err=True,
     )
-    agree(yes)
+    confirm(yes)
     with working(f"erasing from {name}") as work:
         done = erase_rows(platform, table, where, keep_text=keep_text, on_step=work.now)
     _tell(done, as_json)

@@ -53,7 +53,7 @@ def windows_of(table: SourceTable, keys: Sequence[str]) -> list[Window]:
     from lakebed.spec.table import TableError
 
     try:
-        return sorted({window_for_key(table.partitioned.grain, key) for key in keys})
+        return sorted({window_for_key(table.require_partitioning.grain, key) for key in keys})
     except ValueError as error:
         raise TableError(f"table {table.name}: {error}") from error
 

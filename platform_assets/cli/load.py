@@ -12,8 +12,8 @@ import click
 
 from lakebed.cli.errors import words
 from lakebed.cli.home import open_home, windows_of
+from lakebed.cli.lake_copies import write_lake_copies
 from lakebed.cli.output import as_json, fail, numbers, say_what_needs_quotes, show, speed
-from lakebed.cli.snapshots import keep_snapshots
 from lakebed.errors import FAILED, exit_code
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def load(names: Sequence[str], everything: bool, keys: Sequence[str], as_json: b
             click.echo(f"{table.name}: not in the contract, left out: {left_out}", err=True)
         _say_where_nothing_is(platform, table, report)
         try:
-            problems += keep_snapshots(platform, table)
+            problems += write_lake_copies(platform, table)
         except Exception as error:
             fault = error
             break
@@ -88,7 +88,7 @@ def _tables(platform: Platform, names: Sequence[str], everything: bool) -> list[
         return [table for table in platform.tables if table.source is not None]
     tables = [platform.table(name) for name in dict.fromkeys(names)]
     for table in tables:
-        _ = table.sourced
+        _ = table.require_source
     return tables
 
 

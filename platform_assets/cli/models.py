@@ -15,7 +15,7 @@ from lakebed.cli.output import as_json, fail, numbers, show
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from lakebed.models.materialize import Stretch
+    from lakebed.models.materialize import BuildRange
     from lakebed.models.model import ModelSet
     from lakebed.models.runner import BuildResult
     from lakebed.models.selection import Selected
@@ -191,12 +191,12 @@ def _selected(
     return models, select_from(models, select, exclude, built)
 
 
-def _stretch(since: str | None, until: str | None) -> Stretch:
+def _stretch(since: str | None, until: str | None) -> BuildRange:
     from lakebed.models.incremental import moment
-    from lakebed.models.materialize import Stretch
+    from lakebed.models.materialize import BuildRange
 
     try:
-        found = Stretch(moment(since) if since else None, moment(until) if until else None)
+        found = BuildRange(moment(since) if since else None, moment(until) if until else None)
     except ValueError as error:
         raise click.UsageError(f"{error}; write a day or a time: 2024-01-01") from error
     if found.until and (found.since is None or found.until <= found.since):

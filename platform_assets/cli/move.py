@@ -58,7 +58,7 @@ def move(
     now = None if as_of is None else _moment(as_of)
     platform = open_home()
     table = platform.table(name)
-    _ = table.settles
+    _ = table.require_tiering
     requests: list[Request] = []
     if all_due:
         windows, requests = _due(platform, table, now)
@@ -89,12 +89,12 @@ def _move(
     """Move windows; return what was moved, and what failed and why, in their order."""
     from lakebed.cli.progress import working
     from lakebed.tiering.holds import PartitionHeldError
-    from lakebed.tiering.several import move_all
+    from lakebed.tiering.move_many import move_many
 
     done: dict[Window, Moved] = {}
     failed: dict[Window, dict[str, Any]] = {}
     with working(f"moving {table.name}", parts=len(windows)) as work:
-        for window, moved in move_all(
+        for window, moved in move_many(
             platform.lake, table, windows, jobs, unless_held_at=by_policy
         ):
             if isinstance(moved, PartitionHeldError):
@@ -118,11 +118,11 @@ def _due(
 ) -> tuple[list[Window], list[Request]]:
     """Return what waits, and the requests that it answers."""
     from lakebed.tiering.pending import waiting
-    from lakebed.tiering.requests import note_look, open_requests
+    from lakebed.tiering.requests import open_requests, record_heartbeat
 
     now = as_of or platform.clock.now()
     with platform.postgres.connect(autocommit=True) as connection:
-        note_look(connection, table)
+        record_heartbeat(connection, table)
         # What is due at another time answers nobody.
         requests = [] if as_of else open_requests(connection, table, now)
         return waiting(connection, table, now, requests), requests

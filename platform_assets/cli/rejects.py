@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lakebed.cli.home import opened
-from lakebed.cli.snapshots import keep_snapshots
+from lakebed.cli.lake_copies import write_lake_copies
 from lakebed.errors import PartlyFailedError
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def _retry(platform: Platform, table: SourceTable, chosen: Any, as_json: bool) -
             f"{report.unchanged:,} unchanged, {report.superseded:,} superseded), "
             f"{waiting:,} wait in it"
         )
-    problems = keep_snapshots(platform, table)
+    problems = write_lake_copies(platform, table)
     if report.refused:
         refused = [f"{r.path}: {r.problem}" for r in report.refused]
         raise PartlyFailedError(

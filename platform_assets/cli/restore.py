@@ -48,7 +48,7 @@ def restore(
 
     platform = opened()
     table = platform.table(name)
-    _ = table.settles
+    _ = table.require_tiering
     held_for = duration(hold)
     with platform.postgres.connect() as connection:
         windows = chosen(connection, table, keys, since, until)

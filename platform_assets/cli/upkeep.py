@@ -120,9 +120,9 @@ def doctor(as_json: bool) -> None:
 
 def in_the_lake(platform: Platform, name: str | None) -> list[SourceTable]:
     """Return the named table, which must settle or be kept as snapshots, or all that are."""
-    if name is not None and platform.table(name).kept_snapshots:
+    if name is not None and platform.table(name).kept_lake_copies:
         return [platform.table(name)]
-    snapshots = [table for table in platform.tables if table.kept_snapshots]
+    snapshots = [table for table in platform.tables if table.kept_lake_copies]
     return tiered(platform, name) + (snapshots if name is None else [])
 
 
@@ -131,7 +131,7 @@ def tiered(platform: Platform, name: str | None) -> list[SourceTable]:
     if name is None:
         return [table for table in platform.tables if table.tiering is not None]
     table = platform.table(name)
-    _ = table.settles
+    _ = table.require_tiering
     return [table]
 
 
@@ -164,8 +164,14 @@ def _housekept(done: Housekept) -> Table:
 
     for one in done.expired:
         add(one.table, "expired", one.partition_key, None, f"{one.rows + one.late:,} rows")
-    for leaf in done.leaves:
-        add(leaf.table, leaf.what, leaf.leaf, leaf.bytes, leaf.why)
+    for partition_table in done.partition_tables:
+        add(
+            partition_table.table,
+            partition_table.what,
+            partition_table.partition_table,
+            partition_table.bytes,
+            partition_table.why,
+        )
     if done.made:
         add("", "made", f"{done.made} leaves", None, "of the near future")
     for file in done.swept:

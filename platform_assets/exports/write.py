@@ -26,7 +26,7 @@ from lakebed.spec.export import Export, ExportError
 from lakebed.store.platform import Platform
 
 ROW_GROUP_ROWS = 122_880
-LOOK_SECONDS = 0.2
+POLL_SECONDS = 0.2
 CHUNK_BYTES = 1 << 20
 
 
@@ -200,7 +200,7 @@ def _watched(path: Path, on_bytes: Callable[[int], None]) -> Iterator[None]:
     done = threading.Event()
 
     def look() -> None:
-        while not done.wait(LOOK_SECONDS):
+        while not done.wait(POLL_SECONDS):
             if path.exists():
                 on_bytes(path.stat().st_size)
 

@@ -16,8 +16,8 @@ import duckdb
 import polars as pl
 import pyarrow as pa
 
-from lakebed.ingest.shaping import shaped
 from lakebed.ingest.sources.reader import SourceError, SourceItem
+from lakebed.ingest.transform import transform
 from lakebed.spec.table import SourceTable
 
 MOST_ROWS = 4_000_000
@@ -121,7 +121,7 @@ class Boundary:
 
     def _digests(self, frame: pl.DataFrame) -> pl.Series:
         """Return 64 bits of the MD5 of each row's values in the contract's types."""
-        done = shaped(self._table, self._item, frame)
+        done = transform(self._table, self._item, frame)
         typed = pl.DataFrame(
             [
                 _canonical(done[name].series).alias(str(number))

@@ -87,8 +87,8 @@ def find_violations(
     with connection.transaction(force_rollback=True):
         suspects = _Suspects(connection, target, columns, key, limit)
         suspects.stage(parquet)
-        suspects.by_sets()
-        suspects.by_halves()
+        suspects.find_by_query()
+        suspects.bisect()
         return sorted(suspects.found, key=lambda violation: violation.row)
 
 
@@ -128,7 +128,7 @@ class _Suspects:
         self.connection.execute(sql.SQL("create index on {} ({})").format(_STAGE, _ROW))
         self.connection.execute(sql.SQL("analyze {}").format(_STAGE))
 
-    def by_sets(self) -> None:
+    def find_by_query(self) -> None:
         """Put aside what breaks a CHECK or has no parent, until nothing more is found."""
         query = sql.SQL(_CONSTRAINTS).format(sql.Literal(self.target.as_string(self.connection)))
         rows = self.connection.execute(query).fetchall()
@@ -167,7 +167,7 @@ class _Suspects:
             self._add(Violation(row, fault))
         return bool(rows)
 
-    def by_halves(self) -> None:
+    def bisect(self) -> None:
         """Insert ranges of rows; halve those that fail until the bad rows stand alone."""
         waiting = [(0, self.rows)]
         trials = 0

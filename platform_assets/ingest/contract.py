@@ -19,13 +19,13 @@ import pyarrow as pa
 from lakebed.ingest.casts import cast
 from lakebed.ingest.quarantine import encode, shown
 from lakebed.ingest.rules import WholeBatchError, broken_rules
-from lakebed.ingest.shaping import shaped
 from lakebed.ingest.sources.reader import Batch, SourceError, SourceItem, listed, quoted
+from lakebed.ingest.transform import transform
 from lakebed.spec.columns import GONE, ROW_NUMBER, SOURCE_FILE
 from lakebed.spec.partitions import LAST_YEAR
 from lakebed.spec.schema import Column, arrow_schema
-from lakebed.spec.shape import PLAIN, sources_of
 from lakebed.spec.table import JsonFiles, SourceTable
+from lakebed.spec.transforms import PLAIN, sources_of
 from lakebed.store.rejects import NOT_NULLABLE, Fault, Reject, RejectKind, line_key
 
 Problems = dict[int, list[Fault]]
@@ -53,7 +53,7 @@ def columns_to_read(table: SourceTable, file: SourceItem, there: Sequence[str] |
     if there is None:
         return list(table.source_columns)
     optional = {
-        table.shape.get(column.name, PLAIN).column or column.name
+        table.transforms.get(column.name, PLAIN).column or column.name
         for column in table.contract
         if _may_be_missing(table, column)
     }
@@ -63,12 +63,12 @@ def columns_to_read(table: SourceTable, file: SourceItem, there: Sequence[str] |
     ]
     missing = [] if sparse else [name for name in wanted if name not in there]
     if missing:
-        way_out = "deliver the file again, or change the table file"
+        how_to_fix = "deliver the file again, or change the table file"
         if any(c.name == missing[0] and c.nullable for c in table.contract):
-            way_out += " (missing_columns='null' takes null for it)"
+            how_to_fix += " (missing_columns='null' takes null for it)"
         raise SourceError(
             file.path,
-            f"column {missing[0]!r} is missing (the file has: {listed(there)}); {way_out}",
+            f"column {missing[0]!r} is missing (the file has: {listed(there)}); {how_to_fix}",
         )
     _refuse_unknown(table, file, there)
     return wanted
@@ -79,11 +79,11 @@ def expected_types(table: SourceTable) -> dict[str, pa.DataType]:
 
     Only types that Arrow reads as the casts do, and columns that nothing else is made of.
     """
-    if table.lookups or any(how.expr is not None for how in table.shape.values()):
+    if table.lookups or any(how.expr is not None for how in table.transforms.values()):
         return {}
     found: dict[str, pa.DataType] = {}
     for column in table.contract:
-        how = table.shape.get(column.name, PLAIN)
+        how = table.transforms.get(column.name, PLAIN)
         source = how.column or column.name
         likely = _as_arrow_reads(column.polars) if how.only_renames else None
         found[source] = likely if source not in found else None
@@ -118,7 +118,7 @@ def unknown_columns(table: SourceTable, there: Sequence[str]) -> list[str]:
 
 
 def _may_be_missing(table: SourceTable, column: Column) -> bool:
-    if table.shape.get(column.name, PLAIN).expr is not None:
+    if table.transforms.get(column.name, PLAIN).expr is not None:
         return False
     return column.evolved or (column.nullable and table.missing_columns == "null")
 
@@ -137,7 +137,7 @@ def check(table: SourceTable, file: SourceItem, batch: Batch) -> Checked:
         )
     raw = batch.frame
     problems: Problems = {}
-    done = shaped(table, file, raw, texts=batch.texts)
+    done = transform(table, file, raw, texts=batch.texts)
     types = {column.name: column.postgres for column in table.contract}
     for name in table.contract_names:
         for reason, bad, rule in done[name].problems:
@@ -293,7 +293,7 @@ def _line(table: SourceTable, text: str) -> str:
 
 def _origin(table: SourceTable, name: str, row: dict[str, Any]) -> str:
     """Say what the source has where a column of the table is bad."""
-    sources = sources_of(table.shape, table.contract_names, name)
+    sources = sources_of(table.transforms, table.contract_names, name)
     if sources == [name]:
         return f"it is {_shown(row[name])}"
     return ", ".join(f"{source!r} is {_shown(row[source])}" for source in sources) or "a constant"

@@ -132,12 +132,12 @@ def estimate(
     reader = reader_of(table, settings)
     items = reader.find()
     if not items:
-        raise SourceError(table.sourced.title, "nothing is there to be estimated")
+        raise SourceError(table.require_source.title, "nothing is there to be estimated")
     sample = _Sample(reader, rows)
     seconds, hot = _load(settings, postgres, clock, table, sample, items)
     sampled = sum(b.frame.height + len(b.malformed) for _, b in sample.batches_read)
     if not sampled:
-        raise SourceError(table.sourced.title, "there is no row in it to be estimated from")
+        raise SourceError(table.require_source.title, "there is no row in it to be estimated from")
     reasons, cold = _check(table, sample)
     total, exact = _rows(table, items, sampled, sample)
     share = None if total is None else max(total / sampled, 1.0)
@@ -198,7 +198,7 @@ def _load(
             stream.run(connection, [Pending(item) for item in items])
         except psycopg.errors.IntegrityError as error:
             raise SourceError(
-                table.sourced.title,
+                table.require_source.title,
                 f"its first rows cannot be loaded: {error.diag.message_primary}",
             ) from error
         seconds = time.monotonic() - started
@@ -220,7 +220,11 @@ def _check(table: SourceTable, sample: _Sample) -> tuple[Counter[str], int | Non
         good.append(checked.good)
     if table.tiering is None or not any(frame.height for frame in good):
         return reasons, None
-    sort = [n for n in table.tiering.sort or (table.partitioned.column,) if n in good[0].columns]
+    sort = [
+        n
+        for n in table.tiering.sort or (table.require_partitioning.column,)
+        if n in good[0].columns
+    ]
     frame = pl.concat(good).sort(sort) if sort else pl.concat(good)
     with tempfile.TemporaryDirectory(prefix="lakebed_estimate_") as folder:
         file = Path(folder) / "sample.parquet"
@@ -240,9 +244,9 @@ def _rows(
         return sampled, True
     if not all(Path(item.path).is_file() for item in items):
         return None, False  # in a store or an archive, of which only a reader knows how to open it
-    if table.sourced.kind == "parquet":
+    if table.require_source.kind == "parquet":
         return sum(pq.read_metadata(item.path).num_rows for item in items), True
-    text = table.sourced.kind in ("csv", "json")
+    text = table.require_source.kind in ("csv", "json")
     if not text or any(Path(item.path).suffix in _UNREADABLE for item in items):
         return None, False
     lines = [_lines(item) for item in items]

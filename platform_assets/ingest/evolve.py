@@ -23,7 +23,7 @@ from lakebed.resources.postgres import Connection, change_schema
 from lakebed.schema.apply import read_found
 from lakebed.schema.evolved import effective, evolved_column, record_statement, utc_day
 from lakebed.schema.plan import SMALL_BYTES, Found
-from lakebed.spec.postgres_types import field_line, settled_type, types_of, widening
+from lakebed.spec.postgres_types import cold_type, field_line, types_of, widening
 from lakebed.spec.schema import Column
 from lakebed.spec.table import SourceTable
 from lakebed.spec.table_rules import name_problem
@@ -70,7 +70,7 @@ class Columns:
             self.discarded += [name for name in left_out if name not in self.discarded]
         return self.table
 
-    def told(self, report: LoadReport) -> LoadReport:
+    def with_column_changes(self, report: LoadReport) -> LoadReport:
         """Return a report that says what became of the columns, too."""
         return replace(report, evolved=tuple(self.evolved), discarded=tuple(self.discarded))
 
@@ -103,11 +103,11 @@ class _Evolution:
         found = read_found(self.connection, self.table)
         assert found is not None
         statements: list[sql.Composed] = []
-        said = []
+        changes = []
         for column in added:
             settled, add = self._add(column, found)
             statements += [*add, record_statement(self.table, settled, self.item.name, self.now)]
-            said.append(f"{settled.name} {settled.postgres}, from {self.item.name}")
+            changes.append(f"{settled.name} {settled.postgres}, from {self.item.name}")
         for old, column in wider:
             self._check_size(old, column, found)
             statements += [
@@ -116,7 +116,7 @@ class _Evolution:
                 ),
                 record_statement(self.table, column, self.item.name, self.now),
             ]
-            said.append(f"{old.name} {old.postgres} -> {column.postgres}, from {self.item.name}")
+            changes.append(f"{old.name} {old.postgres} -> {column.postgres}, from {self.item.name}")
         everything = effective(self.connection, self.table).evolved
         changed = {column.name: column for _, column in wider}
         whole = [changed.get(column.name, column) for column in everything] + added
@@ -126,7 +126,7 @@ class _Evolution:
             )
         )
         change_schema(self.connection, statements)
-        return said
+        return changes
 
     def _new(self, name: str) -> Column | None:
         """Return a new column; None where the file has no value in it, and so no type."""
@@ -144,7 +144,7 @@ class _Evolution:
 
     def _postgres(self, name: str, dtype: pl.DataType) -> str:
         try:
-            return type_map(name, settled_type(name, dtype)).postgres
+            return type_map(name, cold_type(name, dtype)).postgres
         except SchemaError as error:
             self._refuse(
                 f"the new {error}; add it to the model in a type that can hold it, "

@@ -120,7 +120,7 @@ def pending_files(
                     "it was loaded before and has changed since; "
                     + (
                         "declare a cursor that new rows grow beyond, or use merge with a key"
-                        if table.sourced.resumes == "query"
+                        if table.require_source.resumes == "query"
                         else "deliver new rows in a new file, or set changed_files in the table "
                         "file"
                     ),
@@ -136,8 +136,8 @@ def _rejected(connection: Connection, table: SourceTable, file: SourceItem) -> d
     source that is queried all that waits is returned, by number of the reject: an answer has no
     fixed order.
     """
-    queried = table.sourced.resumes == "query"
-    rule = NEVER_CLOSED.rule if table.sourced.resumes == "bytes" else None
+    queried = table.require_source.resumes == "query"
+    rule = NEVER_CLOSED.rule if table.require_source.resumes == "bytes" else None
     return dict(
         connection.execute(
             "select case when %(queried)s then rejected_row_id else row_number end, source_row"

@@ -20,7 +20,7 @@ from lakebed.ingest.evolve import Columns
 from lakebed.ingest.incremental import Pending, Refused, last_cursor, pending_files
 from lakebed.ingest.package import format_cursor
 from lakebed.ingest.report import Commit, LoadReport, report_of
-from lakebed.ingest.sift import can_sift
+from lakebed.ingest.row_violations import can_check_constraints
 from lakebed.ingest.sources.reader import Reader, SourceError
 from lakebed.ingest.sources.readers import reader_of
 from lakebed.ingest.statistics import analyze
@@ -31,7 +31,11 @@ from lakebed.resources.clock import Clock
 from lakebed.resources.lake_files import lake_files
 from lakebed.resources.postgres import Connection, Postgres
 from lakebed.resources.settings import Settings
-from lakebed.schema.ddl import ensure_leaves, ensure_leaves_ahead, ensure_table
+from lakebed.schema.ddl import (
+    ensure_partition_tables,
+    ensure_table,
+    ensure_upcoming_partition_tables,
+)
 from lakebed.schema.evolved import effective
 from lakebed.spec.partitions import Window
 from lakebed.spec.table import SourceTable, TableError
@@ -77,7 +81,7 @@ def load_table(
     with postgres.connect(autocommit=True) as connection, loading(connection, table):
         columns = Columns(effective(connection, table))
         ensure_table(connection, columns.table)
-        ensure_leaves_ahead(connection, table, clock.now())
+        ensure_upcoming_partition_tables(connection, table, clock.now())
         pending, refused = pending_files(connection, table, reader.find())
         pending, more = _readable(connection, columns, reader, pending, clock)
         if table.loads_whole and (refused or more):
@@ -91,7 +95,9 @@ def load_table(
             written = commit.counts.inserted + commit.counts.updated + commit.counts.deleted
             analyze(connection, table, commit.package.windows, written)
         seconds = time.monotonic() - started
-        report = columns.told(report_of(table, commits, [*refused, *more, *refusals], seconds))
+        report = columns.with_column_changes(
+            report_of(table, commits, [*refused, *more, *refusals], seconds)
+        )
         if commits:
             return report
         now = format_cursor(cursor)
@@ -119,16 +125,18 @@ def load_window(
     with postgres.connect(autocommit=True) as connection, loading(connection, table, window):
         columns = Columns(effective(connection, table))
         ensure_table(connection, columns.table)
-        ensure_leaves(connection, table, [window])
+        ensure_partition_tables(connection, table, [window])
         items = [Pending(item) for item in reader.find()]
         if not items:
             raise SourceError(
-                table.sourced.title,
+                table.require_source.title,
                 f"nothing is there; {window.key} of {table.name} was left as it is",
             )
         _, broken = _readable(connection, columns, reader, items, clock)
         if broken:
-            return columns.told(report_of(table, [], broken[:1], time.monotonic() - started))
+            return columns.with_column_changes(
+                report_of(table, [], broken[:1], time.monotonic() - started)
+            )
         stream = partial(
             Stream,
             settings.home / "dlt" / table.name / window.key,
@@ -146,9 +154,13 @@ def load_window(
             commit = _run(stream, columns.table, connection, items)
         except SourceError as error:
             refused = [Refused(error.path, error.problem)]
-            return columns.told(report_of(table, [], refused, time.monotonic() - started))
+            return columns.with_column_changes(
+                report_of(table, [], refused, time.monotonic() - started)
+            )
         analyze(connection, table, [window], commit.counts.inserted)
-        return columns.told(report_of(table, [commit], [], time.monotonic() - started))
+        return columns.with_column_changes(
+            report_of(table, [commit], [], time.monotonic() - started)
+        )
 
 
 def _run(
@@ -158,10 +170,10 @@ def _run(
     try:
         return stream().run(connection, items)
     except OF_A_ROW as error:
-        if not can_sift(table):
+        if not can_check_constraints(table):
             raise _refused(table, error) from error
     try:
-        return stream(sifting=True).run(connection, items)
+        return stream(checks_constraints=True).run(connection, items)
     except OF_A_ROW as error:
         raise _refused(table, error) from error
 

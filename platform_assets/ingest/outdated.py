@@ -16,8 +16,8 @@ import polars as pl
 
 from lakebed.ingest.package import Package
 from lakebed.ingest.quarantine import decode, texts_of
-from lakebed.ingest.shaping import shaped
 from lakebed.ingest.sources.reader import SourceItem
+from lakebed.ingest.transform import transform
 from lakebed.resources.postgres import Connection
 from lakebed.spec.table import SourceTable
 
@@ -82,9 +82,9 @@ def _of_window(connection: Connection, package: Package) -> None:
     """
     window = package.window
     assert window is not None
-    queried = package.table.sourced.resumes == "query"
+    queried = package.table.require_source.resumes == "query"
     whole = [] if queried else [read.file.path for read in package.files if not read.left_out]
-    column = package.table.partitioned.column
+    column = package.table.require_partitioning.column
     for rows in _open_rejects(connection, package, column):
         inside = rows.filter((pl.col("value") >= window.lower) & (pl.col("value") < window.upper))
         none = rows.filter(pl.col("value").is_null())
@@ -124,7 +124,7 @@ def _values(
     kinds = json.loads(types) if types else {}
     raw = decode(list(texts), table.source_columns, kinds)
     written = texts_of(table.source_columns, kinds)
-    return shaped(table, item, raw, column, texts=written)[column].series
+    return transform(table, item, raw, column, texts=written)[column].series
 
 
 def _forget_older(connection: Connection, table: SourceTable) -> None:

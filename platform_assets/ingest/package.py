@@ -33,7 +33,7 @@ class FileRead:
     cursor_ties: int = 0
     sha256: str | None = None
     rows_seen: int = 0
-    rows_told: int | None = None
+    rows_expected: int | None = None
     rejected: int = 0
     first_reject: Reject | None = None
     boundary: Boundary | None = None
@@ -65,10 +65,10 @@ class Package:
         return sum(read.rows_read for read in self.files)
 
     @property
-    def rows_told(self) -> int | None:
+    def rows_expected(self) -> int | None:
         """How many rows the items say that they have; None where one does not say."""
-        told = [read.rows_told for read in self.files]
-        return None if None in told else sum(rows for rows in told if rows is not None)
+        expected = [read.rows_expected for read in self.files]
+        return None if None in expected else sum(rows for rows in expected if rows is not None)
 
     @property
     def rejected(self) -> int:

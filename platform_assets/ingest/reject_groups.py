@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from lakebed.resources.postgres import Connection
-from lakebed.spec.shape import sources_of
 from lakebed.spec.table import SourceTable
+from lakebed.spec.transforms import sources_of
 from lakebed.store.rejects import RejectKind
 
 MOST_GROUPS = 50
@@ -91,7 +91,7 @@ def redacted(table: SourceTable, row: dict[str, Any]) -> str:
     hidden = {
         source
         for name in table.redact
-        for source in (name, *sources_of(table.shape, table.contract_names, name))
+        for source in (name, *sources_of(table.transforms, table.contract_names, name))
     }
     no_row = bool(hidden) and not set(row) & set(table.source_columns)
     shown = {name: REDACTED if no_row or name in hidden else value for name, value in row.items()}

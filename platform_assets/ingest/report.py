@@ -28,7 +28,7 @@ class LoadReport:
     files: int = 0
     bytes: int = 0
     rows_read: int = 0
-    rows_told: int | None = None
+    rows_expected: int | None = None
     inserted: int = 0
     updated: int = 0
     unchanged: int = 0
@@ -76,7 +76,7 @@ def report_of(
         files=sum(len(package.files) for package in packages),
         bytes=sum(package.bytes for package in packages),
         rows_read=sum(package.rows_read for package in packages),
-        rows_told=_sum([package.rows_told for package in packages]),
+        rows_expected=_sum([package.rows_expected for package in packages]),
         inserted=sum(count.inserted for count in counts),
         updated=sum(count.updated for count in counts),
         unchanged=sum(count.unchanged for count in counts),
@@ -92,6 +92,6 @@ def report_of(
     )
 
 
-def _sum(told: Sequence[int | None]) -> int | None:
-    known = [rows for rows in told if rows is not None]
-    return sum(known) if told and len(known) == len(told) else None
+def _sum(counts: Sequence[int | None]) -> int | None:
+    known = [rows for rows in counts if rows is not None]
+    return sum(known) if counts and len(known) == len(counts) else None

@@ -12,11 +12,11 @@ from collections.abc import Collection
 from psycopg import sql
 
 from lakebed.resources.postgres import Connection
-from lakebed.spec.names import leaf_name
+from lakebed.spec.names import partition_table_name
 from lakebed.spec.partitions import Window
 from lakebed.spec.table import SourceTable
 
-MUCH = 0.1
+ANALYZE_CHANGE_FRACTION = 0.1
 ANALYZE_ONLY_VERSION = 180_000
 
 
@@ -27,14 +27,14 @@ def analyze(
 
     The connection must be in autocommit mode.
     """
-    leaves = [leaf_name(table.name, window) for window in windows]
-    for name in sorted(_of_which_much_is_new(connection, [*leaves, table.name], written)):
+    partition_tables = [partition_table_name(table.name, window) for window in windows]
+    for name in sorted(_changed_enough(connection, [*partition_tables, table.name], written)):
         only = connection.info.server_version >= ANALYZE_ONLY_VERSION and name == table.name
-        statement = "analyze only {}" if only and leaves else "analyze {}"
+        statement = "analyze only {}" if only and partition_tables else "analyze {}"
         connection.execute(sql.SQL(statement).format(sql.Identifier("public", name)))
 
 
-def _of_which_much_is_new(connection: Connection, names: list[str], written: int) -> list[str]:
+def _changed_enough(connection: Connection, names: list[str], written: int) -> list[str]:
     """Return those of the tables of which a large share was changed, or that are unknown.
 
     Of a partitioned table PostgreSQL does not count changes: what was written now stands for them.
@@ -45,6 +45,6 @@ def _of_which_much_is_new(connection: Connection, names: list[str], written: int
         "select relname::text from pg_class where relnamespace = 'public'::regnamespace"
         " and relname = any (%s) and (reltuples < 0 or %s * reltuples <"
         " case relkind when 'p' then %s else pg_stat_get_mod_since_analyze(oid) end)",
-        [names, MUCH, written],
+        [names, ANALYZE_CHANGE_FRACTION, written],
     ).fetchall()
     return [row[0] for row in rows]

@@ -30,15 +30,15 @@ from lakebed.ingest.contract import Checked, check, columns_to_read, expected_ty
 from lakebed.ingest.incremental import Pending
 from lakebed.ingest.package import FileRead, Package
 from lakebed.ingest.report import Commit
-from lakebed.ingest.sift import sift
+from lakebed.ingest.resume_point import ResumePoint, canonical_json
+from lakebed.ingest.row_violations import check_constraints
 from lakebed.ingest.sources.reader import Batch, Reader, SourceError
-from lakebed.ingest.start import Start, told
 from lakebed.ingest.transaction import LoadTransaction, Step
-from lakebed.ingest.windows import InWindow
-from lakebed.pgcopy.beside import Beside
+from lakebed.ingest.windows import WindowFilter
+from lakebed.pgcopy.background import BackgroundWorker
 from lakebed.resources.lake_files import LakeFiles
 from lakebed.resources.postgres import Connection, Postgres
-from lakebed.schema.ddl import ensure_leaves
+from lakebed.schema.ddl import ensure_partition_tables
 from lakebed.spec.partitions import Grain, Window
 from lakebed.spec.table import SourceTable
 from lakebed.store.rejects import Reject
@@ -77,7 +77,7 @@ class Stream:
         on_rows: Callable[[int], None],
         on_step: Step,
         window: Window | None = None,
-        sifting: bool = False,
+        checks_constraints: bool = False,
     ) -> None:
         """Extract into folder, which is this load's own. lake: where the cold files are.
 
@@ -91,14 +91,14 @@ class Stream:
         self.reader = reader
         self.on_rows = on_rows
         self.on_step = on_step
-        self.sifting = sifting
+        self.checks_constraints = checks_constraints
         self.package = Package(uuid.uuid4().hex, table, started_at, cursor, reader, window=window)
         self._started = time.monotonic()
         self._rows_read = 0
         self._rejects: list[Reject] = []
         self._as_read = AsRead(folder / "as_read")
         self._waiting: deque[Path] = deque()
-        self._leaves: set[Window] = set()
+        self._partition_tables: set[Window] = set()
         self._noted: set[str] = set()
         self._has_begun = False
         self.reader.expect(expected_types(table))
@@ -120,11 +120,11 @@ class Stream:
             for parquet in packages:
                 self._note("extracted")
                 self._waiting.append(parquet)
-                if not (self.sifting or self._is_slow()):
+                if not (self.checks_constraints or self._is_slow()):
                     self._send()
             self._note("extracted")
             self._send()
-            self._beside.wait()
+            self._worker.join()
             counts = self._transaction.finish()
         self.on_step("committed")
         return Commit(self.package, counts)
@@ -132,7 +132,7 @@ class Stream:
     def _begin(self) -> None:
         """Begin the transaction; the packages that wait are copied in it, in a thread beside."""
         self._stack.enter_context(self._connection.transaction())
-        self._beside = self._stack.enter_context(Beside("lakebed_copy"))
+        self._worker = self._stack.enter_context(BackgroundWorker("lakebed_copy"))
         self._transaction = LoadTransaction(
             self._connection, self.package, self.lake, self._as_read, self.on_step
         )
@@ -141,21 +141,21 @@ class Stream:
 
     def _send(self) -> None:
         """Give what was extracted and what was rejected to the transaction."""
-        missing = self.package.windows - self._leaves
+        missing = self.package.windows - self._partition_tables
         if missing:
             with self.postgres.connect(autocommit=True) as other:
-                ensure_leaves(other, self.table, missing)
-            self._leaves |= missing
+                ensure_partition_tables(other, self.table, missing)
+            self._partition_tables |= missing
         if not self._has_begun:
             self._begin()
         while self._waiting:
-            self._beside.do(self._transaction.copy, self._waiting.popleft())
+            self._worker.submit(self._transaction.copy, self._waiting.popleft())
         if self._rejects:
-            self._beside.do(self._transaction.quarantine, self._rejects)
+            self._worker.submit(self._transaction.quarantine, self._rejects)
             self._rejects = []
 
     def _note(self, step: str) -> None:
-        """Tell of a step that is told of once."""
+        """Tell of a step that is canonical_json of once."""
         if step not in self._noted:
             self._noted.add(step)
             self.on_step(step)
@@ -176,21 +176,23 @@ class Stream:
             good = map(partial(self._good_rows, read, start), self._batches(item, start, columns))
             # A loop would hold each batch while the next one is read.
             yield from filter(lambda rows: rows is not None, good)
-            if self.table.sourced.resumes == "bytes" and self.table.changed_files == "grown":
+            if self.table.require_source.resumes == "bytes" and self.table.changed_files == "grown":
                 read.sha256 = self.reader.digest(item.file, item.file.bytes)  # known by now
             self.reader.check_unchanged(item.file)
-            start.check_the_past()
+            start.verify_already_loaded()
             self._check_count(read)
             self._check_end(read)
             self._judge(read)
             self.package.files.append(read)
 
-    def _good_rows(self, read: FileRead, start: Start | InWindow, whole: Batch) -> pa.Table | None:
+    def _good_rows(
+        self, read: FileRead, start: ResumePoint | WindowFilter, whole: Batch
+    ) -> pa.Table | None:
         """Return the rows of a batch that are new and good, as they go over the wire."""
         read.left_out += whole.left_out
         read.rows_seen += whole.frame.height + len(whole.malformed) + whole.left_out
         read.last_line = _last_line(whole, read)
-        rest = start.cut(whole, read)
+        rest = start.filter(whole, read)
         if not (rest.frame.height or rest.malformed) and _has_rows(whole):
             return None  # all of them are loaded; there may be many such batches
         good = self._checked(read, rest, start.waiting).good
@@ -200,14 +202,14 @@ class Stream:
         return to_arrow(self.table, self._sorted(good))
 
     def _batches(
-        self, item: Pending, start: Start | InWindow, columns: list[str]
+        self, item: Pending, start: ResumePoint | WindowFilter, columns: list[str]
     ) -> Iterator[Batch]:
         if start.beginning is not None:
             batches = self.reader.batches_after(item.file, start.beginning, columns=columns)
         else:
             batches = self.reader.batches(item.file, columns=columns, newer=start.newer)
         # Where rows are left out of a batch, or asked for once more, it must be as the item has it.
-        whole = not self.sifting and self.package.window is None and item.before is None
+        whole = not self.checks_constraints and self.package.window is None and item.before is None
         return batches if whole else map(Batch.as_it_is, batches)
 
     def _sorted(self, good: pl.DataFrame) -> pl.DataFrame:
@@ -215,12 +217,12 @@ class Stream:
         key = [name for name in self.table.key if name in good.columns]  # but for surrogates
         return good.sort(key, maintain_order=True) if key else good
 
-    def _start(self, item: Pending) -> Start | InWindow:
+    def _start(self, item: Pending) -> ResumePoint | WindowFilter:
         if self.package.window is not None:
-            return InWindow(self.table, self.package.window)
-        return Start(self.table, self.reader, item)
+            return WindowFilter(self.table, self.package.window)
+        return ResumePoint(self.table, self.reader, item)
 
-    def _read_of(self, item: Pending, start: Start | InWindow) -> FileRead:
+    def _read_of(self, item: Pending, start: ResumePoint | WindowFilter) -> FileRead:
         return FileRead(
             item.file,
             cursor_max=start.value,
@@ -237,15 +239,17 @@ class Stream:
         checked = check(self.table, read.file, batch)
         if checked.rejects and batch.plain is not None:
             checked = check(self.table, read.file, batch.as_it_is())  # rejects are kept as they are
-        if self.sifting:
+        if self.checks_constraints:
             windows = self._windows_of(checked.good)
-            checked = sift(
+            checked = check_constraints(
                 self.postgres, self.table, read.file, batch, checked, windows, self.folder
             )
         if self.table.rejects_missing_parents:
             self._as_read.keep(read.file, batch)
         fresh = [
-            r for r in checked.rejects if not waiting or told(json.loads(r.row)) not in waiting
+            r
+            for r in checked.rejects
+            if not waiting or canonical_json(json.loads(r.row)) not in waiting
         ]
         rows = batch.frame.height + len(batch.malformed) - len(checked.rejects) + len(fresh)
         checked = replace(checked, rejects=fresh)
@@ -261,7 +265,7 @@ class Stream:
             read.first_reject = read.first_reject or checked.rejects[0]
             read.rejected += len(checked.rejects)
             self._rejects += checked.rejects
-            if len(self._rejects) > REJECTS_HELD and not self.sifting:
+            if len(self._rejects) > REJECTS_HELD and not self.checks_constraints:
                 self._send()
         read.rows_read += rows
         self._rows_read += rows
@@ -270,11 +274,11 @@ class Stream:
 
     def _check_count(self, read: FileRead) -> None:
         """Make sure that as many rows were seen as the item says that it has."""
-        read.rows_told = self.reader.count(read.file)
-        if read.rows_told is not None and read.rows_told != read.rows_seen:
+        read.rows_expected = self.reader.count(read.file)
+        if read.rows_expected is not None and read.rows_expected != read.rows_seen:
             raise SourceError(
                 read.file.path,
-                f"it says that it has {read.rows_told} rows, and {read.rows_seen} were found; "
+                f"it says that it has {read.rows_expected} rows, and {read.rows_seen} were found; "
                 "deliver it again",
             )
 

@@ -26,7 +26,7 @@ from lakebed.resources.postgres import Connection
 from lakebed.spec.sources import RejectedRows
 from lakebed.store.locks import cursor_lock
 from lakebed.store.rejects import Reject, write_rejects
-from lakebed.store.undo_tables import record_undone
+from lakebed.store.undo_tables import record_rollback
 
 Step = Callable[[str], None]
 """Told the name of each step when it is done: extracted, began, copied, written, recorded,
@@ -106,7 +106,7 @@ class LoadTransaction:
         rejected = self._package.rejected + counts.rejected
         if self._is_retry and rejected == self._package.rows_read:
             # A retry without success is no state of the table to go back to.
-            record_undone(
+            record_rollback(
                 self._connection, self._package.table, [self._package.load_id], reload=False
             )
         self._on_step("recorded")

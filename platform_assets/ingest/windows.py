@@ -15,18 +15,18 @@ from typing import Any
 from psycopg import sql
 
 from lakebed.ingest.package import FileRead
-from lakebed.ingest.shaping import shaped
+from lakebed.ingest.resume_point import below, record_cursor
 from lakebed.ingest.sources.reader import Batch
-from lakebed.ingest.start import below, note_cursor
+from lakebed.ingest.transform import transform
 from lakebed.ingest.writers import Counts, Writer
 from lakebed.spec.partitions import Window
 from lakebed.spec.schema import Column
 from lakebed.spec.table import SourceTable
-from lakebed.store.grain import asking, check_grain
+from lakebed.store.grain_mismatch import check_grain, query_on
 from lakebed.store.locks import move_lock
 
 
-class InWindow:
+class WindowFilter:
     """Which rows of an item are read: those of a window, and those that name no time.
 
     What names no time belongs to no window: the contract rejects it.
@@ -40,26 +40,28 @@ class InWindow:
     def __init__(self, table: SourceTable, window: Window) -> None:
         self._table = table
         self._window = window
-        self._time = table.partitioned.column
+        self._time = table.require_partitioning.column
 
     @property
     def newer(self) -> tuple[str, Any] | None:
         """The column and the value below which row groups need not be read."""
         return below(self._table, self._time, self._window.lower)
 
-    def cut(self, batch: Batch, read: FileRead) -> Batch:
+    def filter(self, batch: Batch, read: FileRead) -> Batch:
         """Return the rows of the window, and note their greatest cursor."""
         if batch.frame.height == 0:
             return batch
-        moments = shaped(self._table, read.file, batch.frame, self._time)[self._time].series
+        moments = transform(self._table, read.file, batch.frame, self._time)[self._time].series
         keep = ((moments >= self._window.lower) & (moments < self._window.upper)).fill_null(True)
         batch = replace(batch, frame=batch.frame.filter(keep), numbers=batch.numbers.filter(keep))
         if self._table.cursor is not None and batch.frame.height:
             cursor = self._table.cursor
-            note_cursor(read, shaped(self._table, read.file, batch.frame, cursor)[cursor].series)
+            record_cursor(
+                read, transform(self._table, read.file, batch.frame, cursor)[cursor].series
+            )
         return batch
 
-    def check_the_past(self) -> None:
+    def verify_already_loaded(self) -> None:
         """Nothing was read before."""
 
 
@@ -89,13 +91,13 @@ class WindowWriter(Writer):
         """
         move_lock(self.table.name, self._window).take(self.connection)
         self.undo.supersede(self._window)
-        time = sql.Identifier(self.table.partitioned.column)
+        time = sql.Identifier(self.table.require_partitioning.column)
         self.undo.delete(
             sql.SQL("{} >= {} and {} < {}").format(
                 time, sql.Literal(self._window.lower), time, sql.Literal(self._window.upper)
             )
         )
-        check_grain(asking(self.connection), self.table, self._window)
+        check_grain(query_on(self.connection), self.table, self._window)
         self._inner.begin()
 
     def copy(self, parquet: Path) -> None:

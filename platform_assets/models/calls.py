@@ -13,7 +13,7 @@ from datetime import datetime
 from sqlglot import exp
 
 from lakebed.models.functions import functions
-from lakebed.models.model import ComplaintError, Run, did_you_mean
+from lakebed.models.model import Run, UnlocatedModelError, did_you_mean
 from lakebed.models.options import Options, checked, layered
 from lakebed.spec.partitions import Window
 
@@ -26,7 +26,7 @@ _SECRETS = ("DBT_ENV_SECRET", "LAKEBED_POSTGRES_URL", "LAKEBED_ALERT_URL")
 
 
 @dataclass
-class World:
+class ProjectContext:
     """What all templates of a project share.
 
     sources: source -> table -> the platform's table.  ephemeral: the models that are,
@@ -109,7 +109,7 @@ class Config:
     def require(self, name: str, validator: object = None) -> object:
         """Return the value of an option that must be set."""
         if name not in self._calls.config:
-            raise ComplaintError(f"config() has no {name!r}", "Set it.")
+            raise UnlocatedModelError(f"config() has no {name!r}", "Set it.")
         return self._calls.config[name]
 
 
@@ -118,7 +118,7 @@ class Calls:
 
     def __init__(
         self,
-        world: World,
+        world: ProjectContext,
         options: Options,
         run: Run,
         base: Mapping[str, object],
@@ -144,7 +144,7 @@ class Calls:
             advice = did_you_mean(name, self._world.models, "The models")
             if any(name in tables for tables in self._world.sources.values()):
                 advice = f"It is a source table: write {{{{ source('{SOURCE}', '{name}') }}}}."
-            raise ComplaintError(f"ref({name!r}) names no model", advice)
+            raise UnlocatedModelError(f"ref({name!r}) names no model", advice)
         self.refs[name] = None
         return self._in_window(name, f"{CTE}{name}" if name in self._world.ephemeral else None)
 
@@ -152,7 +152,7 @@ class Calls:
         """Return the quoted name of a source table, and remember that it is read."""
         usage = f"{{{{ source('{SOURCE}', 'table') }}}}"
         if len(names) != 2:
-            raise ComplaintError(
+            raise UnlocatedModelError(
                 f"source() takes a source and a table, it got {len(names)}", f"Write {usage}."
             )
         source = _only_text("source", names[:1], options, usage)
@@ -160,16 +160,16 @@ class Calls:
         tables = self._world.sources.get(source)
         if tables is None:
             advice = did_you_mean(source, self._world.sources, "The sources")
-            raise ComplaintError(f"source({source!r}, {table!r}) names no source", advice)
+            raise UnlocatedModelError(f"source({source!r}, {table!r}) names no source", advice)
         if table not in tables:
             advice = did_you_mean(table, tables, f"The tables of {source!r}")
             if table in self._world.models:
                 advice = f"It is a model: write {{{{ ref('{table}') }}}}."
-            raise ComplaintError(f"source({source!r}, {table!r}) names no table", advice)
+            raise UnlocatedModelError(f"source({source!r}, {table!r}) names no table", advice)
         name = tables[table]
         if name not in self._world.sources[SOURCE].values():
             advice = did_you_mean(name, self._world.sources[SOURCE], "Its tables")
-            raise ComplaintError(
+            raise UnlocatedModelError(
                 f"source({source!r}, {table!r}) names {name!r}, no table of the platform", advice
             )
         self.sources[name] = None
@@ -188,7 +188,7 @@ class Calls:
         """Return the value of a variable, or the default where it has none."""
         value = self._world.variables.get(name, default)
         if value is _MISSING:
-            raise ComplaintError(
+            raise UnlocatedModelError(
                 f"var({name!r}) has no value and no default",
                 f"Give it one, {{{{ var('{name}', 0) }}}}, or set the variable. "
                 + did_you_mean(name, self._world.variables, "The variables"),
@@ -198,12 +198,12 @@ class Calls:
     def env_var(self, name: str, default: str | None = None) -> str:
         """Return a variable of the environment, or the default where it has none."""
         if name.startswith(_SECRETS):
-            raise ComplaintError(
+            raise UnlocatedModelError(
                 f"env_var({name!r}) would show a secret in the SQL", "Take another variable."
             )
         value = self._world.environment.get(name, default)
         if value is None:
-            raise ComplaintError(
+            raise UnlocatedModelError(
                 f"env_var({name!r}) is not set and has no default",
                 f"Set it, or write {{{{ env_var('{name}', 'default') }}}}.",
             )
@@ -214,7 +214,7 @@ class Calls:
         text = self._world.blocks.get(names[-1])
         if text is None:
             advice = did_you_mean(names[-1], self._world.blocks, "The blocks")
-            raise ComplaintError(f"doc({names[-1]!r}) names no block of docs", advice)
+            raise UnlocatedModelError(f"doc({names[-1]!r}) names no block of docs", advice)
         return text
 
     def namespace(self) -> dict[str, object]:
@@ -255,4 +255,4 @@ def _only_text(
     given = [repr(argument) for argument in arguments]
     given += [f"{name}={value!r}" for name, value in options.items()]
     problem = f"{function}() does not take ({', '.join(given)})"
-    raise ComplaintError(problem, f"Write {usage}.")
+    raise UnlocatedModelError(problem, f"Write {usage}.")

@@ -10,7 +10,7 @@ import sqlglot
 from sqlglot.tokens import TokenType
 
 from lakebed.models.calls import CTE
-from lakebed.models.model import Place
+from lakebed.models.model import SourceLocation
 from lakebed.models.queries import DIALECT
 
 
@@ -18,7 +18,7 @@ class Text(NamedTuple):
     """SQL and for each of its lines where it came from; refs: the models that it names."""
 
     sql: str
-    places: tuple[Place, ...]
+    places: tuple[SourceLocation, ...]
     refs: tuple[str, ...]
 
     @property

@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 
 import yaml
 
-from lakebed.models.model import ComplaintError
+from lakebed.models.model import UnlocatedModelError
 
 _LOG = logging.getLogger("lakebed.models")
 TARGET: Mapping[str, object] = {
@@ -74,7 +74,7 @@ class Unavailable:
         self._refuse()
 
     def _refuse(self) -> NoReturn:
-        raise ComplaintError(
+        raise UnlocatedModelError(
             f"{self._name} needs a database while the template runs, which is not there",
             "Write it as SQL of the model.",
         )
@@ -85,7 +85,7 @@ class _Exceptions:
 
     def raise_compiler_error(self, text: object) -> NoReturn:
         """Refuse to compile, with the template's own words."""
-        raise ComplaintError(str(text).rstrip("."), "Its template says so itself.")
+        raise UnlocatedModelError(str(text).rstrip("."), "Its template says so itself.")
 
     def warn(self, text: object) -> str:
         """Log a warning."""

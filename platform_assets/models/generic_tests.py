@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from lakebed.models.calls import Relation
-from lakebed.models.model import ComplaintError, ModelError, Run, did_you_mean
+from lakebed.models.model import ModelError, Run, UnlocatedModelError, did_you_mean
 from lakebed.models.options import TEST_OPTIONS, checked
 from lakebed.models.properties import GenericTest
 from lakebed.models.templates import TEST, Rendered, Renderer
@@ -23,7 +23,7 @@ _SENTENCES = {
 }
 
 
-class Asked(NamedTuple):
+class GenericTestQuery(NamedTuple):
     """A generic test with its query. options: checked; model: what it belongs to."""
 
     test: GenericTest
@@ -55,7 +55,7 @@ def name_of(test: GenericTest) -> str:
 
 def ask(
     test: GenericTest, renderer: Renderer, base: Mapping[str, object], run: Run | None = None
-) -> Asked:
+) -> GenericTestQuery:
     """Return a test with its query. base: options of all tests. Raises ModelError."""
     if not renderer.has_test(test.kind):
         advice = did_you_mean(test.kind, renderer.tests, "The tests")
@@ -65,7 +65,7 @@ def ask(
         said = renderer.value(value, test.place)
         try:
             options[name] = checked(name, said, TEST_OPTIONS, f"the test {test.kind!r}")
-        except ComplaintError as complaint:
+        except UnlocatedModelError as complaint:
             raise complaint.at(*test.place) from complaint
     rendered = renderer.render_text(
         f"{{{{ {TEST}{test.kind}(**_arguments) }}}}",
@@ -75,7 +75,9 @@ def ask(
         run=run,
         more=lambda namespace: {"_arguments": _arguments(test, renderer, options, namespace)},
     )
-    return Asked(test, name_of(test), rendered, rendered.config, _description(test, options))
+    return GenericTestQuery(
+        test, name_of(test), rendered, rendered.config, _description(test, options)
+    )
 
 
 def _arguments(

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import cast
 
-from lakebed.models.model import Batches, ComplaintError, Incremental, OnSchemaChange, Strategy
+from lakebed.models.model import Batches, Incremental, OnSchemaChange, Strategy, UnlocatedModelError
 from lakebed.spec.partitions import Grain, Window, windows_between
 
 
@@ -23,7 +23,7 @@ def incremental_of(options: Mapping[str, object]) -> Incremental:
     said = cast(Strategy | None, options.get("incremental_strategy"))
     strategy: Strategy = said or ("delete+insert" if key else "append")
     if strategy == "merge" and not key:
-        raise ComplaintError(
+        raise UnlocatedModelError(
             "incremental_strategy='merge' has no unique_key", "Set it: unique_key='id'."
         )
     return Incremental(
@@ -63,7 +63,7 @@ def windows_to_build(
 def _batches(options: Mapping[str, object]) -> Batches:
     for name, example in (("event_time", "day"), ("batch_size", "month"), ("begin", "2013-01-01")):
         if not options.get(name):
-            raise ComplaintError(
+            raise UnlocatedModelError(
                 f"incremental_strategy='microbatch' has no {name}", f"Set it: {name}='{example}'."
             )
     grain = Grain(cast(str, options["batch_size"]))

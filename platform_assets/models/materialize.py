@@ -64,7 +64,7 @@ class Built:
 
 
 @dataclass(frozen=True)
-class Offending:
+class FailingRows:
     """What a test found: how many rows that should not be there, and the first of them."""
 
     rows: int
@@ -92,14 +92,14 @@ class _Output:
 
 
 @dataclass(frozen=True)
-class Stretch:
+class BuildRange:
     """The time whose windows a run builds, half-open; None leaves an end to the model."""
 
     since: datetime | None = None
     until: datetime | None = None
 
 
-_UNSAID = Stretch()
+_UNSAID = BuildRange()
 
 
 def build_model(
@@ -109,7 +109,7 @@ def build_model(
     sessions: LakeSessions | None = None,
     *,
     full_refresh: bool = False,
-    stretch: Stretch = _UNSAID,
+    stretch: BuildRange = _UNSAID,
     on_step: Callable[[str], None] = lambda step: None,
 ) -> Built:
     """Build and publish one model.
@@ -140,7 +140,7 @@ def build_model(
         run = Run(started_at=platform.clock.now(), incremental=live is not None)
         model = models.compiled(model, run)
         reads = models.reads(model)
-        by = _By(models, run, _built_until(connection, model, live), stretch)
+        by = _WindowedRun(models, run, _built_until(connection, model, live), stretch)
         forms = Forms(before=stored_before(connection, model.name))
         try:
             out = _built(platform, connection, sessions, model, live, by, forms, on_step)
@@ -163,7 +163,7 @@ def build_model(
 
 def run_test(
     platform: Platform, models: ModelSet, test: SqlTest, sessions: LakeSessions | None = None
-) -> Offending:
+) -> FailingRows:
     """Run a test over one snapshot. Raises ModelError where DuckDB refuses its SQL."""
     if sessions is None:
         with platform.lake.sessions() as sessions:
@@ -175,7 +175,7 @@ def run_test(
             connection.execute(f"create temp table lakebed_offending as (\n{test.sql}\n)")
         count = session.bare.execute("select count(*) from lakebed_offending").fetchall()
         found = session.bare.sql("from lakebed_offending")
-        return Offending(
+        return FailingRows(
             int(count[0][0]),
             tuple(found.columns),
             tuple(tuple(str(value) for value in row) for row in found.limit(EXAMPLES).fetchall()),
@@ -188,7 +188,7 @@ def _built(
     sessions: LakeSessions,
     model: Model,
     live: tuple[LiveFile, ...] | None,
-    by: _By,
+    by: _WindowedRun,
     forms: Forms,
     on_step: Callable[[str], None],
 ) -> _Output:
@@ -246,13 +246,13 @@ def _added_to(
 
 
 @dataclass(frozen=True)
-class _By:
+class _WindowedRun:
     """What a run by windows needs to know beside the model. before: until when it was built."""
 
     models: ModelSet
     run: Run
     before: datetime | None
-    stretch: Stretch
+    stretch: BuildRange
 
     def windows(self, model: Model) -> list[Window]:
         asked, batches = self.stretch, batches_of(model)
@@ -282,7 +282,7 @@ def _run_incremental(
     session: ReadSession,
     writer: FileWriter,
     live: tuple[LiveFile, ...] | None,
-    by: _By,
+    by: _WindowedRun,
     generation: int,
     on_step: Callable[[str], None],
 ) -> _Output:

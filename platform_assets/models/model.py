@@ -37,7 +37,7 @@ class ModelError(LakebedError, ValueError):
         super().__init__(f"{place}: {problem}. {advice}")
 
 
-class ComplaintError(LakebedError, ValueError):
+class UnlocatedModelError(LakebedError, ValueError):
     """What is wrong and what to do, of something whose file and line are not known yet."""
 
     exit_code = WRONG_USAGE
@@ -52,7 +52,7 @@ class ComplaintError(LakebedError, ValueError):
         return ModelError(path, line, self.problem, self.advice)
 
 
-class Place(NamedTuple):
+class SourceLocation(NamedTuple):
     """A line of a file; both count from 1. None is the file as a whole."""
 
     path: Path
@@ -127,10 +127,10 @@ class Query:
         """Return the line of the file behind a line of the compiled SQL; both count from 1."""
         return self.lines[min(max(compiled_line, 1), len(self.lines)) - 1]
 
-    def place_of(self, compiled_line: int) -> Place:
+    def place_of(self, compiled_line: int) -> SourceLocation:
         """Return file and line behind a line of the compiled SQL."""
         at = min(max(compiled_line, 1), len(self.lines)) - 1
-        return Place(self.files[at] if self.files else self.path, self.lines[at])
+        return SourceLocation(self.files[at] if self.files else self.path, self.lines[at])
 
 
 @dataclass(frozen=True, kw_only=True)

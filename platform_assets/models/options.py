@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from typing import cast
 
-from lakebed.models.model import ComplaintError, did_you_mean
+from lakebed.models.model import UnlocatedModelError, did_you_mean
 
 _TAG = re.compile(r"[A-Za-z0-9_.-]{1,63}")
 _OWNER = re.compile(r"team:.+|[^@\s]+@[^@\s]+\.[^@\s]+")
@@ -167,7 +167,7 @@ def checked(name: str, value: object, options: Options, written: str = "config")
     if name not in options and name not in _WITHOUT_EFFECT:
         where = "config()" if written == "config" else written
         advice = did_you_mean(name, options, "The options")
-        raise ComplaintError(f"{where} has no option {name!r} here", advice)
+        raise UnlocatedModelError(f"{where} has no option {name!r} here", advice)
     if name not in options:
         return value
     if name == "severity" and isinstance(value, str):
@@ -175,7 +175,7 @@ def checked(name: str, value: object, options: Options, written: str = "config")
     complaint = options[name](value)
     if complaint is not None:
         said = f"config({name}={value!r})" if written == "config" else f"{name}: {value!r}"
-        raise ComplaintError(f"{said} makes no sense", complaint)
+        raise UnlocatedModelError(f"{said} makes no sense", complaint)
     if name == "tags":
         return (value,) if isinstance(value, str) else tuple(cast(Collection[str], value))
     if name in _HOOKS:

@@ -17,20 +17,20 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import cast
 
-from lakebed.models.calls import CTE, SOURCE, World
+from lakebed.models.calls import CTE, SOURCE, ProjectContext
 from lakebed.models.docs import blocks_of
 from lakebed.models.ephemeral import Text, inlined
 from lakebed.models.incremental import incremental_of
 from lakebed.models.model import (
-    ComplaintError,
     Incremental,
     Materialization,
     Model,
     ModelError,
     ModelSet,
-    Place,
     Q,
     Run,
+    SourceLocation,
+    UnlocatedModelError,
     did_you_mean,
 )
 from lakebed.models.options import MODEL_OPTIONS, SEED_OPTIONS, Options, checked, layered
@@ -102,7 +102,7 @@ class _Reader:
         for (source, table), said in self._described.sources.items():
             found.setdefault(source, {})[table] = said.identifier or table
         self._files = dict(_model_files(project, self._tables))
-        self._world = World(
+        self._world = ProjectContext(
             project.name, self._files, found, variables, environment, blocks_of(project)
         )
         self._world.event_times = {
@@ -181,7 +181,7 @@ class _Reader:
         path, group, folders = self._files[name]
         is_seed = group == SEEDS and path.suffix == ".csv"
         known = self._described.seeds if is_seed else self._described.models
-        properties = known.get(name, Properties(Place(path, None)))
+        properties = known.get(name, Properties(SourceLocation(path, None)))
         options = SEED_OPTIONS if is_seed else MODEL_OPTIONS
         section = "seeds" if is_seed else "models"
         layers = [
@@ -193,7 +193,7 @@ class _Reader:
         return _Draft(name, path, group, folders, base, properties, is_seed)
 
     def _layer(
-        self, said: Mapping[str, object], place: Place, options: Options, where: str
+        self, said: Mapping[str, object], place: SourceLocation, options: Options, where: str
     ) -> dict[str, object]:
         found = {}
         for name, value in said.items():
@@ -201,7 +201,7 @@ class _Reader:
             value = value if name in _HOOKS else self._renderer.value(value, place)
             try:
                 found[name] = checked(name, value, options, where)
-            except ComplaintError as complaint:
+            except UnlocatedModelError as complaint:
                 raise complaint.at(*place) from complaint
         return found
 
@@ -225,7 +225,7 @@ class _Reader:
         run = run or Run()
         # The window is the model's own: not that of its hooks and of what it inlines, as in dbt.
         apart = replace(run, window=None)
-        places = tuple(Place(draft.path, line) for line in rendered.lines)
+        places = tuple(SourceLocation(draft.path, line) for line in rendered.lines)
         own = Text(rendered.sql, places, rendered.refs)
         text = inlined(own, self._texts(apart))
         hooks = {at: self._hooks(draft, config, at, apart) for at in _HOOKS}
@@ -271,14 +271,14 @@ class _Reader:
     def _incremental(self, draft: _Draft, config: Mapping[str, object]) -> Incremental:
         try:
             return incremental_of(config)
-        except ComplaintError as complaint:
+        except UnlocatedModelError as complaint:
             raise complaint.at(draft.path, None) from complaint
 
     def _hooks(
         self, draft: _Draft, config: Mapping[str, object], at: str, run: Run
     ) -> list[Rendered]:
         texts = cast(tuple[str, ...], config.get(at, ()))
-        place = Place(draft.path, None)
+        place = SourceLocation(draft.path, None)
         return [self._renderer.render_text(text, place, this=draft.name, run=run) for text in texts]
 
     def _texts(self, run: Run) -> Mapping[str, Text]:
@@ -296,7 +296,7 @@ class _Reader:
         for name in self._world.ephemeral:
             draft = self._drafts[name]
             rendered = self._render(draft, run)
-            places = tuple(Place(draft.path, line) for line in rendered.lines)
+            places = tuple(SourceLocation(draft.path, line) for line in rendered.lines)
             found[name] = Text(rendered.sql, places, rendered.refs)
         return found
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from lakebed.models.model import ModelError, Place
+from lakebed.models.model import ModelError, SourceLocation
 from lakebed.models.options import option_name
 from lakebed.models.yaml_files import Lines, map_of, read_yaml
 
@@ -66,13 +66,13 @@ class Project:
 
     def yaml_files(self) -> list[Path]:
         """Return the YAML files that describe models, seeds, sources and tests."""
-        return [path for path in self._beside(".yml", ".yaml") if path.stem not in _OTHER_YAML]
+        return [path for path in self._worker(".yml", ".yaml") if path.stem not in _OTHER_YAML]
 
     def doc_files(self) -> list[Path]:
         """Return the Markdown files that may hold blocks of docs; none of the top folder."""
-        return [path for path in self._beside(".md") if path.parent != self.folder]
+        return [path for path in self._worker(".md") if path.parent != self.folder]
 
-    def _beside(self, *suffixes: str) -> list[Path]:
+    def _worker(self, *suffixes: str) -> list[Path]:
         found: dict[Path, None] = {}
         for roots in self.roots.values():
             for root in roots:
@@ -86,7 +86,7 @@ class Project:
 
     def options_of(
         self, section: str, folders: tuple[str, ...]
-    ) -> Iterator[tuple[str, object, Place]]:
+    ) -> Iterator[tuple[str, object, SourceLocation]]:
         """Yield the options that dbt_project.yml gives to what lies in folders, outermost first.
 
         section: "models", "seeds" or "data_tests".  folders: the project, the folders, the name.
@@ -98,7 +98,7 @@ class Project:
                 name = option_name(written)
                 deeper = isinstance(value, Lines) and name not in _OPTIONS_OF_A_MAPPING
                 if written.startswith("+") or not (deeper or written == folder):
-                    yield name, value, Place(self.file, level.line)
+                    yield name, value, SourceLocation(self.file, level.line)
             below = level.get(folder) if folder is not None else None
             if not isinstance(below, Lines):
                 return

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lakebed.models.model import ModelError, Place
+from lakebed.models.model import ModelError, SourceLocation
 from lakebed.models.options import TEST_OPTIONS, option_name
 from lakebed.models.project import Project
 from lakebed.models.yaml_files import Lines, items_of, map_of, read_yaml
@@ -38,14 +38,14 @@ class GenericTest:
     arguments: Mapping[str, object]
     options: Mapping[str, object]
     name: str | None
-    place: Place
+    place: SourceLocation
 
 
 @dataclass(frozen=True)
 class Properties:
     """What a YAML file says of one thing. columns: name -> description."""
 
-    place: Place
+    place: SourceLocation
     description: str = ""
     options: Mapping[str, object] = field(default_factory=dict)
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -126,7 +126,7 @@ def _properties(item: Lines, path: Path, of: str | tuple[str, str]) -> Propertie
         if name in item:
             options.setdefault(name, item[name])
     return Properties(
-        place=Place(path, item.line),
+        place=SourceLocation(path, item.line),
         description=str(item.get("description") or ""),
         options=options,
         columns={c["name"]: str(c.get("description") or "") for c in columns},
@@ -143,11 +143,11 @@ def _tests(
         if not isinstance(said, list):
             raise ModelError(path, owner.line, f"{section} is no list", "Write `- unique`.")
         for entry in said:
-            yield _test(entry, Place(path, getattr(entry, "line", owner.line)), of, column)
+            yield _test(entry, SourceLocation(path, getattr(entry, "line", owner.line)), of, column)
 
 
 def _test(
-    entry: object, place: Place, of: str | tuple[str, str], column: str | None
+    entry: object, place: SourceLocation, of: str | tuple[str, str], column: str | None
 ) -> GenericTest:
     if isinstance(entry, str):
         return GenericTest(entry, of, column, {}, {}, None, place)

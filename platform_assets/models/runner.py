@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lakebed.models.calls import SOURCE
-from lakebed.models.materialize import Offending, Stretch, build_model, run_test
+from lakebed.models.materialize import BuildRange, FailingRows, build_model, run_test
 from lakebed.models.model import Model, ModelError, ModelSet, SqlTest
 from lakebed.models.parser import load_models
 from lakebed.models.schedule import run_tasks
@@ -25,7 +25,7 @@ from lakebed.store.platform import Platform
 Status = Literal["ok", "warn", "failed", "skipped"]
 _TEST = "test:"
 _NOTHING: Mapping[str, object] = {}
-_ALL = Stretch()
+_ALL = BuildRange()
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def build(
     *,
     threads: int | None = None,
     full_refresh: bool = False,
-    stretch: Stretch = _ALL,
+    stretch: BuildRange = _ALL,
     on_start: Callable[[str], None] = lambda name: None,
     on_result: Callable[[BuildResult], None] = lambda result: None,
 ) -> list[BuildResult]:
@@ -188,7 +188,7 @@ def _build(
     model: Model,
     sessions: LakeSessions,
     full_refresh: bool,
-    stretch: Stretch,
+    stretch: BuildRange,
 ) -> BuildResult:
     try:
         built = build_model(
@@ -223,6 +223,6 @@ def _test(
     )
 
 
-def _words(found: Offending) -> str:
+def _words(found: FailingRows) -> str:
     rows = "; ".join(", ".join(row) for row in found.examples[:3])
     return f"{found.rows} rows that should not be there: {rows}"

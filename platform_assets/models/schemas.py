@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import duckdb
 
-from lakebed.models.model import Model, ModelError, ModelSet, Place, Query
+from lakebed.models.model import Model, ModelError, ModelSet, Query, SourceLocation
 from lakebed.models.queries import quoted
 
 Schemas = dict[str, dict[str, str]]
@@ -79,8 +79,8 @@ def model_error(model: Query, error: duckdb.Error) -> ModelError:
     text = str(error)
     line = _LINE.search(text)
     problem = _LINE.split(text)[0].strip().replace("\n", " ")
-    place = model.place_of(int(line[1])) if line else Place(model.path, None)
-    elsewhere = line is not None and place != Place(model.path, int(line[1]))
+    place = model.place_of(int(line[1])) if line else SourceLocation(model.path, None)
+    elsewhere = line is not None and place != SourceLocation(model.path, int(line[1]))
     compiled = f" (line {line[1]} of the compiled SQL)" if line and elsewhere else ""
     return ModelError(
         *place,

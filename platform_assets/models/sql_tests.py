@@ -16,14 +16,14 @@ from typing import cast
 from lakebed.models.ephemeral import Text, inlined
 from lakebed.models.generic_tests import ask
 from lakebed.models.model import (
-    ComplaintError,
     Model,
     ModelError,
     ModelSet,
-    Place,
     Run,
     Severity,
+    SourceLocation,
     SqlTest,
+    UnlocatedModelError,
 )
 from lakebed.models.options import TEST_OPTIONS, checked, layered
 from lakebed.models.project import Project
@@ -31,7 +31,7 @@ from lakebed.models.properties import Described, GenericTest, Properties
 from lakebed.models.queries import leading_comment, parse_query
 from lakebed.models.templates import Rendered, Renderer
 
-_NO_PROPERTIES = Properties(Place(Path(), None))
+_NO_PROPERTIES = Properties(SourceLocation(Path(), None))
 
 
 @dataclass
@@ -98,13 +98,13 @@ class TestReader:
             layers.append({"description": said})
         return layered(*layers)
 
-    def _layer(self, options: Mapping[str, object], place: Place) -> dict[str, object]:
+    def _layer(self, options: Mapping[str, object], place: SourceLocation) -> dict[str, object]:
         try:
             return {
                 name: checked(name, self.renderer.value(value, place), TEST_OPTIONS, "a test")
                 for name, value in options.items()
             }
-        except ComplaintError as complaint:
+        except UnlocatedModelError as complaint:
             raise complaint.at(*place) from complaint
 
     def _singular(self, path: Path, base: Mapping[str, object], run: Run) -> SqlTest | None:
@@ -123,9 +123,9 @@ class TestReader:
             return None
         parse_query(rendered.sql, path, lambda line: rendered.lines[line - 1])
         description = rendered.config.get("description", leading_comment(rendered.sql))
-        places = tuple(Place(path, line) for line in rendered.lines)
+        places = tuple(SourceLocation(path, line) for line in rendered.lines)
         test = self._test(
-            path.stem, Place(path, None), rendered, places, cast(str, description), run
+            path.stem, SourceLocation(path, None), rendered, places, cast(str, description), run
         )
         return replace(test, model=self._last(test))
 
@@ -149,9 +149,9 @@ class TestReader:
     def _test(
         self,
         name: str,
-        place: Place,
+        place: SourceLocation,
         rendered: Rendered,
-        places: tuple[Place, ...],
+        places: tuple[SourceLocation, ...],
         description: str,
         run: Run,
     ) -> SqlTest:

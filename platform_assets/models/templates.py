@@ -20,9 +20,9 @@ from jinja2.ext import Extension
 from jinja2.parser import Parser
 from jinja2.sandbox import SandboxedEnvironment
 
-from lakebed.models.calls import Calls, Relation, World
+from lakebed.models.calls import Calls, ProjectContext, Relation
 from lakebed.models.functions import Returned
-from lakebed.models.model import ComplaintError, ModelError, Place, Run, did_you_mean
+from lakebed.models.model import ModelError, Run, SourceLocation, UnlocatedModelError, did_you_mean
 from lakebed.models.options import MODEL_OPTIONS, Options
 
 _MARK = re.compile("\0(\\d+)\0")
@@ -75,7 +75,7 @@ class _TestBlocks(Extension):
 class Renderer:
     """Renders the templates of one project, which share models, sources, variables and macros."""
 
-    def __init__(self, world: World, macro_files: Sequence[Path]) -> None:
+    def __init__(self, world: ProjectContext, macro_files: Sequence[Path]) -> None:
         self.world = world
         # The output is SQL, not HTML: escaping would damage every '<'.
         self._environment = SandboxedEnvironment(
@@ -111,13 +111,13 @@ class Renderer:
         """
         raw_sql = read_sql(path)
         return self.render_text(
-            raw_sql, Place(path, None), this=this, options=options, base=base, run=run
+            raw_sql, SourceLocation(path, None), this=this, options=options, base=base, run=run
         )
 
     def render_text(
         self,
         text: str,
-        place: Place,
+        place: SourceLocation,
         *,
         this: str | None = None,
         options: Options = MODEL_OPTIONS,
@@ -147,7 +147,7 @@ class Renderer:
         )
 
     def value(
-        self, value: object, place: Place, namespace: Mapping[str, Any] | None = None
+        self, value: object, place: SourceLocation, namespace: Mapping[str, Any] | None = None
     ) -> object:
         """Return a value of a YAML file with its templates run; an expression keeps its type.
 
@@ -226,14 +226,14 @@ class Renderer:
         text = read_sql(path)
         self._files.add(str(path))
         built_in = {*Calls(self.world, {}, Run(), {}).namespace(), "this"}
-        with self._errors_located(Place(path, None), {}):
+        with self._errors_located(SourceLocation(path, None), {}):
             macros = list(self._environment.parse(text, path.name, str(path)).find_all(nodes.Macro))
             for macro in macros:
                 name = macro.name
                 taken = name in self._macros and name not in getattr(self, "_own", ())
                 if name in built_in or taken:
                     other = "dbt's own function" if name in built_in else "a macro before it"
-                    raise ComplaintError(
+                    raise UnlocatedModelError(
                         f"the macro {name!r} has the name of {other}", "Give it another name."
                     ).at(path, macro.lineno)
                 # A template of its own, under another name: a call of any macro, of itself too,
@@ -246,7 +246,9 @@ class Renderer:
             self._macro_texts.append(text)
 
     @contextmanager
-    def _errors_located(self, at: Place, namespace: Mapping[str, object]) -> Iterator[None]:
+    def _errors_located(
+        self, at: SourceLocation, namespace: Mapping[str, object]
+    ) -> Iterator[None]:
         try:
             yield
         except jinja2.TemplateSyntaxError as error:
@@ -258,14 +260,14 @@ class Renderer:
             ) from error
         except ModelError:
             raise
-        except ComplaintError as error:
+        except UnlocatedModelError as error:
             raise error.at(*self._place_of(error, at)) from error
         except _TEMPLATE_FAULTS as error:
             where, line = self._place_of(error, at)
             problem = f"the template failed: {str(error).rstrip('.')}"
             raise ModelError(where, line, problem, _advice_on(error, namespace)) from error
 
-    def _place_of(self, error: BaseException, at: Place) -> Place:
+    def _place_of(self, error: BaseException, at: SourceLocation) -> SourceLocation:
         """Return file and line of the innermost template that the error passed through.
 
         Jinja rewrites tracebacks, so that their frames speak of templates.
@@ -276,7 +278,7 @@ class Renderer:
             file = step.tb_frame.f_code.co_filename
             # A template in a YAML file counts its lines from its own first one.
             if file in self._files and not (file == str(at.path) and at.line is not None):
-                place = Place(Path(file), step.tb_lineno)
+                place = SourceLocation(Path(file), step.tb_lineno)
             step = step.tb_next
         return place
 

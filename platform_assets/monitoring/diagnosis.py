@@ -8,11 +8,11 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from lakebed.spec.partitions import Grain, Window
-from lakebed.store.grain import Bounds, settled_otherwise, way_out
-from lakebed.store.undeclared import DECLARE_OR_RESTORE, settled_undeclared
+from lakebed.store.grain_mismatch import Bounds, describe_mismatch, how_to_fix
+from lakebed.store.orphaned_partitions import DECLARE_OR_RESTORE, describe_orphaned_partitions
 from lakebed.tiering.horizon import Holder, Horizon, StayReason
-from lakebed.tiering.older_rows import Lacking
-from lakebed.tiering.superseded import Spared
+from lakebed.tiering.missing_columns import MissingColumn
+from lakebed.tiering.superseded import KeptFile
 from lakebed.tiering.sweep import Swept
 from lakebed.tiering.verify import CheckedFile
 
@@ -77,7 +77,7 @@ class TableFacts:
     default: Sequence[str] = ()
     detaching: Sequence[str] = ()
     detached: Sequence[str] = ()
-    lacking: Sequence[Lacking] = ()
+    find_missing_columns: Sequence[MissingColumn] = ()
     files: Sequence[CheckedFile] = field(default_factory=tuple)
     grain: Grain = Grain.DAY
     other_grain: Sequence[Bounds] = ()
@@ -166,8 +166,8 @@ def of_table(facts: TableFacts) -> Iterator[Finding]:
         yield Finding(
             "wrong",
             name,
-            settled_otherwise(facts.grain, facts.other_grain),
-            way_out(name, facts.other_grain),
+            describe_mismatch(facts.grain, facts.other_grain),
+            how_to_fix(name, facts.other_grain),
         )
     overdue = [
         window
@@ -206,8 +206,8 @@ def of_table(facts: TableFacts) -> Iterator[Finding]:
                 f"emptied leaves wait to be dropped: {_keys(stuck)}",
                 "lakebed housekeep says why",
             )
-    yield from _of_leaves(facts)
-    for lack in facts.lacking:
+    yield from _of_partition_tables(facts)
+    for lack in facts.find_missing_columns:
         how = (
             f"a restore puts its default there, {lack.default}"
             if lack.default is not None
@@ -231,7 +231,7 @@ def of_table(facts: TableFacts) -> Iterator[Finding]:
         )
 
 
-def _of_leaves(facts: TableFacts) -> Iterator[Finding]:
+def _of_partition_tables(facts: TableFacts) -> Iterator[Finding]:
     name = facts.name
     if facts.gaps:
         yield Finding(
@@ -240,25 +240,27 @@ def _of_leaves(facts: TableFacts) -> Iterator[Finding]:
             f"no leaf, so that only a load can write there: {_keys(facts.gaps)}",
             f"lakebed housekeep {name} makes them, and so does the daily job upkeep",
         )
-    for leaf in facts.default:
+    for partition_table in facts.default:
         yield Finding(
             "wrong",
             name,
-            f"{leaf} is a DEFAULT partition: rows in it keep their leaf from being attached",
-            f"move its rows into leaves of their own, then DROP TABLE {leaf}",
+            f"{partition_table} is a DEFAULT partition: its rows block the ATTACH of "
+            "their own partition",
+            f"move its rows into leaves of their own, then DROP TABLE {partition_table}",
         )
-    for leaf in facts.detaching:
+    for partition_table in facts.detaching:
         yield Finding(
             "wrong",
             name,
-            f"{leaf} was left half detached: nobody sees its rows",
-            f"ALTER TABLE {name} DETACH PARTITION {leaf} FINALIZE, then look whether to attach it",
+            f"{partition_table} was left half detached: nobody sees its rows",
+            f"ALTER TABLE {name} DETACH PARTITION {partition_table} FINALIZE, then decide "
+            "whether to attach it again",
         )
-    for leaf in facts.detached:
+    for partition_table in facts.detached:
         yield Finding(
             "wrong",
             name,
-            f"{leaf} has the name of a leaf and is none: nobody sees its rows",
+            f"{partition_table} has the name of a leaf and is none: nobody sees its rows",
             f"ATTACH it to {name}, or rename it",
         )
 
@@ -266,7 +268,7 @@ def _of_leaves(facts: TableFacts) -> Iterator[Finding]:
 def of_undeclared(table: str, keys: Sequence[str]) -> Iterator[Finding]:
     """Judge a table without tiering. keys: its partitions that have settled all the same."""
     if keys:
-        yield Finding("wrong", table, settled_undeclared(keys), DECLARE_OR_RESTORE)
+        yield Finding("wrong", table, describe_orphaned_partitions(keys), DECLARE_OR_RESTORE)
 
 
 def of_erasures(erasures: Sequence[OpenErasure]) -> Iterator[Finding]:
@@ -282,7 +284,7 @@ def of_erasures(erasures: Sequence[OpenErasure]) -> Iterator[Finding]:
         )
 
 
-def of_lake(swept: Sequence[Swept], spared: Sequence[Spared]) -> Iterator[Finding]:
+def of_lake(swept: Sequence[Swept], spared: Sequence[KeptFile]) -> Iterator[Finding]:
     """Judge what lies in the lake and is live no more.
 
     swept: what housekeeping would remove now.  spared: what it would leave, with the reason.

@@ -19,14 +19,14 @@ from lakebed.monitoring.diagnosis import (
 )
 from lakebed.resources.postgres import Connection
 from lakebed.schema.ddl import relation_exists
-from lakebed.spec.names import leaf_name
+from lakebed.spec.names import partition_table_name
 from lakebed.spec.table import SourceTable
-from lakebed.store.grain import asking, of_other_grain
+from lakebed.store.grain_mismatch import find_grain_mismatches, query_on
+from lakebed.store.orphaned_partitions import find_orphaned_partitions
 from lakebed.store.platform import Platform
-from lakebed.store.undeclared import undeclared
 from lakebed.tiering.horizon import read_horizon
-from lakebed.tiering.leaves import gaps, leaves_of, may_drop
-from lakebed.tiering.older_rows import lacking
+from lakebed.tiering.missing_columns import find_missing_columns
+from lakebed.tiering.partition_tables import gaps, may_drop, partition_tables_of
 from lakebed.tiering.pending import waiting, with_work
 from lakebed.tiering.superseded import give_up_superseded
 from lakebed.tiering.sweep import remove_nameless
@@ -62,7 +62,9 @@ def examine(platform: Platform) -> Diagnosis:
             if relation_exists(connection, table):
                 found += of_table(_table(platform, connection, table, now))
         for table in platform.tables:
-            found += of_undeclared(table.name, undeclared(asking(connection), table))
+            found += of_undeclared(
+                table.name, find_orphaned_partitions(query_on(connection), table)
+            )
         found += of_erasures(_open_erasures(connection))
         swept, spared = give_up_superseded(connection, grace, dry_run=True)
         swept += remove_nameless(connection, platform.lake.files, tiered, grace, dry_run=True)
@@ -94,7 +96,7 @@ def _table(
     platform: Platform, connection: Connection, table: SourceTable, now: datetime
 ) -> TableFacts:
     # Those of an adopted table are none of ours.
-    leaves = [] if table.adopted else leaves_of(connection, table)
+    partition_tables = [] if table.adopted else partition_tables_of(connection, table)
     windows = list(table.windows(now))
     live = _cold(connection, table, live=True)
     late = with_work(connection, table, [w for w in windows if w.key in live])
@@ -102,27 +104,35 @@ def _table(
     return TableFacts(
         name=table.name,
         now=now,
-        hot_for=table.settles.hot_for,
-        late_for=table.settles.late_for,
-        drop_after=table.settles.drop_emptied_after,
+        hot_for=table.require_tiering.hot_for,
+        late_for=table.require_tiering.late_for,
+        drop_after=table.require_tiering.drop_emptied_after,
         waiting=waiting(connection, table, now),
         late=late,
         emptied=[
-            leaf.window
-            for leaf in leaves
-            if leaf.window is not None
-            and leaf.window.key in live
-            and leaf.window not in busy
-            and may_drop(table, leaf, now)
+            partition_table.window
+            for partition_table in partition_tables
+            if partition_table.window is not None
+            and partition_table.window.key in live
+            and partition_table.window not in busy
+            and may_drop(table, partition_table, now)
         ],
-        gaps=gaps(leaves, windows, _cold(connection, table, live=False)),
-        default=[leaf.name for leaf in leaves if leaf.default],
-        detaching=[leaf.name for leaf in leaves if leaf.detaching],
-        detached=_detached(connection, table, {leaf.name for leaf in leaves}, now),
-        lacking=lacking(connection, table),
+        gaps=gaps(partition_tables, windows, _cold(connection, table, live=False)),
+        default=[
+            partition_table.name for partition_table in partition_tables if partition_table.default
+        ],
+        detaching=[
+            partition_table.name
+            for partition_table in partition_tables
+            if partition_table.detaching
+        ],
+        detached=_detached(
+            connection, table, {partition_table.name for partition_table in partition_tables}, now
+        ),
+        find_missing_columns=find_missing_columns(connection, table),
         files=verify(platform, table),
-        grain=table.partitioned.grain,
-        other_grain=of_other_grain(asking(connection), table),
+        grain=table.require_partitioning.grain,
+        other_grain=find_grain_mismatches(query_on(connection), table),
     )
 
 
@@ -150,7 +160,7 @@ def _detached(
     """Return the tables that have the name of a leaf and are none."""
     if table.adopted:
         return []
-    names = {leaf_name(table.name, window) for window in table.windows(now)} - attached
+    names = {partition_table_name(table.name, window) for window in table.windows(now)} - attached
     rows = connection.execute(
         "select relname::text from pg_class where relnamespace = 'public'::regnamespace"
         " and relkind = 'r' and not relispartition and relname = any(%s) order by 1",

@@ -82,8 +82,8 @@ def read_health(platform: Platform) -> Health:
 def _table(table: SourceTable, found: TableStatus, now: datetime) -> TableHealth:
     overdue: list[str] = []
     if table.tiering is not None:
-        patience = table.settles.hot_for + MOVE_LATE
-        grain = table.partitioned.grain
+        patience = table.require_tiering.hot_for + MOVE_LATE
+        grain = table.require_partitioning.grain
         overdue = [
             part.key
             for part in found.partitions

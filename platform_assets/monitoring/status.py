@@ -32,7 +32,7 @@ COUNT_UP_TO = 1_000_000
 SAMPLED_ROWS = 20_000
 """So many rows of such a leaf, or of a large table without leaves, tell its windows."""
 
-LEAVES_AT_ONCE = 200
+PARTITION_TABLES_PER_QUERY = 200
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,7 @@ def read_states(connection: Connection, table: SourceTable, now: datetime) -> di
         [window.lower.isoformat() for window in windows],
         [window.upper.isoformat() for window in windows],
         table=table.relation,
-        time=sql.Identifier(table.partitioned.column),
+        time=sql.Identifier(table.require_partitioning.column),
     )
     found = {lower for (lower,) in connection.execute(query)}
     present = {window.key: 1 for window in windows if window.lower in found}
@@ -259,7 +259,7 @@ def _hot_rows(
     connection: Connection, table: SourceTable, limit: int
 ) -> tuple[dict[str, int], bool]:
     """Count hot rows by partition key ("" without partitions); say if any is an estimate."""
-    leaves = connection.execute(
+    partition_tables = connection.execute(
         "select n.nspname, c.relname, coalesce(pg_stat_get_live_tuples(c.oid), 0)"
         " from (select to_regclass(%s) as oid) t,"
         " lateral (select t.oid union select relid from pg_partition_tree(t.oid)) part (oid)"
@@ -267,22 +267,30 @@ def _hot_rows(
         " where c.relkind = 'r' and pg_relation_size(c.oid) > 0",
         [table.relation.as_string()],
     ).fetchall()
-    if table.adopted and leaves:
+    if table.adopted and partition_tables:
         # Its leaves may be closed to us, so all of it is asked as one.
-        leaves = [(table.schema, table.name, sum(rows for *_, rows in leaves))]
+        partition_tables = [(table.schema, table.name, sum(rows for *_, rows in partition_tables))]
     counts: Counter[str] = Counter()
-    exact = [sql.Identifier(*leaf) for *leaf, rows in leaves if rows <= limit]
-    for start in range(0, len(exact), LEAVES_AT_ONCE):
+    exact = [
+        sql.Identifier(*partition_table)
+        for *partition_table, rows in partition_tables
+        if rows <= limit
+    ]
+    for start in range(0, len(exact), PARTITION_TABLES_PER_QUERY):
         relation = sql.SQL(" union all ").join(
-            sql.SQL("select {} as moment from {}").format(_moment(table), leaf)
-            for leaf in exact[start : start + LEAVES_AT_ONCE]
+            sql.SQL("select {} as moment from {}").format(_moment(table), partition_table)
+            for partition_table in exact[start : start + PARTITION_TABLES_PER_QUERY]
         )
         counts.update(_by_key(connection, table, relation))
-    estimated = [(sql.Identifier(*leaf), rows) for *leaf, rows in leaves if rows > limit]
-    for leaf, rows in estimated:
+    estimated = [
+        (sql.Identifier(*partition_table), rows)
+        for *partition_table, rows in partition_tables
+        if rows > limit
+    ]
+    for partition_table, rows in estimated:
         percent = 100 * SAMPLED_ROWS / rows
         relation = sql.SQL("select {} as moment from {} tablesample system ({})").format(
-            _moment(table), leaf, sql.Literal(percent)
+            _moment(table), partition_table, sql.Literal(percent)
         )
         sample = _by_key(connection, table, relation)
         for key, sampled in sample.items():

@@ -155,7 +155,7 @@ def windows_with_rows(
         " where exists (select from {table} h where h.{time} >= w.lower and h.{time} < w.upper)"
     ).format(
         table=table.relation,
-        time=sql.Identifier(table.partitioned.column),
+        time=sql.Identifier(table.require_partitioning.column),
         lowers=[window.lower.isoformat() for window in windows],
         uppers=[window.upper.isoformat() for window in windows],
     )
@@ -163,7 +163,7 @@ def windows_with_rows(
     return [window for window in windows if window.lower in found]
 
 
-def tells_age(table: SourceTable) -> bool:
+def has_age(table: SourceTable) -> bool:
     """Whether a row of the table says when it was: by its cursor, or by its time column."""
     return _has_time_cursor(table) or table.partitioning is not None
 

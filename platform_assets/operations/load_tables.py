@@ -12,7 +12,7 @@ from lakebed.spec.partitions import Window, window_for_key
 from lakebed.spec.table import SourceTable, TableError
 from lakebed.store.platform import Platform
 from lakebed.tiering.catalog_file import write_catalog
-from lakebed.tiering.snapshots import Snapshot, take_due
+from lakebed.tiering.lake_copies import LakeCopy, write_due_copies
 
 Load = tuple[SourceTable, Window | None]
 
@@ -33,7 +33,7 @@ def chosen_tables(platform: Platform, names: Sequence[str]) -> list[SourceTable]
         return [table for table in platform.tables if table.source is not None]
     tables = [platform.table(name) for name in dict.fromkeys(names)]
     for table in tables:
-        _ = table.sourced
+        _ = table.require_source
     return tables
 
 
@@ -70,7 +70,7 @@ def windows_of(table: SourceTable, keys: Sequence[str]) -> list[Window]:
         TableError: A key does not fit the table's grain.
     """
     try:
-        return sorted({window_for_key(table.partitioned.grain, key) for key in keys})
+        return sorted({window_for_key(table.require_partitioning.grain, key) for key in keys})
     except ValueError as error:
         raise TableError(f"table {table.name}: {error}") from error
 
@@ -97,7 +97,7 @@ def load_one(
 
 def write_lake_copies(
     platform: Platform, table: SourceTable, *, changed: bool = False
-) -> tuple[list[Snapshot], list[str]]:
+) -> tuple[list[LakeCopy], list[str]]:
     """Copy tables without partitions to the lake where a load changed them; renew the catalog file.
 
     Args:
@@ -109,7 +109,7 @@ def write_lake_copies(
         The copies that were written, and what failed and why.
     """
     try:
-        taken = take_due(platform, table, changed=changed)
+        taken = write_due_copies(platform, table, changed=changed)
     except Exception as error:
         if exit_code(error) != FAILED:
             raise

@@ -11,10 +11,10 @@ from lakebed.spec.partitions import Window
 from lakebed.spec.table import SourceTable
 from lakebed.store.platform import Platform
 from lakebed.tiering.holds import PartitionHeldError
+from lakebed.tiering.move_many import move_many
 from lakebed.tiering.pending import waiting
 from lakebed.tiering.report import Moved
-from lakebed.tiering.requests import Request, answer, note_look, open_requests
-from lakebed.tiering.several import move_all
+from lakebed.tiering.requests import Request, answer, open_requests, record_heartbeat
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def due_partitions(
     """
     now = as_of or platform.clock.now()
     with platform.postgres.connect(autocommit=True) as connection:
-        note_look(connection, table)
+        record_heartbeat(connection, table)
         requests = [] if as_of else open_requests(connection, table, now)
         return waiting(connection, table, now, requests), requests
 
@@ -71,7 +71,7 @@ def move_partitions(
     Raises:
         LakebedError: No further partition can be moved, as PostgreSQL cannot be reached.
     """
-    for window, found in move_all(platform.lake, table, windows, jobs, unless_held_at=by_policy):
+    for window, found in move_many(platform.lake, table, windows, jobs, unless_held_at=by_policy):
         if isinstance(found, Moved):
             yield MoveOutcome(window, moved=found)
         elif isinstance(found, PartitionHeldError):

@@ -30,15 +30,18 @@ from lakebed.tiering.pending import with_work
 State = Literal["done", "failed", "missing", "running"]
 """done; failed: by its last run; missing: never done, or there are rows to move; running now."""
 
-SECONDS_BETWEEN_LOOKS = 0.5
+POLL_SECONDS = 0.5
 EVENTS_AT_ONCE = 1000
 
-_TOLD = {dg.DagsterEventType.ASSET_MATERIALIZATION, dg.DagsterEventType.ASSET_CHECK_EVALUATION}
+_OUTCOME_EVENTS = {
+    dg.DagsterEventType.ASSET_MATERIALIZATION,
+    dg.DagsterEventType.ASSET_CHECK_EVALUATION,
+}
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 @dataclass(frozen=True)
-class Backfilled:
+class BackfillTarget:
     """An asset with partitions: hot/<table> of a table loaded by window, or cold/<table>."""
 
     table: SourceTable
@@ -56,7 +59,7 @@ class Backfilled:
 
 
 @dataclass(frozen=True)
-class Told:
+class PartitionOutcome:
     """What is known of a partition of a run. rows: of it now; why: it failed."""
 
     partition: str
@@ -71,33 +74,33 @@ class RangeRun:
     run_id: str
     partitions: Sequence[str]
     seconds: float
-    told: Mapping[str, Told] = field(default_factory=dict)
+    outcome: Mapping[str, PartitionOutcome] = field(default_factory=dict)
     problem: str | None = None
 
     @property
-    def failed(self) -> list[Told]:
+    def failed(self) -> list[PartitionOutcome]:
         """The partitions that failed, and those of which the run did not get to tell."""
         why = self.problem or "the run ended before it"
         return [
-            told
+            outcome
             for partition in self.partitions
-            if (told := self.told.get(partition, Told(partition, why=why))).why
+            if (outcome := self.outcome.get(partition, PartitionOutcome(partition, why=why))).why
         ]
 
     @property
     def rows(self) -> int:
         """How many rows the partitions hold that were done."""
-        return sum(told.rows or 0 for told in self.told.values())
+        return sum(outcome.rows or 0 for outcome in self.outcome.values())
 
 
-def backfilled(platform: Platform, name: str) -> Backfilled:
+def backfill_target(platform: Platform, name: str) -> BackfillTarget:
     """Return the asset that a name such as cold/flights names. Raises TableError."""
     tier, _, table_name = name.rpartition("/")
     table = platform.table(table_name)
     if tier == "cold" and table.tiering is not None:
-        return Backfilled(table, "cold")
+        return BackfillTarget(table, "cold")
     if tier == "hot" and table.load_by == "window":
-        return Backfilled(table, "hot")
+        return BackfillTarget(table, "hot")
     there = [f"cold/{table.name}"] if table.tiering is not None else []
     there += [f"hot/{table.name}"] if table.load_by == "window" else []
     raise TableError(
@@ -106,7 +109,7 @@ def backfilled(platform: Platform, name: str) -> Backfilled:
     )
 
 
-def keys_between(asset: Backfilled, first: str | None, last: str | None) -> list[str]:
+def keys_between(asset: BackfillTarget, first: str | None, last: str | None) -> list[str]:
     """Return the partitions from the first to the last, both included. Raises TableError."""
     known = partitions_of(asset.table).get_partition_keys()
     if not known:
@@ -114,7 +117,7 @@ def keys_between(asset: Backfilled, first: str | None, last: str | None) -> list
     for key in (first, last):
         if key is not None and key not in known:
             try:
-                window_for_key(asset.table.partitioned.grain, key)
+                window_for_key(asset.table.require_partitioning.grain, key)
             except ValueError as error:
                 raise TableError(f"{asset}: {error}") from error
             raise TableError(f"{asset}: {key} is not between {known[0]} and {known[-1]}")
@@ -125,17 +128,17 @@ def keys_between(asset: Backfilled, first: str | None, last: str | None) -> list
 
 
 def states(
-    platform: Platform, instance: dg.DagsterInstance, asset: Backfilled, keys: Sequence[str]
+    platform: Platform, instance: dg.DagsterInstance, asset: BackfillTarget, keys: Sequence[str]
 ) -> dict[str, State]:
     """Return the state of each partition: by Dagster's records, of cold ones by PostgreSQL.
 
     A cold partition with nothing to move or to fold is done, whoever moved it; others are not.
     """
-    told = instance.get_status_by_partition(asset.key, keys, partitions_of(asset.table)) or {}
-    found = {key: _STATES[status.value if (status := told.get(key)) else None] for key in keys}
+    outcome = instance.get_status_by_partition(asset.key, keys, partitions_of(asset.table)) or {}
+    found = {key: _STATES[status.value if (status := outcome.get(key)) else None] for key in keys}
     if asset.tier == "hot":
         return found
-    windows = [window_for_key(asset.table.partitioned.grain, key) for key in keys]
+    windows = [window_for_key(asset.table.require_partitioning.grain, key) for key in keys]
     with platform.postgres.connect(autocommit=True) as connection:
         exists = relation_exists(connection, asset.table)
         work = {w.key for w in with_work(connection, asset.table, windows)} if exists else set()
@@ -160,7 +163,7 @@ _STATES: dict[str | None, State] = {
 }
 
 
-def ranges_of(asset: Backfilled, chosen: Sequence[str]) -> list[list[str]]:
+def ranges_of(asset: BackfillTarget, chosen: Sequence[str]) -> list[list[str]]:
     """Return partitions in stretches without a gap, each of which is one run."""
     known = partitions_of(asset.table).get_partition_keys()
     place = {key: number for number, key in enumerate(known)}
@@ -176,9 +179,9 @@ def ranges_of(asset: Backfilled, chosen: Sequence[str]) -> list[list[str]]:
 def run_range(
     defs: dg.Definitions,
     instance: dg.DagsterInstance,
-    asset: Backfilled,
+    asset: BackfillTarget,
     partitions: Sequence[str],
-    on_partition: Callable[[Told], None] = lambda told: None,
+    on_partition: Callable[[PartitionOutcome], None] = lambda outcome: None,
 ) -> RangeRun:
     """Materialize a stretch of partitions in one run; tell of each partition when it is done."""
     run_id, started = str(uuid.uuid4()), time.monotonic()
@@ -201,7 +204,7 @@ def run_range(
     if not result.success:
         failures = result.get_step_failure_events() or result.filter_events(_is_failure_of_run)
         problem = " | ".join(map(_reason, failures))
-    return RangeRun(run_id, partitions, time.monotonic() - started, watch.told, problem)
+    return RangeRun(run_id, partitions, time.monotonic() - started, watch.outcome, problem)
 
 
 def _is_failure_of_run(event: dg.DagsterEvent) -> bool:
@@ -221,9 +224,12 @@ class _Watch:
     """Reads the events of a run while it runs, as anybody else can."""
 
     def __init__(
-        self, instance: dg.DagsterInstance, run_id: str, on_partition: Callable[[Told], None]
+        self,
+        instance: dg.DagsterInstance,
+        run_id: str,
+        on_partition: Callable[[PartitionOutcome], None],
     ) -> None:
-        self.told: dict[str, Told] = {}
+        self.outcome: dict[str, PartitionOutcome] = {}
         self._instance = instance
         self._run_id = run_id
         self._on_partition = on_partition
@@ -232,43 +238,45 @@ class _Watch:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        thread = Thread(target=self._look_again_and_again, name="lakebed_backfill", daemon=True)
+        thread = Thread(target=self._poll, name="lakebed_backfill", daemon=True)
         thread.start()
         try:
             yield
         finally:
             self._over.set()
             thread.join()
-        self._look()
+        self._poll_once()
 
-    def _look_again_and_again(self) -> None:
-        while not self._over.wait(SECONDS_BETWEEN_LOOKS):
-            self._look()
+    def _poll(self) -> None:
+        while not self._over.wait(POLL_SECONDS):
+            self._poll_once()
 
-    def _look(self) -> None:
+    def _poll_once(self) -> None:
         more = True
         while more:
             found = self._instance.get_records_for_run(
-                self._run_id, self._cursor, of_type=_TOLD, limit=EVENTS_AT_ONCE
+                self._run_id, self._cursor, of_type=_OUTCOME_EVENTS, limit=EVENTS_AT_ONCE
             )
             self._cursor, more = found.cursor, found.has_more
             for record in found.records:
-                told = _told(record.event_log_entry.get_dagster_event())
-                if told is not None and (told.why or told.partition not in self.told):
-                    self.told[told.partition] = told
-                    self._on_partition(told)
+                outcome = _outcome_of(record.event_log_entry.get_dagster_event())
+                if outcome is not None and (outcome.why or outcome.partition not in self.outcome):
+                    self.outcome[outcome.partition] = outcome
+                    self._on_partition(outcome)
 
 
-def _told(event: dg.DagsterEvent) -> Told | None:
+def _outcome_of(event: dg.DagsterEvent) -> PartitionOutcome | None:
     """Return what an event says of a partition: that it was done, or that it failed."""
     if event.is_step_materialization:
         materialization = event.step_materialization_data.materialization
         rows = materialization.metadata.get("dagster/partition_row_count")
         assert materialization.partition is not None
-        return Told(materialization.partition, rows=int(str(rows.value)) if rows else 0)
+        return PartitionOutcome(materialization.partition, rows=int(str(rows.value)) if rows else 0)
     evaluation = event.asset_check_evaluation_data
     if evaluation.partition is None or evaluation.passed:
         return None
     if evaluation.severity is dg.AssetCheckSeverity.WARN:
         return None
-    return Told(evaluation.partition, why=evaluation.description or evaluation.check_name)
+    return PartitionOutcome(
+        evaluation.partition, why=evaluation.description or evaluation.check_name
+    )

@@ -11,7 +11,7 @@ from lakebed.monitoring.heat_picture import heat_picture, legend
 from lakebed.monitoring.status import read_states
 from lakebed.orchestration.dagster_metadata import owners, pace, picture, query_of, table_link
 from lakebed.orchestration.dagster_partitions import partitions_of
-from lakebed.orchestration.dagster_runs import PartitionLog, Turns, partitions_failed
+from lakebed.orchestration.dagster_runs import PartitionLog, RetryQueue, partitions_failed
 from lakebed.orchestration.dagster_tables import table_schema
 from lakebed.orchestration.move_checks import (
     cold_check_specs,
@@ -28,8 +28,8 @@ from lakebed.spec.table import SourceTable
 from lakebed.store.platform import Platform
 from lakebed.tiering.catalog_file import write_catalog
 from lakebed.tiering.holds import PartitionHeldError
+from lakebed.tiering.move_many import move_many
 from lakebed.tiering.report import Moved
-from lakebed.tiering.several import move_all
 from lakebed.tiering.verify import verify
 
 JOBS = "lakebed/jobs"
@@ -58,14 +58,14 @@ def _cold_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:
         deps=[dg.AssetKey(hot_key(table.name))],
         description=(
             f"{table.description}\n\nPartitions of `hot/{table.name}` that ended more than "
-            f"{table.settles.hot_for.days} days ago, as Parquet in the lake."
+            f"{table.require_tiering.hot_for.days} days ago, as Parquet in the lake."
         ),
         group_name="cold",
         kinds={"duckdb", "parquet"},
         owners=owners(table.owner),
         tags={
-            "grain": table.partitioned.grain.value,
-            "hot_for_days": str(table.settles.hot_for.days),
+            "grain": table.require_partitioning.grain.value,
+            "hot_for_days": str(table.require_tiering.hot_for.days),
         },
         metadata={
             "dagster/column_schema": table_schema(table),
@@ -81,7 +81,7 @@ def _cold_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:
     def settle(context: dg.AssetExecutionContext) -> Iterator[Any]:
         log = PartitionLog(context, key)
         failed: list[tuple[str, str]] = []
-        turns, told, left = Turns(context.partition_keys), 0, 0
+        retry_queue, told, left = RetryQueue(context.partition_keys), 0, 0
         phases: dict[Window, Phases] = {}
 
         def begin(window: Window) -> Phases:
@@ -90,15 +90,15 @@ def _cold_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:
 
         jobs = max(1, int(context.run.tags.get(JOBS, "1")))
         by_policy = platform.clock.now() if BY_POLICY in context.run.tags else None
-        for partitions in turns.rounds():
-            windows = [window_for_key(table.partitioned.grain, key) for key in partitions]
-            for window, done in move_all(platform.lake, table, windows, jobs, begin, by_policy):
+        for partitions in retry_queue.batches():
+            windows = [window_for_key(table.require_partitioning.grain, key) for key in partitions]
+            for window, done in move_many(platform.lake, table, windows, jobs, begin, by_policy):
                 if isinstance(done, PartitionHeldError):
                     context.log.info(str(done))
                     left += 1
                     continue
                 if isinstance(done, Exception):
-                    if turns.again(window.key, done):
+                    if retry_queue.requeue(window.key, done):
                         continue
                     if not isinstance(done, TieringError | PostgresUnavailableError):
                         raise done
@@ -124,7 +124,7 @@ def heat_map(platform: Platform, table: SourceTable) -> dict[str, Any]:
     """Return the picture of a table's partitions as they are now, and how many are how."""
     with platform.postgres.connect() as connection:
         states = read_states(connection, table, platform.clock.now())
-    drawn = heat_picture(states, table.partitioned.grain)
+    drawn = heat_picture(states, table.require_partitioning.grain)
     return {"heat_map": picture(drawn, legend(states))}
 
 
@@ -132,13 +132,13 @@ def _metadata(
     platform: Platform, table: SourceTable, window: Window, done: Moved, phases: Phases
 ) -> dict[str, Any]:
     metadata: dict[str, Any] = {
-        "dagster/partition_row_count": done.standing,
+        "dagster/partition_row_count": done.rows_in_file,
         "rows_moved": done.moved,
         "rows_overridden": done.overridden,
         "deletes_folded": done.deletes,
         "generation": done.generation,
         "fingerprint": "equal" if done.fingerprint else "nothing to move",
-        "query": query_of(table.name, table.partitioned.column, window),
+        "query": query_of(table.name, table.require_partitioning.column, window),
         **pace(done.moved, done.bytes, done.seconds, phases),
     }
     if done.path:

@@ -21,7 +21,7 @@ _CRON = {
 
 def partitions_of(table: SourceTable) -> dg.TimeWindowPartitionsDefinition:
     """Return a table's partitions, with the keys that Lakebed's windows have."""
-    by = table.partitioned
+    by = table.require_partitioning
     return partitions_from(by.grain, by.start, by.end)
 
 

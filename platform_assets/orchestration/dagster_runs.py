@@ -152,7 +152,7 @@ def failed_partitions(instance: dg.DagsterInstance, check: dg.AssetCheckKey) -> 
     }
 
 
-class Turns:
+class RetryQueue:
     """The partitions of a run in their order; one that others hold comes again after the rest."""
 
     def __init__(self, partitions: Sequence[str]) -> None:
@@ -166,7 +166,7 @@ class Turns:
                 time.sleep(PAUSES_SECONDS[self._tries[partition] - 1])
             yield partition
 
-    def rounds(self) -> Iterator[list[str]]:
+    def batches(self) -> Iterator[list[str]]:
         """Yield all that wait at once: all partitions, then those that come again."""
         while self._waiting:
             partitions = list(self._waiting)
@@ -176,7 +176,7 @@ class Turns:
                 time.sleep(PAUSES_SECONDS[tries - 1])
             yield partitions
 
-    def again(self, partition: str, error: Exception) -> bool:
+    def requeue(self, partition: str, error: Exception) -> bool:
         """Whether the partition will come again: the error may pass, and there is a try left."""
         if not is_transient(error) or self._tries[partition] >= len(PAUSES_SECONDS):
             return False

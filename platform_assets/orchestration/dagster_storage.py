@@ -36,7 +36,7 @@ class PooledPostgresStorage(DagsterPostgresStorage):
                 pool_pre_ping=True,
             )
         events = self._event_log_storage
-        initialize = by_whoever_is_first(events.initialize_concurrency_limit_to_default)
+        initialize = tolerating_a_race(events.initialize_concurrency_limit_to_default)
         setattr(events, "initialize_concurrency_limit_to_default", initialize)  # noqa: B010
 
     @classmethod
@@ -45,7 +45,7 @@ class PooledPostgresStorage(DagsterPostgresStorage):
         return cls(config_value["postgres_url"], inst_data=inst_data)
 
 
-def by_whoever_is_first(initialize: Callable[[str], bool]) -> Callable[[str], bool]:
+def tolerating_a_race(initialize: Callable[[str], bool]) -> Callable[[str], bool]:
     """Let two runs meet a pool for the first time at once.
 
     Where the limit is there already, Dagster goes on in the transaction in which its insert failed,

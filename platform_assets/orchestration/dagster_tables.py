@@ -38,7 +38,7 @@ def source_schema(table: SourceTable) -> dg.TableSchema:
     return dg.TableSchema(
         columns=[
             dg.TableColumn(name, contract[name].postgres, contract[name].description or None)
-            if name in contract and name not in table.shape
+            if name in contract and name not in table.transforms
             else dg.TableColumn(name, "as delivered")
             for name in table.source_columns
         ]

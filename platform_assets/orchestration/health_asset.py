@@ -160,7 +160,7 @@ def _heat_maps(platform: Platform, health: Health) -> dg.MetadataValue[Any]:
     for table in health.tables:
         if table.status.partitions:
             states = {partition.key: partition.state for partition in table.status.partitions}
-            drawn = heat_picture(states, platform.table(table.name).partitioned.grain)
+            drawn = heat_picture(states, platform.table(table.name).require_partitioning.grain)
             parts.append(f"**{table.name}**\n\n{inline(drawn)}\n\n{legend(states)}")
     return dg.MetadataValue.md("\n\n".join(parts) or "No table has partitions.")
 

@@ -16,7 +16,7 @@ from lakebed.ingest.sources.reader import listed
 from lakebed.monitoring.status import hot_row_count
 from lakebed.orchestration.dagster_metadata import owners, pace, query_of, table_link
 from lakebed.orchestration.dagster_partitions import partitions_of
-from lakebed.orchestration.dagster_runs import PartitionLog, Turns, partitions_failed, retried
+from lakebed.orchestration.dagster_runs import PartitionLog, RetryQueue, partitions_failed, retried
 from lakebed.orchestration.dagster_tables import source_schema, table_schema
 from lakebed.orchestration.load_checks import files_result, hot_check_results, hot_check_specs
 from lakebed.orchestration.phases import LOAD_PHASES, Phases
@@ -29,7 +29,7 @@ from lakebed.spec.sources import RejectedRows, Source
 from lakebed.spec.table import SourceTable
 from lakebed.store.platform import Platform
 from lakebed.tiering.catalog_file import write_catalog
-from lakebed.tiering.snapshots import Snapshot, take_due
+from lakebed.tiering.lake_copies import LakeCopy, write_due_copies
 
 Decorator = Callable[[Callable[..., Iterator[Any]]], dg.AssetsDefinition]
 
@@ -38,16 +38,16 @@ def source_spec(platform: Platform, table: SourceTable) -> dg.AssetSpec:
     """Return the external asset of a table's source files."""
     return dg.AssetSpec(
         source_key(table.name),
-        description=f"{table.sourced.title}, as the source delivers them.".capitalize(),
+        description=f"{table.require_source.title}, as the source delivers them.".capitalize(),
         group_name="source",
-        kinds={table.sourced.kind}
-        if table.sourced.resumes == "query"
-        else {table.sourced.kind, "file"},
+        kinds={table.require_source.kind}
+        if table.require_source.resumes == "query"
+        else {table.require_source.kind, "file"},
         owners=owners(table.owner),
-        tags={"read_by": table.sourced.resumes},
+        tags={"read_by": table.require_source.resumes},
         metadata={
             "dagster/column_schema": source_schema(table),
-            **_where(platform, table.sourced),
+            **_where(platform, table.require_source),
             **table_link(table),
         },
     )
@@ -92,7 +92,7 @@ def hot_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:
                 platform.settings, platform.postgres, platform.clock, table, on_step=phases
             )
         context.log.info(_summary(report))
-        taken, problem = _snapshots(context, platform, table)
+        taken, problem = _lake_copies(context, platform, table)
         with platform.postgres.connect() as connection:
             checks = hot_check_results(connection, table, report)
             last_load = last_load_of(connection, table)
@@ -107,7 +107,7 @@ def hot_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:
                 **_metadata(report, phases),
                 "query": query_of(table.name),
                 "dagster/column_schema": table_schema(loaded),
-                **_snapshot_metadata(platform, table, taken),
+                **_lake_copy_metadata(platform, table, taken),
             },
             check_results=[*checks, *watched_results(platform, table, "hot")],
         )
@@ -148,9 +148,9 @@ def _window_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition
     def load(context: dg.AssetExecutionContext) -> Iterator[Any]:
         log = PartitionLog(context, key)
         failed: list[tuple[str, str]] = []
-        turns = Turns(context.partition_keys)
-        for partition in turns:
-            window = window_for_key(table.partitioned.grain, partition)
+        retry_queue = RetryQueue(context.partition_keys)
+        for partition in retry_queue:
+            window = window_for_key(table.require_partitioning.grain, partition)
             phases = Phases(LOAD_PHASES)
             try:
                 report = load_window(
@@ -162,7 +162,7 @@ def _window_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition
                     on_step=phases,
                 )
             except (LakebedError, psycopg.OperationalError) as error:
-                if turns.again(partition, error):
+                if retry_queue.requeue(partition, error):
                     continue
                 failed.append((partition, str(error)))
                 yield from log.add(partition, None, [files_result([(partition, str(error))])])
@@ -177,10 +177,10 @@ def _window_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition
                 continue
             metadata = _metadata(report, phases) | {
                 "dagster/partition_row_count": report.inserted,
-                "query": query_of(table.name, table.partitioned.column, window),
+                "query": query_of(table.name, table.require_partitioning.column, window),
             }
             yield from log.add(partition, metadata, checks, report.load_id)
-        _, problem = _snapshots(context, platform, table)
+        _, problem = _lake_copies(context, platform, table)
         yield from log.finish()
         yield from watched_results(platform, table, "hot")
         if failed:
@@ -190,16 +190,16 @@ def _window_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition
     return load
 
 
-def _snapshots(
+def _lake_copies(
     context: dg.AssetExecutionContext, platform: Platform, table: SourceTable
-) -> tuple[list[Snapshot], str | None]:
+) -> tuple[list[LakeCopy], str | None]:
     """Take the snapshots that are due after a load, and let the catalog file show them.
 
     The load is committed, whatever comes of them. Returns what was taken, and what went wrong.
     """
-    taken: list[Snapshot] = []
+    taken: list[LakeCopy] = []
     try:
-        taken = take_due(platform, table)
+        taken = write_due_copies(platform, table)
         if taken:
             write_catalog(platform)
     except (TieringError, LakeFileError, duckdb.Error) as error:
@@ -218,15 +218,15 @@ def _fail_without(problem: str | None) -> None:
         )
 
 
-def _snapshot_metadata(
-    platform: Platform, table: SourceTable, taken: list[Snapshot]
+def _lake_copy_metadata(
+    platform: Platform, table: SourceTable, taken: list[LakeCopy]
 ) -> dict[str, Any]:
-    for snapshot in taken:
-        if snapshot.table == table.name:
+    for copy in taken:
+        if copy.table == table.name:
             return {
-                "snapshot_rows": snapshot.rows,
-                "snapshot_bytes": snapshot.bytes,
-                "snapshot_file": dg.MetadataValue.path(platform.lake.files.address(snapshot.path)),
+                "snapshot_rows": copy.rows,
+                "snapshot_bytes": copy.bytes,
+                "lake_copy": dg.MetadataValue.path(platform.lake.files.address(copy.path)),
             }
     return {}
 

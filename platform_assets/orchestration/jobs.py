@@ -67,7 +67,7 @@ def verify_job(platform: Platform) -> dg.JobDefinition:
     def read_every_file(context: dg.OpExecutionContext) -> None:
         wrong: list[str] = []
         for table in platform.tables:
-            if table.tiering is None and not table.kept_snapshots:
+            if table.tiering is None and not table.kept_lake_copies:
                 continue
             found = verify(platform, table, deep=True)
             if table.tiering is not None:

@@ -125,7 +125,7 @@ def _contract(name: str, groups: Sequence[RejectGroup], report: LoadReport) -> d
 
 
 def _reconciliation(report: LoadReport) -> dg.AssetCheckResult:
-    told = report.rows_told
+    told = report.rows_expected
     return dg.AssetCheckResult(
         check_name=RECONCILIATION,
         passed=report.balanced,

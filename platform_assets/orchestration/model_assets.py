@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 
 from lakebed.models.lineage import UpstreamColumn, source_lineage
-from lakebed.models.materialize import Offending, Stretch, build_model, run_test
+from lakebed.models.materialize import BuildRange, FailingRows, build_model, run_test
 from lakebed.models.model import Batches, Model, ModelSet, SqlTest
 from lakebed.models.runner import columns_of_tables
 from lakebed.models.schemas import model_schemas
@@ -161,12 +161,12 @@ def _windowed(models: ModelSet) -> list[Model]:
     return [model for model in models.built() if _batches(model)]
 
 
-def _stretch(context: dg.AssetExecutionContext, model: Model) -> Stretch:
+def _stretch(context: dg.AssetExecutionContext, model: Model) -> BuildRange:
     batches = _batches(model)
     if batches is None:
-        return Stretch()
+        return BuildRange()
     windows = [window_for_key(batches.grain, key) for key in context.partition_keys]
-    return Stretch(min(w.lower for w in windows), max(w.upper for w in windows))
+    return BuildRange(min(w.lower for w in windows), max(w.upper for w in windows))
 
 
 def _dependencies(platform: Platform, models: ModelSet, model: Model) -> list[dg.AssetDep]:
@@ -175,14 +175,16 @@ def _dependencies(platform: Platform, models: ModelSet, model: Model) -> list[dg
         return [dg.AssetDep(key) for key in keys]
     # A window may be there before, or without, the partition of what it reads.
     mapping = dg.TimeWindowPartitionMapping(allow_nonexistent_upstream_partitions=True)
-    partitioned = {dg.AssetKey(list(m.key)) for m in _windowed(models)}
+    require_partitioning = {dg.AssetKey(list(m.key)) for m in _windowed(models)}
     for table in platform.tables:
         if table.tiering is not None:
-            partitioned.add(dg.AssetKey(cold_key(table.name)))
+            require_partitioning.add(dg.AssetKey(cold_key(table.name)))
         if table.source is not None and table.load_by == "window":
-            partitioned.add(dg.AssetKey(hot_key(table.name)))
+            require_partitioning.add(dg.AssetKey(hot_key(table.name)))
     return [
-        dg.AssetDep(key, partition_mapping=mapping) if key in partitioned else dg.AssetDep(key)
+        dg.AssetDep(key, partition_mapping=mapping)
+        if key in require_partitioning
+        else dg.AssetDep(key)
         for key in keys
     ]
 
@@ -236,7 +238,7 @@ def _column_lineage(
     )
 
 
-def _check_result(test: SqlTest, found: Offending) -> dg.AssetCheckResult:
+def _check_result(test: SqlTest, found: FailingRows) -> dg.AssetCheckResult:
     schema = dg.TableSchema(columns=[dg.TableColumn(name, "string") for name in found.columns])
     records = [dg.TableRecord(dict(zip(found.columns, row, strict=True))) for row in found.examples]
     severity, verdict = dg.AssetCheckSeverity, test.verdict(found.rows)

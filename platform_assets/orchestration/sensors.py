@@ -19,7 +19,7 @@ from lakebed.spec.names import cold_key, hot_key, source_key
 from lakebed.spec.table import SourceTable
 from lakebed.store.platform import Platform
 from lakebed.tiering.pending import answer_requests, ranges, waiting
-from lakebed.tiering.requests import Ended, note_look, take
+from lakebed.tiering.requests import Ended, record_heartbeat, take
 
 PATIENCE_AFTER_FAILURE = 600
 """Seconds for which a table whose last move failed is left alone."""
@@ -101,7 +101,7 @@ def due_sensor(platform: Platform, table: SourceTable) -> dg.SensorDefinition:
         taken = [run for run in ended if _TAKEN in run.dagster_run.tags]
         now = platform.clock.now()
         with platform.postgres.connect(autocommit=True) as connection:
-            note_look(connection, table)
+            record_heartbeat(connection, table)
             results = [_result(context.instance, platform, run) for run in taken]
             requests = answer_requests(connection, table, now, results)
             if ended and _has_just_failed(ended[0]):

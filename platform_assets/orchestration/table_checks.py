@@ -10,7 +10,7 @@ from typing import Literal
 
 import dagster as dg
 
-from lakebed.monitoring.watch import drift, newest_row, read_coverage, read_quarantine, tells_age
+from lakebed.monitoring.watch import drift, has_age, newest_row, read_coverage, read_quarantine
 from lakebed.orchestration.dagster_tables import metadata_table
 from lakebed.resources.postgres import Connection
 from lakebed.spec.names import cold_key, hot_key
@@ -43,7 +43,7 @@ def watched_results(
         ]
 
 
-def checks_of_others(platform: Platform, table: SourceTable) -> dg.AssetChecksDefinition:
+def checks_of_unloaded_tables(platform: Platform, table: SourceTable) -> dg.AssetChecksDefinition:
     """Return the checks of a hot table that others write: no run of ours could hold them."""
 
     @dg.multi_asset_check(
@@ -61,7 +61,7 @@ def watch_job(platform: Platform) -> tuple[dg.JobDefinition, dg.ScheduleDefiniti
     """Return the job that looks at all tables, and its schedule."""
 
     @dg.op(description="Tell each check that needs no load how the table is now.")
-    def look_at_every_table(context: dg.OpExecutionContext) -> None:
+    def check_every_table(context: dg.OpExecutionContext) -> None:
         for table in platform.tables:
             tiers: list[Tier] = ["hot", "cold"] if table.tiering is not None else ["hot"]
             for tier in tiers:
@@ -73,7 +73,7 @@ def watch_job(platform: Platform) -> tuple[dg.JobDefinition, dg.ScheduleDefiniti
         description="The checks that need no load: freshness, drift, gaps, quarantine.",
     )
     def watch_tables() -> None:
-        look_at_every_table()
+        check_every_table()
 
     schedule = dg.ScheduleDefinition(
         name="watch_tables",
@@ -100,7 +100,7 @@ def _evaluation(result: dg.AssetCheckResult) -> dg.AssetCheckEvaluation:
 
 def _hot_specs(table: SourceTable) -> Iterator[dg.AssetCheckSpec]:
     hot = dg.AssetKey(hot_key(table.name))
-    if table.freshness is not None and tells_age(table):
+    if table.freshness is not None and has_age(table):
         yield dg.AssetCheckSpec(
             FRESHNESS, asset=hot, description=f"The newest row is at most {table.freshness} old."
         )

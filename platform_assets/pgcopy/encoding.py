@@ -15,7 +15,7 @@ from pgpq.schema import Jsonb
 from psycopg import sql
 
 from lakebed.pgcopy.arrays import array_wire
-from lakebed.pgcopy.beside import ahead
+from lakebed.pgcopy.background import prefetch
 from lakebed.pgcopy.literals import LITERAL_TYPES
 from lakebed.pgcopy.wire import COLUMN, big_endian, select, where_not_null
 from lakebed.resources.postgres import Connection
@@ -41,7 +41,7 @@ def copy_rows(
     )
     with pq.ParquetFile(parquet) as file, connection.cursor() as cursor:
         with cursor.copy(statement) as copy:
-            for chunk in ahead(_encoded(file, tuple(columns)), CHUNKS_AHEAD):
+            for chunk in prefetch(_encoded(file, tuple(columns)), CHUNKS_AHEAD):
                 copy.write(chunk)
         return cursor.rowcount
 

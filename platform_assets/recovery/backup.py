@@ -26,7 +26,7 @@ from psycopg import sql
 
 from lakebed.ingest.writers import target_of
 from lakebed.ingest.writers.undo import stored_columns
-from lakebed.recovery.undoable import RollbackError
+from lakebed.recovery.rollback_candidates import RollbackError
 from lakebed.resources.durable import make_durable, unfinished
 from lakebed.resources.lake import Lake
 from lakebed.resources.postgres import Connection, Postgres

@@ -37,9 +37,9 @@ from lakebed.schema.parents import has_unique_index
 from lakebed.spec.partitions import window_for_key
 from lakebed.spec.table import SourceTable
 from lakebed.store.fingerprint import Fingerprint, fingerprint_query, read_fingerprint
-from lakebed.store.grain import otherwise, settled_otherwise
+from lakebed.store.grain_mismatch import describe_mismatch, grain_mismatches
 from lakebed.store.locks import loading, move_lock
-from lakebed.store.undo_tables import FORGOTTEN, record_undone, undo_name
+from lakebed.store.undo_tables import FORGOTTEN, record_rollback, undo_name
 
 Step = Callable[[str], None]
 """Told the name of each step when it is done: locked, staged, written, verified, recorded,
@@ -47,7 +47,7 @@ committed."""
 
 STAGE = sql.Identifier("lakebed_backup")
 
-SUPERSEDE_OTHERS = """
+SUPERSEDE_OTHER_LOADS = """
 update lakebed.cold_file f set superseded_at = clock_timestamp()
 where table_name = %s and superseded_at is null and not exists (
     select from lakebed.backup_cold b
@@ -178,15 +178,15 @@ class _Restorer:
             " b.generation) = (f.table_name, f.partition_key, f.generation))) order by 2, 3",
             [self.table.name, backup.backup_id],
         ).fetchall()
-        found = otherwise(self.table, rows)
+        found = grain_mismatches(self.table, rows)
         if found:
             raise BackupError(
                 f"{self.table.name}: nothing was changed: "
-                f"{settled_otherwise(self.table.partitioned.grain, found)}. Put that grain back "
-                "into the table file first"
+                f"{describe_mismatch(self.table.require_partitioning.grain, found)}. "
+                "Put that grain back into the table file first"
             )
         for key in sorted({row[0] for row in rows} | backup.generations.keys()):
-            window = window_for_key(self.table.partitioned.grain, key)
+            window = window_for_key(self.table.require_partitioning.grain, key)
             move_lock(self.table.name, window).take(self.connection)
 
     def _check(self, backup: Backup) -> tuple[Fingerprint, Columns]:
@@ -281,7 +281,7 @@ class _Restorer:
         return self.connection.execute(sql.SQL(statement).format(**parts)).rowcount
 
     def _put_back_manifest(self, backup: Backup) -> None:
-        self.connection.execute(SUPERSEDE_OTHERS, [self.table.name, backup.backup_id])
+        self.connection.execute(SUPERSEDE_OTHER_LOADS, [self.table.name, backup.backup_id])
         self.connection.execute(REVIVE, [self.table.name, backup.backup_id])
         self.connection.execute(
             "delete from lakebed.cold_delete where table_name = %s", [self.table.name]
@@ -331,7 +331,7 @@ class _Restorer:
         ]
         # Before: what stands again is not forgotten with the others.
         self._let_stand(backup)
-        record_undone(self.connection, self.table, loads, reload=reload)
+        record_rollback(self.connection, self.table, loads, reload=reload)
         self.connection.execute(
             "delete from lakebed.load_write using lakebed.load l"
             " where l.load_id = load_write.load_id and l.table_name = %s",

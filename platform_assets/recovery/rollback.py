@@ -25,16 +25,16 @@ from psycopg import sql
 from lakebed.ingest.writers import target_of
 from lakebed.ingest.writers.undo import WAS, enter_write, stored_columns
 from lakebed.ingest.writers.writer import names, same
-from lakebed.recovery.undoable import RollbackError, Undoable, to_undo
+from lakebed.recovery.rollback_candidates import RollbackCandidate, RollbackError, loads_to_undo
 from lakebed.resources.lake_files import LakeFiles
 from lakebed.resources.postgres import Connection, Postgres
 from lakebed.schema.parents import has_unique_index
 from lakebed.spec.partitions import window_for_key
 from lakebed.spec.table import SourceTable
 from lakebed.store.fingerprint import fingerprint_query, read_fingerprint
-from lakebed.store.grain import asking, check_grain, otherwise, settled_otherwise
+from lakebed.store.grain_mismatch import check_grain, describe_mismatch, grain_mismatches, query_on
 from lakebed.store.locks import loading, move_lock
-from lakebed.store.undo_tables import record_undone, undo_name
+from lakebed.store.undo_tables import record_rollback, undo_name
 
 Step = Callable[[str], None]
 """Told the name of each step when it is done: locked, gathered, written, verified, recorded,
@@ -79,7 +79,7 @@ def rollback(
         with postgres.connect(autocommit=True) as connection, loading(connection, table):
             on_step("locked")
             with connection.transaction():
-                loads = to_undo(connection, table, load_id)
+                loads = loads_to_undo(connection, table, load_id)
                 found = [load.load_id for load in loads]
                 if expected is not None and found != list(expected):
                     raise RollbackError(
@@ -104,7 +104,7 @@ class _Rollback:
     connection: Connection
     lake: LakeFiles
     table: SourceTable
-    loads: Sequence[Undoable]
+    loads: Sequence[RollbackCandidate]
     on_step: Step
     written_as: set[str] = field(default_factory=set)
 
@@ -115,7 +115,7 @@ class _Rollback:
         expected, before = self._gather()
         self.on_step("gathered")
         removed = self._delete()
-        updated, inserted = self._put_back()
+        updated, inserted = self._restore_rows()
         self.on_step("written")
         if removed + updated != expected or updated + inserted != before:
             raise self._differs(expected, removed + updated)
@@ -123,7 +123,7 @@ class _Rollback:
         self.on_step("verified")
         self._revive()
         self._take_back_deletes()
-        record_undone(self.connection, self.table, self._ids, reload=reload)
+        record_rollback(self.connection, self.table, self._ids, reload=reload)
         self.on_step("recorded")
         return RolledBack(
             self.table.name,
@@ -155,17 +155,17 @@ class _Rollback:
             " where load_id = any (%s) order by 1",
             [self._ids],
         ).fetchall()
-        found = otherwise(self.table, rows)
+        found = grain_mismatches(self.table, rows)
         if found:
             raise RollbackError(
                 f"{self.table.name}: nothing was changed: "
-                f"{settled_otherwise(self.table.partitioned.grain, found)}. Put that grain back "
-                "into the table file first"
+                f"{describe_mismatch(self.table.require_partitioning.grain, found)}. "
+                "Put that grain back into the table file first"
             )
         for key, _, _ in rows:
-            window = window_for_key(self.table.partitioned.grain, key)
+            window = window_for_key(self.table.require_partitioning.grain, key)
             move_lock(self.table.name, window).take(self.connection)
-            check_grain(asking(self.connection), self.table, window)
+            check_grain(query_on(self.connection), self.table, window)
         return [key for key, _, _ in rows]
 
     def _gather(self) -> tuple[int, int]:
@@ -198,7 +198,7 @@ class _Rollback:
         self.connection.execute(sql.SQL("analyze {}").format(BEFORE))
         return expected, before
 
-    def _insert_before(self, load: Undoable, own: sql.Composable) -> int:
+    def _insert_before(self, load: RollbackCandidate, own: sql.Composable) -> int:
         columns = names((*self.columns, WAS))
         try:
             return self.connection.execute(
@@ -229,7 +229,7 @@ class _Rollback:
             sql.SQL("delete from {} as hot where {}").format(target_of(self.table), condition)
         ).rowcount
 
-    def _put_back(self) -> tuple[int, int]:
+    def _restore_rows(self) -> tuple[int, int]:
         """Update and insert what was before, for each load that had written it; count both."""
         updated = inserted = 0
         for load_id, xids in self._origins():

@@ -22,7 +22,7 @@ from lakebed.resources.postgres import Connection
 from lakebed.scaffolding.scaffold import TableFile
 from lakebed.schema.apply import unique_indexes
 from lakebed.schema.ddl import COLUMNS_QUERY
-from lakebed.schema.hindrances import HINDRANCES_QUERY, hindrances
+from lakebed.schema.tiering_blockers import TIERING_BLOCKERS_QUERY, tiering_blockers
 from lakebed.spec.names import is_name
 from lakebed.spec.partitions import Grain
 from lakebed.spec.postgres_types import field_line, found_type
@@ -30,7 +30,7 @@ from lakebed.spec.schema import Column
 from lakebed.spec.table import SourceTable, TableError
 from lakebed.spec.table_files import load_tables
 from lakebed.spec.types import SchemaError
-from lakebed.tiering.leaves import BOUND
+from lakebed.tiering.partition_tables import BOUND
 
 _SPANS = (
     (Grain.HOUR, timedelta(hours=1)),
@@ -132,7 +132,9 @@ class _Reader:
                 f"{self._name!r}; a table that settles has lower case letters, digits and _, at "
                 "most 40, a letter first: rename it (a view may keep the old name)"
             )
-        problems = hindrances(self._ask(HINDRANCES_QUERY.replace("{}", "%s"), self._text))
+        problems = tiering_blockers(
+            self._ask(TIERING_BLOCKERS_QUERY.replace("{}", "%s"), self._text)
+        )
         if problems:
             raise AdoptionError(_listed(f"{place} cannot settle", problems))
 
@@ -184,10 +186,16 @@ class _Reader:
             " from pg_partition_tree(to_regclass(%s)) p join pg_class c on c.oid = p.relid",
             self._text,
         )
-        found = [(BOUND.fullmatch(bound or ""), leaf) for bound, leaf in rows]
-        spans = [(_moments(match), leaf) for match, leaf in found if match is not None]
-        whole = [(span, leaf) for span, leaf in spans if span is not None]
-        return [span for span, leaf in whole if leaf] or [span for span, _ in whole]
+        found = [(BOUND.fullmatch(bound or ""), partition_table) for bound, partition_table in rows]
+        spans = [
+            (_moments(match), partition_table)
+            for match, partition_table in found
+            if match is not None
+        ]
+        whole = [(span, partition_table) for span, partition_table in spans if span is not None]
+        return [span for span, partition_table in whole if partition_table] or [
+            span for span, _ in whole
+        ]
 
     def first(self, moment: str) -> datetime | None:
         """Return the time of the oldest row that has a time."""
@@ -211,14 +219,14 @@ class _Reader:
                 self._text,
             )
         ]
-        ((oid, secured, partitioned),) = self._ask(
+        ((oid, secured, require_partitioning),) = self._ask(
             "select oid::int8, relrowsecurity, relkind = 'p' from pg_class"
             " where oid = to_regclass(%s)",
             self._text,
         )
         if secured:
             notes.append("it has row level security, and the lake has none: who reads it sees all")
-        if not partitioned and moment not in unique_indexes(self._connection, oid)[2]:
+        if not require_partitioning and moment not in unique_indexes(self._connection, oid)[2]:
             notes.append(
                 f"no index begins with {moment}, so that each move reads the whole table: CREATE "
                 f"INDEX CONCURRENTLY ON {self._text} ({sql.Identifier(moment).as_string()})"

@@ -15,14 +15,23 @@ from psycopg import sql
 
 from lakebed.errors import LakebedError
 from lakebed.resources.postgres import Connection, LockWaitError, change_schema
-from lakebed.schema.ddl import COLUMNS_QUERY, ensure_leaves, windows_ahead
+from lakebed.schema.ddl import COLUMNS_QUERY, ensure_partition_tables, windows_ahead
 from lakebed.schema.evolved import effective
-from lakebed.schema.hindrances import read_hindrances
 from lakebed.schema.plan import Change, Found, FoundColumn, Plan, plan_table
+from lakebed.schema.tiering_blockers import read_tiering_blockers
 from lakebed.spec.table import SourceTable
-from lakebed.store.grain import asking, of_other_grain, settled_otherwise, way_out
+from lakebed.store.grain_mismatch import (
+    describe_mismatch,
+    find_grain_mismatches,
+    how_to_fix,
+    query_on,
+)
 from lakebed.store.locks import loading
-from lakebed.store.undeclared import DECLARE_OR_RESTORE, settled_undeclared, undeclared
+from lakebed.store.orphaned_partitions import (
+    DECLARE_OR_RESTORE,
+    describe_orphaned_partitions,
+    find_orphaned_partitions,
+)
 
 
 class ApplyError(LakebedError, RuntimeError):
@@ -33,20 +42,20 @@ def read_plan(connection: Connection, table: SourceTable, now: datetime) -> Plan
     """Return what `apply_plan` would change in a table. The connection is in autocommit mode."""
     whole = effective(connection, table)
     found, windows = read_found(connection, table), windows_ahead(table, now)
-    problems = [*read_hindrances(connection, table), *_settled_otherwise(connection, table)]
+    problems = [*read_tiering_blockers(connection, table), *_settled_otherwise(connection, table)]
     return plan_table(whole, found, windows, problems)
 
 
 def _settled_otherwise(connection: Connection, table: SourceTable) -> list[str]:
     """Return what is wrong where the table file does not say any more how rows have settled."""
-    ask = asking(connection)
-    if keys := undeclared(ask, table):
-        return [f"{settled_undeclared(keys)}. {DECLARE_OR_RESTORE}"]
+    ask = query_on(connection)
+    if keys := find_orphaned_partitions(ask, table):
+        return [f"{describe_orphaned_partitions(keys)}. {DECLARE_OR_RESTORE}"]
     if table.tiering is None:
         return []
-    found = of_other_grain(ask, table)
-    said = settled_otherwise(table.partitioned.grain, found)
-    return [f"{said}. {way_out(table.name, found)}"] if found else []
+    found = find_grain_mismatches(ask, table)
+    said = describe_mismatch(table.require_partitioning.grain, found)
+    return [f"{said}. {how_to_fix(table.name, found)}"] if found else []
 
 
 def apply_plan(
@@ -93,7 +102,7 @@ def _run(
     connection: Connection, table: SourceTable, changes: Sequence[Change], attempts: int
 ) -> Iterator[Change]:
     """Yield each change when all of it is committed."""
-    ours = [change for change in changes if not change.leaves]
+    ours = [change for change in changes if not change.partition_tables]
     first = [statement for change in ours for statement in change.steps[0]]
     if first:
         change_schema(connection, first, attempts=attempts)
@@ -106,8 +115,8 @@ def _run(
         # The statistics of a column go with its old type.
         connection.execute(sql.SQL("analyze {}").format(table.relation))
     for change in changes:
-        if change.leaves:
-            ensure_leaves(connection, table, change.leaves)
+        if change.partition_tables:
+            ensure_partition_tables(connection, table, change.partition_tables)
             yield change
 
 
@@ -144,9 +153,9 @@ def read_found(connection: Connection, table: SourceTable) -> Found | None:
     ).fetchone()
     if top is None:
         return None
-    oid, partitioned, comment = top
+    oid, require_partitioning, comment = top
     primary, unique, first = unique_indexes(connection, oid)
-    leaves, rows, size = connection.execute(
+    partition_tables, rows, size = connection.execute(
         "select coalesce(array_agg(c.relname::text) filter (where c.oid <> %(oid)s), '{}'),"
         " coalesce(sum(greatest(c.reltuples, 0)) filter (where c.relkind = 'r'), 0)::bigint,"
         " coalesce(sum(pg_table_size(c.oid)), 0)::bigint"
@@ -160,9 +169,9 @@ def read_found(connection: Connection, table: SourceTable) -> Found | None:
         comment=comment,
         primary_key=primary,
         unique=unique,
-        partitioned=partitioned,
+        require_partitioning=require_partitioning,
         time_indexed=by is not None and by.column in first,
-        leaves=frozenset(leaves),
+        partition_tables=frozenset(partition_tables),
         filled=_filled(connection, table),
         rows=rows,
         bytes=size,

@@ -14,7 +14,6 @@ from psycopg import sql
 
 from lakebed.errors import LakebedError
 from lakebed.resources.postgres import Connection, change_schema
-from lakebed.schema.noted import key_hindrance_query, note_statement, policy_statement
 from lakebed.schema.parents import (
     differences_of_parent,
     ensure_parent,
@@ -22,13 +21,14 @@ from lakebed.schema.parents import (
     has_unique_index,
     missing_foreign_key,
 )
+from lakebed.schema.registry import key_blocker_query, upsert_policy, upsert_tiered_table
 from lakebed.spec.columns import VALID_TO
-from lakebed.spec.names import leaf_name
+from lakebed.spec.names import partition_table_name
 from lakebed.spec.partitions import Window
 from lakebed.spec.schema import Column
 from lakebed.spec.table import SourceTable
 
-LEAVES_AHEAD = 2
+PARTITION_TABLES_AHEAD = 2
 """How many future leaves are made with those that a load needs."""
 
 
@@ -67,15 +67,17 @@ def ensure_table(connection: Connection, table: SourceTable) -> None:
         except _MADE_BY_ANOTHER:
             check_drift(connection, table)  # a load of another window made it in between
     if table.tiering is not None:
-        ((why,),) = connection.execute(key_hindrance_query(table)).fetchall()
+        ((why,),) = connection.execute(key_blocker_query(table)).fetchall()
         if why is not None:
             raise DriftError(f"table {table.place}: {why}")
-    for note in (note_statement(table), policy_statement(table)):
+    for note in (upsert_tiered_table(table), upsert_policy(table)):
         if note is not None:
             connection.execute(note)
 
 
-def ensure_leaves(connection: Connection, table: SourceTable, windows: Iterable[Window]) -> int:
+def ensure_partition_tables(
+    connection: Connection, table: SourceTable, windows: Iterable[Window]
+) -> int:
     """Make the leaves that are missing for these windows; return how many.
 
     Each is built beside the table and attached, with locks that nobody waits for. No leaf is made
@@ -86,18 +88,18 @@ def ensure_leaves(connection: Connection, table: SourceTable, windows: Iterable[
     if table.adopted or not is_partitioned(connection, table):
         return 0
     made = 0
-    there = _leaves(connection, table)
+    there = _partition_tables(connection, table)
     for window in sorted(set(windows)):
-        leaf = leaf_name(table.name, window)
-        if leaf in there:
+        partition_table = partition_table_name(table.name, window)
+        if partition_table in there:
             continue
         try:
-            change_schema(connection, leaf_statements(table, window))
+            change_schema(connection, partition_table_statements(table, window))
         except _MADE_BY_ANOTHER as error:
-            if leaf not in _leaves(connection, table):
+            if partition_table not in _partition_tables(connection, table):
                 raise DriftError(
-                    f"public.{leaf} is there and no leaf of {table.place}, which needs the "
-                    "name; rename it, or ATTACH it as that partition"
+                    f"public.{partition_table} exists and is not a partition of "
+                    f"{table.place}, which needs the name; rename it, or ATTACH it there"
                 ) from error
         except psycopg.errors.InvalidObjectDefinition as error:
             raise DriftError(
@@ -110,12 +112,14 @@ def ensure_leaves(connection: Connection, table: SourceTable, windows: Iterable[
     return made
 
 
-def ensure_leaves_ahead(connection: Connection, table: SourceTable, now: datetime) -> int:
+def ensure_upcoming_partition_tables(
+    connection: Connection, table: SourceTable, now: datetime
+) -> int:
     """Make the leaf of now and the next few, so that others can write without a load.
 
     The connection must be in autocommit mode. Raises LockWaitError.
     """
-    return ensure_leaves(connection, table, windows_ahead(table, now))
+    return ensure_partition_tables(connection, table, windows_ahead(table, now))
 
 
 def windows_ahead(table: SourceTable, now: datetime) -> list[Window]:
@@ -124,16 +128,16 @@ def windows_ahead(table: SourceTable, now: datetime) -> list[Window]:
     if by is None or table.adopted:
         return []
     windows = [table.window(now)]
-    for _ in range(LEAVES_AHEAD):
+    for _ in range(PARTITION_TABLES_AHEAD):
         windows.append(table.window(windows[-1].upper))
     end = by.end or windows[-1].upper
     return [window for window in windows if by.start <= window.lower < end]
 
 
-def leaf_statements(table: SourceTable, window: Window) -> list[sql.Composed]:
+def partition_table_statements(table: SourceTable, window: Window) -> list[sql.Composed]:
     """Return the statements that make a leaf beside its table and attach it."""
     names = {
-        "leaf": sql.Identifier(table.schema, leaf_name(table.name, window)),
+        "leaf": sql.Identifier(table.schema, partition_table_name(table.name, window)),
         "table": table.relation,
     }
     return [
@@ -254,7 +258,7 @@ def _ensure_enum(connection: Connection, table: SourceTable, column: Column) -> 
     if labels == column.types.labels:
         return
     missing = [label for label in column.types.labels if label not in labels]
-    way_out = (
+    how_to_fix = (
         f"ALTER TYPE {column.postgres} ADD VALUE {sql.Literal(missing[0]).as_string(connection)}"
         if labels and missing and tuple(v for v in column.types.labels if v in labels) == labels
         else 'name another type with pa.Field(metadata={"postgres": "..."})'
@@ -262,7 +266,7 @@ def _ensure_enum(connection: Connection, table: SourceTable, column: Column) -> 
     raise DriftError(
         f"the type {column.postgres} of {table.name}.{column.name} has the labels "
         f"{', '.join(labels) or '(none: it is no enum)'}, the contract says "
-        f"{', '.join(column.types.labels)}, in this order. Change the table file, or: {way_out}"
+        f"{', '.join(column.types.labels)}, in this order. Change the table file, or: {how_to_fix}"
     )
 
 
@@ -276,7 +280,7 @@ def _labels(connection: Connection, name: str) -> tuple[str, ...] | None:
     return tuple(row[0] for row in rows) or None
 
 
-def _leaves(connection: Connection, table: SourceTable) -> set[str]:
+def _partition_tables(connection: Connection, table: SourceTable) -> set[str]:
     rows = connection.execute(
         "select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid"
         " where i.inhparent = to_regclass(%s)",
@@ -338,5 +342,5 @@ def time_index(table: SourceTable) -> sql.Composed:
     return sql.SQL("create index if not exists {} on {} using brin ({})").format(
         sql.Identifier(f"{table.name}_by_time"),
         table.relation,
-        sql.Identifier(table.partitioned.column),
+        sql.Identifier(table.require_partitioning.column),
     )

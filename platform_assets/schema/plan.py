@@ -16,9 +16,9 @@ from typing import Any, Literal, LiteralString
 
 from psycopg import sql
 
-from lakebed.schema.ddl import create_statements, key_of, leaf_statements, time_index
+from lakebed.schema.ddl import create_statements, key_of, partition_table_statements, time_index
 from lakebed.schema.evolved import evolved_column
-from lakebed.spec.names import leaf_name
+from lakebed.spec.names import partition_table_name
 from lakebed.spec.partitions import Window
 from lakebed.spec.postgres_types import field_line, types_of, widening
 from lakebed.spec.schema import Column
@@ -60,9 +60,9 @@ class Found:
     comment: str | None = None
     primary_key: tuple[str, ...] = ()
     unique: tuple[tuple[str, ...], ...] = ()
-    partitioned: bool = False
+    require_partitioning: bool = False
     time_indexed: bool = False
-    leaves: frozenset[str] = frozenset()
+    partition_tables: frozenset[str] = frozenset()
     filled: bool = False
     rows: int = 0
     bytes: int = 0
@@ -85,7 +85,7 @@ class Change:
     bytes: int = 0
     lock: str = ""
     why: str = ""
-    leaves: tuple[Window, ...] = ()
+    partition_tables: tuple[Window, ...] = ()
 
     @property
     def sql(self) -> list[str]:
@@ -132,7 +132,7 @@ def plan_table(
     table: SourceTable,
     found: Found | None,
     windows: Iterable[Window] = (),
-    hindrances: Sequence[str] = (),
+    tiering_blockers: Sequence[str] = (),
 ) -> Plan:
     """Compare a table with what PostgreSQL has of it; None: it is not there.
 
@@ -141,14 +141,14 @@ def plan_table(
     """
     fields = tuple(field_line(column) for column in table.evolved)
     if found is None and table.adopted:
-        return Plan(table.name, (_not_there(table, hindrances),))
+        return Plan(table.name, (_not_there(table, tiering_blockers),))
     if found is None:
         make = Change("the table is missing", "instant", (tuple(create_statements(table)),))
-        return Plan(table.name, (make, *_leaves(table, frozenset(), windows)), fields)
+        return Plan(table.name, (make, *_partition_tables(table, frozenset(), windows)), fields)
     planner = _Planner(table, found)
-    changes = [_hindered(problem) for problem in hindrances] + planner.changes()
-    if found.partitioned and not table.adopted:
-        changes += _leaves(table, found.leaves, windows)
+    changes = [_blocked(problem) for problem in tiering_blockers] + planner.changes()
+    if found.require_partitioning and not table.adopted:
+        changes += _partition_tables(table, found.partition_tables, windows)
     more = tuple(
         field_line(replace(evolved_column(c.name, c.kind, "", ""), description=c.comment or ""))
         for c in planner.unknown
@@ -157,12 +157,15 @@ def plan_table(
     return Plan(table.name, tuple(changes), fields + more)
 
 
-def _not_there(table: SourceTable, hindrances: Sequence[str]) -> Change:
-    why = "; ".join(hindrances) or "others make it: correct its name and schema, or wait for them"
+def _not_there(table: SourceTable, tiering_blockers: Sequence[str]) -> Change:
+    why = (
+        "; ".join(tiering_blockers)
+        or "others make it: correct its name and schema, or wait for them"
+    )
     return Change(f"there is no table {table.place} to adopt", "refused", (), why=why)
 
 
-def _hindered(problem: str) -> Change:
+def _blocked(problem: str) -> Change:
     return Change("its rows cannot settle", "refused", (), why=problem)
 
 
@@ -315,7 +318,12 @@ class _Planner:
 
     def _index(self) -> list[Change]:
         by = self.table.partitioning
-        if by is None or self.table.key or self.found.time_indexed or not self.found.partitioned:
+        if (
+            by is None
+            or self.table.key
+            or self.found.time_indexed
+            or not self.found.require_partitioning
+        ):
             return []
         what = f"the index by {by.column} is missing"
         lock = "nobody writes to the table while the index is built"
@@ -344,7 +352,7 @@ class _Planner:
         means = "loads cannot fill it" if needed else "loads leave it null"
         if self.table.tiering is not None:
             means += ", and partitions do not move"
-        way_out = (
+        how_to_fix = (
             self._alter("alter column {} drop not null", name)
             if needed
             else self._alter("drop column {}", name)
@@ -352,7 +360,7 @@ class _Planner:
         return Change(
             f"column {column.name} ({column.kind}) is not in the contract",
             "refused",
-            ((way_out,),),
+            ((how_to_fix,),),
             (column.name,),
             why=f"{means}: a column is never dropped by itself. Declare it in the model, or alter "
             "the table yourself",
@@ -370,7 +378,7 @@ class _Planner:
 
     def _partitions(self, column: Column) -> bool:
         by = self.table.partitioning
-        return self.found.partitioned and by is not None and by.column == column.name
+        return self.found.require_partitioning and by is not None and by.column == column.name
 
     def _type(self, column: Column) -> sql.Composed:
         return sql.SQL("alter column {} type {}").format(
@@ -393,10 +401,14 @@ class _Planner:
         return self.table.relation
 
 
-def _leaves(table: SourceTable, there: frozenset[str], windows: Iterable[Window]) -> list[Change]:
-    missing = tuple(w for w in sorted(set(windows)) if leaf_name(table.name, w) not in there)
+def _partition_tables(
+    table: SourceTable, there: frozenset[str], windows: Iterable[Window]
+) -> list[Change]:
+    missing = tuple(
+        w for w in sorted(set(windows)) if partition_table_name(table.name, w) not in there
+    )
     if not missing:
         return []
     what = f"leaves are missing: {', '.join(window.key for window in missing)}"
-    steps = tuple(tuple(leaf_statements(table, window)) for window in missing)
-    return [Change(what, "instant", steps, leaves=missing)]
+    steps = tuple(tuple(partition_table_statements(table, window)) for window in missing)
+    return [Change(what, "instant", steps, partition_tables=missing)]

@@ -62,7 +62,7 @@ def health_key() -> list[str]:
     return ["platform", "health"]
 
 
-def leaf_name(table: str, window: Window) -> str:
+def partition_table_name(table: str, window: Window) -> str:
     """Return the name of the Postgres partition that holds the window."""
     return f"{table}_{window.key.replace('-', '_')}"
 
@@ -86,7 +86,7 @@ def cold_path(name: ColdFileName, columns: Collection[str] = ()) -> PurePosixPat
     levels = _HIVE_LEVELS[name.window.grain]
     prefix = "lake_" if {level for level, _ in levels} & set(columns) else ""
     folders = [f"{prefix}{level}={name.window.lower.strftime(form)}" for level, form in levels]
-    stem = f"{leaf_name(name.table, name.window)}_g{name.generation:04d}"
+    stem = f"{partition_table_name(name.table, name.window)}_g{name.generation:04d}"
     return PurePosixPath(name.table, *folders, f"{stem}.parquet")
 
 
@@ -99,15 +99,15 @@ def parse_cold_path(path: PurePosixPath, grain: Grain) -> ColdFileName:
     return ColdFileName(found["table"], window, int(found["gen"]))
 
 
-def snapshot_path(table: str, generation: int) -> PurePosixPath:
+def lake_copy_path(table: str, generation: int) -> PurePosixPath:
     """Return the path of a snapshot of a table, relative to the lake."""
     return PurePosixPath(table, f"{table}_g{generation:04d}.parquet")
 
 
-def parse_snapshot_path(path: PurePosixPath) -> tuple[str, int]:
+def parse_lake_copy_path(path: PurePosixPath) -> tuple[str, int]:
     """Return table and generation of a snapshot. Raises ValueError for a path of another kind."""
     found = _SNAPSHOT.fullmatch(path.stem)
-    if found is None or snapshot_path(found["table"], int(found["gen"])) != path:
+    if found is None or lake_copy_path(found["table"], int(found["gen"])) != path:
         raise ValueError(f"{path} is no path of a snapshot")
     return found["table"], int(found["gen"])
 

@@ -61,13 +61,14 @@ class Deletes:
     """How the source says that a row is gone: by a marker, or by leaving it out of a full extract.
 
     marker: a source column, of the contract or not.  values: what it holds in a row that is gone,
-    as text, whatever the case.  snapshot: each load reads a full extract, and rows that are missing
-    from it are deleted.  at_most: the share of the table's rows that one extract may delete.
+    as text, whatever the case.  full_extract: each load reads a full extract, and rows that
+    are missing from it are deleted.  at_most: the share of the table's rows that one extract may
+    delete.
     """
 
     marker: str | None = None
     values: tuple[str, ...] = ("true", "t", "yes", "y", "1")
-    snapshot: bool = False
+    full_extract: bool = False
     at_most: float = 0.5
 
 

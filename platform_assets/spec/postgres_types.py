@@ -116,7 +116,7 @@ def _why_not(postgres: str) -> str:
     )
 
 
-def settled_type(name: str, dtype: pl.DataType) -> pl.DataType:
+def cold_type(name: str, dtype: pl.DataType) -> pl.DataType:
     """Return the type that a source's column gets in a contract. Raises SchemaError with a reason.
 
     It holds every value that the contract of such a column can hold: finer times than microseconds

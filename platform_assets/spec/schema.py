@@ -127,8 +127,8 @@ def _unjudged(schema: DataFrameSchema) -> str | None:
         if field.default is not None:
             return (
                 f"field {name!r}: default={field.default!r} would hide a null from the rules, and "
-                f"the null would be loaded; take it out and write shape={{{name!r}: "
-                f"From(values={{None: {field.default!r}}})}} in the SourceTable"
+                f"the null would be loaded; take it out and write transforms={{{name!r}: "
+                f"Mapped(values={{None: {field.default!r}}})}} in the SourceTable"
             )
         if field.drop_invalid_rows:
             return f"field {name!r}: drop_invalid_rows=True drops bad rows; take it out"

@@ -37,17 +37,17 @@ from lakebed.spec.queried_sources import Secret as Secret
 from lakebed.spec.queried_sources import SqliteTable as SqliteTable
 from lakebed.spec.queried_sources import SqlTable as SqlTable
 from lakebed.spec.schema import Column, columns_of
-from lakebed.spec.shape import From as From
-from lakebed.spec.shape import source_columns
 from lakebed.spec.sources import ArrowFiles as ArrowFiles
 from lakebed.spec.sources import CsvFiles as CsvFiles
 from lakebed.spec.sources import JsonFiles as JsonFiles
 from lakebed.spec.sources import ParquetFiles as ParquetFiles
 from lakebed.spec.sources import Source
+from lakebed.spec.transforms import Mapped as Mapped
+from lakebed.spec.transforms import source_columns
 from lakebed.spec.types import SchemaError
 
 DAY = timedelta(days=1)
-SNAPSHOTS = 3
+DEFAULT_LAKE_COPIES = 3
 
 
 class TableError(LakebedError, ValueError):
@@ -67,19 +67,19 @@ class SourceTable:
     row of a key win, replace makes the table what the source holds whenever that changed, history
     keeps every version of a row with the time for which it held.  load_by: cursor takes what is new
     in the source; window replaces one partition at a time by what the source has of it, and
-    remembers nothing.  deletes: how the source says that a row is gone; "snapshot" where each load
-    reads a full extract.  lookups: natural keys that become the surrogate keys of other tables.
+    remembers nothing.  deletes: how the source says that a row is gone; "full_extract" where
+    each load reads one.  lookups: natural keys that become the surrogate keys of other tables.
     reject_share: the share of bad rows above which a file is refused as a whole.  new_columns: what
     to do with columns the contract does not know: freeze refuses the file, discard leaves them out
     and reports them, evolve adds them to the table.  missing_columns: what to do where a nullable
     column is missing: refuse the file, or take null.  ignored: source columns that are left out on
-    purpose.  shape: how columns come out of the source where they do not have its name and its
+    purpose.  transforms: how columns come out of the source where they do not have its name and its
     values.  changed_files: what to do with a file that was loaded and has changed since: reload all
     of it (merge, history), read what was added where it has only grown, or refuse it.
     parallel_files: how many files of an append are loaded at once, each in its own transaction;
     with 1, all files of a load are one transaction.  undo_loads: of how many last loads the rows
     that they updated or deleted are kept, so that `lakebed rollback` can put them back; 0 for none.
-    snapshots: how many of the last snapshots of a table without partitioning the lake keeps, one a
+    lake_copies: how many of the last copies of a table without partitioning the lake keeps, one a
     load that changed it; 3 where nothing is said, 0 for none.
     freshness: how old the newest row may be.  redact: columns whose values the checks in the UI do
     not show.  schema: PostgreSQL's, in which an adopted table is.  adopted: others made the table:
@@ -95,7 +95,7 @@ class SourceTable:
     key: tuple[str, ...] = ()
     write_mode: WriteMode = "append"
     load_by: LoadBy = "cursor"
-    deletes: Deletes | Literal["snapshot"] | None = None
+    deletes: Deletes | Literal["full_extract"] | None = None
     lookups: tuple[Lookup, ...] = ()
     partitioning: Partitioning | None = None
     tiering: Tiering | None = None
@@ -103,11 +103,11 @@ class SourceTable:
     new_columns: NewColumns = "freeze"
     missing_columns: MissingColumns = "refuse"
     ignored: tuple[str, ...] = ()
-    shape: Mapping[str, From] = field(default_factory=dict, hash=False)
+    transforms: Mapping[str, Mapped] = field(default_factory=dict, hash=False)
     changed_files: ChangedFiles | None = None
     parallel_files: int = 1
     undo_loads: int = 3
-    snapshots: int | None = None
+    lake_copies: int | None = None
     owner: str | None = None
     freshness: timedelta | None = None
     redact: tuple[str, ...] = ()
@@ -120,10 +120,10 @@ class SourceTable:
         table_rules.check_kinds(self)
         if not is_name(self.name):
             self.refuse("name", "use lower case letters, digits and _, at most 40, a letter first")
-        if self.deletes == "snapshot":
-            object.__setattr__(self, "deletes", Deletes(snapshot=True))
+        if self.deletes == "full_extract":
+            object.__setattr__(self, "deletes", Deletes(full_extract=True))
         if not isinstance(self.deletes, Deletes | None):
-            self.refuse("deletes", f"{self.deletes!r} is neither Deletes(...) nor 'snapshot'")
+            self.refuse("deletes", f"{self.deletes!r} is neither Deletes(...) nor 'full_extract'")
         try:
             columns = columns_in_table(
                 self.contract, self.lookups, history=self.write_mode == "history"
@@ -133,7 +133,7 @@ class SourceTable:
         object.__setattr__(self, "columns", columns)
         if self.changed_files is None:
             object.__setattr__(self, "changed_files", self._default_for_changed_files())
-        object.__setattr__(self, "shape", dict(self.shape))
+        object.__setattr__(self, "transforms", dict(self.transforms))
         table_rules.check(self)
 
     @property
@@ -187,7 +187,7 @@ class SourceTable:
     @property
     def deleting(self) -> Deletes | None:
         """How the source says that a row is gone; None where it never does."""
-        assert self.deletes != "snapshot"  # it was turned into Deletes when this was made
+        assert self.deletes != "full_extract"  # it was turned into Deletes when this was made
         return self.deletes
 
     @property
@@ -198,7 +198,7 @@ class SourceTable:
     @property
     def loads_whole(self) -> bool:
         """Whether a load reads all of the source when any of it has changed."""
-        return self.write_mode == "replace" or bool(self.deleting and self.deleting.snapshot)
+        return self.write_mode == "replace" or bool(self.deleting and self.deleting.full_extract)
 
     @property
     def rejects_missing_parents(self) -> bool:
@@ -218,7 +218,7 @@ class SourceTable:
     @property
     def source_columns(self) -> tuple[str, ...]:
         """The columns that are read of the source, by its own names."""
-        found = source_columns(self.shape, self.contract_names)
+        found = source_columns(self.transforms, self.contract_names)
         marker = self.marker
         return found if marker is None or marker in found else (*found, marker)
 
@@ -241,41 +241,41 @@ class SourceTable:
         return table
 
     @property
-    def sourced(self) -> Source:
+    def require_source(self) -> Source:
         """The source, of a table that has one. Raises TableError."""
         if self.source is None:
             raise TableError(f"table {self.name}: it has no source; others write it")
         return self.source
 
     @property
-    def partitioned(self) -> Partitioning:
+    def require_partitioning(self) -> Partitioning:
         """The partitioning, of a table that has one. Raises TableError."""
         if self.partitioning is None:
             raise TableError(f"table {self.name}: it has no partitioning, so it has no partitions")
         return self.partitioning
 
     @property
-    def settles(self) -> Tiering:
+    def require_tiering(self) -> Tiering:
         """The tiering, of a table that has one. Raises TableError."""
         if self.tiering is None:
             raise TableError(f"table {self.name}: it has no tiering; give it one to move it")
         return self.tiering
 
     @property
-    def kept_snapshots(self) -> int:
+    def kept_lake_copies(self) -> int:
         """How many snapshots the lake keeps; 0 for a table that settles by its partitions."""
-        if self.snapshots is None:
-            return 0 if self.partitioning else SNAPSHOTS
-        return self.snapshots
+        if self.lake_copies is None:
+            return 0 if self.partitioning else DEFAULT_LAKE_COPIES
+        return self.lake_copies
 
     def windows(self, now: datetime) -> Iterator[Window]:
         """Yield the windows from the start to the one that holds now, or to the end."""
-        by = self.partitioned
+        by = self.require_partitioning
         return windows_between(by.grain, by.start, by.end or by.grain.step(by.grain.floor(now)))
 
     def window(self, moment: datetime) -> Window:
         """Return the window that holds the moment."""
-        return window_of(self.partitioned.grain, moment)
+        return window_of(self.require_partitioning.grain, moment)
 
     def floor_of(self, cursor: Any) -> Any:
         """Return the cursor from which on a queried source is asked: the given one less the lag.

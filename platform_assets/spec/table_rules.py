@@ -21,8 +21,8 @@ from lakebed.spec.policies import (
     WriteMode,
 )
 from lakebed.spec.queried_sources import DltResource, RestApi
-from lakebed.spec.shape import shape_problem
 from lakebed.spec.sources import RejectedRows
+from lakebed.spec.transforms import transform_problem
 from lakebed.spec.types import is_narrow
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 MAX_IDENTIFIER_BYTES = 63
 MAX_UNDO_LOADS = 100
-MAX_SNAPSHOTS = 1000
+MAX_LAKE_COPIES = 1000
 DAY = timedelta(days=1)
 OWNER = re.compile(r"team:[\w-]+|[^@\s]+@[^@\s]+\.[^@\s]+")
 """As Dagster has it."""
@@ -47,7 +47,7 @@ def check(table: SourceTable) -> None:
     _place(table)
     _lag(table)
     _time(table)
-    _snapshots(table)
+    _lake_copies(table)
 
 
 _KINDS: dict[str, type | tuple[type, ...]] = {
@@ -147,11 +147,13 @@ def _columns(table: SourceTable) -> None:
 
 
 def _shape(table: SourceTable) -> None:
-    problem = shape_problem(table.shape, table.contract)
+    problem = transform_problem(table.transforms, table.contract)
     if problem is not None:
-        table.refuse(f"shape[{problem[0]!r}]", problem[1])
-    if table.shape and table.source is None:
-        table.refuse("shape", "there is no source to take columns from; others write the table")
+        table.refuse(f"transforms[{problem[0]!r}]", problem[1])
+    if table.transforms and table.source is None:
+        table.refuse(
+            "transforms", "there is no source to take columns from; others write the table"
+        )
     both = set(table.ignored) & set(table.source_columns)
     if both:
         table.refuse(
@@ -308,12 +310,12 @@ def _time(table: SourceTable) -> None:
         _tiering(table, table.tiering)
 
 
-def _snapshots(table: SourceTable) -> None:
-    if not 0 <= table.kept_snapshots <= MAX_SNAPSHOTS:
-        table.refuse("snapshots", f"{table.snapshots} is no number from 0 to {MAX_SNAPSHOTS}")
-    if table.snapshots and table.partitioning is not None:
+def _lake_copies(table: SourceTable) -> None:
+    if not 0 <= table.kept_lake_copies <= MAX_LAKE_COPIES:
+        table.refuse("lake_copies", f"{table.lake_copies} is no number from 0 to {MAX_LAKE_COPIES}")
+    if table.lake_copies and table.partitioning is not None:
         table.refuse(
-            "snapshots",
+            "lake_copies",
             "they are for tables without partitioning; a partitioned one settles by its tiering",
         )
 

@@ -49,8 +49,8 @@ def _of_mode(table: SourceTable) -> Problem | None:
 def _of_deletes(table: SourceTable, deletes: Deletes | None) -> Problem | None:
     if deletes is None:
         return None
-    if (deletes.marker is None) == (not deletes.snapshot):
-        return "deletes", "give it a marker column or snapshot=True, one of the two"
+    if (deletes.marker is None) == (not deletes.full_extract):
+        return "deletes", "give it a marker column or full_extract=True, one of the two"
     if table.write_mode == "replace":
         return "deletes", "replace leaves out what the source left out; take deletes away"
     if table.write_mode == "append":

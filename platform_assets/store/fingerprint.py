@@ -64,14 +64,14 @@ def fingerprint_query(
     columns: Sequence[Column],
     relation: sql.Composable,
     engine: Engine,
-    few: Collection[str] = (),
+    low_cardinality: Collection[str] = (),
 ) -> sql.Composed:
     """Return the query whose one row `read_fingerprint` reads. relation follows FROM.
 
     few: names of text columns that hold few values, each of which is then digested once and not
     once a row; what comes out is the same, whatever is named.
     """
-    grouped = [column for column in columns if column.name in few and is_text(column)]
+    grouped = [column for column in columns if column.name in low_cardinality and is_text(column)]
     if grouped:
         return _grouped_query(columns, grouped, relation, engine)
     parts: list[sql.Composable] = [sql.SQL("count(*)")]

@@ -114,9 +114,9 @@ def move_lock(table: str, window: Window) -> AdvisoryLock:
     return AdvisoryLock(f"lakebed.move:{table}:{window.key}", _MADE_HERE)
 
 
-def snapshot_lock(table: str) -> AdvisoryLock:
+def lake_copy_lock(table: str) -> AdvisoryLock:
     """Return the lock under which the lake copy of a table is written."""
-    return AdvisoryLock(f"lakebed.snapshot:{table}", _MADE_HERE)
+    return AdvisoryLock(f"lakebed.lake_copy:{table}", _MADE_HERE)
 
 
 def build_lock(model: str) -> AdvisoryLock:

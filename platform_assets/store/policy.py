@@ -13,5 +13,5 @@ def due(table: SourceTable, now: datetime, hot_for: timedelta | None = None) -> 
 
     hot_for defaults to the table's own. Raises TableError for a table without tiering.
     """
-    patience = table.settles.hot_for if hot_for is None else hot_for
+    patience = table.require_tiering.hot_for if hot_for is None else hot_for
     return [window for window in table.windows(now) if window.upper <= now - patience]

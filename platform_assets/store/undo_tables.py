@@ -36,7 +36,7 @@ def undo_name(load_id: str) -> sql.Identifier:
     return sql.Identifier("lakebed_undo", load_id)
 
 
-def record_undone(
+def record_rollback(
     connection: Connection, table: SourceTable, load_ids: Sequence[str], *, reload: bool
 ) -> None:
     """Record loads as rolled back, with their rejects, and drop what they kept.

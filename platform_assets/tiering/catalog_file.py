@@ -60,7 +60,7 @@ def write_catalog(platform: Platform) -> str:
 
 def _views(platform: Platform) -> tuple[dict[str, sql.Composable], dict[str, sql.Composable]]:
     """Return the queries of tables and files, and those of view models, by name; one snapshot."""
-    kept = [table.name for table in platform.tables if table.kept_snapshots]
+    kept = [table.name for table in platform.tables if table.kept_lake_copies]
     with platform.lake.sessions() as sessions, sessions.open(define=False) as session:
         snapshots = _snapshots(session, kept)
         files: dict[str, sql.Composable] = {}
@@ -89,7 +89,7 @@ def _snapshots(session: ReadSession, kept: Sequence[str]) -> dict[str, sql.Compo
     if not kept:
         return {}
     query = sql.SQL(
-        "select table_name, path, columns::text as columns from lakebed.snapshot_file"
+        "select table_name, path, columns::text as columns from lakebed.lake_copy"
         " where superseded_at is null and table_name in ({})"
     ).format(sql.SQL(", ").join(map(sql.Literal, kept)))
     return {

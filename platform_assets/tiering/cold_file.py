@@ -49,9 +49,9 @@ def cold_file(
     not have been committed in it.
     Steps: copied, verified, renamed. Raises VerificationError, and what meanwhile raises.
     """
-    table, tiering = partition.table, partition.table.settles
+    table, tiering = partition.table, partition.table.require_tiering
     form = Form(
-        sort=tiering.sort or (table.partitioned.column,),
+        sort=tiering.sort or (table.require_partitioning.column,),
         compression=tiering.compression,
         row_group_rows=tiering.row_group_rows,
         notes={"lakebed_partition": partition.window.key},
@@ -76,7 +76,7 @@ def cold_file(
 
 def _times(partition: Partition, file: str) -> tuple[datetime, datetime]:
     query = sql.SQL("select min({0}), max({0}) from {1}").format(
-        sql.Identifier(partition.table.partitioned.column), relation_of(file)
+        sql.Identifier(partition.table.require_partitioning.column), relation_of(file)
     )
     first, last = partition.connection.execute(query.as_string()).fetchall()[0]
     return first, last

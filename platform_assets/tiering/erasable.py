@@ -13,9 +13,9 @@ from lakebed.resources.layouts import ask
 from lakebed.resources.postgres import Connection
 from lakebed.resources.tiers import hot_scan
 from lakebed.schema.ddl import relation_exists
-from lakebed.schema.hindrances import HINDRANCES_QUERY, hindrances
+from lakebed.schema.tiering_blockers import TIERING_BLOCKERS_QUERY, tiering_blockers
 from lakebed.spec.table import SourceTable
-from lakebed.store.grain import otherwise, settled_otherwise
+from lakebed.store.grain_mismatch import describe_mismatch, grain_mismatches
 from lakebed.store.platform import Platform, lake_table
 from lakebed.tiering.predicate import Predicate, PredicateError
 
@@ -33,8 +33,8 @@ def check_erasable(connection: Connection, table: SourceTable) -> None:
     if not relation_exists(connection, table):
         how = "`lakebed apply` makes it again; then erase" if settled else "load it first"
         raise PredicateError(f"{table.name} is not there; {how}")
-    found = connection.execute(sql.SQL(HINDRANCES_QUERY).format(table.oid)).fetchall()
-    hiding = hindrances(row for row in found if row[0] in _HIDING)
+    found = connection.execute(sql.SQL(TIERING_BLOCKERS_QUERY).format(table.oid)).fetchall()
+    hiding = tiering_blockers(row for row in found if row[0] in _HIDING)
     if hiding:
         raise PredicateError(f"{table.name}: not all rows could be erased: {'; '.join(hiding)}")
     if settled and (table.tiering is None or table.partitioning is None):
@@ -42,11 +42,12 @@ def check_erasable(connection: Connection, table: SourceTable) -> None:
             f"{table.name}: {len(settled)} partitions have settled, and its table file says no "
             "more how (partitioning, tiering); put that back, then erase"
         )
-    other = otherwise(table, settled) if settled else []
+    other = grain_mismatches(table, settled) if settled else []
     if other:
         raise PredicateError(
-            f"{table.name}: {settled_otherwise(table.partitioned.grain, other)}. Put the old grain "
-            "back, then erase; where all has been restored since, `lakebed housekeep` removes the "
+            f"{table.name}: {describe_mismatch(table.require_partitioning.grain, other)}. "
+            "Put the old grain back, then erase; where all has been restored since, "
+            "`lakebed housekeep` removes the "
             "files when LAKEBED_FILE_GRACE is over"
         )
 

@@ -47,10 +47,10 @@ from lakebed.tiering.erase_rest import (
     searches_tombstones,
 )
 from lakebed.tiering.horizon import read_horizon
+from lakebed.tiering.lake_copies import forget_older
 from lakebed.tiering.movers import let_mover_end, let_older_end
 from lakebed.tiering.partition import PartitionBusyError, in_transaction
 from lakebed.tiering.predicate import Predicate, predicate_of
-from lakebed.tiering.snapshots import forget_older
 from lakebed.tiering.sweep import destroy_nameless
 
 READERS_MAY_END = 5.0
@@ -114,7 +114,7 @@ def erase(
         on_step("rest")
         failed += disagreement(platform, table, predicate)
         failed += _at_work(connection, platform.lake.files, table)
-        if _has_snapshots(connection, table):
+        if _has_lake_copies(connection, table):
             try:
                 forget_older(platform, table, number, on_step)
             except TieringError as error:
@@ -199,9 +199,9 @@ def _erase_everywhere(
     return [*failed.values(), f"{table.name} {keys}: others bring in rows that match all the while"]
 
 
-def _has_snapshots(connection: Connection, table: SourceTable) -> bool:
+def _has_lake_copies(connection: Connection, table: SourceTable) -> bool:
     ((there,),) = connection.execute(
-        "select exists (select from lakebed.snapshot_file"
+        "select exists (select from lakebed.lake_copy"
         " where table_name = %s and removed_at is null)",
         [table.name],
     ).fetchall()

@@ -187,7 +187,7 @@ def _of_no_file(table: SourceTable, predicate: Predicate, *, settles: bool) -> s
         " and removed_at is null), '{{}}'))"
     ).format(
         predicate=predicate.postgres,
-        time=sql.Identifier(table.partitioned.column),
+        time=sql.Identifier(table.require_partitioning.column),
         name=sql.Literal(table.name),
     )
 
@@ -218,7 +218,7 @@ def _left(
             " order by 1"
         ).format(
             name=sql.Literal(table.name),
-            time=sql.Identifier(table.partitioned.column),
+            time=sql.Identifier(table.require_partitioning.column),
             hot=table.relation,
             predicate=predicate.postgres,
             failed=sql.Literal(sorted(failed)),
@@ -233,7 +233,7 @@ def _left(
 
 
 def _windows(table: SourceTable, keys: Collection[str]) -> list[Window]:
-    return [window_for_key(table.partitioned.grain, key) for key in keys]
+    return [window_for_key(table.require_partitioning.grain, key) for key in keys]
 
 
 def _rejected(table: SourceTable, predicate: Predicate) -> sql.Composable:

@@ -13,7 +13,7 @@ from lakebed.pgcopy.cold_rows import as_they_are_now
 from lakebed.spec.postgres_types import types_of
 from lakebed.spec.schema import Column
 from lakebed.store.fingerprint import Fingerprint
-from lakebed.store.grain import check_grain
+from lakebed.store.grain_mismatch import check_grain
 from lakebed.tiering.cold_file import Written
 from lakebed.tiering.partition import Partition
 

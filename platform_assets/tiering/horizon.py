@@ -135,5 +135,5 @@ def read_horizon(connection: Connection) -> Horizon:
 
 def widen(xid: int, newest: int) -> int:
     """Return a transaction id of 32 bits as 64. newest: an id of 64 bits, at most 2^31 away."""
-    ahead = (xid - newest + 2**31) % 2**32 - 2**31
-    return newest + ahead
+    prefetch = (xid - newest + 2**31) % 2**32 - 2**31
+    return newest + prefetch

@@ -21,16 +21,21 @@ import duckdb
 from lakebed.errors import TieringError
 from lakebed.resources.lake_files import LakeFileError
 from lakebed.resources.postgres import Connection, LockWaitError
-from lakebed.schema.ddl import DriftError, ensure_leaves, ensure_leaves_ahead, relation_exists
+from lakebed.schema.ddl import (
+    DriftError,
+    ensure_partition_tables,
+    ensure_upcoming_partition_tables,
+    relation_exists,
+)
 from lakebed.spec.partitions import Window
 from lakebed.spec.table import SourceTable
-from lakebed.store.grain import asking, check_grain
+from lakebed.store.grain_mismatch import check_grain, query_on
 from lakebed.store.platform import Platform
 from lakebed.tiering.catalog_file import write_catalog
-from lakebed.tiering.leaves import LeafNote, gaps, leaves_of, tidy
+from lakebed.tiering.lake_copies import expire_lake_copies
+from lakebed.tiering.partition_tables import PartitionTableAction, gaps, partition_tables_of, tidy
 from lakebed.tiering.retention import Expired, expire, expired
-from lakebed.tiering.snapshots import expire_snapshots
-from lakebed.tiering.superseded import Spared, give_up_superseded
+from lakebed.tiering.superseded import KeptFile, give_up_superseded
 from lakebed.tiering.sweep import Swept, remove_nameless
 
 
@@ -45,11 +50,11 @@ class Housekept:
 
     dry_run: bool
     expired: list[Expired] = field(default_factory=list)
-    leaves: list[LeafNote] = field(default_factory=list)
+    partition_tables: list[PartitionTableAction] = field(default_factory=list)
     made: int = 0
     gaps: list[str] = field(default_factory=list)
     swept: list[Swept] = field(default_factory=list)
-    spared: list[Spared] = field(default_factory=list)
+    spared: list[KeptFile] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
@@ -75,13 +80,13 @@ def housekeep(
     with platform.postgres.connect(autocommit=True) as connection:
         for table in chosen:
             if not dry_run:
-                expire_snapshots(connection, table)
+                expire_lake_copies(connection, table)
             if table.partitioning is None or not relation_exists(connection, table):
                 continue
             if table.tiering is not None:
                 _expire(platform, connection, table, now, done, on_step)
             if not table.adopted:
-                _leaves(connection, table, now, done, on_step)
+                _partition_tables(connection, table, now, done, on_step)
         if not dry_run:
             try:
                 write_catalog(platform)
@@ -126,7 +131,7 @@ def _expire(
 
 
 def _would_expire(connection: Connection, table: SourceTable, window: Window) -> Expired:
-    check_grain(asking(connection), table, window)
+    check_grain(query_on(connection), table, window)
     ((rows,),) = connection.execute(
         "select rows from lakebed.cold_file"
         " where table_name = %s and partition_key = %s and superseded_at is null",
@@ -135,7 +140,7 @@ def _would_expire(connection: Connection, table: SourceTable, window: Window) ->
     return Expired(table.name, window.key, rows, 0)
 
 
-def _leaves(
+def _partition_tables(
     connection: Connection,
     table: SourceTable,
     now: datetime,
@@ -144,9 +149,11 @@ def _leaves(
 ) -> None:
     try:
         if not done.dry_run:
-            done.made += ensure_leaves_ahead(connection, table, now)
+            done.made += ensure_upcoming_partition_tables(connection, table, now)
         if table.tiering is not None:
-            done.leaves += tidy(connection, table, now, dry_run=done.dry_run, on_step=on_step)
+            done.partition_tables += tidy(
+                connection, table, now, dry_run=done.dry_run, on_step=on_step
+            )
     except (DriftError, LockWaitError) as error:
         done.failed.append(f"{table.name}: {error}")
     cold = {
@@ -156,7 +163,7 @@ def _leaves(
             [table.name],
         )
     }
-    found = gaps(leaves_of(connection, table), list(table.windows(now)), cold)
+    found = gaps(partition_tables_of(connection, table), list(table.windows(now)), cold)
     if not done.dry_run:
         found = [window for window in found if not _fill(connection, table, window, done)]
     done.gaps += [f"{table.name} {window.key}" for window in found]
@@ -165,7 +172,7 @@ def _leaves(
 def _fill(connection: Connection, table: SourceTable, window: Window, done: Housekept) -> bool:
     """Make the leaf of a gap, so that anybody can write there; say whether it is there now."""
     try:
-        made = ensure_leaves(connection, table, [window])
+        made = ensure_partition_tables(connection, table, [window])
     except (DriftError, LockWaitError) as error:
         done.failed.append(f"{table.name} {window.key}: {error}")
         return False

@@ -99,7 +99,7 @@ def _move(
     old, last = generations(partition)
     tombstones = partition.count_tombstones()
     if old is not None or tombstones:
-        return _fold(partition, old, last, tombstones, on_step)
+        return _compact(partition, old, last, tombstones, on_step)
     if partition.has_hot_rows():
         return _settle(lake, partition, last, on_step)
     on_step("counted")
@@ -120,26 +120,26 @@ def _settle(lake: Lake, partition: Partition, last: int, on_step: Step) -> Moved
         with cold_file(partition, rows, counted, last, on_step, take_out) as written:
             _name(partition, None, written, on_step)
     of = written.fingerprint.rows
-    done = Moved(partition.table.name, partition.window.key, rows=of, standing=of, moved=of)
+    done = Moved(partition.table.name, partition.window.key, rows=of, rows_in_file=of, moved=of)
     return _with_file(done, written)
 
 
-def _fold(
+def _compact(
     partition: Partition, old: Generation | None, last: int, tombstones: int, on_step: Step
 ) -> Moved:
     """Make a new file of a partition that has one, or take out tombstones of no row."""
     hot = partition.fingerprint_of_hot()
     on_step("counted")
     if hot.rows == 0 and tombstones == 0:
-        standing = old.fingerprint.rows if old is not None else 0
-        return Moved(partition.table.name, partition.window.key, standing=standing)
+        rows_in_file = old.fingerprint.rows if old is not None else 0
+        return Moved(partition.table.name, partition.window.key, rows_in_file=rows_in_file)
     deletes = tombstones > 0
     expected, overridden = _expected(partition, hot, old, deletes=deletes)
     done = Moved(
         partition.table.name,
         partition.window.key,
         rows=expected.rows,
-        standing=expected.rows,
+        rows_in_file=expected.rows,
         moved=hot.rows,
         overridden=overridden,
         deletes=tombstones,

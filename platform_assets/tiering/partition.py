@@ -15,7 +15,7 @@ from lakebed.errors import TieringError as TieringError
 from lakebed.errors import VerificationError as VerificationError
 from lakebed.resources.lake import Lake
 from lakebed.resources.tombstones import deleted_keys
-from lakebed.schema.noted import key_hindrance_query, note_statement, policy_statement
+from lakebed.schema.registry import key_blocker_query, upsert_policy, upsert_tiered_table
 from lakebed.spec.partitions import Window
 from lakebed.spec.table import SourceTable
 from lakebed.store.locks import move_lock
@@ -52,7 +52,7 @@ class Partition(HotTable):
     def in_window(self) -> sql.Composable:
         """The condition that a row belongs to the partition, for both engines."""
         return sql.SQL("{time} >= {lower}::timestamptz and {time} < {upper}::timestamptz").format(
-            time=sql.Identifier(self.table.partitioned.column),
+            time=sql.Identifier(self.table.require_partitioning.column),
             lower=sql.Literal(self.window.lower.isoformat()),
             upper=sql.Literal(self.window.upper.isoformat()),
         )
@@ -76,10 +76,10 @@ class Partition(HotTable):
 
         Raises TieringError where deletes by another key are open: by this one they hide nothing.
         """
-        ((why,),) = self.ask(key_hindrance_query(self.table))
+        ((why,),) = self.ask(key_blocker_query(self.table))
         if why is not None:
             raise TieringError(f"{self}: {self.unchanged}: {why}")
-        for statement in (note_statement(self.table), policy_statement(self.table)):
+        for statement in (upsert_tiered_table(self.table), upsert_policy(self.table)):
             if statement is not None:
                 self.do(statement)
 

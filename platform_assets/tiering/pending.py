@@ -52,7 +52,7 @@ def with_work(
     ).format(
         name=sql.Literal(table.name),
         table=table.relation,
-        time=sql.Identifier(table.partitioned.column),
+        time=sql.Identifier(table.require_partitioning.column),
         lowers=[window.lower.isoformat() for window in windows],
         uppers=[window.upper.isoformat() for window in windows],
     )

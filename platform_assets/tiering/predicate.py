@@ -24,8 +24,8 @@ from sqlglot.errors import SqlglotError
 
 from lakebed.errors import WRONG_USAGE, LakebedError
 from lakebed.spec.schema import Column
-from lakebed.spec.shape import PLAIN
 from lakebed.spec.table import SourceTable
+from lakebed.spec.transforms import PLAIN
 from lakebed.spec.types import widest
 from lakebed.store.rejects import line_key
 from lakebed.tiering.line_fields import field_pattern
@@ -90,26 +90,26 @@ def predicate_of(table: SourceTable, text: str) -> Predicate:
         raise PredicateError(f"{text!r} is not one condition; write it like: user_id = 42")
     tree = found[0]
     for node in tree.walk():
-        _refuse_what_is_not_looked_at(node)
+        _refuse_unsearched(node)
     columns: set[str] = set()
     postgres = _Engine(table, lambda c: sql.SQL(widest(c.postgres)), columns).condition(tree)
     duckdb = _Engine(table, lambda c: sql.SQL(c.duckdb), columns).condition(tree)
     quarantine, line = (
-        _if_it_can_be_asked(engine(table, lambda c: sql.SQL("text"), columns), tree)
+        _if_searchable(engine(table, lambda c: sql.SQL("text"), columns), tree)
         for engine in (_Quarantine, _Line)
     )
     lower = any(isinstance(node, exp.Lower) for node in tree.walk())
     return Predicate(text, frozenset(columns), postgres, duckdb, quarantine, line, lower)
 
 
-def _if_it_can_be_asked(engine: _Engine, tree: exp.Expr) -> sql.Composable | None:
+def _if_searchable(engine: _Engine, tree: exp.Expr) -> sql.Composable | None:
     try:
         return engine.condition(tree)
     except PredicateError:
         return None
 
 
-def _refuse_what_is_not_looked_at(node: exp.Expr) -> None:
+def _refuse_unsearched(node: exp.Expr) -> None:
     said = {name for name, value in node.args.items() if value}
     if said - _KNOWN.get(type(node), said):
         raise PredicateError(f"{node.sql('postgres')}: an erasure does not take this form")
@@ -254,12 +254,12 @@ class _Quarantine(_Engine):
     """Writes a tree over the rows of the quarantine, which are as the source had them: texts."""
 
     def value(self, column: Column, lower: bool) -> sql.Composable:
-        shaped = self.table.shape.get(column.name)
+        transform = self.table.transforms.get(column.name)
         if column.name not in self.table.contract_names or (
-            shaped is not None and (shaped.expr is not None or shaped.values)
+            transform is not None and (transform.expr is not None or transform.values)
         ):
             raise PredicateError(f"{column.name} is not in the source")
-        name = column.name if shaped is None else shaped.column or column.name
+        name = column.name if transform is None else transform.column or column.name
         text = sql.SQL("trim(source_row ->> {})").format(sql.Literal(name))
         return sql.SQL("lower({})").format(text) if lower else text
 
@@ -293,8 +293,8 @@ class _Line(_Quarantine):
         self.value(column, lower)  # refuses what is not in the source
         number = column.polars.is_numeric()
         source = self.table.source
-        shaped = self.table.shape.get(column.name, PLAIN)
-        in_path = (shaped.column or column.name) in getattr(source, "hive", ())
+        transform = self.table.transforms.get(column.name, PLAIN)
+        in_path = (transform.column or column.name) in getattr(source, "hive", ())
         text = _checked(column, _literal(literal, column), lower).strip()
         if in_path or not text or column.polars.is_temporal() or column.polars == pl.Boolean:
             raise PredicateError(f"{column.name}: a line may hold its values in many forms")
@@ -302,7 +302,7 @@ class _Line(_Quarantine):
             text,
             number=number,
             delimiter=getattr(source, "delimiter", None),
-            thousands=shaped.thousands,
+            thousands=transform.thousands,
         )
         key = sql.Literal(line_key(self.table.source_columns))
         return sql.SQL("source_row ->> {} ~* {}").format(key, sql.Literal(pattern))

@@ -22,7 +22,7 @@ class Moved:
     generation: int = 0
     path: str | None = None
     rows: int = 0
-    standing: int = 0
+    rows_in_file: int = 0
     moved: int = 0
     overridden: int = 0
     deletes: int = 0

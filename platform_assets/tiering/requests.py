@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from lakebed.resources.postgres import Connection
-from lakebed.schema.noted import policy_statement
+from lakebed.schema.registry import upsert_policy
 from lakebed.spec.partitions import Window
 from lakebed.spec.table import SourceTable
 from lakebed.store.policy import due
@@ -97,9 +97,9 @@ def answer(
     return text
 
 
-def note_look(connection: Connection, table: SourceTable) -> None:
+def record_heartbeat(connection: Connection, table: SourceTable) -> None:
     """Note the policy of a table, and that somebody looks for what waits."""
-    note = policy_statement(table)
+    note = upsert_policy(table)
     assert note is not None
     connection.execute(note)
     connection.execute(

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from lakebed.resources.postgres import Connection
 from lakebed.spec.partitions import Window, window_for_key
 from lakebed.spec.table import SourceTable, TableError
-from lakebed.store.grain import otherwise, settled_otherwise, way_out
+from lakebed.store.grain_mismatch import describe_mismatch, grain_mismatches, how_to_fix
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _DURATION = re.compile(r"(\d{1,4})([hdw])")
@@ -36,7 +36,7 @@ def chosen(
         raise RestoreRequestError(
             f"{table.name}: say which partitions: some by their keys, or all from a time to another"
         )
-    grain = table.partitioned.grain
+    grain = table.require_partitioning.grain
     if keys:
         try:
             return sorted({window_for_key(grain, key) for key in keys})
@@ -49,10 +49,10 @@ def chosen(
         " and lower_bound < coalesce(%s, 'infinity'::timestamptz) order by lower_bound",
         [table.name, _moment(table, since), _moment(table, until)],
     ).fetchall()
-    found = otherwise(table, rows)
+    found = grain_mismatches(table, rows)
     if found:
         raise RestoreRequestError(
-            f"{table.name}: {settled_otherwise(grain, found)}. {way_out(table.name, found)}"
+            f"{table.name}: {describe_mismatch(grain, found)}. {how_to_fix(table.name, found)}"
         )
     return [window_for_key(grain, key) for key, _, _ in rows]
 

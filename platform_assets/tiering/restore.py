@@ -41,14 +41,14 @@ from lakebed.errors import LakebedError, TieringError, VerificationError
 from lakebed.pgcopy.cold_rows import copy_cold_rows
 from lakebed.resources.lake import Lake
 from lakebed.resources.postgres import LOCK_TIMEOUT, Connection, Postgres
-from lakebed.schema.ddl import ensure_leaves
+from lakebed.schema.ddl import ensure_partition_tables
 from lakebed.schema.parents import has_unique_index
 from lakebed.spec.partitions import Window
 from lakebed.spec.table import SourceTable
 from lakebed.store.fingerprint import Fingerprint, fingerprint_query, read_fingerprint
 from lakebed.tiering.generations import Generation, generations, rows_of, supersede, verified
 from lakebed.tiering.holds import hold_partition
-from lakebed.tiering.older_rows import check_labels, put_defaults
+from lakebed.tiering.missing_columns import check_labels, fill_defaults
 from lakebed.tiering.partition import Partition, Step
 
 HELD_FOR = timedelta(days=7)
@@ -139,7 +139,7 @@ def restore(
                 partition = RestoredPartition(reader, lake.files, table, window, connection)
                 if generations(partition)[0] is None:
                     return Restored(table.name, window.key)
-                ensure_leaves(connection, table, [window])
+                ensure_partition_tables(connection, table, [window])
                 with _transaction(partition):
                     done = _Restore(partition, postgres, on_step).run(now, hold)
             on_step("committed")
@@ -229,7 +229,7 @@ class _Restore:
                 f"{partition}: what came over is not what the cold file holds "
                 f"({'; '.join(wrong)}); nothing was restored"
             )
-        put_defaults(partition, STAGE)
+        fill_defaults(partition, STAGE)
 
     def _write(self) -> Fingerprint:
         """Write the rows that count into the hot table; return what they come to."""

@@ -31,7 +31,7 @@ class Expired:
 
 def expired(connection: Connection, table: SourceTable, now: datetime) -> list[Window]:
     """Return the cold partitions that are older than the table keeps them, in order."""
-    keep = table.settles.keep_cold_for
+    keep = table.require_tiering.keep_cold_for
     if keep is None:
         return []
     rows = connection.execute(
@@ -45,7 +45,7 @@ def expired(connection: Connection, table: SourceTable, now: datetime) -> list[W
 
 def is_past(window: Window, table: SourceTable, now: datetime) -> bool:
     """Whether a window's end is older than the table keeps its cold rows. Pure."""
-    keep = table.settles.keep_cold_for
+    keep = table.require_tiering.keep_cold_for
     return keep is not None and window.upper <= now - keep
 
 

@@ -19,7 +19,7 @@ from lakebed.tiering.sweep import Swept
 
 
 @dataclass(frozen=True)
-class Spared:
+class KeptFile:
     """A superseded file that stays for now, and why."""
 
     owner: str
@@ -43,7 +43,7 @@ class _Superseded:
 
 def judge(
     rows: Iterable[_Superseded], horizon: Horizon, now: datetime, grace: timedelta
-) -> tuple[list[_Superseded], list[Spared]]:
+) -> tuple[list[_Superseded], list[KeptFile]]:
     """Say which superseded files may go, and why others may not. Pure."""
     going, spared = [], []
     for row in rows:
@@ -51,7 +51,7 @@ def judge(
         if stay is None:
             going.append(row)
         else:
-            spared.append(Spared(row.owner, row.path, row.bytes, stay.reason, stay.text))
+            spared.append(KeptFile(row.owner, row.path, row.bytes, stay.reason, stay.text))
     return going, spared
 
 
@@ -80,9 +80,9 @@ from lakebed.cold_file f
 where superseded_at is not null and removed_at is null and (%(owner)s::text is null
     or table_name = %(owner)s)
 order by path for update skip locked""",
-    "snapshot_file": """
+    "lake_copy": """
 select table_name, path, bytes, expired_at, s.xmin::text, false
-from lakebed.snapshot_file s
+from lakebed.lake_copy s
 where expired_at is not null and removed_at is null and (%(owner)s::text is null
     or table_name = %(owner)s)
 order by path for update skip locked""",
@@ -102,14 +102,14 @@ order by path for update skip locked""",
 
 def give_up_superseded(
     connection: Connection, grace: timedelta, table: str | None = None, *, dry_run: bool = False
-) -> tuple[list[Swept], list[Spared]]:
+) -> tuple[list[Swept], list[KeptFile]]:
     """Give up superseded files in one transaction; return them, and those that stay.
 
     table: of it alone; None for all tables and models. The files are there until `remove_nameless`.
     The connection must be in autocommit mode.
     """
     given_up: list[Swept] = []
-    spared: list[Spared] = []
+    spared: list[KeptFile] = []
     for relation, query in _SUPERSEDED.items():
         with connection.transaction(force_rollback=dry_run):
             rows = connection.execute(query.encode(), {"owner": table}).fetchall()

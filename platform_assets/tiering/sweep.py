@@ -26,10 +26,10 @@ from lakebed.spec.names import (
     ColdFileName,
     cold_path,
     parse_cold_path,
-    parse_snapshot_path,
+    parse_lake_copy_path,
 )
 from lakebed.spec.table import SourceTable
-from lakebed.store.locks import AdvisoryLock, build_lock, move_lock, snapshot_lock
+from lakebed.store.locks import AdvisoryLock, build_lock, lake_copy_lock, move_lock
 
 Why = Literal["superseded", "orphan", "unfinished"]
 
@@ -183,7 +183,7 @@ def _burn(connection: Connection, name: _Name, file: StoredFile, *, wait: bool) 
 
 _NAMED = (
     "with named as (select path, removed_at from lakebed.cold_file union all"
-    " select path, removed_at from lakebed.snapshot_file union all"
+    " select path, removed_at from lakebed.lake_copy union all"
     " select path, removed_at from lakebed.model_version where path is not null"
     " union all select path, removed_at from lakebed.model_file)"
 )
@@ -217,12 +217,12 @@ def _name_of(
     table = tables.get(final.parts[0])
     if table is None:
         return _model_name(final, models)
-    return _snapshot_name(final) or (_cold_name(final, table) if table.partitioning else None)
+    return _lake_copy_name(final) or (_cold_name(final, table) if table.partitioning else None)
 
 
 def _cold_name(path: PurePosixPath, table: SourceTable) -> _Name | None:
     try:
-        name = parse_cold_path(path, table.partitioned.grain)
+        name = parse_cold_path(path, table.require_partitioning.grain)
     except ValueError:
         return None
     # A path of another shape was not made here, whatever its last part is called.
@@ -243,17 +243,17 @@ def _cold_name(path: PurePosixPath, table: SourceTable) -> _Name | None:
     )
 
 
-def _snapshot_name(path: PurePosixPath) -> _Name | None:
+def _lake_copy_name(path: PurePosixPath) -> _Name | None:
     try:
-        table, number = parse_snapshot_path(path)
+        table, number = parse_lake_copy_path(path)
     except ValueError:
         return None
     return _Name(
         table,
         path,
-        snapshot_lock(table),
+        lake_copy_lock(table),
         (
-            "insert into lakebed.snapshot_file (table_name, generation, path, rows, sha256,"
+            "insert into lakebed.lake_copy (table_name, generation, path, rows, sha256,"
             " fingerprint, columns, ledger, superseded_at, expired_at, removed_at, bytes) values"
             " (%s, %s, %s, 0, '', '{}', '[]', '', clock_timestamp(), clock_timestamp(),"
             " clock_timestamp(), %s) on conflict do nothing"

@@ -27,7 +27,7 @@ from lakebed.resources.sqlstate import CONTENTION, UNKNOWN
 from lakebed.resources.tiers import hot_scan
 from lakebed.schema.ddl import COLUMNS_QUERY, differences
 from lakebed.schema.evolved import EVOLVED_QUERY, extended_by
-from lakebed.schema.hindrances import HINDRANCES_QUERY, hindrances
+from lakebed.schema.tiering_blockers import TIERING_BLOCKERS_QUERY, tiering_blockers
 from lakebed.spec.schema import Column
 from lakebed.spec.table import SourceTable
 from lakebed.store.fingerprint import Fingerprint, fingerprint_query, is_text, read_fingerprint
@@ -41,7 +41,7 @@ Step = Callable[[str], None]
 MOST_GROUPS = 10_000
 """So many combinations of the values of columns with few values are kept apart, by statistics."""
 
-FEW_VALUES = sql.SQL(
+LOW_CARDINALITY_VALUES = sql.SQL(
     "select s.attname::text as name, max(s.n_distinct)::float8 as n from pg_stats s"
     " join pg_class c on c.relname = s.tablename join pg_namespace m"
     " on m.oid = c.relnamespace and m.nspname = s.schemaname"
@@ -66,7 +66,7 @@ class HotTable(ABC):
     connection: duckdb.DuckDBPyConnection
     files: LakeFiles
     table: SourceTable
-    few: list[str] = field(default_factory=list, kw_only=True)
+    low_cardinality: list[str] = field(default_factory=list, kw_only=True)
 
     def note(self) -> None:
         """Note what PostgreSQL must know of the table, in a transaction of its own; nothing."""
@@ -112,11 +112,11 @@ class HotTable(ABC):
         rows = self.ask(sql.SQL(COLUMNS_QUERY).format(self.table.oid))
         known = set(self.table.column_names)
         if self.table.adopted:
-            found = self.ask(sql.SQL(HINDRANCES_QUERY).format(self.table.oid))
+            found = self.ask(sql.SQL(TIERING_BLOCKERS_QUERY).format(self.table.oid))
             if found:
                 raise TieringError(
                     f"{self}: {self.unchanged} of {self.table.place}: "
-                    + "; ".join(hindrances(found))
+                    + "; ".join(tiering_blockers(found))
                 )
         wrong = differences(self.table, rows)
         wrong += [f"column {name} is not in the contract" for name, *_ in rows if name not in known]
@@ -126,9 +126,9 @@ class HotTable(ABC):
                 f"{self.unchanged}. `lakebed plan {self.table.name}` shows what mends it"
             )
 
-    def know_few(self) -> None:
+    def find_low_cardinality(self) -> None:
         """Take from PostgreSQL's statistics which columns hold few values."""
-        query = FEW_VALUES.format(self.table.oid)
+        query = LOW_CARDINALITY_VALUES.format(self.table.oid)
         texts = {column.name for column in self.table.columns if is_text(column)}
         groups = 1.0
         for name, distinct in self.ask(query):
@@ -137,7 +137,7 @@ class HotTable(ABC):
             groups *= distinct + 1
             if groups > MOST_GROUPS:
                 break
-            self.few.append(name)
+            self.low_cardinality.append(name)
 
     @contextmanager
     def counting(self, lake: Lake) -> Iterator[Future[Fingerprint]]:
@@ -168,14 +168,16 @@ class HotTable(ABC):
 
     @property
     def _count_query(self) -> sql.Composed:
-        return fingerprint_query(self.table.columns, self.relation, "postgres", self.few)
+        return fingerprint_query(
+            self.table.columns, self.relation, "postgres", self.low_cardinality
+        )
 
     def fingerprint(
         self, relation: sql.Composable, columns: Sequence[Column] | None = None
     ) -> Fingerprint:
         """Return the fingerprint of a relation of DuckDB; columns: the table's, unless given."""
         columns = self.table.columns if columns is None else columns
-        query = fingerprint_query(columns, relation, "duckdb", self.few)
+        query = fingerprint_query(columns, relation, "duckdb", self.low_cardinality)
         return read_fingerprint(columns, self.connection.execute(query.as_string()).fetchall()[0])
 
     @contextmanager
@@ -231,7 +233,7 @@ def in_transaction(
                     hot.lock()
                     on_step("locked")
                     hot.take_columns()
-                    hot.know_few()
+                    hot.find_low_cardinality()
                     done = work(hot)
             on_step("committed")
             return done, time.monotonic() - started

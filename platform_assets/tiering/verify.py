@@ -86,7 +86,7 @@ def _entries(connection: Connection, table: SourceTable) -> list[_Entry]:
         "select table_name, partition_key, generation, path, rows, bytes, sha256, fingerprint,"
         " columns, superseded_at, lower_bound from lakebed.cold_file union all"
         " select table_name, '', generation, path, rows, bytes, sha256, fingerprint, columns,"
-        " superseded_at, null from lakebed.snapshot_file) files"
+        " superseded_at, null from lakebed.lake_copy) files"
         " where table_name = %s and superseded_at is null order by lower_bound",
         [table.name],
     ).fetchall()

@@ -1,6 +1,6 @@
 -- Snapshots of tables that are not partitioned: the whole table as a file, after each load that
 -- changed it, so that the lake alone can answer a join.
-create table lakebed.snapshot_file (
+create table lakebed.lake_copy (
     table_name    text not null,
     generation    integer not null check (generation > 0),
     path          text not null unique,
@@ -20,11 +20,11 @@ create table lakebed.snapshot_file (
     check (removed_at is null or expired_at is not null)
 );
 -- The fence against two snapshots at once: only one is live.
-create unique index snapshot_file_live on lakebed.snapshot_file (table_name)
+create unique index snapshot_file_live on lakebed.lake_copy (table_name)
     where superseded_at is null;
-comment on table lakebed.snapshot_file is 'Snapshots of whole tables in the lake; superseded_at is null for the live one.';
-comment on column lakebed.snapshot_file.path is 'relative to the lake folder';
-comment on column lakebed.snapshot_file.ledger is 'What the loads that had changed the table came to; where it is another now, a snapshot is due.';
-comment on column lakebed.snapshot_file.load_id is 'The last load that it shows.';
-comment on column lakebed.snapshot_file.expired_at is 'When it was no more among the last ones that the table keeps; housekeeping takes the file away.';
-comment on column lakebed.snapshot_file.removed_at is 'When the file was given up; it may still be there for a moment, nobody may read it.';
+comment on table lakebed.lake_copy is 'Snapshots of whole tables in the lake; superseded_at is null for the live one.';
+comment on column lakebed.lake_copy.path is 'relative to the lake folder';
+comment on column lakebed.lake_copy.ledger is 'What the loads that had changed the table came to; where it is another now, a snapshot is due.';
+comment on column lakebed.lake_copy.load_id is 'The last load that it shows.';
+comment on column lakebed.lake_copy.expired_at is 'When it was no more among the last ones that the table keeps; housekeeping takes the file away.';
+comment on column lakebed.lake_copy.removed_at is 'When the file was given up; it may still be there for a moment, nobody may read it.';

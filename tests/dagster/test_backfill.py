@@ -122,7 +122,7 @@ def test_what_is_missing_in_the_cold_tier_is_told_by_postgresql(home: Home) -> N
     platform = home.project.platform
     readings = platform.table("readings")
     for month in ("2024-01", "2024-02", "2024-04"):
-        move(platform.lake, readings, window_for_key(readings.partitioned.grain, month))
+        move(platform.lake, readings, window_for_key(readings.require_partitioning.grain, month))
     home.project.execute("insert into readings values ('2024-02-09', 'late', 1, 1000)")
     code, out, _ = home.backfill(*SPRING, "--only", "missing", "--json")
     assert code == 0
@@ -138,7 +138,7 @@ def test_what_was_restored_moves_again_and_what_had_settled_keeps_its_count(home
     assert home.backfill(*SPRING)[0] == 0
     platform = home.project.platform
     readings = platform.table("readings")
-    february = window_for_key(readings.partitioned.grain, "2024-02")
+    february = window_for_key(readings.require_partitioning.grain, "2024-02")
     restore(platform.postgres, platform.lake, readings, february, platform.clock.now())
     code, _, err = home.backfill(*SPRING)
     assert code == 0

@@ -169,7 +169,7 @@ def test_a_table_without_a_source_is_written_by_others_and_still_moved(
 def test_tables_of_different_grains_and_starts_stand_in_one_graph(
     nowhere: Settings, readings: SourceTable
 ) -> None:
-    by = readings.partitioned
+    by = readings.require_partitioning
     later = replace(by, grain=Grain.YEAR, start=datetime(2020, 1, 1, tzinfo=UTC), end=None)
     other = replace(readings, name="doors", partitioning=later)
     defs = built(nowhere, readings, other)

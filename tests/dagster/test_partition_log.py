@@ -13,7 +13,7 @@ import pytest
 
 from lakebed.orchestration import dagster_runs
 from lakebed.orchestration.dagster_partitions import check_partitions
-from lakebed.orchestration.dagster_runs import PartitionLog, Turns, partitions_failed, retried
+from lakebed.orchestration.dagster_runs import PartitionLog, RetryQueue, partitions_failed, retried
 from lakebed.store.locks import LoadBusyError
 from tests.dagster.conftest import QUIET
 
@@ -135,11 +135,11 @@ def test_a_failed_blocking_check_holds_back_its_partition_alone(
 
 def test_what_others_held_comes_again_at_the_end_and_bad_data_does_not() -> None:
     seen = []
-    turns = Turns(["a", "b", "c"])
-    for partition in turns:
+    retry_queue = RetryQueue(["a", "b", "c"])
+    for partition in retry_queue:
         seen.append(partition)
         error = LoadBusyError("busy") if partition == "a" else ValueError("bad")
-        assert turns.again(partition, error) == (partition == "a" and seen.count("a") < 3)
+        assert retry_queue.again(partition, error) == (partition == "a" and seen.count("a") < 3)
     assert seen == ["a", "b", "c", "a", "a"]
 
 

@@ -105,7 +105,7 @@ def test_a_load_of_a_table_without_partitions_leaves_a_snapshot_in_the_lake(
     told = metadata_of(there.run("hot/airports"), "hot/airports")
     assert (told["load_id"], told["snapshot_rows"]) == ("nothing new", 2)
     file = there.platform.lake.files.address("airports/airports_g0001.parquet")
-    assert (told["snapshot_file"], told["snapshot_bytes"]) == (file, Path(file).stat().st_size)
+    assert (told["lake_copy"], told["snapshot_bytes"]) == (file, Path(file).stat().st_size)
     with duckdb.connect(there.platform.lake.files.address("catalog.duckdb")) as bare:
         assert bare.execute('select "order" from airports').fetchall() == [("JFK",), ("LGA",)]
 
@@ -343,8 +343,10 @@ def test_the_daily_upkeep_keeps_house_and_tells_what_it_did(project: Project) ->
     project.run("cold/readings", partitions=SPRING)
     job = project.defs.resolve_job_def("upkeep")
     assert job.execute_in_process(instance=project.instance, run_config=QUIET).success
-    leaves = "select count(*) from pg_partition_tree('readings') where isleaf"
-    assert project.execute(leaves) == [(9,)], "with the gap, and those of July to September"
+    partition_tables = "select count(*) from pg_partition_tree('readings') where isleaf"
+    assert project.execute(partition_tables) == [(9,)], (
+        "with the gap, and those of July to September"
+    )
     pages = "select sum(pg_relation_size(relid))::int from pg_partition_tree('readings')"
     assert project.execute(pages) == [(0,)]
     assert (project.platform.settings.home / "lake" / "catalog.duckdb").is_file()

@@ -118,7 +118,7 @@ stock = SourceTable(
     partitioning=Partitioning(
         column="day", grain=Grain.MONTH, start=datetime(2024, 1, 1, tzinfo=UTC)
     ),
-    deletes="snapshot",
+    deletes="full_extract",
     reject_share=0.5,
 )
 customers = SourceTable(
@@ -136,7 +136,7 @@ tariffs = SourceTable(
     source=CsvFiles(glob="tariffs/*.csv"),
     write_mode="history",
     key=("code",),
-    deletes="snapshot",
+    deletes="full_extract",
 )
 tickets = SourceTable(
     name="tickets",

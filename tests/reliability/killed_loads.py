@@ -173,7 +173,9 @@ def load(settings: Settings, name: str, step: str | None, visit: int) -> None:
 
     arguments = (settings, platform.postgres, platform.clock, table)
     if table.load_by == "window":
-        load_window(*arguments, window_for_key(table.partitioned.grain, WINDOW), on_step=on_step)
+        load_window(
+            *arguments, window_for_key(table.require_partitioning.grain, WINDOW), on_step=on_step
+        )
     else:
         load_table(*arguments, on_step=on_step)
 

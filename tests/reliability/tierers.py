@@ -82,7 +82,7 @@ def keep_house(platform: Platform, chance: random.Random, doom: Doom) -> str:
     if wrong:
         raise TieringError("; ".join(wrong))
     time.sleep(chance.uniform(0, 0.3))
-    dropped = any(note.what == "dropped" for note in done.leaves)
+    dropped = any(note.what == "dropped" for note in done.partition_tables)
     return "housekeeping that dropped leaves" if dropped else "housekeeping"
 
 

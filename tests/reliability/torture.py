@@ -229,14 +229,14 @@ class Round:
         """Terminate sessions of others."""
         began = time.monotonic()
         with self.platform.postgres.connect(autocommit=True) as connection:
-            ((cut,),) = connection.execute(
+            ((filter,),) = connection.execute(
                 "select count(*) from (select pg_terminate_backend(pid, 5000)"  # noqa: S608
                 " from pg_stat_activity where datname = current_database()"
                 f" and pid <> pg_backend_pid() and {which}) t".encode()
             ).fetchall()
         self.faults.append((began, time.monotonic()))
-        self.tally.counts["sessions terminated"] += cut
-        self._note(f"{cut} sessions terminated")
+        self.tally.counts["sessions terminated"] += filter
+        self._note(f"{filter} sessions terminated")
 
     def _crash(self) -> None:
         began = time.monotonic()

@@ -20,7 +20,7 @@ from psycopg.types.json import Jsonb
 
 from lakebed.resources.postgres import Connection, PostgresUnavailableError
 from lakebed.resources.settings import Settings
-from lakebed.schema.ddl import ensure_leaves
+from lakebed.schema.ddl import ensure_partition_tables
 from lakebed.store.platform import Platform, open_platform
 from tests.reliability.journal import Journal
 from tests.reliability.oracle import GONE, PARTS
@@ -189,7 +189,7 @@ def _whole(counts: Any) -> None:
 def make_leaves(platform: Platform, connection: Connection, name: str) -> None:
     """Make the leaves that a drop took, as a load does before it writes."""
     table = platform.table(name)
-    ensure_leaves(connection, table, table.windows(platform.clock.now()))
+    ensure_partition_tables(connection, table, table.windows(platform.clock.now()))
 
 
 def write_on(

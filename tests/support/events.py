@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import pandera.polars as pa
 import polars as pl
 
-from lakebed.schema.ddl import ensure_leaves, ensure_table
+from lakebed.schema.ddl import ensure_partition_tables, ensure_table
 from lakebed.spec.partitions import window_for_key
 from lakebed.spec.table import Grain, Partitioning, SourceTable, Tiering
 from lakebed.store.platform import Platform
@@ -35,7 +35,7 @@ def prepared(platform: Platform) -> Platform:
     table = platform.table("events")
     with platform.postgres.connect(autocommit=True) as connection:
         ensure_table(connection, table)
-        ensure_leaves(connection, table, [window_for_key(Grain.MONTH, "2024-02")])
+        ensure_partition_tables(connection, table, [window_for_key(Grain.MONTH, "2024-02")])
     insert(platform, *range(10))
     return platform
 

@@ -13,6 +13,6 @@ from lakebed.store.platform import Platform
 @contextmanager
 def move_held(platform: Platform, table: str, key: str) -> Iterator[None]:
     """Hold the lock that a move of the partition needs, on a connection of its own."""
-    lock = move_lock(table, window_for_key(platform.table(table).partitioned.grain, key))
+    lock = move_lock(table, window_for_key(platform.table(table).require_partitioning.grain, key))
     with platform.postgres.connect(autocommit=True) as other, lock.held(other):
         yield

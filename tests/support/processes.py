@@ -31,11 +31,11 @@ from lakebed.store.fingerprint import fingerprint_query, read_fingerprint
 from lakebed.store.platform import Platform, open_platform
 from lakebed.tiering import move as movement
 from lakebed.tiering import restore as restoring
+from lakebed.tiering.lake_copies import write_due_copies
 from lakebed.tiering.move import move
 from lakebed.tiering.partition import Partition
 from lakebed.tiering.report import Moved
 from lakebed.tiering.restore import restore
-from lakebed.tiering.snapshots import take_due
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
@@ -75,7 +75,7 @@ def kill_at(label: str | None) -> Callable[[str], None]:
     return on_step
 
 
-def move_all(
+def move_many(
     settings: Settings, name: str, keys: list[str], kill: str | None, sabotage: str | None
 ) -> None:
     """Move partitions one after another."""
@@ -84,7 +84,7 @@ def move_all(
     if sabotage:
         MOVE_SABOTAGES[sabotage](platform)
     for key in keys:
-        window = window_for_key(table.partitioned.grain, key)
+        window = window_for_key(table.require_partitioning.grain, key)
         move(platform.lake, table, window, on_step=kill_at(kill))
 
 
@@ -104,7 +104,7 @@ def restore_all(
     if sabotage:
         RESTORE_SABOTAGES[sabotage](platform)
     for key in keys:
-        window = window_for_key(table.partitioned.grain, key)
+        window = window_for_key(table.require_partitioning.grain, key)
         restore(
             *(platform.postgres, platform.lake, table, window, platform.clock.now()),
             on_step=kill_at(kill),
@@ -144,7 +144,7 @@ def load(settings: Settings, name: str, kill: str | None, sabotage: str | None) 
 def keep_snapshot(settings: Settings, name: str, kill: str | None) -> None:
     """Take the snapshots that are due of one table."""
     platform = open_platform(settings)
-    take_due(platform, platform.table(name), on_step=kill_at(kill))
+    write_due_copies(platform, platform.table(name), on_step=kill_at(kill))
 
 
 def retry(settings: Settings, name: str, kill: str | None) -> None:
@@ -233,7 +233,7 @@ def all_rows(platform: Platform, name: str) -> Any:
 def move_key(platform: Platform, name: str, key: str, **more: Any) -> Moved:
     """Move one partition in this process."""
     table = platform.table(name)
-    return move(platform.lake, table, window_for_key(table.partitioned.grain, key), **more)
+    return move(platform.lake, table, window_for_key(table.require_partitioning.grain, key), **more)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lakebed.schema.ddl import ensure_leaves, ensure_table
+from lakebed.schema.ddl import ensure_partition_tables, ensure_table
 from lakebed.spec.partitions import window_for_key
 from lakebed.store.platform import Platform
 from tests.support.processes import move_key
@@ -24,8 +24,8 @@ def fill(platform: Platform, name: str = "readings") -> None:
     table = platform.table(name)
     with platform.postgres.connect(autocommit=True) as connection:
         ensure_table(connection, table)
-        windows = [window_for_key(table.partitioned.grain, key) for key in MONTHS]
-        ensure_leaves(connection, table, windows)
+        windows = [window_for_key(table.require_partitioning.grain, key) for key in MONTHS]
+        ensure_partition_tables(connection, table, windows)
         for number, window in enumerate(windows):
             connection.execute(
                 f"insert into {name} select {_ROWS[name]} from (select i,"  # noqa: S608
@@ -69,6 +69,6 @@ def named(platform: Platform) -> set[str]:
     """Return the paths that the manifest vouches for."""
     return {
         path
-        for table in ("cold_file", "snapshot_file")
+        for table in ("cold_file", "lake_copy")
         for (path,) in ask(platform, f"select path from lakebed.{table} where removed_at is null")  # noqa: S608
     }

@@ -18,8 +18,8 @@ from lakebed.resources.postgres import LockWaitError, PostgresUnavailableError
 from lakebed.resources.settings import SettingsError
 from lakebed.spec.table import TableError
 from lakebed.store.locks import LoadBusyError
+from lakebed.tiering.lake_copies import LakeCopyBusyError
 from lakebed.tiering.partition import PartitionBusyError
-from lakebed.tiering.snapshots import SnapshotBusyError
 
 SIGNALS = {Returned, _Stopped}
 """What is raised to leave a macro or a wait, and is no error."""
@@ -74,7 +74,7 @@ def test_a_retry_helps_where_somebody_was_busy_or_away() -> None:
     assert {
         LoadBusyError,
         PartitionBusyError,
-        SnapshotBusyError,
+        LakeCopyBusyError,
         LockWaitError,
         PostgresUnavailableError,
     } <= retryable

@@ -17,7 +17,7 @@ from lakebed.errors import LakebedError
 
 INTERNAL = {
     # Caught inside the package, or raised by the command alone.
-    "ComplaintError",
+    "UnlocatedModelError",
     "DemoDataError",
     "QueryError",
     "SchemaError",
@@ -73,7 +73,7 @@ def test_each_field_type_of_a_source_table_can_be_imported_from_lakebed() -> Non
     table = lakebed.SourceTable
     kinds = {
         kind.__name__
-        for module in ("policies", "sources", "queried_sources", "shape")
+        for module in ("policies", "sources", "queried_sources", "transforms")
         for kind in vars(importlib.import_module(f"lakebed.spec.{module}")).values()
         if inspect.isclass(kind)
         and kind.__module__ == f"lakebed.spec.{module}"

@@ -32,7 +32,7 @@ from lakebed.ingest.sources.records import (
     sort_records,
     split_record,
 )
-from lakebed.ingest.sources.streams import Stream, ahead, blocks, opened_stream
+from lakebed.ingest.sources.streams import Stream, blocks, opened_stream, prefetch
 from lakebed.spec.sources import CsvFiles
 
 CSV_BLOCK_BYTES = 5 * 2**20
@@ -92,7 +92,7 @@ class CsvReader(LinesReader):
                 _pass_over(stream, begin)
             found = pieces(blocks(stream, CSV_BLOCK_BYTES), self._dialect, len(names))
             number = beginning.rows
-            for parsed in ahead(found, parse, PARSERS):
+            for parsed in prefetch(found, parse, PARSERS):
                 yield parsed.batch(number)
                 number += parsed.count
                 if parsed.sorted is not None and parsed.sorted.too_long:

@@ -17,7 +17,7 @@ from lakebed.ingest.sources.json_text import Members, members_of, unquoted
 from lakebed.ingest.sources.lines import LinesReader
 from lakebed.ingest.sources.reader import Batch, Beginning, SourceError, SourceItem, first_line
 from lakebed.ingest.sources.records import with_last
-from lakebed.ingest.sources.streams import PARSERS, ahead, blocks, opened_stream
+from lakebed.ingest.sources.streams import PARSERS, blocks, opened_stream, prefetch
 from lakebed.store.rejects import Malformed
 
 JSON_BLOCK_BYTES = 8 * 2**20
@@ -59,7 +59,7 @@ class JsonReader(LinesReader):
                     return Batch(frame, pl.Series(numbers, dtype=pl.Int64), malformed, 0, others)
 
                 lines = _whole_lines(item, blocks(stream, JSON_BLOCK_BYTES))
-                for batch in ahead(lines, parse, PARSERS):
+                for batch in prefetch(lines, parse, PARSERS):
                     malformed = tuple((number + n, what, line) for n, what, line in batch.malformed)
                     yield replace(batch, numbers=batch.numbers + number, malformed=malformed)
                     number += batch.frame.height + len(malformed)

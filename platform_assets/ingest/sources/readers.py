@@ -23,7 +23,7 @@ from lakebed.spec.table import SourceTable
 
 def reader_of(table: SourceTable, settings: Settings) -> Reader:
     """Return what reads a table's source; opens nothing. Raises TableError, SourceError."""
-    source = table.sourced
+    source = table.require_source
     match source:
         case ParquetFiles():
             return ParquetReader(source, settings.data)

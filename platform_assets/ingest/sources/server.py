@@ -22,8 +22,8 @@ from lakebed.ingest.sources.reader import Batch, SourceError, SourceItem, row_nu
 from lakebed.ingest.sources.values import column, text_of
 from lakebed.resources.settings import Settings
 from lakebed.spec.queried_sources import SqlTable
-from lakebed.spec.shape import PLAIN
 from lakebed.spec.table import SourceTable
+from lakebed.spec.transforms import PLAIN
 
 ROWS_AT_ONCE = 16_384
 MYSQL_FLOAT, MYSQL_BIT = 4, 16
@@ -38,7 +38,7 @@ class ServerReader(TimedReader):
         super().__init__(path, path, source.every, settings)
         self._source = source
         self._table = table
-        how = table.shape.get(table.cursor or "", PLAIN)
+        how = table.transforms.get(table.cursor or "", PLAIN)
         # A cursor that is shaped on its way has another order in the source.
         self._cursor = how.column or table.cursor if how.only_renames else None
 

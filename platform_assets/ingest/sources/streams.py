@@ -82,13 +82,13 @@ def opened_stream(
 def blocks(stream: Stream, size: int) -> Iterator[bytes]:
     """Yield a stream in blocks of about a size, each read while the one before is at work."""
     with ThreadPoolExecutor(1, thread_name_prefix="read") as pool:
-        ahead = pool.submit(_filled, stream, size)
-        while block := ahead.result():
-            ahead = pool.submit(_filled, stream, size)
+        prefetch = pool.submit(_filled, stream, size)
+        while block := prefetch.result():
+            prefetch = pool.submit(_filled, stream, size)
             yield block
 
 
-def ahead(items: Iterable[In], work: Callable[[In], Out], workers: int) -> Iterator[Out]:
+def prefetch(items: Iterable[In], work: Callable[[In], Out], workers: int) -> Iterator[Out]:
     """Yield what the work makes of each item, in their order; some of it is done ahead."""
     with ThreadPoolExecutor(workers, thread_name_prefix="parse") as pool:
         waiting: deque[Future[Out]] = deque()

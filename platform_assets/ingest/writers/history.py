@@ -272,7 +272,7 @@ class HistoryWriter(Writer):
     def _close_missing(self, total: int) -> int:
         """End the versions of rows that a full extract lacks. Raises LoadConflictError."""
         deletes = self.table.deleting
-        if deletes is None or not deletes.snapshot:
+        if deletes is None or not deletes.full_extract:
             return 0
         spared = keep_rejected(self.connection, self.table, self.load)
         closed = self.undo.update(

@@ -13,17 +13,17 @@ import psycopg
 import pyarrow.parquet as pq
 from psycopg import sql
 
-from lakebed.ingest.settled import (
+from lakebed.ingest.cold_conflicts import (
     COLD,
     OVERRIDDEN,
     Merged,
     live_generations,
-    meets_settled,
-    merge_beside_settled,
+    may_touch_cold,
+    merge_with_cold,
 )
 from lakebed.ingest.writers.missing import check_share, keep_rejected, missing_from
 from lakebed.ingest.writers.stage import PLACE, Stage
-from lakebed.ingest.writers.undo import TELLS_OLD_FROM_NEW, Undo
+from lakebed.ingest.writers.undo import RETURNING_OLD_NEW_VERSION, Undo
 from lakebed.ingest.writers.writer import Counts, Writer, names, same, target_of
 from lakebed.pgcopy.encoding import copy_rows
 from lakebed.spec.columns import GONE
@@ -43,7 +43,7 @@ class MergeWriter(Writer):
         self.sent = self.arrived = 0
         self.copied: list[Path] = []
         plain = not self.table.lookups and self.table.marker is None
-        self.straight = plain and self._is_empty() and not self._has_settled()
+        self.straight = plain and self._is_empty() and not self._has_cold_rows()
         if self.straight:
             self.connection.execute("savepoint straight")
         else:
@@ -64,12 +64,12 @@ class MergeWriter(Writer):
 
     def finish(self) -> Counts:
         """Merge what is in the stage. Among equals the later in the files is newer."""
-        if self.straight and self._has_settled():
+        if self.straight and self._has_cold_rows():
             self._go_by_the_stage()
         if self.straight:
             self.undo.wrote(self.arrived)
             return Counts(inserted=self.arrived, unchanged=self.sent - self.arrived)
-        tells = self.connection.info.server_version >= TELLS_OLD_FROM_NEW
+        tells = self.connection.info.server_version >= RETURNING_OLD_NEW_VERSION
         plain = not self.table.lookups and self.table.marker is None
         rejected = self.stage.settle(joined=self.table.loads_whole or not (plain and tells))
         statement = merge_statement(
@@ -78,7 +78,7 @@ class MergeWriter(Writer):
             guarded=self._is_guarded,
             tells=tells,
             undo=self.undo if self.undo.keeps else None,
-            settled=COLD if self._meets_settled and self.table.loads_whole else None,
+            cold_rows=COLD if self._may_touch_cold and self.table.loads_whole else None,
         )
         merged = self._run(statement, tells=tells)
         latest, marked, deleted, inserted, written = merged.result
@@ -108,10 +108,10 @@ class MergeWriter(Writer):
         def first() -> None:
             self.removed = self._remove_missing()
 
-        if not self._meets_settled:
+        if not self._may_touch_cold:
             first()
             return Merged(merge())
-        return merge_beside_settled(
+        return merge_with_cold(
             self.connection,
             self.table,
             self.stage.name,
@@ -131,14 +131,14 @@ class MergeWriter(Writer):
             self.stage.copy(path)
 
     @property
-    def _meets_settled(self) -> bool:
+    def _may_touch_cold(self) -> bool:
         """Whether a row may meet a cold one: be older, or say that it is gone."""
-        return self._is_guarded and meets_settled(self.table)
+        return self._is_guarded and may_touch_cold(self.table)
 
-    def _has_settled(self) -> bool:
+    def _has_cold_rows(self) -> bool:
         """Whether there are cold rows that a row of the load may meet."""
         windows = None if self.table.loads_whole else self.windows
-        return self._meets_settled and bool(live_generations(self.connection, self.table, windows))
+        return self._may_touch_cold and bool(live_generations(self.connection, self.table, windows))
 
     @property
     def _is_guarded(self) -> bool:
@@ -148,7 +148,7 @@ class MergeWriter(Writer):
     def _remove_missing(self) -> int:
         """Delete what a full extract lacks; return how many rows. Raises LoadConflictError."""
         deletes = self.table.deleting
-        if deletes is None or not deletes.snapshot:
+        if deletes is None or not deletes.full_extract:
             return 0
         spared = keep_rejected(self.connection, self.table, self.load)
         total, removed = self._delete_missing(spared)
@@ -163,7 +163,7 @@ class MergeWriter(Writer):
         ).fetchall()[0][0]
         source = self.stage.source
         removed = self.undo.delete(missing_from(self.table, source, spared))
-        if self._meets_settled:
+        if self._may_touch_cold:
             total += self.connection.execute(
                 sql.SQL("select count(*) from {} where not {}").format(COLD, OVERRIDDEN)
             ).fetchall()[0][0]
@@ -197,7 +197,7 @@ class MergeWriter(Writer):
             where = sql.SQL(
                 "{time} >= {lower}::timestamptz and {time} < {upper}::timestamptz"
             ).format(
-                time=sql.Identifier(self.table.partitioned.column),
+                time=sql.Identifier(self.table.require_partitioning.column),
                 lower=min(window.lower for window in self.windows).isoformat(),
                 upper=max(window.upper for window in self.windows).isoformat(),
             )
@@ -214,7 +214,7 @@ def merge_statement(
     guarded: bool,
     tells: bool,
     undo: Undo | None = None,
-    settled: sql.Identifier | None = None,
+    cold_rows: sql.Identifier | None = None,
 ) -> sql.Composed:
     """Return the merge of the rows of a query.
 
@@ -231,7 +231,7 @@ def merge_statement(
     changed: sql.Composable = sql.SQL("latest{}").format(there)
     if table.loads_whole:
         # Most rows of an extract are the same, and a conflict locks its row even so.
-        parts.append(_changes(table, settled))
+        parts.append(_changes(table, cold_rows))
         changed = sql.SQL("changed")
     if not tells:
         parts.append(
@@ -294,19 +294,19 @@ def _action(table: SourceTable, guard: str | None) -> sql.Composable:
     )
 
 
-def _changes(table: SourceTable, settled: sql.Identifier | None) -> sql.Composable:
+def _changes(table: SourceTable, cold_rows: sql.Identifier | None) -> sql.Composable:
     """Return the rows of an extract that are not in the table as they are, hot or settled."""
     changes = sql.SQL(
         "changed as (select latest.* from latest left join {} as hot on {}"
         " where row({})::record *<> row({})::record{})"
     )
     cold: sql.Composable = sql.SQL("")
-    if settled is not None:
+    if cold_rows is not None:
         cold = sql.SQL(
             " and not exists (select from {} as cold where not cold.{} and {}"
             " and row({})::record *= row({})::record)"
         ).format(
-            settled,
+            cold_rows,
             OVERRIDDEN,
             same(table.key, "cold", "latest"),
             _columns("cold", table.column_names),

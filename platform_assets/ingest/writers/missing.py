@@ -8,8 +8,8 @@ import polars as pl
 from psycopg import sql
 
 from lakebed.ingest.quarantine import decode, texts_of
-from lakebed.ingest.shaping import shaped
 from lakebed.ingest.sources.reader import SourceItem
+from lakebed.ingest.transform import transform
 from lakebed.ingest.writers.writer import LoadConflictError, LoadStamp, names, same, target_of
 from lakebed.resources.postgres import Connection
 from lakebed.spec.table import SourceTable
@@ -67,7 +67,7 @@ def _keys(table: SourceTable, texts: list[str], types: str | None) -> pl.DataFra
     kinds = json.loads(types) if types else {}
     raw, written = decode(texts, table.source_columns, kinds), texts_of(table.source_columns, kinds)
     return pl.DataFrame(
-        [shaped(table, item, raw, name, texts=written)[name].series for name in table.key]
+        [transform(table, item, raw, name, texts=written)[name].series for name in table.key]
     )
 
 
@@ -82,5 +82,5 @@ def check_share(table: SourceTable, at_most: float, total: int, removed: int, ro
         raise LoadConflictError(
             f"{table.name}: the extract lacks {removed} of the {total} rows of the table, more "
             f"than the {at_most:.0%} that one load may delete; nothing was loaded. Deliver it "
-            "whole; if it is right, allow more: deletes=Deletes(snapshot=True, at_most=...)"
+            "whole; if it is right, allow more: deletes=Deletes(full_extract=True, at_most=...)"
         )

@@ -18,7 +18,7 @@ from lakebed.store.undo_tables import undo_name
 
 WAS = "lakebed_xmin"
 """The column of a kept row that says which transaction had written it."""
-TELLS_OLD_FROM_NEW = 180_000
+RETURNING_OLD_NEW_VERSION = 180_000
 """The first server version whose RETURNING tells a row from before and after an update."""
 
 
@@ -109,7 +109,7 @@ class Undo:
         )
         if self.keeps:
             self.make()
-            if self._connection.info.server_version >= TELLS_OLD_FROM_NEW:
+            if self._connection.info.server_version >= RETURNING_OLD_NEW_VERSION:
                 statement = sql.SQL(
                     "with changed as ({} returning {}) insert into {} select * from changed"
                 ).format(statement, self.old("old"), self.name)
@@ -157,7 +157,7 @@ class Undo:
                 cold=cold,
                 which=condition,
                 name=self._table.name,
-                time=sql.Identifier(self._table.partitioned.column),
+                time=sql.Identifier(self._table.require_partitioning.column),
                 load=self._load.load_id,
             )
         ).fetchall()[0]

@@ -25,8 +25,8 @@ from lakebed.spec.export import Export
 from lakebed.spec.table import (
     CsvFiles,
     DuckdbTable,
-    From,
     JsonFiles,
+    Mapped,
     ParquetFiles,
     SourceTable,
     SqliteTable,
@@ -141,7 +141,7 @@ def test_bytes_in_text_are_hexadecimal_also_behind_the_quarantine(
             connection.commit()
     report = load_table(platform.settings, platform.postgres, platform.clock, table)
     assert (report.inserted, report.rejected, report.refused) == (1, 1, ())
-    mended = replace(table, shape={"low": From(values={"70": "7", 70: 7})})
+    mended = replace(table, transforms={"low": Mapped(values={"70": "7", 70: 7})})
     retry_rejects(platform.settings, platform.postgres, platform.clock, mended)
     with platform.postgres.connect() as connection:
         found = connection.execute("select body from blobs order by id").fetchall()

@@ -130,7 +130,7 @@ def test_an_error_on_a_page_loads_nothing_and_tells_no_secret(
 def test_a_page_that_is_none_loads_nothing_and_deletes_nothing(
     platform_of: Make, shop: Shop, page: bytes, number: int
 ) -> None:
-    platform = platform_of(orders(api(shop), deletes="snapshot"))
+    platform = platform_of(orders(api(shop), deletes="full_extract"))
     shop.rows = [order(n, f"2024-03-{n:02d}") for n in range(1, 6)]
     assert load_well(platform, "orders").inserted == 5
     shop.strange[number] = page

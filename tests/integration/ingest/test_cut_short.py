@@ -54,21 +54,21 @@ CASES: dict[str, tuple[Any, Callable[..., bytes], Callable[[bytes], bytes]]] = {
 }
 
 
-def extract(path: Path, case: str, rows: list[dict[str, Any]], *, cut: bool) -> None:
+def extract(path: Path, case: str, rows: list[dict[str, Any]], *, filter: bool) -> None:
     _, write, cutting = CASES[case]
     path.parent.mkdir(exist_ok=True)
     if case == "parquet":
         pl.DataFrame(rows).write_parquet(path)
         data = path.read_bytes()
-    elif case == "arrow" and cut:
+    elif case == "arrow" and filter:
         data = _stream(rows[: ROWS * 9 // 10], whole=False)
     else:
         data = write(rows)
-    path.write_bytes(cutting(data) if cut else data)
+    path.write_bytes(cutting(data) if filter else data)
 
 
 @pytest.mark.parametrize(
-    "how", [{"deletes": "snapshot", "write_mode": "merge"}, {"write_mode": "replace"}]
+    "how", [{"deletes": "full_extract", "write_mode": "merge"}, {"write_mode": "replace"}]
 )
 @pytest.mark.parametrize("case", list(CASES))
 def test_a_full_extract_that_may_be_cut_off_deletes_nothing(
@@ -81,13 +81,13 @@ def test_a_full_extract_that_may_be_cut_off_deletes_nothing(
     platform = platform_of(table)
     path = platform.settings.data / name
     rows = [{"id": number, "name": f"name {number}"} for number in range(ROWS)]
-    extract(path, case, rows, cut=False)
+    extract(path, case, rows, filter=False)
     assert load_well(platform, "items").inserted == ROWS
-    extract(path, case, rows, cut=True)
+    extract(path, case, rows, filter=True)
     report = load(platform, "items")
     assert [refused.path for refused in report.refused] == [str(path)]
     assert ask(platform, "select count(*) from items") == [(ROWS,)]
-    extract(path, case, rows[:-1], cut=False)
+    extract(path, case, rows[:-1], filter=False)
     load_well(platform, "items")
     assert ask(platform, "select count(*) from items") == [(ROWS - 1,)]
 
@@ -96,7 +96,7 @@ def test_an_append_takes_what_is_whole_of_a_file_whose_last_line_is_not(platform
     table = SourceTable(name="items", model=Item, source=JsonFiles(glob="items/*.jsonl"))
     platform = platform_of(table)
     rows = [{"id": number, "name": f"name {number}"} for number in range(ROWS)]
-    extract(platform.settings.data / "items/a.jsonl", "json", rows, cut=True)
+    extract(platform.settings.data / "items/a.jsonl", "json", rows, filter=True)
     report = load_well(platform, "items")
     assert report.rejected == 1
     assert report.inserted == report.rows_read - 1 > ROWS // 2

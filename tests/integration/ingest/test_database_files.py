@@ -265,7 +265,7 @@ def test_a_table_may_be_replaced_or_emptied_of_what_its_database_lacks(platform_
     log, shop = (platform_of().settings.data / name for name in ("log.db", "shop.db"))
     source = SqliteTable(database="log.db", table="events")
     replaced = events(source, write_mode="replace")
-    kept = orders(SqliteTable(database="shop.db", table="orders"), deletes="snapshot")
+    kept = orders(SqliteTable(database="shop.db", table="orders"), deletes="full_extract")
     platform = platform_of(replaced, kept)
     sqlite(log, LOG, "insert into events values (1, 'a'), (2, 'b')")
     rows = "(1, 'a', 1, '2024-03-02'), (2, 'b', 2, '2024-03-01'), (3, 'c', 3, '2024-03-01')"

@@ -70,9 +70,9 @@ def test_counts_are_the_same_on_every_server(
     """A server before 18 cannot tell inserted rows from updated ones; the merge asks otherwise."""
     with of_modes.postgres.connect() as connection:
         version = connection.info.server_version
-    if tells and version < merge.TELLS_OLD_FROM_NEW:
+    if tells and version < merge.RETURNING_OLD_NEW_VERSION:
         pytest.skip(f"the server is {version}")
-    monkeypatch.setattr(merge, "TELLS_OLD_FROM_NEW", version if tells else version + 1)
+    monkeypatch.setattr(merge, "RETURNING_OLD_NEW_VERSION", version if tells else version + 1)
     deliver(of_modes, "members/1.csv", [member(i, "a", 1) for i in range(20)])
     assert counts(load(of_modes, "members")) == {"inserted": 20}
     rows = [member(i, "a" if i % 2 else "b", 2, i % 5 == 0 or None) for i in range(30)]
@@ -148,7 +148,7 @@ def test_an_extract_that_would_delete_too_much_is_refused(of_modes: Platform) ->
     with pytest.raises(LoadConflictError, match=r"has no row, which would delete all 4"):
         load(of_modes, "stock")
     assert ask(of_modes, "select sum(pieces)::int from stock") == [(4,)]
-    table = replace(of_modes.table("stock"), deletes=Deletes(snapshot=True, at_most=0.75))
+    table = replace(of_modes.table("stock"), deletes=Deletes(full_extract=True, at_most=0.75))
     deliver(of_modes, "stock/1.csv", stock((1, "a", 7)))
     platform = open_platform(of_modes.settings, (table,))
     assert counts(load(platform, "stock")) == {"updated": 1, "deleted": 3}

@@ -407,7 +407,7 @@ def test_a_csv_that_was_packed_anew_is_refused_for_what_it_is(
 def test_rows_are_wrong_without_a_word_where_nobody_looks_at_what_a_csv_began_with(
     platform_of: Callable[..., Platform], monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:
-    monkeypatch.setattr("lakebed.ingest.start._check_beginning", lambda *args: None)
+    monkeypatch.setattr("lakebed.ingest.resume_point._check_beginning", lambda *args: None)
     platform = csv_readings(platform_of)
     file = platform.settings.data / "1.csv"
     for text in NOT_ONLY_ADDED_TO[case][:2]:

@@ -19,9 +19,9 @@ from lakebed.schema.ddl import DriftError
 from lakebed.spec.table import (
     CsvFiles,
     Deletes,
-    From,
     Grain,
     Lookup,
+    Mapped,
     ParquetFiles,
     Partitioning,
     SourceTable,
@@ -188,10 +188,10 @@ INVOICES = SourceTable(
     source=ParquetFiles(glob="invoices/*.parquet"),
     key=("id",),
     write_mode="merge",
-    shape={
-        "id": From("Order ID"),
-        "amount": From(expr="cast(euros as int) * 100"),
-        "at": From("at", format="%d.%m.%Y"),
+    transforms={
+        "id": Mapped("Order ID"),
+        "amount": Mapped(expr="cast(euros as int) * 100"),
+        "at": Mapped("at", format="%d.%m.%Y"),
     },
     lookups=(
         Lookup(
@@ -253,7 +253,7 @@ def test_a_row_without_a_parent_waits_as_it_was_read_and_loads_once_its_parent_i
 
 def test_a_row_of_a_full_extract_that_lacks_its_parent_is_not_missing(of_modes: Platform) -> None:
     table = replace(
-        INVOICES, deletes=Deletes(snapshot=True, at_most=0.9), changed_files=None, snapshots=0
+        INVOICES, deletes=Deletes(full_extract=True, at_most=0.9), changed_files=None, lake_copies=0
     )
     platform = open_platform(of_modes.settings, (table,))
     do(platform, PAYERS, "insert into payers (name) values ('a')")

@@ -129,8 +129,8 @@ def test_a_reload_with_the_same_bad_rows_leaves_one_copy(orders: Platform) -> No
         deliver(orders, "1.csv", {1: "1", 2: "a", 5 + number: "5"})
         report = load(orders)
         assert waiting(orders) == ["2"]
-    standing = "select load_id from lakebed.rejected_row where resolved_by is null"
-    assert ask(orders, standing) == [(report.load_id,)]
+    rows_in_file = "select load_id from lakebed.rejected_row where resolved_by is null"
+    assert ask(orders, rows_in_file) == [(report.load_id,)]
     # Of those before as many are kept as loads can be undone.
     assert ask(orders, "select count(*) from lakebed.rejected_row") == [(1 + ORDERS.undo_loads,)]
 

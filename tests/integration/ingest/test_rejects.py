@@ -20,11 +20,11 @@ from lakebed.ingest.report import LoadReport
 from lakebed.ingest.retry import retry_rejects
 from lakebed.ingest.waiting import Selection, export, newest
 from lakebed.ingest.writers import LoadConflictError
-from lakebed.recovery.undoable import loads_of
+from lakebed.recovery.rollback_candidates import loads_of
 from lakebed.spec.table import (
     CsvFiles,
-    From,
     Grain,
+    Mapped,
     ParquetFiles,
     Partitioning,
     SourceTable,
@@ -34,7 +34,7 @@ from lakebed.store.platform import Platform
 from tests.support import processes
 
 HEADER = "Order ID,Land,at,amount\n"
-GERMAN = From("amount", decimal=",")
+GERMAN = Mapped("amount", decimal=",")
 
 
 class Order(pa.DataFrameModel):
@@ -49,16 +49,16 @@ ORDERS = SourceTable(
     model=Order,
     source=CsvFiles(glob="orders/*.csv"),
     cursor="at",
-    shape={
-        "id": From("Order ID"),
-        "country": From("Land", trim=True, case="upper", values={"GERMANY": "DE"}),
+    transforms={
+        "id": Mapped("Order ID"),
+        "country": Mapped("Land", trim=True, case="upper", values={"GERMANY": "DE"}),
     },
     reject_share=0.9,
     partitioning=Partitioning(
         column="at", grain=Grain.MONTH, start=datetime(2024, 1, 1, tzinfo=UTC)
     ),
 )
-MENDED = replace(ORDERS, shape=dict(ORDERS.shape) | {"amount": GERMAN})
+MENDED = replace(ORDERS, transforms=dict(ORDERS.transforms) | {"amount": GERMAN})
 ROWS = [
     '1,Germany,2024-02-01,"1,50"',
     "2, fr ,2024-02-01,2",
@@ -135,7 +135,9 @@ def test_after_a_fix_of_the_table_file_good_rows_leave_and_bad_ones_have_their_n
     ]
     resolved = ask(orders, "select distinct resolved_by from lakebed.rejected_row order by 1")
     assert resolved == [(report.load_id,), (None,)]
-    wider = replace(MENDED, shape=dict(MENDED.shape) | {"country": From("Land", trim=True)})
+    wider = replace(
+        MENDED, transforms=dict(MENDED.transforms) | {"country": Mapped("Land", trim=True)}
+    )
     again = retry(orders, wider)
     assert (again.rows_read, again.rejected) == (1, 1)
     # A retry does not move the cursor from which the source goes on.
@@ -170,7 +172,9 @@ def test_a_row_that_lacks_a_column_stays_and_is_named_and_a_line_that_is_no_row_
 ) -> None:
     deliver(orders, "2.csv", "6,fr,2024-02-01,6", "7,fr")
     load(orders)
-    needs_more = replace(MENDED, shape=dict(MENDED.shape) | {"country": From("Country")})
+    needs_more = replace(
+        MENDED, transforms=dict(MENDED.transforms) | {"country": Mapped("Country")}
+    )
     report = retry(orders, needs_more)
     assert report.load_id is None
     (refused,) = report.refused
@@ -347,9 +351,9 @@ def test_a_bad_row_of_a_whole_extract_spares_its_row_under_the_sources_names(
         source=CsvFiles(glob="kept.csv"),
         key=("id",),
         write_mode="merge",
-        deletes="snapshot",
+        deletes="full_extract",
         reject_share=0.9,
-        shape={"id": From("No", trim=True)},
+        transforms={"id": Mapped("No", trim=True)},
     )
     platform = platform_of(table)
     path = platform.settings.data / "kept.csv"

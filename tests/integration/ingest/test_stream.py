@@ -241,7 +241,7 @@ def test_a_file_of_which_rows_were_lost_on_the_way_is_refused(
     assert rows(platform)[0] == 0
     monkeypatch.undo()
     report = load(platform, platform.table("readings"))
-    assert (report.rows_read, report.rows_told) == (1000, 1000)
+    assert (report.rows_read, report.rows_expected) == (1000, 1000)
 
 
 def test_rejects_are_kept_as_text_though_numbers_were_read_as_such(platform: Platform) -> None:

@@ -48,7 +48,7 @@ def deliver(platform: Platform, value: float, *, days: int = DAYS, **columns: An
 
 
 def load(platform: Platform, table: SourceTable, key: str, **more: Any) -> LoadReport:
-    window = window_for_key(table.partitioned.grain, key)
+    window = window_for_key(table.require_partitioning.grain, key)
     return load_window(platform.settings, platform.postgres, platform.clock, table, window, **more)
 
 

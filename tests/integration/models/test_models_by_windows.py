@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lakebed.models.incremental import windows_to_build
-from lakebed.models.materialize import Stretch, build_model
+from lakebed.models.materialize import BuildRange, build_model
 from lakebed.models.model import Batches, ModelError
 from lakebed.resources.settings import Settings
 from lakebed.spec.partitions import Grain
@@ -51,7 +51,7 @@ def give(project: Project, v: str, until: str = "2024-07-05") -> None:
 
 def run(project: Project, since: str | None = None, until: str | None = None, **more: Any) -> int:
     models = project.models
-    stretch = Stretch(at(since) if since else None, at(until) if until else None)
+    stretch = BuildRange(at(since) if since else None, at(until) if until else None)
     built = build_model(project.platform, models, models.get("m"), stretch=stretch, **more)
     assert built.rows is not None
     return built.rows

@@ -15,7 +15,7 @@ from lakebed.monitoring import status, status_tables
 from lakebed.monitoring.status import PlatformStatus, TableStatus, read_states, read_status
 from lakebed.monitoring.status_tables import details, heat_map
 from lakebed.resources.settings import Settings
-from lakebed.schema.ddl import ensure_leaves, ensure_table
+from lakebed.schema.ddl import ensure_partition_tables, ensure_table
 from lakebed.spec.partitions import Grain, Window
 from lakebed.spec.table import SourceTable
 from lakebed.store.platform import Platform, open_platform
@@ -30,7 +30,9 @@ def readings(platform: Platform) -> SourceTable:
     table = platform.table("readings")
     with platform.postgres.connect(autocommit=True) as connection:
         ensure_table(connection, table)
-        ensure_leaves(connection, table, list(table.windows(datetime(2024, 9, 30, tzinfo=UTC))))
+        ensure_partition_tables(
+            connection, table, list(table.windows(datetime(2024, 9, 30, tzinfo=UTC)))
+        )
     return table
 
 
@@ -123,15 +125,15 @@ def test_a_table_that_others_made_without_leaves_is_told_by_window(platform: Pla
     assert counts == {"2024-03": 30, "2024-06": 6}
 
 
-@pytest.mark.parametrize("leaves", [True, False], ids=["with leaves", "without leaves"])
+@pytest.mark.parametrize("partition_tables", [True, False], ids=["with leaves", "without leaves"])
 def test_what_is_large_is_estimated_and_said_to_be(
-    platform: Platform, monkeypatch: pytest.MonkeyPatch, leaves: bool
+    platform: Platform, monkeypatch: pytest.MonkeyPatch, partition_tables: bool
 ) -> None:
     table = platform.table("readings")
     with platform.postgres.connect(autocommit=True) as connection:
-        if leaves:
+        if partition_tables:
             ensure_table(connection, table)
-            ensure_leaves(connection, table, list(table.windows(platform.clock.now())))
+            ensure_partition_tables(connection, table, list(table.windows(platform.clock.now())))
         else:
             connection.execute(
                 "create table readings (at timestamptz not null, sensor text not null,"
@@ -148,7 +150,7 @@ def test_what_is_large_is_estimated_and_said_to_be(
     assert found.estimated
     assert counts["2024-03"] == pytest.approx(60_000, rel=0.3)
     assert counts["2024-06"] == pytest.approx(30_000, rel=0.3)
-    if leaves:
+    if partition_tables:
         assert counts["2024-05"] == 70, "a small leaf is counted"
     assert any("~" in line and "readings" in line for line in shown(read_status(platform)))
 
@@ -194,7 +196,7 @@ def test_of_very_many_partitions_the_last_are_drawn_and_all_are_counted(
     settings: Settings, platform: Platform
 ) -> None:
     table = platform.table("readings")
-    by_hour = replace(table, partitioning=replace(table.partitioned, grain=Grain.HOUR))
+    by_hour = replace(table, partitioning=replace(table.require_partitioning, grain=Grain.HOUR))
     hourly = open_platform(settings, (by_hour,))
     hours = [
         Window(lower, lower + timedelta(hours=1), Grain.HOUR)
@@ -202,7 +204,7 @@ def test_of_very_many_partitions_the_last_are_drawn_and_all_are_counted(
     ]
     with hourly.postgres.connect(autocommit=True) as connection:
         ensure_table(connection, by_hour)
-        ensure_leaves(connection, by_hour, hours)
+        ensure_partition_tables(connection, by_hour, hours)
     insert(hourly, "2024-01", 10)
     text = " ".join(shown(read_status(hourly)))
     assert "1 due, 4368 empty" in " ".join(text.split())

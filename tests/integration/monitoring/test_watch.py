@@ -12,8 +12,8 @@ import pytest
 
 from lakebed.ingest.load import load_table
 from lakebed.monitoring.watch import Gap, drift, newest_row, read_coverage, read_quarantine
-from lakebed.orchestration.table_checks import checks_of_others, watch_job
-from lakebed.schema.ddl import ensure_leaves, ensure_table
+from lakebed.orchestration.table_checks import checks_of_unloaded_tables, watch_job
+from lakebed.schema.ddl import ensure_partition_tables, ensure_table
 from lakebed.spec.partitions import window_for_key
 from lakebed.spec.table import SourceTable
 from lakebed.store.platform import Platform
@@ -30,8 +30,8 @@ def written(platform_of: Callable[..., Platform]) -> tuple[Platform, SourceTable
     platform = platform_of(table)
     with platform.postgres.connect(autocommit=True) as connection:
         ensure_table(connection, table)
-        months = [window_for_key(table.partitioned.grain, f"2024-0{m}") for m in (1, 2, 6)]
-        ensure_leaves(connection, table, months)
+        months = [window_for_key(table.require_partitioning.grain, f"2024-0{m}") for m in (1, 2, 6)]
+        ensure_partition_tables(connection, table, months)
         for moment in ("2024-01-05", "2024-02-05", MOMENT.isoformat()):
             connection.execute("insert into readings values (%s, 'a', 1, 1)", [moment])
     return platform, table
@@ -44,7 +44,7 @@ def test_the_newest_row_of_a_table_without_loads_is_told_by_its_time_column(
     now = platform.clock.now()
     with platform.postgres.connect(autocommit=True) as connection:
         assert newest_row(connection, table, now) == MOMENT
-        move(platform.lake, table, window_for_key(table.partitioned.grain, "2024-06"))
+        move(platform.lake, table, window_for_key(table.require_partitioning.grain, "2024-06"))
         assert newest_row(connection, table, now) == MOMENT
         connection.execute("delete from readings")
         assert newest_row(connection, table, now) == MOMENT
@@ -54,7 +54,7 @@ def test_gaps_between_partitions_are_found_hot_and_cold(
     written: tuple[Platform, SourceTable],
 ) -> None:
     platform, table = written
-    move(platform.lake, table, window_for_key(table.partitioned.grain, "2024-01"))
+    move(platform.lake, table, window_for_key(table.require_partitioning.grain, "2024-01"))
     with platform.postgres.connect(autocommit=True) as connection:
         found = read_coverage(connection, table, platform.clock.now())
         assert (found.partitions, found.overlaps) == (3, ())
@@ -69,7 +69,7 @@ def test_two_cold_files_of_the_same_time_are_an_overlap(
 ) -> None:
     platform, table = written
     for month in ("2024-01", "2024-02"):
-        move(platform.lake, table, window_for_key(table.partitioned.grain, month))
+        move(platform.lake, table, window_for_key(table.require_partitioning.grain, month))
     with platform.postgres.connect(autocommit=True) as connection:
         connection.execute(
             "update lakebed.cold_file set upper_bound = '2024-02-10'"
@@ -117,7 +117,7 @@ def test_the_job_looks_at_every_table_and_tells_its_checks(
     platform, table = written
     defs = dg.Definitions(
         assets=[dg.AssetSpec("hot/readings"), dg.AssetSpec("cold/readings")],
-        asset_checks=[checks_of_others(platform, table)],
+        asset_checks=[checks_of_unloaded_tables(platform, table)],
         jobs=[watch_job(platform)[0]],
     )
 

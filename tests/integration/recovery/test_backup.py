@@ -8,7 +8,7 @@ import pytest
 
 from lakebed.recovery.backup import Backup, BackupError, backups_of, take_backup
 from lakebed.recovery.restore_backup import Restored, restore
-from lakebed.recovery.undoable import RollbackError, loads_of
+from lakebed.recovery.rollback_candidates import RollbackError, loads_of
 from lakebed.store.platform import Platform, open_platform
 from tests.integration.recovery.test_rollback import DELIVERIES, readings, rows, undo
 from tests.support import processes

@@ -17,7 +17,7 @@ import lakebed.ingest.writers.undo
 from lakebed.ingest.load import load_window
 from lakebed.ingest.report import LoadReport
 from lakebed.recovery.rollback import RolledBack, rollback
-from lakebed.recovery.undoable import RollbackError, loads_of
+from lakebed.recovery.rollback_candidates import RollbackError, loads_of
 from lakebed.spec.partitions import window_for_key
 from lakebed.spec.table import SourceTable
 from lakebed.store.platform import Platform, open_platform
@@ -117,7 +117,7 @@ def server_kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     """The two ways of keeping old rows: told by RETURNING, or looked up before."""
     if request.param == "as before 18":
         for module in (lakebed.ingest.writers.merge, lakebed.ingest.writers.undo):
-            monkeypatch.setattr(module, "TELLS_OLD_FROM_NEW", 990_000)
+            monkeypatch.setattr(module, "RETURNING_OLD_NEW_VERSION", 990_000)
 
 
 @pytest.mark.usefixtures("server_kind")
@@ -349,7 +349,7 @@ def load_month(platform: Platform, table: SourceTable, key: str, value: float) -
     frame = pl.DataFrame(readings(*range(0, 1000, 10))).with_columns(value=pl.lit(value))
     (platform.settings.data / "readings").mkdir(exist_ok=True)
     frame.write_parquet(platform.settings.data / "readings" / "all.parquet")
-    window = window_for_key(table.partitioned.grain, key)
+    window = window_for_key(table.require_partitioning.grain, key)
     return load_window(platform.settings, platform.postgres, platform.clock, table, window)
 
 

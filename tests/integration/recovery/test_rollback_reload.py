@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from lakebed.ingest.sources.readers import reader_of
-from lakebed.recovery.undone import FilesOfUndone, files_of_undone
+from lakebed.recovery.rolled_back_files import RolledBackFiles, rolled_back_files
 from lakebed.spec.table import CsvFiles, Grain, ParquetFiles, Partitioning, SourceTable
 from lakebed.store.platform import Platform
 from tests.integration.recovery.test_back_commands import lakebed  # noqa: F401  (a fixture)
@@ -118,13 +118,13 @@ class Walk:
         table = self.platform.table("walks")
         found = reader_of(table, self.platform.settings).find()
         with self.platform.postgres.connect() as connection:
-            told = files_of_undone(connection, table, loads, found)
+            told = rolled_back_files(connection, table, loads, found)
         due = {name for name, file in self.files.items() if not file.waits}
         if self.whole and due:
             due = set(self.files)
-        standing = {name for _, of in self.loads for name in of}
-        earlier = set() if self.whole else self.undone - names - standing - due
-        assert told == FilesOfUndone(
+        rows_in_file = {name for _, of in self.loads for name in of}
+        earlier = set() if self.whole else self.undone - names - rows_in_file - due
+        assert told == RolledBackFiles(
             again=tuple(sorted(names & due)),
             out=tuple(sorted(names - due)),
             gone=(),

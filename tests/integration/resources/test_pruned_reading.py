@@ -10,7 +10,7 @@ import pytest
 
 from lakebed.resources.session import ReadSession
 from lakebed.resources.touched import touched
-from lakebed.schema.ddl import ensure_leaves, ensure_table
+from lakebed.schema.ddl import ensure_partition_tables, ensure_table
 from lakebed.spec.partitions import window_for_key
 from lakebed.store.platform import Platform, connect, open_platform
 from tests.conftest import Server, settings_for
@@ -31,8 +31,8 @@ def settled(
     with platform.postgres.connect(autocommit=True) as connection:
         for table in platform.tables:
             ensure_table(connection, table)
-            windows = [window_for_key(table.partitioned.grain, key) for key in MONTHS]
-            ensure_leaves(connection, table, windows)
+            windows = [window_for_key(table.require_partitioning.grain, key) for key in MONTHS]
+            ensure_partition_tables(connection, table, windows)
         days = "(select '2024-01-01Z'::timestamptz + i * interval '1 day' as t, i"
         days += " from generate_series(0, 120) i) days"
         connection.execute(
@@ -147,4 +147,4 @@ def test_connect_reads_the_platform_that_the_environment_names(
         frame = found.pl()
         assert frame.columns == ["sensor", "number"]
         assert frame["number"].to_list() == list(range(4, 31))
-        assert found.to_arrow_table().num_rows == found.df().shape[0] == frame.height
+        assert found.to_arrow_table().num_rows == found.df().transforms[0] == frame.height

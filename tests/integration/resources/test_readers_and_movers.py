@@ -8,13 +8,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from lakebed.schema.ddl import ensure_leaves, ensure_table
+from lakebed.schema.ddl import ensure_partition_tables, ensure_table
 from lakebed.spec.partitions import window_for_key
 from lakebed.store.platform import Platform
 from lakebed.tiering import catalog_file
 from lakebed.tiering.catalog_file import write_catalog
+from lakebed.tiering.move_many import move_many
 from lakebed.tiering.partition import PartitionBusyError
-from lakebed.tiering.several import move_all
 from tests.support import processes
 from tests.support.locks import move_held
 from tests.support.processes import move_key
@@ -37,7 +37,9 @@ def filled(platform: Platform) -> Platform:
     table = platform.table("readings")
     with platform.postgres.connect(autocommit=True) as connection:
         ensure_table(connection, table)
-        ensure_leaves(connection, table, [window_for_key(table.partitioned.grain, k) for k in KEYS])
+        ensure_partition_tables(
+            connection, table, [window_for_key(table.require_partitioning.grain, k) for k in KEYS]
+        )
         for key in KEYS:
             connection.execute(
                 "insert into readings select %s::timestamptz + i * interval '1 hour', 's', i, i"
@@ -68,9 +70,9 @@ def test_partitions_are_moved_at_once_and_one_that_fails_leaves_the_others(
     filled: Platform,
 ) -> None:
     table = filled.table("readings")
-    windows = [window_for_key(table.partitioned.grain, key) for key in KEYS]
+    windows = [window_for_key(table.require_partitioning.grain, key) for key in KEYS]
     with move_held(filled, "readings", KEYS[1]):
-        found = dict(move_all(filled.lake, table, windows, jobs=2))
+        found = dict(move_many(filled.lake, table, windows, jobs=2))
     assert [type(found[window]).__name__ for window in windows] == [
         "Moved",
         PartitionBusyError.__name__,

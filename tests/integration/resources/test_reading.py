@@ -18,7 +18,7 @@ from lakebed.resources.read_errors import ReadOnlyError, SessionEndedError
 from lakebed.resources.session import LakeReadError, ReadSession
 from lakebed.resources.tiers import LakeTable
 from lakebed.resources.touched import touched
-from lakebed.schema.ddl import ensure_leaves, ensure_table
+from lakebed.schema.ddl import ensure_partition_tables, ensure_table
 from lakebed.spec.partitions import window_for_key
 from lakebed.store.platform import Platform, open_platform
 from tests.conftest import Server, settings_for
@@ -38,8 +38,8 @@ def settled(
     with platform.postgres.connect(autocommit=True) as connection:
         for table in platform.tables:
             ensure_table(connection, table)
-            windows = [window_for_key(table.partitioned.grain, key) for key in MONTHS]
-            ensure_leaves(connection, table, windows)
+            windows = [window_for_key(table.require_partitioning.grain, key) for key in MONTHS]
+            ensure_partition_tables(connection, table, windows)
         hours = "select '2024-01-01Z'::timestamptz + i * interval '3 hours' as t, i"
         hours += " from generate_series(0, 1440) i"
         connection.execute(

@@ -26,16 +26,20 @@ def split(
     with tpch.generated(platform, SCALE) as duck:
         settling = [table for table in platform.tables if table.tiering]
         for table in platform.tables:
-            few = f"{table.key[-2]}::varchar || {table.key[-1]}" if table.tiering else "1"
-            tpch.insert(duck, table, f"hash({few}) % 20 > 0 or not {bool(table.tiering)}")
+            low_cardinality = (
+                f"{table.key[-2]}::varchar || {table.key[-1]}" if table.tiering else "1"
+            )
+            tpch.insert(
+                duck, table, f"hash({low_cardinality}) % 20 > 0 or not {bool(table.tiering)}"
+            )
         for table in settling:
             for key in COLD:
                 assert move_key(platform, table.name, key).moved > 100
         for table in settling:
-            few = f"{table.key[-2]}::varchar || {table.key[-1]}"
-            cold = f"{table.partitioned.column} < '1996-01-01'"
-            tpch.insert(duck, table, f"hash({few}) % 20 = 0")
-            tpch.insert(duck, table, f"hash({few}) % 50 = 1 and {cold}")
+            low_cardinality = f"{table.key[-2]}::varchar || {table.key[-1]}"
+            cold = f"{table.require_partitioning.column} < '1996-01-01'"
+            tpch.insert(duck, table, f"hash({low_cardinality}) % 20 = 0")
+            tpch.insert(duck, table, f"hash({low_cardinality}) % 50 = 1 and {cold}")
     yield platform
     server.drop(name)
 

@@ -119,7 +119,7 @@ def plan_of(platform: Platform) -> list[str]:
 
 def bring_back(platform: Platform, key: str) -> int:
     table = table_of(platform)
-    window = window_for_key(table.partitioned.grain, key)
+    window = window_for_key(table.require_partitioning.grain, key)
     done = restore(platform.postgres, platform.lake, table, window, platform.clock.now())
     return done.rows
 
@@ -138,8 +138,8 @@ def test_a_table_settles_as_it_is_and_nothing_else_about_it_changes(
 ) -> None:
     platform = adopted(statements, place)
     table, name = table_of(platform), place.rpartition(".")[2]
-    assert (table.key, table.partitioned.grain) == (key, "month")
-    shape = ask(platform, SHAPE)
+    assert (table.key, table.require_partitioning.grain) == (key, "month")
+    transforms = ask(platform, SHAPE)
     assert plan_of(platform) == (["the index by at is missing: "] if not key else [])
     whole = f"select * from {name} order by id"  # noqa: S608
     before = seen(platform, whole)
@@ -168,8 +168,8 @@ def test_a_table_settles_as_it_is_and_nothing_else_about_it_changes(
     assert seen(platform, f"select count(*), sum(n) from {name}") == [(expected, 539 * 270 + 5)]  # noqa: S608
 
     kept = housekeep(platform)
-    assert (kept.made, kept.leaves, kept.gaps, kept.failed) == (0, [], [], [])
-    assert ask(platform, SHAPE) == shape
+    assert (kept.made, kept.partition_tables, kept.gaps, kept.failed) == (0, [], [], [])
+    assert ask(platform, SHAPE) == transforms
     assert ask(platform, some) == []
     states = ask(
         platform,
@@ -355,7 +355,10 @@ def test_the_command_writes_a_file_that_is_read_as_it_is(
         'What people "ordered".',
         "how many",
     )
-    assert (table.settles.hot_for, table.partitioned.grain) == (timedelta(days=28), "week")
+    assert (table.require_tiering.hot_for, table.require_partitioning.grain) == (
+        timedelta(days=28),
+        "week",
+    )
     assert plan_of(platform) == []
     with pytest.raises(SystemExit) as ended:
         cli.main(arguments)
@@ -388,39 +391,39 @@ def application(platform: Platform, unique: str) -> Iterator[Callable[[], Wrote]
 
 @pytest.mark.thorough
 @pytest.mark.parametrize(
-    ("cut", "unique"),
+    ("filter", "unique"),
     [
         pytest.param("", "id", id="plain"),
         pytest.param(" partition by range (at)", "id, at", id="cut"),
     ],
 )
 def test_an_application_notices_nothing_while_its_rows_settle(
-    adopted: Callable[..., Platform], cut: str, unique: str
+    adopted: Callable[..., Platform], filter: str, unique: str
 ) -> None:
-    leaf = "create table shop.work_default partition of shop.work default"
+    partition_table = "create table shop.work_default partition of shop.work default"
     platform = adopted(
         (
             "create schema shop",
             f"create table shop.work (id bigint, at timestamptz not null, n int not null,"
-            f" primary key ({unique})){cut}",
-            *([leaf] if cut else []),
+            f" primary key ({unique})){filter}",
+            *([partition_table] if filter else []),
             "insert into shop.work values (-1, '2024-01-01', 0)",
         ),
         "shop.work",
     )
     move_key(platform, "work", "2024-01")  # from here on lakebed.delete_row knows the table
     keys = [f"2024-0{month}" for month in range(1, 4)]
-    moved, rounds, given_up = 0, 0, 0
+    moved, batches, given_up = 0, 0, 0
     deadline = time.monotonic() + 60
     with application(platform, unique) as stop:
-        while (rounds < 3 or moved < 200) and time.monotonic() < deadline:
+        while (batches < 3 or moved < 200) and time.monotonic() < deadline:
             for key in keys:
                 try:
                     moved += move_key(platform, "work", key).moved
                 except TieringError as error:
                     assert "changed or held" in str(error)
                     given_up += 1
-            rounds += 1
+            batches += 1
         wrote = stop()
     assert wrote.error is None
     assert wrote.missed > 0
@@ -435,7 +438,7 @@ def test_an_application_notices_nothing_while_its_rows_settle(
     print(
         f"{wrote.statements} statements, the longest {wrote.longest:.2f} s, {wrote.missed} missed"
     )
-    print(f"{moved} rows moved in {rounds} rounds, {given_up} moves given up")
+    print(f"{moved} rows moved in {batches} rounds, {given_up} moves given up")
     assert found() == wrote.rows
     for key in keys:
         move_key(platform, "work", key)
@@ -460,7 +463,7 @@ def test_pg_partman_goes_on_with_a_table_that_settles(tmp_path: Path) -> None:
             FILLED.format("events"),
         )
         platform = open_platform(settings, (declared(settings, "events"),))
-        assert table_of(platform).partitioned.grain == "month"
+        assert table_of(platform).require_partitioning.grain == "month"
         for month in MONTHS:
             assert move_key(platform, "events", month).moved > 100
         do(platform, "call run_maintenance_proc()")

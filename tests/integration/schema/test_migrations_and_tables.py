@@ -16,7 +16,7 @@ import pytest
 from lakebed.ingest.load import load_table
 from lakebed.resources.postgres import MIGRATIONS, Postgres, PostgresUnavailableError, migrate
 from lakebed.resources.settings import Settings
-from lakebed.schema.ddl import DriftError, ensure_leaves, ensure_table
+from lakebed.schema.ddl import DriftError, ensure_partition_tables, ensure_table
 from lakebed.spec.partitions import window_for_key
 from lakebed.spec.table import Grain, ParquetFiles, Partitioning, SourceTable, Tiering
 from lakebed.store.platform import Platform
@@ -174,7 +174,7 @@ def test_a_column_that_others_added_is_let_be(
 ) -> None:
     loaded = table(source=ParquetFiles(glob="*.parquet"))
     ensure_table(connection, loaded)
-    ensure_leaves(connection, loaded, [window_for_key(Grain.MONTH, "2024-01")])
+    ensure_partition_tables(connection, loaded, [window_for_key(Grain.MONTH, "2024-01")])
     connection.execute("alter table things add extra int default 7")
     connection.execute("insert into things (at, \"select\", extra) values ('2024-01-01Z', 1, 8)")
     platform = platform_of(loaded)
@@ -190,8 +190,8 @@ def test_a_column_that_others_added_is_let_be(
 def test_leaves_are_made_once_and_hold_their_window(connection: psycopg.Connection) -> None:
     ensure_table(connection, table())
     windows = [window_for_key(Grain.MONTH, key) for key in ("2024-02", "2024-01", "2024-02")]
-    assert ensure_leaves(connection, table(), windows) == 2
-    assert ensure_leaves(connection, table(), windows) == 0
+    assert ensure_partition_tables(connection, table(), windows) == 2
+    assert ensure_partition_tables(connection, table(), windows) == 0
     connection.execute(
         "insert into things values ('2024-01-01 00:00Z', '', 1), ('2024-01-31 23:59:59.999999Z',"
         " '', 2), ('2024-02-01 00:00Z', '', 3)"
@@ -206,11 +206,14 @@ def test_a_leaf_is_made_while_somebody_reads_and_somebody_writes(
 ) -> None:
     keyed = table(key=("at", "select"))
     ensure_table(connection, keyed)
-    ensure_leaves(connection, keyed, [window_for_key(Grain.MONTH, "2024-01")])
+    ensure_partition_tables(connection, keyed, [window_for_key(Grain.MONTH, "2024-01")])
     with Postgres(settings).connect() as other:
         other.execute("select * from things")
         other.execute("insert into things values ('2024-01-05 00:00Z', '', 1)")
-        assert ensure_leaves(connection, keyed, [window_for_key(Grain.MONTH, "2024-02")]) == 1
+        assert (
+            ensure_partition_tables(connection, keyed, [window_for_key(Grain.MONTH, "2024-02")])
+            == 1
+        )
     keys = connection.execute(
         "select count(*) from pg_index where indrelid = 'things_2024_02'::regclass and indisprimary"
     )
@@ -222,8 +225,8 @@ def test_a_table_that_has_the_name_of_a_leaf_is_not_mistaken_for_it(
 ) -> None:
     ensure_table(connection, table())
     connection.execute("create table things_2024_01 (a int)")
-    with pytest.raises(DriftError, match=r"things_2024_01 is there and no leaf"):
-        ensure_leaves(connection, table(), [window_for_key(Grain.MONTH, "2024-01")])
+    with pytest.raises(DriftError, match=r"things_2024_01 exists and is not a partition"):
+        ensure_partition_tables(connection, table(), [window_for_key(Grain.MONTH, "2024-01")])
 
 
 def test_a_table_of_others_that_is_not_partitioned_gets_no_leaf(
@@ -234,4 +237,6 @@ def test_a_table_of_others_that_is_not_partitioned_gets_no_leaf(
         " year int, amount numeric(12,2))"
     )
     ensure_table(connection, table())
-    assert ensure_leaves(connection, table(), [window_for_key(Grain.MONTH, "2024-01")]) == 0
+    assert (
+        ensure_partition_tables(connection, table(), [window_for_key(Grain.MONTH, "2024-01")]) == 0
+    )

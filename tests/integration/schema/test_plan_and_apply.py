@@ -15,7 +15,7 @@ import polars as pl
 import psycopg
 import pytest
 
-import lakebed.resources.lake
+import lakebed.resources.lake as lake_module
 from lakebed.cli import main as cli
 from lakebed.ingest.load import load_table
 from lakebed.resources.postgres import LockWaitError
@@ -291,7 +291,7 @@ def test_a_reader_whose_snapshot_is_too_old_for_a_rewritten_table_takes_another(
     plain = table(Narrow, partitioning=None, tiering=None)
     platform = platform_of(plain)
     load(platform, rows(1, 2), "1.parquet")
-    hot_tables, rewrites = lakebed.resources.lake._hot_tables, [1]
+    hot_tables, rewrites = lake_module._hot_tables, [1]
 
     def rewrite_after_the_snapshot(*of: Any) -> Any:
         hot = hot_tables(*of)
@@ -301,7 +301,7 @@ def test_a_reader_whose_snapshot_is_too_old_for_a_rewritten_table_takes_another(
             connection.execute("alter table things alter n type integer")
         return hot
 
-    monkeypatch.setattr(lakebed.resources.lake, "_hot_tables", rewrite_after_the_snapshot)
+    monkeypatch.setattr(lake_module, "_hot_tables", rewrite_after_the_snapshot)
     with platform.lake.session() as session:
         assert session.sql("select count(*) from things").fetchall() == [(2,)]
     assert rewrites == []

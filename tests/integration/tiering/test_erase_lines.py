@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from lakebed.ingest.load import load_table
-from lakebed.spec.table import CsvFiles, From, SourceTable
+from lakebed.spec.table import CsvFiles, Mapped, SourceTable
 from lakebed.store.platform import Platform
 from lakebed.tiering import erase as erasing
 from lakebed.tiering.erase import Erased, erase, would_erase
@@ -30,10 +30,10 @@ ORDERS = SourceTable(
     name="orders",
     model=Order,
     source=CsvFiles(glob="orders.csv", delimiter=";"),
-    shape={
-        "customer": From("Kunde", trim=True),
-        "price": From(decimal=",", thousands="."),
-        "status": From(values={"P": "paid"}),
+    transforms={
+        "customer": Mapped("Kunde", trim=True),
+        "price": Mapped(decimal=",", thousands="."),
+        "status": Mapped(values={"P": "paid"}),
     },
     reject_share=1,
 )

@@ -70,7 +70,7 @@ def holding(platform: Platform) -> list[str]:
 def orphan(platform: Platform, key: str, number: int, suffix: str = "") -> Path:
     """Leave what a mover leaves that is killed before its commit: a file with all rows."""
     table = platform.table("readings")
-    window = window_for_key(table.partitioned.grain, key)
+    window = window_for_key(table.require_partitioning.grain, key)
     path = lake(platform) / cold_path(ColdFileName("readings", window, number))
     path = path.with_name(path.name + suffix)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -86,7 +86,7 @@ class Busy:
     """Somebody who holds the lock of January, as a mover does, until told to let go."""
 
     def __init__(self, platform: Platform) -> None:
-        window = window_for_key(platform.table("readings").partitioned.grain, "2024-01")
+        window = window_for_key(platform.table("readings").require_partitioning.grain, "2024-01")
         self._platform, self._lock = platform, move_lock("readings", window)
         self._ended = threading.Event()
         self._pool = ThreadPoolExecutor(1)
@@ -153,8 +153,8 @@ def test_an_orphan_that_cannot_go_leaves_the_erasure_open(
 def test_an_orphan_goes_though_its_clock_is_ahead(platform: Platform, suffix: str) -> None:
     fill(platform)
     left = orphan(platform, "2024-02", 3, suffix)
-    ahead = time.time() + 3600
-    os.utime(left, (ahead, ahead))
+    prefetch = time.time() + 3600
+    os.utime(left, (prefetch, prefetch))
     assert erase_them(platform).failed == ()
     assert not left.exists()
 
@@ -171,7 +171,7 @@ class Mover:
     def start(self, step: str = "copied") -> None:
         self._step = step
         table = self._platform.table("readings")
-        window = window_for_key(table.partitioned.grain, self._key)
+        window = window_for_key(table.require_partitioning.grain, self._key)
         self.moved = self._pool.submit(
             move, self._platform.lake, table, window, on_step=self._stand, attempts=1
         )

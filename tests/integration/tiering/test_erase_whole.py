@@ -41,7 +41,7 @@ def with_table(platform: Platform, change: Callable[[SourceTable], SourceTable])
 
 
 def by_day(table: SourceTable) -> SourceTable:
-    return replace(table, partitioning=replace(table.partitioned, grain=Grain.DAY))
+    return replace(table, partitioning=replace(table.require_partitioning, grain=Grain.DAY))
 
 
 @pytest.mark.parametrize(

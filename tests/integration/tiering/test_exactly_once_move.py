@@ -78,7 +78,7 @@ def test_readers_see_every_flight_once_while_all_due_partitions_move(demo: Platf
     keys = due_keys(demo, "flights")
     assert len(keys) == 9
     with processes.readers(demo.settings, FLIGHTS, PAUSES) as answers:
-        assert processes.run(processes.move_all, demo.settings, "flights", keys, None, None) == 0
+        assert processes.run(processes.move_many, demo.settings, "flights", keys, None, None) == 0
     assert all(len(found) >= 3 for found in answers)
     assert {seen for found in answers for seen in found} == {truth}
     assert live_generations(demo) == [(key, 1) for key in keys]
@@ -109,6 +109,6 @@ def wrong_answers(
     keys = due_keys(demo, "weather")
     with processes.readers(demo.settings, WEATHER, PAUSES, sabotage=careless_reader) as answers:
         assert (
-            processes.run(processes.move_all, demo.settings, "weather", keys, None, sabotage) == 0
+            processes.run(processes.move_many, demo.settings, "weather", keys, None, sabotage) == 0
         )
     return [seen for found in answers for seen in found if seen != truth]

@@ -16,7 +16,7 @@ from lakebed.recovery.backup import take_backup
 from lakebed.recovery.restore_backup import restore
 from lakebed.resources.postgres import Connection
 from lakebed.store.platform import Platform, open_platform
-from lakebed.tiering import leaves, superseded
+from lakebed.tiering import partition_tables, superseded
 from lakebed.tiering.horizon import Horizon, StayReason, read_horizon
 from lakebed.tiering.housekeep import Housekept, housekeep
 from tests.support import processes
@@ -29,7 +29,7 @@ DAY = timedelta(days=1)
 def kept(platform: Platform, *, grace: timedelta = timedelta(0), **policies: Any) -> Platform:
     """Return the platform with another grace period, and other policies of `readings`."""
     table = platform.table("readings")
-    table = replace(table, tiering=replace(table.settles, **policies))
+    table = replace(table, tiering=replace(table.require_tiering, **policies))
     return open_platform(replace(platform.settings, file_grace=grace), (table,))
 
 
@@ -175,8 +175,8 @@ def test_orphans_and_unfinished_files_of_dead_writers_go_and_nothing_of_others(
 ) -> None:
     fill(platform)
     move = (platform.settings, "readings", ["2024-01"])
-    assert processes.run(processes.move_all, *move, "renamed", None) == -9
-    assert processes.run(processes.move_all, *move, "copied", None) == -9
+    assert processes.run(processes.move_many, *move, "renamed", None) == -9
+    assert processes.run(processes.move_many, *move, "copied", None) == -9
     settle(platform)
     folder = platform.lake.files.root / "readings" / "year=2024" / "month=01"
     strange = [
@@ -272,16 +272,16 @@ def test_an_emptied_leaf_is_vacuumed_and_goes_only_where_the_policy_says_so(
     settled = kept(platform)
     truth = seen(settled, ALL)
     done = housekeep(settled)
-    assert [(n.leaf, n.what) for n in done.leaves] == [
+    assert [(n.partition_table, n.what) for n in done.partition_tables] == [
         (f"readings_{key.replace('-', '_')}", "vacuumed") for key in MONTHS
     ]
     assert ask(
         settled, "select sum(pg_relation_size(relid)) from pg_partition_tree('readings')"
     ) == [(0,)]
-    assert housekeep(settled).leaves == []
+    assert housekeep(settled).partition_tables == []
     done = housekeep(dropping(settled))
     # March ended 92 days ago.
-    assert [(n.leaf, n.what) for n in done.leaves] == [
+    assert [(n.partition_table, n.what) for n in done.partition_tables] == [
         (f"readings_{key.replace('-', '_')}", "dropped") for key in MONTHS
     ]
     assert leaf_names(settled) == {f"readings_2024_{month:02}" for month in range(4, 10)}
@@ -292,25 +292,30 @@ def test_an_emptied_leaf_is_vacuumed_and_goes_only_where_the_policy_says_so(
 def test_a_leaf_with_a_late_row_stays(settled: Platform) -> None:
     do(settled, "insert into readings values ('2024-01-03', 'late', 1, 0)")
     done = housekeep(dropping(settled))
-    assert "readings_2024_01" not in [n.leaf for n in done.leaves]
+    assert "readings_2024_01" not in [n.partition_table for n in done.partition_tables]
     assert "readings_2024_01" in leaf_names(settled)
 
 
 def test_a_row_that_comes_between_the_look_and_the_drop_is_not_lost(
     settled: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    vacuum = leaves._vacuum
+    vacuum = partition_tables._vacuum
 
-    def then_a_row_comes(connection: Connection, leaf: leaves.Leaf) -> None:
-        vacuum(connection, leaf)
-        do(settled, f"insert into readings values ('{leaf.window.key}-03', 'late', 1, 0)")  # noqa: S608
+    def then_a_row_comes(
+        connection: Connection, partition_table: partition_tables.PartitionTable
+    ) -> None:
+        vacuum(connection, partition_table)
+        do(
+            settled,
+            f"insert into readings values ('{partition_table.window.key}-03', 'late', 1, 0)",  # noqa: S608
+        )
 
     for key in MONTHS:
         fold(settled, key)
-    monkeypatch.setattr(leaves, "_vacuum", then_a_row_comes)
+    monkeypatch.setattr(partition_tables, "_vacuum", then_a_row_comes)
     done = housekeep(dropping(settled))
-    assert {n.what for n in done.leaves} == {"vacuumed", "waits"}
-    assert StayReason.ROWS in [note.stay.reason for note in done.leaves if note.stay]
+    assert {n.what for n in done.partition_tables} == {"vacuumed", "waits"}
+    assert StayReason.ROWS in [note.stay.reason for note in done.partition_tables if note.stay]
     assert seen(settled, ALL) == [(3 * EACH + 6, 404550)]
 
 
@@ -318,8 +323,8 @@ def test_a_writer_in_the_leaf_holds_its_drop_and_loses_nothing(settled: Platform
     with settled.postgres.connect() as writer:
         writer.execute("insert into readings values ('2024-01-03', 'late', 1, 0)")
         done = housekeep(kept(settled, drop_emptied_after=150 * DAY))
-        waiting = done.leaves[-1]
-        assert (waiting.leaf, waiting.what) == ("readings_2024_01", "waits")
+        waiting = done.partition_tables[-1]
+        assert (waiting.partition_table, waiting.what) == ("readings_2024_01", "waits")
         assert waiting.stay is not None
         assert waiting.stay.reason is StayReason.BUSY
         writer.commit()
@@ -336,7 +341,7 @@ def test_a_reader_notices_that_a_leaf_goes_without_a_look_at_snapshots(
 ) -> None:
     monkeypatch.setattr(Horizon, "blind_to", lambda self, xid: [])
     assert _count_across_a_drop(platform) == 3 * EACH, "VACUUM keeps the pages of rows in need"
-    monkeypatch.setattr(leaves, "_is_bare", lambda connection, leaf: True)
+    monkeypatch.setattr(partition_tables, "_is_bare", lambda connection, partition_table: True)
     assert _count_across_a_drop(platform) < 3 * EACH
 
 

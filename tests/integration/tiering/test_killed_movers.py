@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lakebed.schema.ddl import ensure_leaves, ensure_table
+from lakebed.schema.ddl import ensure_partition_tables, ensure_table
 from lakebed.spec.partitions import window_for_key
 from lakebed.store.platform import Platform
 from tests.support import processes
@@ -25,8 +25,10 @@ def fill(platform: Platform, name: str) -> None:
     table = platform.table(name)
     with platform.postgres.connect(autocommit=True) as connection:
         ensure_table(connection, table)
-        windows = [window_for_key(table.partitioned.grain, key) for key in (KEY, "2024-03")]
-        ensure_leaves(connection, table, windows)
+        windows = [
+            window_for_key(table.require_partitioning.grain, key) for key in (KEY, "2024-03")
+        ]
+        ensure_partition_tables(connection, table, windows)
         connection.execute(
             f"insert into {name} select {values} from (select i, '2024-02-01Z'::timestamptz"  # noqa: S608
             " + (i % 2) * interval '29 days' + i * interval '1 minute' as t"
@@ -67,10 +69,10 @@ def test_a_mover_killed_after_a_step_loses_and_doubles_nothing(
     truth = processes.all_rows(platform, "readings")
     assert truth.rows == 2 * ROWS
     move = (platform.settings, "readings", [KEY])
-    assert processes.run(processes.move_all, *move, step, None) == -9
+    assert processes.run(processes.move_many, *move, step, None) == -9
     assert processes.all_rows(platform, "readings") == truth
     assert generations(platform) == ([(KEY, 1, 1)] if step == "committed" else [])
-    assert processes.run(processes.move_all, *move, None, None) == 0
+    assert processes.run(processes.move_many, *move, None, None) == 0
     assert processes.all_rows(platform, "readings") == truth
     assert generations(platform) == [(KEY, 1, 1)]
     assert hot_rows(platform, "readings") == 0
@@ -86,10 +88,10 @@ def test_a_fold_killed_after_a_step_loses_and_doubles_nothing(
     truth = processes.all_rows(platform, "accounts")
     assert truth.rows == 2 * ROWS + 501
     fold = (platform.settings, "accounts", [KEY])
-    assert processes.run(processes.move_all, *fold, step, None) == -9
+    assert processes.run(processes.move_many, *fold, step, None) == -9
     assert processes.all_rows(platform, "accounts") == truth
     assert generations(platform) == [(KEY, 1, 2 if step == "committed" else 1)]
-    assert processes.run(processes.move_all, *fold, None, None) == 0
+    assert processes.run(processes.move_many, *fold, None, None) == 0
     assert processes.all_rows(platform, "accounts") == truth
     assert generations(platform) == [(KEY, 1, 2)]
     assert hot_rows(platform, "accounts") == 0
@@ -105,7 +107,7 @@ def test_a_mover_killed_at_any_moment_loses_and_doubles_nothing(
     move = (platform.settings, "readings", [KEY])
     assert processes.run(processes.move_and_die, *move[:2], KEY, delay) in (0, -9)
     assert processes.all_rows(platform, "readings") == truth
-    assert processes.run(processes.move_all, *move, None, None) == 0
+    assert processes.run(processes.move_many, *move, None, None) == 0
     assert processes.all_rows(platform, "readings") == truth
     assert generations(platform) == [(KEY, 1, 1)]
 
@@ -114,14 +116,14 @@ def test_a_file_that_no_manifest_row_names_is_never_read(platform: Platform) -> 
     fill(platform, "readings")
     truth = processes.all_rows(platform, "readings")
     move = (platform.settings, "readings", [KEY])
-    assert processes.run(processes.move_all, *move, "renamed", None) == -9
-    assert processes.run(processes.move_all, *move, "copied", None) == -9
+    assert processes.run(processes.move_many, *move, "renamed", None) == -9
+    assert processes.run(processes.move_many, *move, "copied", None) == -9
     orphans = list(platform.lake.files.root.rglob("*.parquet*"))
     assert {orphan.suffix for orphan in orphans} == {".parquet", ".tmp"}
     for orphan in orphans:
         orphan.write_bytes(b"no Parquet at all")
     assert processes.all_rows(platform, "readings") == truth
-    assert processes.run(processes.move_all, *move, None, None) == 0
+    assert processes.run(processes.move_many, *move, None, None) == 0
     assert processes.all_rows(platform, "readings") == truth
     assert {orphan.read_bytes() for orphan in orphans} == {b"no Parquet at all"}
 
@@ -151,7 +153,7 @@ def tombstones(platform: Platform) -> int:
 
 @pytest.mark.parametrize(
     ("work", "steps"),
-    [(processes.move_all, STEPS), (processes.restore_all, RESTORE_STEPS)],
+    [(processes.move_many, STEPS), (processes.restore_all, RESTORE_STEPS)],
     ids=["fold", "restore"],
 )
 @pytest.mark.thorough_but("fold")
@@ -175,7 +177,7 @@ def test_killed_at_each_step_nobody_sees_a_row_lost_doubled_or_undeleted(
     assert {seen for found in answers for seen in found} == {expected}
     assert processes.all_rows(platform, "accounts") == truth
     assert tombstones(platform) == 0
-    live = 1 if work is processes.move_all else 0
+    live = 1 if work is processes.move_many else 0
     assert generations(platform) == [(KEY, live, 1 + live)]
 
 

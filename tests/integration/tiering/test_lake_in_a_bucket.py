@@ -27,7 +27,7 @@ from lakebed.resources.lake_files import LakeFileError
 from lakebed.store.platform import Platform, open_platform
 from lakebed.tiering.catalog_file import write_catalog
 from lakebed.tiering.housekeep import housekeep
-from lakebed.tiering.snapshots import take_due
+from lakebed.tiering.lake_copies import write_due_copies
 from lakebed.tiering.verify import verify
 from tests.conftest import settings_for
 from tests.integration.recovery.test_backup import back_up, put_back
@@ -218,10 +218,10 @@ def test_a_mover_killed_after_any_step_loses_and_doubles_nothing_for_readers_of_
     move = (bucket.settings, "readings", [MONTHS[1]])
     with processes.readers(bucket.settings, query, [(0.2, 0.2)]) as answers:
         for step in STEPS:
-            assert processes.run(processes.move_all, *move, step, None) == -9
+            assert processes.run(processes.move_many, *move, step, None) == -9
             assert all_rows(bucket, "readings") == truth
             assert len(named(bucket)) == (1 if step == "committed" else 0)
-        assert processes.run(processes.move_all, *move, None, None) == 0
+        assert processes.run(processes.move_many, *move, None, None) == 0
     assert {answer for found in answers for answer in found} == {expected}
     assert all(len(found) >= 3 for found in answers)
     assert all_rows(bucket, "readings") == truth
@@ -339,10 +339,10 @@ def test_a_snapshot_is_verified_in_the_bucket_too(bucket: Platform, store: Store
     modes.load(platform, "prices")
     assert store.fail("PUT", 1, damages, ".parquet") == []
     with pytest.raises(TieringError, match="prices: "):
-        take_due(platform, prices)
+        write_due_copies(platform, prices)
     assert (store.objects(), named(platform)) == ({}, set())
     assert processes.run(processes.keep_snapshot, platform.settings, "prices", "renamed") == -9
-    (taken,) = take_due(platform, prices)
+    (taken,) = write_due_copies(platform, prices)
     assert (taken.rows, taken.path) == (2, "prices/prices_g0002.parquet")
     assert verify(platform, prices, deep=True)[0].problem is None
     housekeep(open_platform(replace(platform.settings, file_grace=timedelta(0))))

@@ -17,7 +17,7 @@ import polars as pl
 import pytest
 
 from lakebed.ingest.load import load_table
-from lakebed.schema.ddl import ensure_leaves, ensure_table
+from lakebed.schema.ddl import ensure_partition_tables, ensure_table
 from lakebed.spec.partitions import window_for_key
 from lakebed.spec.table import Grain, ParquetFiles, SourceTable
 from lakebed.store.platform import Platform
@@ -153,8 +153,8 @@ def test_an_empty_partition_moves_nothing(keyless: Platform) -> None:
 def test_only_the_rows_of_the_window_are_moved(keyless: Platform) -> None:
     table = keyless.table("events")
     with keyless.postgres.connect(autocommit=True) as connection:
-        leaves = [window_for_key(Grain.MONTH, key) for key in ("2024-01", "2024-03")]
-        ensure_leaves(connection, table, leaves)
+        partition_tables = [window_for_key(Grain.MONTH, key) for key in ("2024-01", "2024-03")]
+        ensure_partition_tables(connection, table, partition_tables)
         connection.execute(
             "insert into events (at, id) values ('2024-01-31 23:59:59.999999Z', 100),"
             " ('2024-02-29 23:59:59.999999Z', 101), ('2024-03-01Z', 102)"
@@ -272,7 +272,7 @@ def move_while_another_sleeps(platform: Platform, step: str = "copied") -> Any:
     table = platform.table("readings")
     with platform.postgres.connect(autocommit=True) as connection:
         ensure_table(connection, table)
-        ensure_leaves(connection, table, [window_for_key(Grain.MONTH, "2024-02")])
+        ensure_partition_tables(connection, table, [window_for_key(Grain.MONTH, "2024-02")])
         connection.execute(
             "insert into readings select '2024-02-01Z'::timestamptz + i * interval '1 s', 'a', i, i"
             " from generate_series(1, 1000) i"

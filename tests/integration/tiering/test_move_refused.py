@@ -102,7 +102,7 @@ def test_a_table_that_is_not_there_is_an_error_in_words(platform: Platform) -> N
 
 
 def test_a_server_that_goes_away_in_the_middle_moves_nothing(keyless: Platform) -> None:
-    def cut(step: str) -> None:
+    def filter(step: str) -> None:
         if step == "recorded":
             with keyless.postgres.connect(autocommit=True) as connection:
                 connection.execute(
@@ -111,7 +111,7 @@ def test_a_server_that_goes_away_in_the_middle_moves_nothing(keyless: Platform) 
                 )
 
     with pytest.raises((TieringError, psycopg.Error)):
-        move_key(keyless, "events", "2024-02", on_step=cut)
+        move_key(keyless, "events", "2024-02", on_step=filter)
     assert manifest(keyless) == []
     assert len(seen(keyless)) == 10
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from lakebed.schema.ddl import ensure_leaves, ensure_table
+from lakebed.schema.ddl import ensure_partition_tables, ensure_table
 from lakebed.spec.partitions import window_for_key
 from lakebed.spec.table import Grain
 from lakebed.store.platform import Platform, open_platform
@@ -50,7 +50,7 @@ def prepared(folder: Path, url: str) -> Platform:
     table = platform.table("events")
     with platform.postgres.connect(autocommit=True) as connection:
         ensure_table(connection, table)
-        ensure_leaves(connection, table, [window_for_key(Grain.MONTH, "2024-02")])
+        ensure_partition_tables(connection, table, [window_for_key(Grain.MONTH, "2024-02")])
         connection.execute(
             "insert into events select '2024-02-01Z'::timestamptz + i * interval '1 hour', i, 'x'"
             " from generate_series(1, 10) i"

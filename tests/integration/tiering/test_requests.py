@@ -11,11 +11,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from lakebed.schema.ddl import ensure_leaves, ensure_table
+from lakebed.schema.ddl import ensure_partition_tables, ensure_table
 from lakebed.spec.partitions import window_for_key
 from lakebed.store.platform import Platform, open_platform
 from lakebed.tiering.pending import answer_requests, waiting
-from lakebed.tiering.requests import Ended, note_look, open_requests, take
+from lakebed.tiering.requests import Ended, open_requests, record_heartbeat, take
 from tests.conftest import open_folder, settings_for
 from tests.support.debian import debian_server, is_installed
 from tests.support.processes import move_key
@@ -29,7 +29,9 @@ def fill(platform: Platform) -> None:
     table = platform.table("readings")
     with platform.postgres.connect(autocommit=True) as connection:
         ensure_table(connection, table)
-        ensure_leaves(connection, table, [window_for_key(table.partitioned.grain, k) for k in KEYS])
+        ensure_partition_tables(
+            connection, table, [window_for_key(table.require_partitioning.grain, k) for k in KEYS]
+        )
         for key in KEYS:
             connection.execute(
                 "insert into readings select %s::timestamptz + i * interval '1 day', 's', i, i"
@@ -54,7 +56,7 @@ def tick(platform: Platform, *ended: Ended) -> list[str]:
     """Do what the sensor does; return the partitions that it would start."""
     table, now = platform.table("readings"), platform.clock.now()
     with platform.postgres.connect(autocommit=True) as connection:
-        note_look(connection, table)
+        record_heartbeat(connection, table)
         requests = answer_requests(connection, table, now, ended)
         take(connection, requests)
         return [window.key for window in waiting(connection, table, now, requests)]
@@ -89,7 +91,7 @@ def test_a_request_tells_where_nobody_looks_for_it(filled: Platform) -> None:
         notices: list[str] = []
         with filled.postgres.connect(autocommit=True) as connection:
             if looked:
-                note_look(connection, filled.table("readings"))
+                record_heartbeat(connection, filled.table("readings"))
             connection.add_notice_handler(
                 lambda found, into=notices: into.append(found.message_primary or "")
             )

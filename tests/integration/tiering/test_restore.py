@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from lakebed.errors import TieringError, VerificationError
 from lakebed.monitoring.status import read_status
-from lakebed.schema.ddl import ensure_leaves, ensure_table
+from lakebed.schema.ddl import ensure_partition_tables, ensure_table
 from lakebed.schema.evolved import evolved_column, record_statement
 from lakebed.spec.partitions import window_for_key
 from lakebed.spec.table import Grain, TableError
@@ -57,7 +57,7 @@ def settled(platform_of: Callable[..., Platform]) -> Platform:
 def settle(platform: Platform) -> Platform:
     with platform.postgres.connect(autocommit=True) as connection:
         ensure_table(connection, platform.table("events"))
-        ensure_leaves(connection, events, [WINDOW])
+        ensure_partition_tables(connection, events, [WINDOW])
     insert(platform, *range(10))
     move_key(platform, "events", KEY)
     return platform
@@ -313,7 +313,7 @@ def test_any_row_settles_and_comes_back_to_the_byte(
     with platform.postgres.connect(autocommit=True) as connection:
         connection.execute("drop table if exists settling")
         ensure_table(connection, settling)
-        ensure_leaves(connection, settling, [january])
+        ensure_partition_tables(connection, settling, [january])
         write_expected(connection, settling, made)
         connection.execute("insert into settling select * from expected")
         before = all_rows(platform, "settling")

@@ -20,9 +20,9 @@ from psycopg import sql
 
 from lakebed.errors import TieringError
 from lakebed.schema.apply import read_plan
-from lakebed.schema.ddl import DriftError, ensure_leaves, ensure_table
-from lakebed.schema.hindrances import read_hindrances
-from lakebed.schema.noted import note_statement
+from lakebed.schema.ddl import DriftError, ensure_partition_tables, ensure_table
+from lakebed.schema.registry import upsert_tiered_table
+from lakebed.schema.tiering_blockers import read_tiering_blockers
 from lakebed.spec.partitions import window_for_key
 from lakebed.spec.table import Grain, Partitioning, SourceTable, Tiering
 from lakebed.store.fingerprint import fingerprint_query, read_fingerprint
@@ -60,7 +60,7 @@ def settled(platform_of: Callable[..., Platform]) -> Platform:
     platform = platform_of(events)
     with platform.postgres.connect(autocommit=True) as connection:
         ensure_table(connection, events)
-        ensure_leaves(connection, events, [window_for_key(Grain.MONTH, KEY)])
+        ensure_partition_tables(connection, events, [window_for_key(Grain.MONTH, KEY)])
     insert(platform, *range(10))
     move_key(platform, "events", KEY)
     return platform
@@ -285,10 +285,10 @@ def test_no_key_changes_while_deletes_by_the_old_one_are_open(
             move(settled.lake, changed, window)
         if key:
             with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match=words):
-                connection.execute(note_statement(changed) or "")
+                connection.execute(upsert_tiered_table(changed) or "")
         assert (seen(settled), tombstones(settled)) == (first(3), [3])
         move_key(settled, "events", KEY)
-        assert read_hindrances(connection, changed) == []
+        assert read_tiering_blockers(connection, changed) == []
         ensure_table(connection, replace(events, key=("id", "at")))
 
 
@@ -315,7 +315,7 @@ def test_a_key_that_the_table_has_no_more_deletes_nothing(settled: Platform) -> 
 
 
 def test_a_delete_and_a_change_of_the_key_wait_for_each_other(settled: Platform) -> None:
-    changed = note_statement(replace(events, model=Noted, key=("at", "id", "note")))
+    changed = upsert_tiered_table(replace(events, model=Noted, key=("at", "id", "note")))
     assert changed is not None
     failed: list[psycopg.Error] = []
 
@@ -388,7 +388,7 @@ def test_keys_of_every_type_are_told_apart(
     do(platform, "drop table if exists odd, gone, left_over", "truncate lakebed.cold_file cascade")
     with platform.postgres.connect(autocommit=True) as connection:
         ensure_table(connection, odd)
-        ensure_leaves(connection, odd, [window_for_key(Grain.MONTH, KEY)])
+        ensure_partition_tables(connection, odd, [window_for_key(Grain.MONTH, KEY)])
         places = ", ".join(["%s"] * len(odd.columns))
         statement = f"insert into odd values ({places}) on conflict do nothing"  # noqa: S608
         connection.cursor().executemany(statement.encode(), rows)

@@ -13,7 +13,7 @@ import pytest
 
 from lakebed.errors import TieringError
 from lakebed.resources.sqlstate import UNKNOWN
-from lakebed.schema.ddl import ensure_leaves, ensure_table
+from lakebed.schema.ddl import ensure_partition_tables, ensure_table
 from lakebed.spec.partitions import Grain, window_for_key
 from lakebed.store.platform import Platform, open_platform
 from tests.conftest import open_folder, settings_for
@@ -51,7 +51,7 @@ def filled(german: str, tmp_path: Path, request: pytest.FixtureRequest) -> Platf
     table = platform.table("readings")
     with platform.postgres.connect(autocommit=True) as connection:
         ensure_table(connection, table)
-        ensure_leaves(connection, table, [window_for_key(Grain.MONTH, "2024-02")])
+        ensure_partition_tables(connection, table, [window_for_key(Grain.MONTH, "2024-02")])
         connection.execute(
             "insert into readings select '2024-02-01Z'::timestamptz + i * interval '1 s', 'a', i, i"
             " from generate_series(1, 100) i"

@@ -70,6 +70,6 @@ mirrored = SourceTable(
     cursor="changed",
     key=("number",),
     write_mode="merge",
-    deletes=Deletes(snapshot=True, at_most=1.0),
+    deletes=Deletes(full_extract=True, at_most=1.0),
     reject_share=0.5,
 )

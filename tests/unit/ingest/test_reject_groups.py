@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from lakebed.ingest.reject_groups import redacted
-from lakebed.spec.table import From, TableError
+from lakebed.spec.table import Mapped, TableError
 from tests.tables.readings import readings
 
 
@@ -19,7 +19,7 @@ def test_an_example_does_not_show_what_the_table_redacts() -> None:
 
 
 def test_a_redacted_column_is_hidden_by_the_name_that_it_has_in_the_source() -> None:
-    table = replace(readings, redact=("sensor",), shape={"sensor": From("who")})
+    table = replace(readings, redact=("sensor",), transforms={"sensor": Mapped("who")})
     assert redacted(table, {"who": "Jane"}) == '{"who": "***"}'
 
 

@@ -21,9 +21,9 @@ from lakebed.monitoring.diagnosis import (
     of_undeclared,
 )
 from lakebed.spec.partitions import Grain, window_for_key
-from lakebed.store.grain import Bounds
+from lakebed.store.grain_mismatch import Bounds
 from lakebed.tiering.horizon import Holder, Horizon, StayReason
-from lakebed.tiering.superseded import Spared
+from lakebed.tiering.superseded import KeptFile
 from lakebed.tiering.sweep import Swept
 from lakebed.tiering.verify import CheckedFile
 
@@ -152,5 +152,5 @@ def test_a_gap_between_leaves_is_noted() -> None:
 def test_what_is_needed_no_more_is_noted() -> None:
     found = one(of_lake([Swept("events", "p", 1234, "orphan")], ()))
     assert (found.level, "1 files, 1,234 bytes" in found.what) == ("note", True)
-    waits = Spared("events", "p", 1, StayReason.SNAPSHOT, "session 7 (psql) may still need it")
+    waits = KeptFile("events", "p", 1, StayReason.SNAPSHOT, "session 7 (psql) may still need it")
     assert "session 7" in one(of_lake((), [waits])).what

@@ -53,11 +53,11 @@ def test_a_table_that_is_as_its_file_says_needs_nothing() -> None:
 
 def test_a_missing_table_is_made_with_its_leaves() -> None:
     windows = [window_for_key(Grain.MONTH, key) for key in ("2024-02", "2024-01")]
-    made, leaves = plan_table(table(partitioning=BY_MONTH), None, windows).changes
-    assert (made.safety, leaves.safety) == ("instant", "instant")
+    made, partition_tables = plan_table(table(partitioning=BY_MONTH), None, windows).changes
+    assert (made.safety, partition_tables.safety) == ("instant", "instant")
     assert made.sql[0].startswith('create table if not exists "public"."things" ("at" timestamp')
-    assert leaves.what == "leaves are missing: 2024-01, 2024-02"
-    assert 'create table "public"."things_2024_01"' in leaves.sql[0]
+    assert partition_tables.what == "leaves are missing: 2024-01, 2024-02"
+    assert 'create table "public"."things_2024_01"' in partition_tables.sql[0]
 
 
 TYPE = 'alter table "public"."things" alter column "{}" type {}'
@@ -199,18 +199,18 @@ def test_a_missing_key_is_a_primary_key_or_else_a_unique_index() -> None:
 
 
 def test_a_partitioned_table_needs_its_leaves_and_what_finds_its_rows() -> None:
-    found = replace(SAME, partitioned=True, leaves=frozenset({"things_2024_01"}))
+    found = replace(SAME, require_partitioning=True, partition_tables=frozenset({"things_2024_01"}))
     windows = [window_for_key(Grain.MONTH, key) for key in ("2024-01", "2024-02")]
-    index, leaves = plan_table(table(partitioning=BY_MONTH), found, windows).changes
+    index, partition_tables = plan_table(table(partitioning=BY_MONTH), found, windows).changes
     assert index.sql[0].startswith('create index if not exists "things_by_time"')
-    assert [window.key for window in leaves.leaves] == ["2024-02"]
-    plain = replace(SAME, partitioned=False)
+    assert [window.key for window in partition_tables.partition_tables] == ["2024-02"]
+    plain = replace(SAME, require_partitioning=False)
     assert plan_table(table(partitioning=BY_MONTH), plain, windows).changes == ()
 
 
 def test_the_column_that_partitions_a_table_cannot_be_altered() -> None:
     found = with_columns(
-        replace(AT, kind="date"), N, ODD, AMOUNT, partitioned=True, time_indexed=True
+        replace(AT, kind="date"), N, ODD, AMOUNT, require_partitioning=True, time_indexed=True
     )
     (change,) = changes(found, partitioning=BY_MONTH)
     assert (change.safety, change.sql) == ("refused", [])

@@ -15,10 +15,10 @@ from lakebed.spec.names import (
     cold_path,
     hot_key,
     is_name,
-    leaf_name,
+    lake_copy_path,
     parse_cold_path,
-    parse_snapshot_path,
-    snapshot_path,
+    parse_lake_copy_path,
+    partition_table_name,
     source_key,
 )
 from lakebed.spec.partitions import Grain, window_for_key, window_of
@@ -33,11 +33,11 @@ moments = st.datetimes(
 
 @given(names, st.integers(1, 10**6))
 def test_the_path_of_a_snapshot_says_what_it_was_made_from(table: str, generation: int) -> None:
-    path = snapshot_path(table, generation)
-    assert parse_snapshot_path(path) == (table, generation)
+    path = lake_copy_path(table, generation)
+    assert parse_lake_copy_path(path) == (table, generation)
     for other in ("other" / path, path.with_suffix(".csv"), "x" + path.name):
         with pytest.raises(ValueError, match="no path of a snapshot"):
-            parse_snapshot_path(PurePosixPath(other))
+            parse_lake_copy_path(PurePosixPath(other))
 
 
 @given(names, st.sampled_from(list(Grain)), moments, st.integers(1, 10**6))
@@ -50,7 +50,7 @@ def test_a_cold_path_says_what_it_was_made_from(
 
 @given(names, st.sampled_from(list(Grain)), moments)
 def test_the_name_of_a_leaf_fits_into_postgres(table: str, grain: Grain, moment: datetime) -> None:
-    assert len(leaf_name(table, window_of(grain, moment)).encode()) <= 63
+    assert len(partition_table_name(table, window_of(grain, moment)).encode()) <= 63
 
 
 def test_a_cold_file_lies_in_hive_folders() -> None:

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from lakebed.schema.evolved import evolved_column
-from lakebed.spec.postgres_types import field_line, polars_type, settled_type, types_of, widening
+from lakebed.spec.postgres_types import cold_type, field_line, polars_type, types_of, widening
 from lakebed.spec.schema import columns_of
 from lakebed.spec.types import TYPES, SchemaError, type_map
 
@@ -70,13 +70,13 @@ def test_a_type_is_not_widened_to_itself() -> None:
     ids=str,
 )
 def test_a_sources_type_has_its_place(given: pl.DataType, postgres: str) -> None:
-    assert type_map("c", settled_type("c", given)).postgres == postgres
+    assert type_map("c", cold_type("c", given)).postgres == postgres
 
 
 @pytest.mark.parametrize("given", [pl.Struct({"a": pl.Int64}), pl.Object(), pl.Unknown()], ids=str)
 def test_a_type_that_a_model_must_declare_is_refused(given: pl.DataType) -> None:
     with pytest.raises(SchemaError, match="column 'c'"):
-        settled_type("c", given)
+        cold_type("c", given)
 
 
 def test_every_type_of_a_contract_is_found_again_by_its_name() -> None:

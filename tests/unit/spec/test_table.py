@@ -105,7 +105,7 @@ def by(**fields: Any) -> Partitioning:
 
 
 @pytest.mark.parametrize(
-    ("fields", "field", "way_out"),
+    ("fields", "field", "how_to_fix"),
     [
         ({"name": "Events"}, "name", "lower case"),
         ({"name": "a" * 41}, "name", "at most 40"),
@@ -137,7 +137,7 @@ def by(**fields: Any) -> Partitioning:
         ({"source": ParquetFiles(glob=("a", "b"))}, "source.glob", "is no str"),  # type: ignore[arg-type]
         ({"source": CsvFiles(glob="a", null_strings="NA")}, "source.null_strings", "no tuple"),  # type: ignore[arg-type]
         ({"source": CsvFiles(glob="a", skip_rows=1.5)}, "source.skip_rows", "is no int"),  # type: ignore[arg-type]
-        (MERGED | {"deletes": "snapshots"}, "deletes", "nor 'snapshot'"),
+        (MERGED | {"deletes": "lake_copies"}, "deletes", "nor 'full_extract'"),
         (MERGED | {"deletes": Deletes(marker="x", values="gone")}, "deletes.values", "no tuple"),  # type: ignore[arg-type]
         ({"freshness": 60}, "freshness", "is no timedelta"),
         ({"freshness": timedelta(0)}, "freshness", "more than nothing"),
@@ -146,9 +146,9 @@ def by(**fields: Any) -> Partitioning:
         ({"load_by": "window"}, "load_by", "partitioned"),
         ({"parallel_files": 0}, "parallel_files", "from 1 to 64"),
         ({"undo_loads": -1}, "undo_loads", "from 0 to 100"),
-        ({"snapshots": -1}, "snapshots", "from 0 to 1000"),
-        ({"snapshots": "3"}, "snapshots", "is no int"),
-        ({"snapshots": 3, **SETTLING}, "snapshots", "without partitioning"),
+        ({"lake_copies": -1}, "lake_copies", "from 0 to 1000"),
+        ({"lake_copies": "3"}, "lake_copies", "is no int"),
+        ({"lake_copies": 3, **SETTLING}, "lake_copies", "without partitioning"),
         ({"parallel_files": 2, "write_mode": "merge", "key": ("id",)}, "parallel_files", "append"),
         ({"write_mode": "upsert", "key": ("id",)}, "write_mode", "append"),
         ({"changed_files": "reload"}, "changed_files", "merge"),
@@ -173,12 +173,16 @@ def by(**fields: Any) -> Partitioning:
         ({"write_mode": "replace", **SETTLING}, "tiering", "stays hot"),
         ({"write_mode": "replace", **WINDOWED}, "load_by", "take replace or deletes away"),
         ({"write_mode": "history", "key": ("at", "id"), **WINDOWED}, "load_by", "take history"),
-        (MERGED | {"deletes": "snapshot", **WINDOWED}, "load_by", "or deletes away"),
+        (MERGED | {"deletes": "full_extract", **WINDOWED}, "load_by", "or deletes away"),
         ({"write_mode": "replace", "changed_files": "refuse"}, "changed_files", "leave it out"),
-        ({"write_mode": "replace", "deletes": "snapshot"}, "deletes", "take deletes away"),
-        ({"deletes": "snapshot"}, "deletes", "use merge or history"),
+        ({"write_mode": "replace", "deletes": "full_extract"}, "deletes", "take deletes away"),
+        ({"deletes": "full_extract"}, "deletes", "use merge or history"),
         (MERGED | {"deletes": Deletes()}, "deletes", "one of the two"),
-        (MERGED | {"deletes": Deletes(marker="gone", snapshot=True)}, "deletes", "one of the two"),
+        (
+            MERGED | {"deletes": Deletes(marker="gone", full_extract=True)},
+            "deletes",
+            "one of the two",
+        ),
         (MERGED | {"deletes": Deletes(marker="gone", values=())}, "deletes.values", "name one"),
         (
             MERGED | {"deletes": Deletes(marker="gone"), "ignored": ("gone",)},
@@ -186,12 +190,13 @@ def by(**fields: Any) -> Partitioning:
             "take it out",
         ),
         (
-            MERGED | {"deletes": Deletes(snapshot=True, at_most=0.0)},
+            MERGED | {"deletes": Deletes(full_extract=True, at_most=0.0)},
             "deletes.at_most",
             "above 0 and up to 1",
         ),
         (
-            MERGED | {"deletes": Deletes(snapshot=True), "changed_files": "grown", "cursor": "at"},
+            MERGED
+            | {"deletes": Deletes(full_extract=True), "changed_files": "grown", "cursor": "at"},
             "changed_files",
             "leave it out",
         ),
@@ -251,14 +256,14 @@ def by(**fields: Any) -> Partitioning:
     ids=lambda value: value if isinstance(value, str) else None,
 )
 def test_a_spec_that_makes_no_sense_is_refused_with_field_and_way_out(
-    fields: dict[str, Any], field: str, way_out: str
+    fields: dict[str, Any], field: str, how_to_fix: str
 ) -> None:
     with pytest.raises(TableError) as caught:
         table(**fields)
     text = str(caught.value)
     assert text.startswith(f"table {fields.get('name', 'events')!r}: ")
     assert field in text
-    assert re.search(way_out, text), text
+    assert re.search(how_to_fix, text), text
 
 
 def test_a_spec_that_makes_sense_is_frozen() -> None:
@@ -276,7 +281,7 @@ def test_what_happens_to_changed_files_follows_from_the_write_mode() -> None:
 
 
 def test_history_adds_the_time_for_which_a_version_holds() -> None:
-    history = table(write_mode="history", key=("id",), deletes="snapshot")
+    history = table(write_mode="history", key=("id",), deletes="full_extract")
     assert history.column_names[-2:] == ("valid_from", "valid_to")
     assert history.primary_key == ("id", "valid_from")
     assert [column.name for column in history.wire] == [column.name for column in history.contract]

@@ -25,7 +25,7 @@ def test_each_lock_has_a_name_of_its_own() -> None:
         locks.load_lock,
         locks.evolve_lock,
         locks.cursor_lock,
-        locks.snapshot_lock,
+        locks.lake_copy_lock,
         locks.build_lock,
     )
     windowed = (locks.move_lock, locks.window_lock)

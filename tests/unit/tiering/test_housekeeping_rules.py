@@ -12,7 +12,7 @@ import pytest
 from lakebed.spec.partitions import Grain, Window, window_for_key
 from lakebed.spec.table import Partitioning, SourceTable, TableError, Tiering
 from lakebed.tiering.horizon import Holder, Horizon, StayReason, widen
-from lakebed.tiering.leaves import Leaf, gaps, may_drop
+from lakebed.tiering.partition_tables import PartitionTable, gaps, may_drop
 from lakebed.tiering.retention import is_past
 from lakebed.tiering.superseded import _Superseded, judge
 
@@ -43,8 +43,10 @@ def month(key: str) -> Window:
     return window_for_key(Grain.MONTH, key)
 
 
-def leaf(key: str | None) -> Leaf:
-    return Leaf(f"events_{key}", "public", month(key) if key else None, key is None, 0, False)
+def partition_table(key: str | None) -> PartitionTable:
+    return PartitionTable(
+        f"events_{key}", "public", month(key) if key else None, key is None, 0, False
+    )
 
 
 def test_a_snapshot_sees_what_was_done_before_its_xmin_and_not_its_xmin_itself() -> None:
@@ -99,17 +101,22 @@ def test_a_superseded_file_goes_when_its_grace_is_over_and_everybody_sees_it() -
 
 def test_a_gap_is_a_window_between_leaves_that_is_neither_there_nor_cold() -> None:
     windows = [month(f"2024-{m:02}") for m in range(1, 8)]
-    leaves = [leaf("2024-02"), leaf("2024-04"), leaf("2024-06"), leaf(None)]
-    assert [w.key for w in gaps(leaves, windows, {"2024-03"})] == ["2024-05"]
-    assert gaps([leaf(None)], windows, ()) == []
+    partition_tables = [
+        partition_table("2024-02"),
+        partition_table("2024-04"),
+        partition_table("2024-06"),
+        partition_table(None),
+    ]
+    assert [w.key for w in gaps(partition_tables, windows, {"2024-03"})] == ["2024-05"]
+    assert gaps([partition_table(None)], windows, ()) == []
 
 
 def test_a_leaf_may_go_when_its_end_is_exactly_so_old() -> None:
     drops = events(drop_emptied_after=61 * DAY)
-    assert may_drop(drops, leaf("2024-04"), NOW)
-    assert not may_drop(drops, leaf("2024-04"), NOW - timedelta(microseconds=1))
-    assert not may_drop(drops, leaf(None), NOW)
-    assert not may_drop(events(), leaf("2024-01"), NOW)
+    assert may_drop(drops, partition_table("2024-04"), NOW)
+    assert not may_drop(drops, partition_table("2024-04"), NOW - timedelta(microseconds=1))
+    assert not may_drop(drops, partition_table(None), NOW)
+    assert not may_drop(events(), partition_table("2024-01"), NOW)
 
 
 def test_a_cold_partition_is_past_when_its_end_is_exactly_so_old() -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lakebed.spec.partitions import Grain
-from lakebed.spec.table import CsvFiles, From, Partitioning, SourceTable, Tiering
+from lakebed.spec.table import CsvFiles, Mapped, Partitioning, SourceTable, Tiering
 from lakebed.tiering.predicate import PredicateError, predicate_of
 
 
@@ -37,7 +37,7 @@ events = SourceTable(
     name="events",
     model=Event,
     source=CsvFiles(glob="*.csv"),
-    shape={"user_id": From("User"), "email": From(expr="lower(email)")},
+    transforms={"user_id": Mapped("User"), "email": Mapped(expr="lower(email)")},
     partitioning=Partitioning(
         column="at", grain=Grain.MONTH, start=datetime(2024, 1, 1, tzinfo=UTC)
     ),

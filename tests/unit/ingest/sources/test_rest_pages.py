@@ -132,7 +132,7 @@ DECLARED: dict[str, Any] = {"paginator": "single_page"}
         {"paginator": {"type": "offset", "limit": 10, "maximum_offset": 30}},
     ],
 )
-@pytest.mark.parametrize("how", [{"deletes": "snapshot"}, {"write_mode": "replace"}])
+@pytest.mark.parametrize("how", [{"deletes": "full_extract"}, {"write_mode": "replace"}])
 def test_a_full_extract_whose_end_cannot_be_proven_is_refused(
     more: dict[str, Any], how: dict[str, Any]
 ) -> None:

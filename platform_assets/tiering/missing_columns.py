@@ -18,7 +18,7 @@ from lakebed.tiering.transaction import HotTable
 
 
 @dataclass(frozen=True)
-class Lacking:
+class MissingColumn:
     """A NOT NULL column that live cold files are older than. partitions: how many.
 
     default: PostgreSQL's expression, None where the column has none.
@@ -29,7 +29,7 @@ class Lacking:
     partitions: int
 
 
-def lacking(connection: Connection, table: SourceTable) -> list[Lacking]:
+def find_missing_columns(connection: Connection, table: SourceTable) -> list[MissingColumn]:
     """Return the NOT NULL columns that settled rows of a table lack."""
     rows = connection.execute(
         "select attname::text, pg_get_expr(adbin, adrelid), count(*)"
@@ -40,7 +40,7 @@ def lacking(connection: Connection, table: SourceTable) -> list[Lacking]:
         " where c->>'name' = attname) group by 1, 2, attnum order by attnum",
         [table.name, table.relation.as_string()],
     ).fetchall()
-    return [Lacking(*row) for row in rows]
+    return [MissingColumn(*row) for row in rows]
 
 
 def check_labels(partition: HotTable, rows: sql.Composable) -> None:
@@ -67,7 +67,7 @@ def check_labels(partition: HotTable, rows: sql.Composable) -> None:
             )
 
 
-def put_defaults(partition: HotTable, stage: sql.Identifier) -> None:
+def fill_defaults(partition: HotTable, stage: sql.Identifier) -> None:
     """Put defaults in the place of nulls that the hot table would not take.
 
     Generated columns are computed, as PostgreSQL does for rows that are inserted.

@@ -14,14 +14,14 @@ from lakebed.ingest.contract import check
 from lakebed.ingest.incremental import Loaded, Pending
 from lakebed.ingest.package import FileRead, parse_cursor
 from lakebed.ingest.quarantine import encode
-from lakebed.ingest.shaping import shaped
 from lakebed.ingest.sources.reader import Batch, Beginning, Reader, SourceError, SourceItem
 from lakebed.ingest.sources.streams import codec_of
-from lakebed.spec.shape import PLAIN
+from lakebed.ingest.transform import transform
 from lakebed.spec.table import SourceTable
+from lakebed.spec.transforms import PLAIN
 
 
-class Start:
+class ResumePoint:
     """Where reading begins: at the first row, or beyond what is loaded of an item that has changed.
 
     A CSV file must begin with the very bytes that were loaded; its rows go on after theirs. A
@@ -35,9 +35,9 @@ class Start:
         self.item = item
         self.moves_cursor = reader.moves_cursor
         self.before = item.before
-        self.by_cursor = table.sourced.resumes != "bytes" and item.before is not None
+        self.by_cursor = table.require_source.resumes != "bytes" and item.before is not None
         self.value = parse_cursor(table, item.before.cursor) if item.before else None
-        self.queried = table.sourced.resumes == "query"
+        self.queried = table.require_source.resumes == "query"
         self.floor = None if self.value is None else table.floor_of(self.value)
         self.ties_left = item.before.ties if item.before else 0
         self.passed_over = 0
@@ -64,7 +64,7 @@ class Start:
     def waiting(self) -> frozenset[str]:
         """The rows in quarantine that a query answers with again, each as `told` has it."""
         rows = self.before.rejected.values() if self.queried and self.before else ()
-        return frozenset(map(told, rows))
+        return frozenset(map(canonical_json, rows))
 
     @property
     def newer(self) -> tuple[str, Any] | None:
@@ -78,7 +78,7 @@ class Start:
         """Whether rows up to a cursor are passed over."""
         return self.by_cursor and self.table.cursor is not None and self.value is not None
 
-    def cut(self, batch: Batch, read: FileRead) -> Batch:
+    def filter(self, batch: Batch, read: FileRead) -> Batch:
         """Return the rows beyond the start, and note their greatest cursor.
 
         Rows whose cursor cannot be read are kept: the contract will say what is wrong with them.
@@ -92,7 +92,7 @@ class Start:
         column = self.table.cursor
         if column is None or batch.frame.height == 0:
             return batch
-        cursors = shaped(self.table, self.item.file, batch.frame, column)[column].series
+        cursors = transform(self.table, self.item.file, batch.frame, column)[column].series
         if self.queried:
             newest = self._newest_of_good(batch, cursors)
             batch, cursors = self._not_loaded(batch, cursors, newest)
@@ -100,7 +100,7 @@ class Start:
         elif self.beyond_cursor:
             batch, cursors = self._beyond_cursor(batch, cursors)
         if self.moves_cursor:
-            note_cursor(read, cursors)
+            record_cursor(read, cursors)
         return batch
 
     def _check_open(self, batch: Batch, before: Loaded) -> None:
@@ -160,12 +160,16 @@ class Start:
         ]
         return pl.int_range(len(unreadable), eager=True).is_in(again)
 
-    def check_the_past(self) -> None:
+    def verify_already_loaded(self) -> None:
         """Make sure that what was passed over is what was loaded. Raises SourceError.
 
         A file that was not only added to would lose rows without a word.
         """
-        if not self.beyond_cursor or self.before is None or self.table.sourced.resumes == "query":
+        if (
+            not self.beyond_cursor
+            or self.before is None
+            or self.table.require_source.resumes == "query"
+        ):
             return
         loaded = self.before.rows
         if not loaded - self.unreadable <= self.passed_over <= loaded:
@@ -181,16 +185,16 @@ def below(table: SourceTable, column: str, value: Any) -> tuple[str, Any] | None
 
     None where the column is shaped on its way: it has another order in the source.
     """
-    how = table.shape.get(column, PLAIN)
+    how = table.transforms.get(column, PLAIN)
     return (how.column or column, value) if how.only_renames else None
 
 
-def told(row: Any) -> str:
+def canonical_json(row: Any) -> str:
     """Return a row of the quarantine as a text, by which two of them are compared."""
     return json.dumps(row, sort_keys=True)
 
 
-def note_cursor(read: FileRead, cursors: pl.Series) -> None:
+def record_cursor(read: FileRead, cursors: pl.Series) -> None:
     """Note the greatest cursor that was read, and how many rows have it."""
     newest = cursors.max()
     if newest is None:

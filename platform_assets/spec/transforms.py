@@ -25,7 +25,7 @@ EPOCHS = {"unix": 1_000_000, "unix_ms": 1_000, "unix_us": 1}
 
 
 @dataclass(frozen=True)
-class From:
+class Mapped:
     """Where the values of a column come from, and what is done to them on the way.
 
     column: the source's name for it; its own name where neither this nor expr is given.  expr: a
@@ -60,7 +60,7 @@ class From:
     @property
     def only_renames(self) -> bool:
         """Whether the values are those of the source's column, so that it can be asked for them."""
-        return self == From(self.column)
+        return self == Mapped(self.column)
 
     @property
     def on_text(self) -> bool:
@@ -74,53 +74,55 @@ class From:
         return pl.sql_expr(self.expr) if isinstance(self.expr, str) else self.expr
 
 
-PLAIN = From()
+PLAIN = Mapped()
 
 
-def shape_problem(shape: Mapping[str, From], columns: Sequence[Column]) -> tuple[str, str] | None:
+def transform_problem(
+    transforms: Mapping[str, Mapped], columns: Sequence[Column]
+) -> tuple[str, str] | None:
     """Return which part of a shape makes no sense and why, with the way out, or None."""
     known = {column.name: column for column in columns}
-    for name, how in shape.items():
+    for name, how in transforms.items():
         if name not in known:
             return name, f"it is no column of the model ({', '.join(known)})"
-        if not isinstance(how, From):
-            return name, f"{how!r} is no From(...)"
+        if not isinstance(how, Mapped):
+            return name, f"{how!r} is no Mapped(...)"
         problem = _problem(how, known[name].polars)
         if problem is not None:
             return name, problem
     try:
-        order(shape, list(known))
+        order(transforms, list(known))
     except ValueError as error:
         return str(error), "its expression needs itself by way of others; break the circle"
     return None
 
 
-def operands(shape: Mapping[str, From], name: str) -> list[str]:
+def operands(transforms: Mapping[str, Mapped], name: str) -> list[str]:
     """Return the names that a column is made of: one, or those in its expression."""
-    how = shape.get(name, PLAIN)
+    how = transforms.get(name, PLAIN)
     if how.expr is None:
         return [how.column or name]
     return list(dict.fromkeys(how.compiled.meta.root_names()))
 
 
-def sources_of(shape: Mapping[str, From], columns: Sequence[str], name: str) -> list[str]:
+def sources_of(transforms: Mapping[str, Mapped], columns: Sequence[str], name: str) -> list[str]:
     """Return the source's columns that a column of the table is made of, directly or not."""
-    if shape.get(name, PLAIN).expr is None:
-        return operands(shape, name)
+    if transforms.get(name, PLAIN).expr is None:
+        return operands(transforms, name)
     found: dict[str, None] = {}
-    for operand in operands(shape, name):
+    for operand in operands(transforms, name):
         other = operand in columns and operand != name
-        found |= dict.fromkeys(sources_of(shape, columns, operand) if other else [operand])
+        found |= dict.fromkeys(sources_of(transforms, columns, operand) if other else [operand])
     return list(found)
 
 
-def source_columns(shape: Mapping[str, From], columns: Sequence[str]) -> tuple[str, ...]:
+def source_columns(transforms: Mapping[str, Mapped], columns: Sequence[str]) -> tuple[str, ...]:
     """Return the columns that are read of the source, in the order of the contract."""
-    found = [source for name in columns for source in sources_of(shape, columns, name)]
+    found = [source for name in columns for source in sources_of(transforms, columns, name)]
     return tuple(dict.fromkeys(found))
 
 
-def order(shape: Mapping[str, From], columns: Sequence[str]) -> tuple[str, ...]:
+def order(transforms: Mapping[str, Mapped], columns: Sequence[str]) -> tuple[str, ...]:
     """Return the columns so that each comes after those its expression names.
 
     Raises ValueError with the name of a column that needs itself.
@@ -130,8 +132,8 @@ def order(shape: Mapping[str, From], columns: Sequence[str]) -> tuple[str, ...]:
     def visit(name: str, above: tuple[str, ...]) -> None:
         if name in above:
             raise ValueError(name)
-        if shape.get(name, PLAIN).expr is not None:
-            for operand in operands(shape, name):
+        if transforms.get(name, PLAIN).expr is not None:
+            for operand in operands(transforms, name):
                 if operand in columns and operand != name and operand not in done:
                     visit(operand, (*above, name))
         done[name] = None
@@ -142,7 +144,7 @@ def order(shape: Mapping[str, From], columns: Sequence[str]) -> tuple[str, ...]:
     return tuple(done)
 
 
-def _problem(how: From, target: pl.DataType) -> str | None:
+def _problem(how: Mapped, target: pl.DataType) -> str | None:
     if how.column is not None and how.expr is not None:
         return "it comes from a column or from an expression, not from both"
     if how.column == "":
@@ -150,7 +152,7 @@ def _problem(how: From, target: pl.DataType) -> str | None:
     return _expression_problem(how) or _text_problem(how, target) or _time_problem(how, target)
 
 
-def _expression_problem(how: From) -> str | None:
+def _expression_problem(how: Mapped) -> str | None:
     if how.expr is None:
         return None
     if not isinstance(how.expr, str | pl.Expr):
@@ -166,7 +168,7 @@ def _expression_problem(how: From) -> str | None:
     return None
 
 
-def _text_problem(how: From, target: pl.DataType) -> str | None:
+def _text_problem(how: Mapped, target: pl.DataType) -> str | None:
     if isinstance(how.null_strings, str):
         return f"null_strings is one text; write ({how.null_strings!r},)"
     if how.case not in (None, "upper", "lower"):
@@ -185,7 +187,7 @@ def _text_problem(how: From, target: pl.DataType) -> str | None:
     return None
 
 
-def _time_problem(how: From, target: pl.DataType) -> str | None:
+def _time_problem(how: Mapped, target: pl.DataType) -> str | None:
     if how.format is not None:
         if not target.is_temporal():
             return f"format is of times, and the column is {target}"
@@ -208,7 +210,7 @@ def _time_problem(how: From, target: pl.DataType) -> str | None:
     return None
 
 
-def _epoch_problem(how: From, target: pl.DataType) -> str | None:
+def _epoch_problem(how: Mapped, target: pl.DataType) -> str | None:
     if not isinstance(target, pl.Datetime):
         return f"an epoch is a time with a date, and the column is {target}"
     return None if how.time_zone is None else "an epoch is in UTC; take time_zone out"

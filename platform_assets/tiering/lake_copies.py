@@ -31,10 +31,10 @@ from lakebed.errors import BusyError
 from lakebed.resources.layouts import rewritten_since
 from lakebed.resources.postgres import Connection
 from lakebed.schema.ddl import relation_exists
-from lakebed.spec.names import snapshot_path
+from lakebed.spec.names import lake_copy_path
 from lakebed.spec.table import SourceTable
 from lakebed.store.fingerprint import Fingerprint
-from lakebed.store.locks import snapshot_lock
+from lakebed.store.locks import lake_copy_lock
 from lakebed.store.platform import Platform
 from lakebed.tiering.transaction import HotTable, Step, in_transaction
 from lakebed.tiering.verified_file import Form, new_file, publish, stored_columns, write_verified
@@ -44,12 +44,12 @@ PATIENCE = 60.0
 PAUSE = 0.2
 
 
-class SnapshotBusyError(BusyError):
+class LakeCopyBusyError(BusyError):
     """Another process takes a snapshot of the table, or alters it."""
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class LakeCopy:
     """A snapshot that was taken. path: relative to the lake."""
 
     table: str
@@ -77,19 +77,19 @@ class WholeTable(HotTable):
 
         Raises SnapshotBusyError.
         """
-        if not self.try_lock(snapshot_lock(self.table.name)):
-            raise SnapshotBusyError(f"{self}: another process takes a snapshot of it")
+        if not self.try_lock(lake_copy_lock(self.table.name)):
+            raise LakeCopyBusyError(f"{self}: another process takes a snapshot of it")
         if rewritten_since(self.connection, [(self.table.schema, self.table.name)]):
-            raise SnapshotBusyError(f"{self}: it is written anew (ALTER TABLE, TRUNCATE)")
+            raise LakeCopyBusyError(f"{self}: it is written anew (ALTER TABLE, TRUNCATE)")
 
 
-def take_due(
+def write_due_copies(
     platform: Platform,
     table: SourceTable,
     *,
     changed: bool = False,
     on_step: Step = lambda step: None,
-) -> list[Snapshot]:
+) -> list[LakeCopy]:
     """Take the snapshots that are due after a load of a table: its own, and its parents'.
 
     changed: its own is due whatever the ledger says, as after the restore of a backup.
@@ -100,8 +100,8 @@ def take_due(
     taken = []
     for one in chosen:
         always = changed and one is table
-        if one.kept_snapshots and (always or is_due(platform, one)):
-            snapshot = take_snapshot(platform, one, only_if_due=not always, on_step=on_step)
+        if one.kept_lake_copies and (always or is_due(platform, one)):
+            snapshot = write_lake_copy(platform, one, only_if_due=not always, on_step=on_step)
             taken += [snapshot] if snapshot else []
     return taken
 
@@ -110,8 +110,7 @@ def is_due(platform: Platform, table: SourceTable) -> bool:
     """Whether the live snapshot of a table lacks a load, or a rollback; or rows have none."""
     with platform.postgres.connect() as connection:
         live = connection.execute(
-            "select ledger from lakebed.snapshot_file"
-            " where table_name = %s and superseded_at is null",
+            "select ledger from lakebed.lake_copy where table_name = %s and superseded_at is null",
             [table.name],
         ).fetchall()
         if live:
@@ -120,14 +119,14 @@ def is_due(platform: Platform, table: SourceTable) -> bool:
         return relation_exists(connection, table) and _has_rows(connection, table)
 
 
-def take_snapshot(
+def write_lake_copy(
     platform: Platform,
     table: SourceTable,
     *,
     only_if_due: bool = False,
     erasure: int | None = None,
     on_step: Step = lambda step: None,
-) -> Snapshot | None:
+) -> LakeCopy | None:
     """Put the table as it is into the lake. None where only_if_due and another process was faster.
 
     erasure: the number of an erasure, after which no older snapshot is kept.
@@ -146,7 +145,7 @@ def take_snapshot(
                 on_step=on_step,
                 attempts=5,
             )
-        except SnapshotBusyError:
+        except LakeCopyBusyError:
             if time.monotonic() > until:
                 raise
         else:
@@ -161,8 +160,8 @@ def forget_older(platform: Platform, table: SourceTable, erasure: int, on_step: 
 
     Raises TieringError.
     """
-    if table.kept_snapshots:
-        take_snapshot(platform, table, erasure=erasure, on_step=on_step)
+    if table.kept_lake_copies:
+        write_lake_copy(platform, table, erasure=erasure, on_step=on_step)
         return
     with platform.postgres.connect() as connection:
         connection.execute(_expire(table, 0))
@@ -170,33 +169,32 @@ def forget_older(platform: Platform, table: SourceTable, erasure: int, on_step: 
             connection.execute(statement)
 
 
-def expire_snapshots(connection: Connection, table: SourceTable) -> None:
+def expire_lake_copies(connection: Connection, table: SourceTable) -> None:
     """Expire what the table keeps no more, since its file says another number."""
-    connection.execute(_expire(table, table.kept_snapshots))
+    connection.execute(_expire(table, table.kept_lake_copies))
 
 
 def _take(
     whole: WholeTable, ledger: sql.Composable, erasure: int | None, on_step: Step
-) -> Snapshot:
+) -> LakeCopy:
     """Take all steps between the lock and the commit."""
     table = whole.table
     expected = whole.fingerprint_of_hot()
     on_step("counted")
     rows = sql.SQL("select {} from {}").format(stored_columns(whole), whole.hot_in_duckdb)
     last = sql.SQL(
-        "select coalesce(max(generation), 0) as last from lakebed.snapshot_file"
-        " where table_name = {}"
+        "select coalesce(max(generation), 0) as last from lakebed.lake_copy where table_name = {}"
     ).format(table.name)
     with new_file(
         whole.files,
-        lambda number: snapshot_path(table.name, number),
+        lambda number: lake_copy_path(table.name, number),
         int(whole.ask(last)[0][0]) + 1,
     ) as file:
         write_verified(whole, file, rows, lambda: expected, Form(sort=table.primary_key), on_step)
         size, digest = publish(whole, file, expected, on_step)
-        done = Snapshot(table.name, file.generation, str(file.path), expected.rows, size)
+        done = LakeCopy(table.name, file.generation, str(file.path), expected.rows, size)
         _record(whole, done, expected, digest, ledger)
-        whole.do(_expire(table, table.kept_snapshots if erasure is None else 1))
+        whole.do(_expire(table, table.kept_lake_copies if erasure is None else 1))
         if erasure is not None:
             for statement in _give_up(table, erasure):
                 whole.do(statement)
@@ -206,7 +204,7 @@ def _take(
 
 def _record(
     whole: WholeTable,
-    done: Snapshot,
+    done: LakeCopy,
     fingerprint: Fingerprint,
     sha256: str,
     ledger: sql.Composable,
@@ -214,7 +212,7 @@ def _record(
     """Name the file, live, in place of the one before it."""
     whole.do(
         sql.SQL(
-            "update lakebed.snapshot_file set superseded_at = clock_timestamp()"
+            "update lakebed.lake_copy set superseded_at = clock_timestamp()"
             " where table_name = {} and superseded_at is null"
         ).format(whole.table.name)
     )
@@ -222,7 +220,7 @@ def _record(
     columns = [{"name": c.name, "type": c.postgres} for c in whole.table.columns]
     whole.do(
         sql.SQL(
-            "insert into lakebed.snapshot_file (table_name, generation, path, rows, bytes, sha256,"
+            "insert into lakebed.lake_copy (table_name, generation, path, rows, bytes, sha256,"
             " fingerprint, columns, ledger, load_id) values"
             " ({}, {}, {}, {}, {}, {}, {}::jsonb, {}::jsonb, {}, {})"
         ).format(
@@ -242,10 +240,10 @@ def _record(
 
 def _expire(table: SourceTable, keep: int) -> sql.Composed:
     return sql.SQL(
-        "update lakebed.snapshot_file set expired_at = clock_timestamp(),"
+        "update lakebed.lake_copy set expired_at = clock_timestamp(),"
         " superseded_at = coalesce(superseded_at, clock_timestamp())"
         " where table_name = {name} and expired_at is null and generation not in"
-        " (select generation from lakebed.snapshot_file where table_name = {name}"
+        " (select generation from lakebed.lake_copy where table_name = {name}"
         " and expired_at is null order by generation desc limit {keep})"
     ).format(name=sql.Literal(table.name), keep=sql.Literal(keep))
 
@@ -258,10 +256,10 @@ def _give_up(table: SourceTable, erasure: int) -> list[sql.Composed]:
     return [
         sql.SQL(
             "update lakebed.erasure set files = files || array(select path from"
-            " lakebed.snapshot_file where {} order by path) where erasure_id = {}"
+            " lakebed.lake_copy where {} order by path) where erasure_id = {}"
         ).format(expired, sql.Literal(erasure)),
         sql.SQL(
-            "update lakebed.snapshot_file set removed_at = clock_timestamp(),"
+            "update lakebed.lake_copy set removed_at = clock_timestamp(),"
             " fingerprint = '{{}}' where {}"
         ).format(expired),
     ]

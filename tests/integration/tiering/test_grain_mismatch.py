@@ -15,10 +15,10 @@ from lakebed.recovery.backup import BackupError, take_backup
 from lakebed.recovery.restore_backup import restore as put_back
 from lakebed.recovery.rollback import RollbackError, rollback
 from lakebed.schema.apply import read_plan
-from lakebed.schema.ddl import DriftError, ensure_leaves, ensure_table
+from lakebed.schema.ddl import DriftError, ensure_partition_tables, ensure_table
 from lakebed.spec.partitions import window_for_key
 from lakebed.spec.table import Grain, SourceTable
-from lakebed.store.grain import GrainError
+from lakebed.store.grain_mismatch import GrainError
 from lakebed.store.platform import Platform, open_platform
 from lakebed.tiering import generations
 from lakebed.tiering.housekeep import housekeep
@@ -47,7 +47,7 @@ KEYS = {
 
 
 def by(grain: Grain, table: SourceTable = events) -> SourceTable:
-    return replace(table, partitioning=replace(table.partitioned, grain=grain))
+    return replace(table, partitioning=replace(table.require_partitioning, grain=grain))
 
 
 def changed(platform: Platform, grain: Grain) -> Platform:
@@ -62,7 +62,7 @@ def settled(platform_of: Callable[..., Platform], grain: Grain) -> Platform:
     platform = platform_of(table)
     with platform.postgres.connect(autocommit=True) as connection:
         ensure_table(connection, table)
-        ensure_leaves(connection, table, [window_for_key(grain, KEYS[grain])])
+        ensure_partition_tables(connection, table, [window_for_key(grain, KEYS[grain])])
     insert(platform, *range(10))
     move_key(platform, "events", KEYS[grain])
     return platform
@@ -127,7 +127,7 @@ def test_a_day_and_a_week_of_the_same_key_are_two(platform_of: Callable[..., Pla
     monday = window_for_key(Grain.WEEK, "2024-02-05")
     with platform.postgres.connect(autocommit=True) as connection:
         ensure_table(connection, table)
-        ensure_leaves(connection, table, [monday])
+        ensure_partition_tables(connection, table, [monday])
     insert(platform, 100)  # on Monday the 5th
     move_key(platform, "events", monday.key)
     insert(platform, 100, note="late")
@@ -154,7 +154,7 @@ def test_a_leaf_of_another_grain_in_the_way_is_named(platform_of: Callable[..., 
             DriftError, match=r'2024-02-01: partition .* overlap partition "events_2024_02"'
         ),
     ):
-        ensure_leaves(connection, platform.table("events"), days)
+        ensure_partition_tables(connection, platform.table("events"), days)
 
 
 def test_the_plan_the_doctor_and_a_restore_by_time_say_it(
@@ -179,7 +179,7 @@ def test_retention_leaves_what_settled_by_another_grain(
 ) -> None:
     before = settled(platform_of, Grain.MONTH)
     table = by(Grain.DAY, before.table("events"))
-    keeps = replace(table, tiering=replace(table.settles, keep_cold_for=timedelta(days=2)))
+    keeps = replace(table, tiering=replace(table.require_tiering, keep_cold_for=timedelta(days=2)))
     platform = open_platform(before.settings, (keeps,))
     done = housekeep(platform, dry_run=dry_run)
     assert done.expired == []

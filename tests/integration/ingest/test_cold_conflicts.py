@@ -13,13 +13,13 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from lakebed.ingest.cold_conflicts import live_generations, merge_with_cold
 from lakebed.ingest.load import load_table
-from lakebed.ingest.settled import live_generations, merge_beside_settled
 from lakebed.ingest.writers.merge import merge_statement
 from lakebed.ingest.writers.stage import PLACE
 from lakebed.ingest.writers.writer import LoadConflictError
 from lakebed.resources.postgres import Connection
-from lakebed.schema.ddl import ensure_leaves, ensure_table
+from lakebed.schema.ddl import ensure_partition_tables, ensure_table
 from lakebed.spec.columns import GONE
 from lakebed.spec.partitions import Grain, window_for_key
 from lakebed.store.platform import Platform, open_platform
@@ -37,7 +37,7 @@ def settling(platform: Platform) -> Platform:
     table = platform.table("accounts")
     with platform.postgres.connect(autocommit=True) as connection:
         ensure_table(connection, table)
-        ensure_leaves(connection, table, windows(platform))
+        ensure_partition_tables(connection, table, windows(platform))
         write(
             connection,
             "accounts",
@@ -53,7 +53,9 @@ def connection(settling: Platform) -> Iterator[Connection]:
 
 
 def windows(platform: Platform, keys: Sequence[str] = KEYS) -> list[Any]:
-    return [window_for_key(platform.table("accounts").partitioned.grain, key) for key in keys]
+    return [
+        window_for_key(platform.table("accounts").require_partitioning.grain, key) for key in keys
+    ]
 
 
 def write(connection: Connection, name: str, *rows: Row) -> None:
@@ -91,7 +93,7 @@ def merge(
             "create temp table staged on commit drop as select * from accounts limit 0"
         )
         write(connection, "staged", *rows)
-        return merge_beside_settled(
+        return merge_with_cold(
             connection, table, STAGE, platform.lake.files, windows(platform, keys), run, **more
         )[1]
 
@@ -135,7 +137,7 @@ def test_rows_that_settled_by_another_grain_are_compared_all_the_same(
 ) -> None:
     move_key(settling, "accounts", "2024-02")
     table = settling.table("accounts")
-    days = replace(table, partitioning=replace(table.partitioned, grain=Grain.DAY))
+    days = replace(table, partitioning=replace(table.require_partitioning, grain=Grain.DAY))
     by_day = open_platform(settling.settings, (days,))
     assert merge(by_day, connection, ("2024-02-01", 1, "older", 9), keys=("2024-02-01",)) == 1
     assert merge(by_day, connection, ("2024-02-01", 1, "newer", 11), keys=("2024-02-01",)) == 0
@@ -155,7 +157,7 @@ def test_a_hot_row_decides_where_it_overrides_a_cold_one(
 def test_times_that_are_too_many_to_hold_are_compared_all_the_same(
     settling: Platform, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lakebed.ingest.settled.TIMES_HELD", 1)
+    monkeypatch.setattr("lakebed.ingest.cold_conflicts.TIMES_HELD", 1)
     move_key(settling, "accounts", "2024-02")
     rows = [("2024-02-01", 1, "older", 9), ("2024-02-01", 2, "newer", 11)]
     assert merge(settling, connection, *rows, ("2024-02-09", 4, "new", 1)) == 1
@@ -169,11 +171,11 @@ def test_a_load_that_touches_no_cold_partition_opens_no_file(
         raise AssertionError("a cold file was opened")
 
     rows = [("2024-02-01", 1, "older", 9), ("2024-03-01", 1, "newer", 11)]
-    monkeypatch.setattr("lakebed.ingest.settled._copy_cold", refuse)
+    monkeypatch.setattr("lakebed.ingest.cold_conflicts._copy_cold", refuse)
     assert merge(settling, connection, *rows) == 0
     monkeypatch.undo()
     move_key(settling, "accounts", "2024-02")
-    monkeypatch.setattr("lakebed.ingest.settled._copy_cold", refuse)
+    monkeypatch.setattr("lakebed.ingest.cold_conflicts._copy_cold", refuse)
     assert merge(settling, connection, ("2024-03-01", 1, "newer", 12)) == 0
     assert owners(settling, "2024-03")[1] == "newer"
     with pytest.raises(AssertionError, match="opened"):
@@ -197,7 +199,7 @@ def test_a_row_that_settles_between_the_look_and_the_merge_is_looked_at_again(
 def test_a_stale_row_wins_where_nobody_looks_again(
     settling: Platform, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lakebed.ingest.settled.live_generations", lambda *args: [])
+    monkeypatch.setattr("lakebed.ingest.cold_conflicts.live_generations", lambda *args: [])
     stale = merge(
         settling,
         connection,

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from lakebed.ingest import settled
+from lakebed.ingest import cold_conflicts as settled
 from lakebed.ingest.writers import LoadConflictError, merge
 from lakebed.recovery import rollback as undoing
 from lakebed.recovery.backup import take_backup
 from lakebed.recovery.restore_backup import restore
 from lakebed.recovery.rollback import rollback
-from lakebed.recovery.undoable import RollbackError
+from lakebed.recovery.rollback_candidates import RollbackError
 from lakebed.spec.table import Deletes, Tiering
 from lakebed.store.platform import Platform, open_platform
 from tests.support.modes import ask, counts, day, deliver, load, seen
@@ -176,9 +176,9 @@ def extracts(
     """Stock by full extracts, of which March has settled."""
     with of_modes.postgres.connect() as connection:
         version = connection.info.server_version
-    if request.param and version < merge.TELLS_OLD_FROM_NEW:
+    if request.param and version < merge.RETURNING_OLD_NEW_VERSION:
         pytest.skip(f"the server is {version}")
-    monkeypatch.setattr(merge, "TELLS_OLD_FROM_NEW", version + (0 if request.param else 1))
+    monkeypatch.setattr(merge, "RETURNING_OLD_NEW_VERSION", version + (0 if request.param else 1))
     table = replace(of_modes.table("stock"), tiering=SETTLES)
     platform = open_platform(of_modes.settings, (table,))
     deliver(platform, "stock/1.csv", stock(*FULL))

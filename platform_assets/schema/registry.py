@@ -11,7 +11,7 @@ from psycopg import sql
 from lakebed.spec.table import SourceTable
 
 
-def note_statement(table: SourceTable) -> sql.Composed | None:
+def upsert_tiered_table(table: SourceTable) -> sql.Composed | None:
     """Return the statement that notes a table, and writes only where that is new.
 
     None for a table whose rows do not settle or have no key.
@@ -19,7 +19,7 @@ def note_statement(table: SourceTable) -> sql.Composed | None:
     if table.tiering is None or not table.key:
         return None
     noted = sql.SQL("{}, {}::text[], {}, {}").format(
-        table.name, sql.Literal(list(table.key)), table.partitioned.column, table.schema
+        table.name, sql.Literal(list(table.key)), table.require_partitioning.column, table.schema
     )
     return sql.SQL(
         "insert into lakebed.tiered_table (table_name, key_columns, time_column, schema_name)"
@@ -31,14 +31,14 @@ def note_statement(table: SourceTable) -> sql.Composed | None:
     ).format(noted=noted)
 
 
-def key_hindrance_query(table: SourceTable) -> sql.Composed:
+def key_blocker_query(table: SourceTable) -> sql.Composed:
     """Return the query of why a table cannot have its key yet: one row, null where it can."""
     return sql.SQL("select lakebed.key_hindrance({}, {}::text[]) as why").format(
         sql.Literal(table.name), sql.Literal(list(table.key))
     )
 
 
-def policy_statement(table: SourceTable) -> sql.Composed | None:
+def upsert_policy(table: SourceTable) -> sql.Composed | None:
     """Return the statement that notes when a table settles, and writes only where that is new.
 
     None for a table whose rows do not settle.
@@ -47,8 +47,8 @@ def policy_statement(table: SourceTable) -> sql.Composed | None:
         return None
     noted = sql.SQL("{}, {}, {}, {}::interval, {}").format(
         table.name,
-        table.partitioned.column,
-        str(table.partitioned.grain),
+        table.require_partitioning.column,
+        str(table.require_partitioning.grain),
         sql.Literal(table.tiering.hot_for),
         table.schema,
     )

@@ -30,7 +30,7 @@ BOUND = re.compile(r"FOR VALUES FROM \('([^']+)'\) TO \('([^']+)'\)")
 
 
 @dataclass(frozen=True)
-class Leaf:
+class PartitionTable:
     """A leaf. window: None where it is no window of the table's grain, as a DEFAULT partition.
 
     bytes: of its rows, dead ones too.  detaching: an interrupted DETACH CONCURRENTLY left it so.
@@ -50,11 +50,11 @@ class Leaf:
 
 
 @dataclass(frozen=True)
-class LeafNote:
+class PartitionTableAction:
     """What was done with a leaf. stay: why it waits, where it does."""
 
     table: str
-    leaf: str
+    partition_table: str
     what: Literal["vacuumed", "dropped", "waits"]
     bytes: int = 0
     stay: Stay | None = None
@@ -65,7 +65,7 @@ class LeafNote:
         return self.stay.text if self.stay else ""
 
 
-def leaves_of(connection: Connection, table: SourceTable) -> list[Leaf]:
+def partition_tables_of(connection: Connection, table: SourceTable) -> list[PartitionTable]:
     """Return the leaves of a table, in order; none of a table that is not partitioned natively."""
     rows = connection.execute(
         "select c.relname::text, n.nspname::text, pg_get_expr(c.relpartbound, c.oid),"
@@ -76,27 +76,37 @@ def leaves_of(connection: Connection, table: SourceTable) -> list[Leaf]:
         [table.relation.as_string()],
     ).fetchall()
     return [
-        Leaf(name, schema, _window(table, bound), bound == "DEFAULT", size, detaching)
+        PartitionTable(name, schema, _window(table, bound), bound == "DEFAULT", size, detaching)
         for name, schema, bound, size, detaching in rows
     ]
 
 
-def gaps(leaves: Sequence[Leaf], windows: Sequence[Window], cold: Collection[str]) -> list[Window]:
+def gaps(
+    partition_tables: Sequence[PartitionTable], windows: Sequence[Window], cold: Collection[str]
+) -> list[Window]:
     """Return the windows between the first leaf and the last that have no leaf and are not cold.
 
     Pure. A cold one without a leaf is no gap: its leaf was dropped.
     """
-    there = {leaf.window for leaf in leaves if leaf.window is not None}
+    there = {
+        partition_table.window
+        for partition_table in partition_tables
+        if partition_table.window is not None
+    }
     if not there:
         return []
     first, last = min(there), max(there)
     return [w for w in windows if first < w < last and w not in there and w.key not in cold]
 
 
-def may_drop(table: SourceTable, leaf: Leaf, now: datetime) -> bool:
+def may_drop(table: SourceTable, partition_table: PartitionTable, now: datetime) -> bool:
     """Whether the policy lets an emptied leaf go. Pure."""
-    after = table.settles.drop_emptied_after
-    return after is not None and leaf.window is not None and leaf.window.upper <= now - after
+    after = table.require_tiering.drop_emptied_after
+    return (
+        after is not None
+        and partition_table.window is not None
+        and partition_table.window.upper <= now - after
+    )
 
 
 def tidy(
@@ -106,33 +116,43 @@ def tidy(
     *,
     dry_run: bool = False,
     on_step: Callable[[str], None] = lambda step: None,
-) -> list[LeafNote]:
+) -> list[PartitionTableAction]:
     """Vacuum the leaves that moves have emptied, and drop those whose time has come.
 
     Steps: vacuumed, dropped. The connection must be in autocommit mode.
     """
     moves = _moves(connection, table)
-    notes: list[LeafNote] = []
-    for leaf in leaves_of(connection, table):
-        moved = moves.get(leaf.window.key) if leaf.window is not None else None
-        if moved is None or leaf.detaching or not _is_empty(connection, leaf):
+    notes: list[PartitionTableAction] = []
+    for partition_table in partition_tables_of(connection, table):
+        moved = (
+            moves.get(partition_table.window.key) if partition_table.window is not None else None
+        )
+        if moved is None or partition_table.detaching or not _is_empty(connection, partition_table):
             continue
-        drops = may_drop(table, leaf, now)
-        if leaf.bytes == 0 and not drops:
+        drops = may_drop(table, partition_table, now)
+        if partition_table.bytes == 0 and not drops:
             continue
         held = read_horizon(connection).why_not(moved)
         if held is not None:
-            notes.append(LeafNote(table.name, leaf.name, "waits", leaf.bytes, held))
+            notes.append(
+                PartitionTableAction(
+                    table.name, partition_table.name, "waits", partition_table.bytes, held
+                )
+            )
             continue
-        if leaf.bytes and not dry_run:
-            _vacuum(connection, leaf)
+        if partition_table.bytes and not dry_run:
+            _vacuum(connection, partition_table)
             on_step("vacuumed")
-        if leaf.bytes:
-            notes.append(LeafNote(table.name, leaf.name, "vacuumed", leaf.bytes))
+        if partition_table.bytes:
+            notes.append(
+                PartitionTableAction(
+                    table.name, partition_table.name, "vacuumed", partition_table.bytes
+                )
+            )
         if drops:
-            stay = None if dry_run else _drop(connection, table, leaf)
+            stay = None if dry_run else _drop(connection, table, partition_table)
             what: Literal["waits", "dropped"] = "waits" if stay else "dropped"
-            notes.append(LeafNote(table.name, leaf.name, what, stay=stay))
+            notes.append(PartitionTableAction(table.name, partition_table.name, what, stay=stay))
             on_step("dropped")
     return notes
 
@@ -147,33 +167,37 @@ def _moves(connection: Connection, table: SourceTable) -> dict[str, int]:
     return {key: int(xid) for key, xid in rows}
 
 
-def _is_empty(connection: Connection, leaf: Leaf) -> bool:
-    query = sql.SQL("select not exists (select from only {})").format(leaf.identifier)
+def _is_empty(connection: Connection, partition_table: PartitionTable) -> bool:
+    query = sql.SQL("select not exists (select from only {})").format(partition_table.identifier)
     return bool(connection.execute(query).fetchall()[0][0])
 
 
-def _is_bare(connection: Connection, leaf: Leaf) -> bool:
+def _is_bare(connection: Connection, partition_table: PartitionTable) -> bool:
     """Whether the leaf has no page, so that no snapshot whatsoever shows a row in it."""
     query = sql.SQL("select pg_relation_size({}::regclass)").format(
-        sql.Literal(leaf.identifier.as_string())
+        sql.Literal(partition_table.identifier.as_string())
     )
     return bool(connection.execute(query).fetchall()[0][0] == 0)
 
 
-def _vacuum(connection: Connection, leaf: Leaf) -> None:
-    connection.execute(sql.SQL("vacuum (analyze, skip_locked) {}").format(leaf.identifier))
+def _vacuum(connection: Connection, partition_table: PartitionTable) -> None:
+    connection.execute(
+        sql.SQL("vacuum (analyze, skip_locked) {}").format(partition_table.identifier)
+    )
 
 
-def _drop(connection: Connection, table: SourceTable, leaf: Leaf) -> Stay | None:
+def _drop(
+    connection: Connection, table: SourceTable, partition_table: PartitionTable
+) -> Stay | None:
     """Drop a leaf that holds no row for anybody; return why that could not be done."""
-    assert leaf.window is not None
+    assert partition_table.window is not None
     stay = None
     for attempt in range(DROP_ATTEMPTS):
         try:
             with connection.transaction():
-                stay = _why_stays(connection, table, leaf, leaf.window)
+                stay = _why_stays(connection, table, partition_table, partition_table.window)
                 if stay is None:
-                    connection.execute(sql.SQL("drop table {}").format(leaf.identifier))
+                    connection.execute(sql.SQL("drop table {}").format(partition_table.identifier))
             return stay
         except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
             stay = Stay(StayReason.BUSY, "others hold the table; see pg_locks")
@@ -184,7 +208,7 @@ def _drop(connection: Connection, table: SourceTable, leaf: Leaf) -> Stay | None
 
 
 def _why_stays(
-    connection: Connection, table: SourceTable, leaf: Leaf, window: Window
+    connection: Connection, table: SourceTable, partition_table: PartitionTable, window: Window
 ) -> Stay | None:
     """Keep everybody out and look again; return why the leaf must not be dropped."""
     for lock in (load_lock(table.name), move_lock(table.name, window)):
@@ -194,12 +218,12 @@ def _why_stays(
     # In the order in which PostgreSQL takes them, the parent first.
     connection.execute(
         sql.SQL("lock table only {}, only {} in access exclusive mode").format(
-            table.relation, leaf.identifier
+            table.relation, partition_table.identifier
         )
     )
-    if not _is_empty(connection, leaf):
+    if not _is_empty(connection, partition_table):
         return Stay(StayReason.ROWS, "rows came in; the next move folds them")
-    if not _is_bare(connection, leaf):
+    if not _is_bare(connection, partition_table):
         return Stay(
             StayReason.ROWS,
             "somebody may still see rows in it, or VACUUM could not give its pages back",

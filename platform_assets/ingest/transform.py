@@ -14,14 +14,14 @@ import polars as pl
 from lakebed.ingest.casts import Cast, cast
 from lakebed.ingest.sources.reader import SourceError, SourceItem
 from lakebed.spec.schema import Column
-from lakebed.spec.shape import EPOCHS, PLAIN, From, Value, operands, order, parsed
 from lakebed.spec.table import SourceTable
+from lakebed.spec.transforms import EPOCHS, PLAIN, Mapped, Value, operands, order, parsed
 
 MOST_TRIALS = 2_000
 """How often an expression is tried on parts of a batch to find the rows in which it fails."""
 
 
-def shaped(
+def transform(
     table: SourceTable,
     file: SourceItem,
     raw: pl.DataFrame,
@@ -45,10 +45,10 @@ def shaped(
     done: dict[str, Cast] = {}
     columns = {column.name: column for column in table.contract}
     wanted = set(table.contract_names) if only is None else _needed(table, only)
-    for name in order(table.shape, table.contract_names):
+    for name in order(table.transforms, table.contract_names):
         if name not in wanted:
             continue
-        how = table.shape.get(name, PLAIN)
+        how = table.transforms.get(name, PLAIN)
         source = how.column or name
         if how.expr is None:
             if source not in raw.columns:  # it may be missing: `columns_to_read` let it pass
@@ -76,14 +76,14 @@ def shaped(
 def _needed(table: SourceTable, name: str) -> set[str]:
     """The column and those that its expression is made of."""
     found = {name}
-    if table.shape.get(name, PLAIN).expr is not None:
-        for operand in operands(table.shape, name):
+    if table.transforms.get(name, PLAIN).expr is not None:
+        for operand in operands(table.transforms, name):
             if operand in table.contract_names and operand not in found:
                 found |= _needed(table, operand)
     return found
 
 
-def _steps(series: pl.Series, how: From, column: Column, written: bool) -> Cast:
+def _steps(series: pl.Series, how: Mapped, column: Column, written: bool) -> Cast:
     """Take a column through its steps to its type, as the charter of `shape` has them.
 
     written: whether its bytes are text.
@@ -113,7 +113,7 @@ def _steps(series: pl.Series, how: From, column: Column, written: bool) -> Cast:
     return Cast(typed.series, result.problems + typed.problems)
 
 
-def _clean(result: Cast, how: From) -> None:
+def _clean(result: Cast, how: Mapped) -> None:
     text = result.series
     if how.trim:
         text = text.str.strip_chars()
@@ -124,7 +124,7 @@ def _clean(result: Cast, how: From) -> None:
     result.series = text
 
 
-def _translate(result: Cast, how: From) -> None:
+def _translate(result: Cast, how: Mapped) -> None:
     text = result.series.cast(pl.String)
     known = {_as_text(key): _as_text(value) for key, value in how.values.items()}
     if None in known:
@@ -148,7 +148,7 @@ def _as_text(value: Value) -> str | None:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _read_number(result: Cast, how: From) -> None:
+def _read_number(result: Cast, how: Mapped) -> None:
     text = result.series.str.strip_chars()
     mark = re.escape(how.decimal)
     whole = r"\d+"
@@ -245,9 +245,9 @@ def _computed(
     table: SourceTable, file: SourceItem, raw: pl.DataFrame, done: dict[str, Cast], name: str
 ) -> Cast:
     """Return what an expression gives, with the rows in which it fails."""
-    how = table.shape[name]
+    how = table.transforms[name]
     result = Cast(pl.Series(name, []))
-    frame = _frame_of(raw, done, operands(table.shape, name), name, result)
+    frame = _frame_of(raw, done, operands(table.transforms, name), name, result)
     expression = how.compiled.alias(name)
     fault = f"table {table.name}, column {name!r}: the expression {how.expr}"
     try:

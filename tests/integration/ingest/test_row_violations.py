@@ -154,7 +154,7 @@ def test_a_merge_and_a_window_sift_too(platform: Platform) -> None:
     table = replace(
         platform.table("readings"), load_by="window", changed_files=None, reject_share=0.2
     )
-    window = window_for_key(table.partitioned.grain, "2024-02")
+    window = window_for_key(table.require_partitioning.grain, "2024-02")
     report = load_window(platform.settings, platform.postgres, platform.clock, table, window)
     assert (report.inserted, report.rejected) == (684, 12)
     with platform.postgres.connect(autocommit=True) as connection:

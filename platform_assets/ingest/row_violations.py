@@ -19,18 +19,18 @@ from lakebed.ingest.contract import Checked, rejects_at, to_arrow
 from lakebed.ingest.sources.reader import Batch, SourceError, SourceItem
 from lakebed.ingest.writers import target_of
 from lakebed.resources.postgres import Postgres
-from lakebed.schema.ddl import ensure_leaves
+from lakebed.schema.ddl import ensure_partition_tables
 from lakebed.spec.partitions import Window
 from lakebed.spec.table import SourceTable
 
 
-def can_sift(table: SourceTable) -> bool:
+def can_check_constraints(table: SourceTable) -> bool:
     """Whether rows go into the table as they are on the wire, so that they can be tried on it."""
     wire = tuple(column.name for column in table.wire)
     return wire == table.column_names and table.write_mode != "history"
 
 
-def sift(
+def check_constraints(
     postgres: Postgres,
     table: SourceTable,
     file: SourceItem,
@@ -52,7 +52,7 @@ def sift(
     pq.write_table(to_arrow(table, checked.good), parquet)
     key = () if table.write_mode == "append" else table.key
     with postgres.connect(autocommit=True) as connection:
-        ensure_leaves(connection, table, windows)
+        ensure_partition_tables(connection, table, windows)
         try:
             with connection.transaction():
                 found = find_violations(connection, target_of(table), table.wire, parquet, key=key)

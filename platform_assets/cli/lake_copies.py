@@ -14,25 +14,27 @@ if TYPE_CHECKING:
     from lakebed.store.platform import Platform
 
 
-def keep_snapshots(platform: Platform, table: SourceTable, *, changed: bool = False) -> list[str]:
+def write_lake_copies(
+    platform: Platform, table: SourceTable, *, changed: bool = False
+) -> list[str]:
     """Take the snapshots that are due after a load of a table, and write the catalog file anew.
 
     changed: the table's own is due whatever the ledger says. Returns what failed, and why.
     """
     from lakebed.cli.home import refresh_catalog
-    from lakebed.tiering.snapshots import take_due
+    from lakebed.tiering.lake_copies import write_due_copies
 
     try:
-        taken = take_due(platform, table, changed=changed)
+        taken = write_due_copies(platform, table, changed=changed)
     except Exception as error:
         if exit_code(error) != FAILED:
             raise
         why = f"{table.name}: its rows are committed, its snapshot was not taken: {words(error)}"
         return [f"{why}. The next load takes it"]
-    for snapshot in taken:
+    for copy in taken:
         click.echo(
-            f"{snapshot.table}: snapshot of {snapshot.rows:,} rows in the lake, "
-            f"verified in {snapshot.seconds:.2f} s",
+            f"{copy.table}: snapshot of {copy.rows:,} rows in the lake, "
+            f"verified in {copy.seconds:.2f} s",
             err=True,
         )
     return refresh_catalog(platform) if taken else []

@@ -64,7 +64,7 @@ def test_rows_that_a_restore_brings_back_meanwhile_are_erased(platform: Platform
     fill(platform)
     settle(platform, "readings", "2024-01", "2024-02")
     table = platform.table("readings")
-    window = window_for_key(table.partitioned.grain, "2024-02")
+    window = window_for_key(table.require_partitioning.grain, "2024-02")
 
     def back() -> None:
         settle(platform, "readings", "2024-03")

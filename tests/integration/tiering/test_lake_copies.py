@@ -20,18 +20,18 @@ from lakebed.cli import main as cli
 from lakebed.errors import VerificationError
 from lakebed.recovery.rollback import rollback
 from lakebed.spec.table import Lookup, ParquetFiles, SourceTable
-from lakebed.store.locks import snapshot_lock
+from lakebed.store.locks import lake_copy_lock
 from lakebed.store.platform import Platform, open_platform
 from lakebed.tiering import verified_file
 from lakebed.tiering.catalog_file import write_catalog
 from lakebed.tiering.erase import erase
 from lakebed.tiering.housekeep import housekeep
-from lakebed.tiering.snapshots import (
-    Snapshot,
-    SnapshotBusyError,
+from lakebed.tiering.lake_copies import (
+    LakeCopy,
+    LakeCopyBusyError,
     WholeTable,
-    take_due,
-    take_snapshot,
+    write_due_copies,
+    write_lake_copy,
 )
 from lakebed.tiering.verify import verify
 from tests.conftest import NOW
@@ -40,18 +40,18 @@ from tests.support.modes import ask, day, deliver, do, load
 
 STEPS = ("locked", "counted", "copied", "verified", "renamed", "recorded", "committed")
 NONE_KEPT = timedelta(0)
-LIVE = "select generation, rows from lakebed.snapshot_file where superseded_at is null"
+LIVE = "select generation, rows from lakebed.lake_copy where superseded_at is null"
 
 
 def member(id: int, name: str, at: int = 1, gone: str | None = None) -> dict[str, Any]:
     return {"id": id, "select": name, "changed": day(at), "left ?": gone}
 
 
-def load_members(platform: Platform, number: int, *rows: dict[str, Any]) -> list[Snapshot]:
+def load_members(platform: Platform, number: int, *rows: dict[str, Any]) -> list[LakeCopy]:
     """Load the rows of a new file, and take what is due after it."""
     deliver(platform, f"members/{number}.csv", list(rows))
     load(platform, "members")
-    return take_due(platform, platform.table("members"))
+    return write_due_copies(platform, platform.table("members"))
 
 
 def files(platform: Platform) -> list[str]:
@@ -86,7 +86,7 @@ def test_each_load_that_changed_something_leaves_a_snapshot_and_no_other_does(
     assert (first.generation, first.rows, first.path) == (1, 2, "members/members_g0001.parquet")
     assert names(of_modes) == ["a", "b"]
     load(of_modes, "members")
-    assert take_due(of_modes, of_modes.table("members")) == []
+    assert write_due_copies(of_modes, of_modes.table("members")) == []
     assert load_members(of_modes, 2, member(1, "a", 2), member(2, "b")) != []
     assert load_members(of_modes, 3, member(1, "a", 2)) == []  # all unchanged
     (third,) = load_members(of_modes, 4, member(1, "a", 3, gone="yes"), member(3, "c"))
@@ -121,7 +121,7 @@ def test_the_lake_alone_answers_a_join_of_a_settled_table_and_a_dimension(
         [{"sensor": f"s{n}", "room": f"r{n % 2}"} for n in range(7)],
     )
     load(platform, "sensors")
-    assert len(take_due(platform, platform.table("sensors"))) == 1
+    assert len(write_due_copies(platform, platform.table("sensors"))) == 1
     query = (
         "select room, count(*), sum(number)::int from readings join sensors using (sensor)"
         " group by room order by room"
@@ -146,18 +146,18 @@ def test_the_last_few_are_kept_and_housekeeping_removes_the_others(of_modes: Pla
     assert files(now) == [f"members_g{n:04d}.parquet" for n in (3, 4, 5)]
     assert names(now) == ["m1", "m2", "m3", "m4", "m5"]
 
-    one = impatient(now, replace(now.table("members"), snapshots=1))
+    one = impatient(now, replace(now.table("members"), lake_copies=1))
     housekeep(one)
     assert files(one) == ["members_g0005.parquet"]
     (sixth,) = load_members(one, 6, member(6, "m6"))
     assert sixth.generation == 6
 
-    none = impatient(one, replace(one.table("members"), snapshots=0))
+    none = impatient(one, replace(one.table("members"), lake_copies=0))
     assert load_members(none, 7, member(7, "m7")) == []
     housekeep(none)
     assert files(none) == []
     assert names(none) == []
-    (again,) = take_due(now, now.table("members"))
+    (again,) = write_due_copies(now, now.table("members"))
     assert (again.generation, again.rows) == (7, 7)
 
 
@@ -174,7 +174,7 @@ def test_killed_at_a_step_the_load_stands_and_the_next_one_makes_the_snapshot_go
     done = step == "committed"
     assert names(of_modes) == (["a", "b"] if done else ["a"])
     load(of_modes, "members")  # with nothing new
-    assert len(take_due(of_modes, of_modes.table("members"))) == (0 if done else 1)
+    assert len(write_due_copies(of_modes, of_modes.table("members"))) == (0 if done else 1)
     assert names(of_modes) == ["a", "b"]
     now = impatient(of_modes)
     housekeep(now)
@@ -195,12 +195,14 @@ def test_loads_that_end_while_a_snapshot_is_taken_are_in_the_one_that_is_live_in
             assert go_on.wait(processes.PATIENCE)
 
     members = of_modes.table("members")
-    first = threading.Thread(target=take_due, args=(of_modes, members), kwargs={"on_step": pause})
+    first = threading.Thread(
+        target=write_due_copies, args=(of_modes, members), kwargs={"on_step": pause}
+    )
     first.start()
     assert counted.wait(processes.PATIENCE)
     deliver(of_modes, "members/2.csv", [member(2, "b")])
     load(of_modes, "members")
-    second = threading.Thread(target=take_due, args=(of_modes, members))
+    second = threading.Thread(target=write_due_copies, args=(of_modes, members))
     second.start()
     second.join(0.5)
     assert second.is_alive()  # it waits for the first
@@ -226,9 +228,9 @@ def test_who_gets_the_lock_with_an_older_view_of_the_table_does_not_win(
         if seen == ["locked", "counted"]:
             deliver(of_modes, "members/2.csv", [member(2, "b")])
             load(of_modes, "members")
-            take_due(of_modes, members)
+            write_due_copies(of_modes, members)
 
-    take_snapshot(of_modes, members, on_step=overtake)
+    write_lake_copy(of_modes, members, on_step=overtake)
     assert seen.count("counted") == 2
     assert [rows for _, rows in ask(of_modes, LIVE)] == [2]
     assert names(of_modes) == ["a", "b"]
@@ -237,15 +239,15 @@ def test_who_gets_the_lock_with_an_older_view_of_the_table_does_not_win(
 def test_who_waits_too_long_for_another_says_so(
     of_modes: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lakebed.tiering.snapshots.PATIENCE", 0.0)
+    monkeypatch.setattr("lakebed.tiering.lake_copies.PATIENCE", 0.0)
     deliver(of_modes, "members/1.csv", [member(1, "a")])
     load(of_modes, "members")
     with (
         of_modes.postgres.connect() as other,
-        snapshot_lock("members").held(other),
-        pytest.raises(SnapshotBusyError, match="members"),
+        lake_copy_lock("members").held(other),
+        pytest.raises(LakeCopyBusyError, match="members"),
     ):
-        take_due(of_modes, of_modes.table("members"))
+        write_due_copies(of_modes, of_modes.table("members"))
 
 
 @pytest.fixture
@@ -264,7 +266,7 @@ def damaged(of_modes: Platform, monkeypatch: pytest.MonkeyPatch) -> Platform:
 
 def test_a_copy_that_lost_a_row_becomes_no_snapshot(damaged: Platform) -> None:
     with pytest.raises(VerificationError, match=r"1 rows against 2.*stays as it was"):
-        take_due(damaged, damaged.table("members"))
+        write_due_copies(damaged, damaged.table("members"))
     assert (ask(damaged, LIVE), files(damaged)) == ([], [])
     assert ask(damaged, "select count(*) from members") == [(2,)]
 
@@ -273,7 +275,7 @@ def test_without_verification_a_lost_row_would_be_published_and_is_noticed(
     damaged: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(verified_file, "_verify", lambda *_: None)
-    take_due(damaged, damaged.table("members"))
+    write_due_copies(damaged, damaged.table("members"))
     assert names(damaged) == ["b"]
     (found,) = verify(damaged, damaged.table("members"), deep=True)
     assert "1 rows against 2" in str(found.problem)
@@ -298,9 +300,9 @@ def test_a_rollback_is_shown_by_the_next_snapshot(of_modes: Platform) -> None:
     members = of_modes.table("members")
     rollback(of_modes.postgres, of_modes.lake.files, members)
     assert names(of_modes) == ["z", "b"]
-    assert len(take_due(of_modes, members)) == 1
+    assert len(write_due_copies(of_modes, members)) == 1
     assert names(of_modes) == ["a"]
-    assert take_due(of_modes, members) == []
+    assert write_due_copies(of_modes, members) == []
 
 
 def test_an_erasure_leaves_no_snapshot_from_before_it(of_modes: Platform) -> None:
@@ -316,7 +318,7 @@ def test_an_erasure_leaves_no_snapshot_from_before_it(of_modes: Platform) -> Non
     assert names(of_modes) == ["b", "c"]
     root = of_modes.lake.files.root  # type: ignore[attr-defined]
     assert not any(b"anna-of" in path.read_bytes() for path in root.rglob("*.parquet"))
-    told = ask(of_modes, "select fingerprint::text from lakebed.snapshot_file order by generation")
+    told = ask(of_modes, "select fingerprint::text from lakebed.lake_copy order by generation")
     assert [text == "{}" for (text,) in told] == [True, True, False]
 
 
@@ -364,13 +366,13 @@ def test_a_load_that_inserts_parents_leaves_a_snapshot_of_them(
             platform, f"articles/{number}.parquet", [{"url": f"u{number}", "publication": name}]
         )
         load(platform, "articles")
-        taken = take_due(platform, articles)
+        taken = write_due_copies(platform, articles)
         assert [(s.table, s.rows) for s in taken] == [
             ("articles", number),
             ("publications", number),
         ]
     assert of_the_catalog(platform, query) == [("u1", "a"), ("u2", "b")]
-    assert take_due(platform, articles) == []
+    assert write_due_copies(platform, articles) == []
 
 
 @pytest.fixture
@@ -453,7 +455,7 @@ def test_values_that_duckdb_does_not_carry_are_as_they_were(
         " null, null), (4, '-Infinity', '\"x\"', '-1 day', '23:59:59.999999-12', 'infinity',"
         " null, null)",
     )
-    (taken,) = take_due(platform, table)
+    (taken,) = write_due_copies(platform, table)
     assert taken.rows == 4
     rows = of_the_catalog(platform, "select free, said, clock::varchar, exact from everything")
     assert rows[0][0] == "123456789012345678901234567890.000000000000000000001"

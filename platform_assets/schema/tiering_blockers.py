@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from lakebed.resources.postgres import Connection
-from lakebed.schema.noted import key_hindrance_query
+from lakebed.schema.registry import key_blocker_query
 from lakebed.spec.table import SourceTable
 
-HINDRANCES_QUERY = """\
+TIERING_BLOCKERS_QUERY = """\
 with t as (
   select c.*, n.nspname from pg_class c join pg_namespace n on n.oid = c.relnamespace
   where c.oid = to_regclass({})
@@ -81,7 +81,7 @@ _WORDS = {
 }
 
 
-def hindrances(rows: Iterable[Sequence[Any]]) -> list[str]:
+def tiering_blockers(rows: Iterable[Sequence[Any]]) -> list[str]:
     """Say the rows of HINDRANCES_QUERY in words, each with what to do."""
     found = []
     for what, which in rows:
@@ -93,12 +93,12 @@ def hindrances(rows: Iterable[Sequence[Any]]) -> list[str]:
     return found
 
 
-def read_hindrances(connection: Connection, table: SourceTable) -> list[str]:
+def read_tiering_blockers(connection: Connection, table: SourceTable) -> list[str]:
     """Return what keeps the rows of a table from settling, of one that settles."""
     if table.tiering is None and not table.adopted:
         return []
-    query = HINDRANCES_QUERY.replace("{}", "%s")
+    query = TIERING_BLOCKERS_QUERY.replace("{}", "%s")
     place = [table.relation.as_string()]
-    found = hindrances(connection.execute(query.encode(), place)) if table.adopted else []
-    ((why,),) = connection.execute(key_hindrance_query(table)).fetchall()
+    found = tiering_blockers(connection.execute(query.encode(), place)) if table.adopted else []
+    ((why,),) = connection.execute(key_blocker_query(table)).fetchall()
     return found if why is None else [*found, why]

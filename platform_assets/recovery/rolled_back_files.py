@@ -17,7 +17,7 @@ from lakebed.spec.table import SourceTable
 
 
 @dataclass(frozen=True)
-class FilesOfUndone:
+class RolledBackFiles:
     """What becomes of the files of loads that were undone, by their names, as they are now.
 
     again: the next load reads them.  out: they wait until they change.  gone: they are no more in
@@ -30,9 +30,9 @@ class FilesOfUndone:
     earlier: tuple[str, ...]
 
 
-def files_of_undone(
+def rolled_back_files(
     connection: Connection, table: SourceTable, load_ids: Sequence[str], found: list[SourceItem]
-) -> FilesOfUndone:
+) -> RolledBackFiles:
     """Tell which files of loads that were undone the next load reads. found: those that are there.
 
     Rows that a retry read out of the quarantine are no files.
@@ -48,7 +48,7 @@ def files_of_undone(
     there = {file.name for file in found}
     whole = table.loads_whole  # its files are read together, or none of them
     of_these = sorted(there) if whole else [path for path, undone_now, _ in rows if undone_now]
-    return FilesOfUndone(
+    return RolledBackFiles(
         again=tuple(path for path in of_these if path in new),
         out=tuple(path for path in of_these if path in there - new),
         gone=tuple(path for path in of_these if path not in there),

@@ -11,26 +11,26 @@ from typing import Any, Self, TypeVar
 T = TypeVar("T")
 
 
-class Beside:
+class BackgroundWorker:
     """A thread that does what it is told in order, while its caller prepares what comes next.
 
     Leaving the block waits for the call that runs and drops those that wait. What a call raised is
-    raised by the next `do` or `wait`.
+    raised by the next `submit` or `wait`.
     """
 
     def __init__(self, name: str, waiting: int = 2) -> None:
-        """Let at most so many calls wait; `do` blocks until there is room."""
+        """Let at most so many calls wait; `submit` blocks until there is room."""
         self._pool = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._room = waiting
         self._waiting: deque[Future[None]] = deque()
 
-    def do(self, call: Callable[..., None], *arguments: Any) -> None:
+    def submit(self, call: Callable[..., None], *arguments: Any) -> None:
         """Have a call done; wait for room."""
         while len(self._waiting) > self._room:
             self._waiting.popleft().result()
         self._waiting.append(self._pool.submit(call, *arguments))
 
-    def wait(self) -> None:
+    def join(self) -> None:
         """Wait until all is done."""
         while self._waiting:
             self._waiting.popleft().result()
@@ -47,7 +47,7 @@ class Beside:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
-def ahead(items: Iterator[T], depth: int) -> Iterator[T]:
+def prefetch(items: Iterator[T], depth: int) -> Iterator[T]:
     """Yield items while the next few are made in a thread beside."""
     with ThreadPoolExecutor(1, thread_name_prefix="lakebed_ahead") as pool:
         coming = deque(pool.submit(next, items, None) for _ in range(depth))

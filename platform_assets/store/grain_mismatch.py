@@ -47,12 +47,14 @@ class Bounds(NamedTuple):
         return None
 
 
-def asking(connection: Connection) -> Ask:
+def query_on(connection: Connection) -> Ask:
     """Return what asks on a connection, in the transaction that it is in."""
     return lambda query: connection.execute(query).fetchall()
 
 
-def of_other_grain(ask: Ask, table: SourceTable, window: Window | None = None) -> list[Bounds]:
+def find_grain_mismatches(
+    ask: Ask, table: SourceTable, window: Window | None = None
+) -> list[Bounds]:
     """Return the live partitions that are none of the table's now, in the order of time.
 
     window: only those that overlap it.
@@ -62,7 +64,7 @@ def of_other_grain(ask: Ask, table: SourceTable, window: Window | None = None) -
         overlapping = sql.SQL(" and lower_bound < {}::timestamptz and upper_bound > {}").format(
             window.upper.isoformat(), window.lower.isoformat()
         )
-    return otherwise(table, ask(_BOUNDS.format(sql.Literal(table.name), overlapping)))
+    return grain_mismatches(table, ask(_BOUNDS.format(sql.Literal(table.name), overlapping)))
 
 
 _BOUNDS = sql.SQL(
@@ -72,7 +74,7 @@ _BOUNDS = sql.SQL(
 )
 
 
-def otherwise(table: SourceTable, rows: Iterable[Sequence[Any]]) -> list[Bounds]:
+def grain_mismatches(table: SourceTable, rows: Iterable[Sequence[Any]]) -> list[Bounds]:
     """Return those of some partitions that are none of the table's now. Pure.
 
     rows: key, and lower and upper bound in seconds since 1970.
@@ -86,15 +88,16 @@ def otherwise(table: SourceTable, rows: Iterable[Sequence[Any]]) -> list[Bounds]
 
 def check_grain(ask: Ask, table: SourceTable, window: Window) -> None:
     """Raises GrainError where rows of the window have settled by another grain."""
-    found = of_other_grain(ask, table, window)
+    found = find_grain_mismatches(ask, table, window)
     if found:
         raise GrainError(
             f"{table.name} {window.key}: nothing was changed: "
-            f"{settled_otherwise(table.partitioned.grain, found)}. {way_out(table.name, found)}"
+            f"{describe_mismatch(table.require_partitioning.grain, found)}. "
+            f"{how_to_fix(table.name, found)}"
         )
 
 
-def settled_otherwise(now: Grain, found: Sequence[Bounds]) -> str:
+def describe_mismatch(now: Grain, found: Sequence[Bounds]) -> str:
     """Say what is wrong with some partitions, for people."""
     named = ", ".join(f"{bounds.key} ({_words(bounds)})" for bounds in found[:NAMED])
     more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
@@ -104,7 +107,7 @@ def settled_otherwise(now: Grain, found: Sequence[Bounds]) -> str:
     )
 
 
-def way_out(table: str, found: Sequence[Bounds]) -> str:
+def how_to_fix(table: str, found: Sequence[Bounds]) -> str:
     """Say what mends it, for people."""
     grains = dict.fromkeys(f"grain=Grain.{b.grain.name}" for b in found if b.grain is not None)
     keys = " ".join(f"--partition {bounds.key}" for bounds in found[:NAMED])

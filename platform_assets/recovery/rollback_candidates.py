@@ -41,7 +41,7 @@ class RollbackError(LakebedError, RuntimeError):
 
 
 @dataclass(frozen=True)
-class Undoable:
+class RollbackCandidate:
     """A load that stands. problem: why it cannot be undone, None where it can.
 
     written: rows that it inserted or updated.  changed: rows that it updated or deleted.  kept:
@@ -61,19 +61,21 @@ class Undoable:
     problem: str | None = None
 
 
-def loads_of(connection: Connection, table: SourceTable) -> list[Undoable]:
+def loads_of(connection: Connection, table: SourceTable) -> list[RollbackCandidate]:
     """Return the loads of a table that stand, the newest first."""
-    loads: list[Undoable] = []
+    loads: list[RollbackCandidate] = []
     problem: str | None = None
     for row in connection.execute(LOADS_QUERY, [table.name]).fetchall():
         known, why = row[:10], row[10:]
-        load = Undoable(*known)
+        load = RollbackCandidate(*known)
         problem = problem or _problem(table, load, *why)
         loads.append(replace(load, problem=problem))
     return loads
 
 
-def to_undo(connection: Connection, table: SourceTable, load_id: str | None) -> list[Undoable]:
+def loads_to_undo(
+    connection: Connection, table: SourceTable, load_id: str | None
+) -> list[RollbackCandidate]:
     """Return the loads that are undone, the newest first: the last one, or one and all after it.
 
     Raises RollbackError.
@@ -97,7 +99,7 @@ def to_undo(connection: Connection, table: SourceTable, load_id: str | None) -> 
 
 
 def _problem(
-    table: SourceTable, load: Undoable, unknown: bool, copied: bool, old: bool
+    table: SourceTable, load: RollbackCandidate, unknown: bool, copied: bool, old: bool
 ) -> str | None:
     load_id = load.load_id
     backup = f"put back a backup: `lakebed backup {table.name} --list`"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from psycopg import sql
 
 from lakebed.spec.table import SourceTable
-from lakebed.store.grain import NAMED, Ask
+from lakebed.store.grain_mismatch import NAMED, Ask
 
 DECLARE_OR_RESTORE = (
     "Declare partitioning and tiering again, as they were; to be without, then bring the rows back "
@@ -15,7 +15,7 @@ DECLARE_OR_RESTORE = (
 )
 
 
-def undeclared(ask: Ask, table: SourceTable) -> list[str]:
+def find_orphaned_partitions(ask: Ask, table: SourceTable) -> list[str]:
     """Return the keys of the live partitions of a table that declares no tiering, in order."""
     if table.tiering is not None:
         return []
@@ -26,7 +26,7 @@ def undeclared(ask: Ask, table: SourceTable) -> list[str]:
     return [key for (key,) in ask(query)]
 
 
-def settled_undeclared(keys: Sequence[str]) -> str:
+def describe_orphaned_partitions(keys: Sequence[str]) -> str:
     """Say what is wrong, for people."""
     named = ", ".join(keys[:NAMED])
     more = f" and {len(keys) - NAMED} more" if len(keys) > NAMED else ""

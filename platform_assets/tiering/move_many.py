@@ -17,12 +17,12 @@ from lakebed.tiering.partition import Step
 from lakebed.tiering.report import Moved
 
 
-def move_all(
+def move_many(
     lake: Lake,
     table: SourceTable,
     windows: Sequence[Window],
     jobs: int = 1,
-    begin: Callable[[Window], Step] = lambda window: lambda step: None,
+    on_start: Callable[[Window], Step] = lambda window: lambda step: None,
     unless_held_at: datetime | None = None,
 ) -> Iterator[tuple[Window, Moved | Exception]]:
     """Move partitions, at most `jobs` at once; yield each as it ends, with what it did or raised.
@@ -34,11 +34,11 @@ def move_all(
     """
     if jobs == 1:
         for window in windows:
-            yield window, _outcome(lake, table, window, begin, unless_held_at)
+            yield window, _outcome(lake, table, window, on_start, unless_held_at)
         return
     with ThreadPoolExecutor(jobs) as threads:
         running = {
-            threads.submit(_outcome, lake, table, window, begin, unless_held_at): window
+            threads.submit(_outcome, lake, table, window, on_start, unless_held_at): window
             for window in windows
         }
         try:
@@ -52,10 +52,10 @@ def _outcome(
     lake: Lake,
     table: SourceTable,
     window: Window,
-    begin: Callable[[Window], Step],
+    on_start: Callable[[Window], Step],
     unless_held_at: datetime | None,
 ) -> Moved | Exception:
     try:
-        return move(lake, table, window, unless_held_at=unless_held_at, on_step=begin(window))
+        return move(lake, table, window, unless_held_at=unless_held_at, on_step=on_start(window))
     except Exception as error:
         return error

@@ -118,7 +118,7 @@ def live_generations(
     return [Generation(*row) for row in rows]
 
 
-def merge_beside_settled(
+def merge_with_cold(
     connection: Connection,
     table: SourceTable,
     stage: sql.Identifier,
@@ -140,7 +140,7 @@ def merge_beside_settled(
     Raises LoadConflictError where moves came in between at each attempt, RuntimeError in a
     transaction that is not READ COMMITTED.
     """
-    if not meets_settled(table):
+    if not may_touch_cold(table):
         first()
         return Merged(merge())
     _check_isolation(connection)
@@ -164,7 +164,7 @@ def merge_beside_settled(
     )
 
 
-def meets_settled(table: SourceTable) -> bool:
+def may_touch_cold(table: SourceTable) -> bool:
     """Whether a merge has to look at rows that have settled: for their age, or to delete them."""
     deletes = table.deleting is not None and table.write_mode == "merge"
     return has_guard(table) or (deletes and table.partitioning is not None)
@@ -254,7 +254,7 @@ def _staged(
     """Look at the staged rows between the first and the last cold partition; None for none."""
     if not generations:
         return None
-    time = sql.Identifier(table.partitioned.column)
+    time = sql.Identifier(table.require_partitioning.column)
     where = sql.SQL(" from {} where {time} >= {} and {time} < {}").format(
         stage,
         sql.Literal(min(generation.lower for generation in generations)),
@@ -319,7 +319,7 @@ def _filter(
     reader: duckdb.DuckDBPyConnection, table: SourceTable, cursor: Column, staged: _Staged
 ) -> sql.Composable:
     """Return DuckDB's condition on cold rows that leaves as few as it can."""
-    time = sql.Identifier(table.partitioned.column)
+    time = sql.Identifier(table.require_partitioning.column)
     conditions = [
         sql.SQL("{time} between {}::timestamptz and {}::timestamptz").format(
             sql.Literal(staged.first.isoformat()), sql.Literal(staged.last.isoformat()), time=time
