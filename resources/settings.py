@@ -19,7 +19,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import urlsplit
@@ -33,6 +33,7 @@ from lakebed.resources import bucket
 from lakebed.resources.bucket import Bucket
 from lakebed.resources.clock import Clock, FixedClock, SystemClock
 from lakebed.resources.project_folder import ProjectFolder, find_project
+from lakebed.spec.times import TimeTextError, read_duration, read_time
 
 NAMES = (
     "LAKEBED_HOME",
@@ -346,21 +347,13 @@ def _moment(value: str | None) -> datetime | None:
     if value is None:
         return None
     try:
-        moment = datetime.fromisoformat(value)
-    except ValueError as error:
-        raise SettingsError(
-            f"LAKEBED_CLOCK: {value!r} is no ISO 8601 time such as 2013-12-31T00:00:00+00:00"
-        ) from error
-    if moment.tzinfo is None:
-        raise SettingsError(f"LAKEBED_CLOCK: {value!r} names no time zone; write {value}+00:00")
-    return moment.astimezone(UTC)
-
-
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+        return read_time(value)
+    except TimeTextError as error:
+        raise SettingsError(f"LAKEBED_CLOCK: {error}") from error
 
 
 def _duration(name: str, value: str) -> timedelta:
-    found = re.fullmatch(r"(\d{1,9})([smhd])", value)
-    if found is None:
-        raise SettingsError(f"{name}: {value!r} is no duration such as 90s, 30m, 24h or 7d")
-    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+    try:
+        return read_duration(value)
+    except TimeTextError as error:
+        raise SettingsError(f"{name}: {error}") from error

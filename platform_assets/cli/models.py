@@ -192,13 +192,13 @@ def _selected(
 
 
 def _stretch(since: str | None, until: str | None) -> BuildRange:
-    from lakebed.models.incremental import moment
     from lakebed.models.materialize import BuildRange
+    from lakebed.spec.times import TimeTextError, read_time_or_utc
 
     try:
-        found = BuildRange(moment(since) if since else None, moment(until) if until else None)
-    except ValueError as error:
-        raise click.UsageError(f"{error}; write a day or a time: 2024-01-01") from error
+        found = BuildRange(*(read_time_or_utc(text) if text else None for text in (since, until)))
+    except TimeTextError as error:
+        raise click.UsageError(str(error)) from error
     if found.until and (found.since is None or found.until <= found.since):
         raise click.UsageError("--event-time-end comes after an --event-time-start")
     return found

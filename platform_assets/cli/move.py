@@ -142,16 +142,12 @@ def _answer(
 
 
 def _moment(text: str) -> datetime:
+    from lakebed.spec.times import TimeTextError, read_time
+
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise click.BadParameter(f"{text!r} is no ISO 8601 time", param_hint="--as-of") from error
-    if moment.tzinfo is None:
-        raise click.BadParameter(
-            f"{text!r} names no time zone; write it like 2024-05-01T00:00:00+00:00",
-            param_hint="--as-of",
-        )
-    return moment
+        return read_time(text)
+    except TimeTextError as error:
+        raise click.BadParameter(str(error), param_hint="--as-of") from error
 
 
 def _moves(done: Sequence[Moved]) -> Table:

@@ -44,12 +44,12 @@ def restore(
     Partitions are restored in order, each in a transaction of its own. One that fails leaves the
     others restored; the exit code is 1. A backup is put back by `lakebed rollback --backup`.
     """
-    from lakebed.tiering.restorable import chosen, duration
+    from lakebed.tiering.restorable import chosen, hold_of
 
     platform = opened()
     table = platform.table(name)
     _ = table.require_tiering
-    held_for = duration(hold)
+    held_for = hold_of(hold)
     with platform.postgres.connect() as connection:
         windows = chosen(connection, table, keys, since, until)
     done, failed = _restore(platform, table, windows, held_for)

@@ -61,7 +61,7 @@ def adopt(
     from lakebed.scaffolding.adoption import AdoptionError
     from lakebed.scaffolding.adoption import adopt as adopt_table
     from lakebed.spec.partitions import Grain
-    from lakebed.tiering.restorable import duration
+    from lakebed.spec.times import read_duration
 
     settings = read_settings()
     with Postgres(settings).connect(autocommit=True) as connection:
@@ -71,7 +71,7 @@ def adopt(
             settings.clock.now(),
             time=time,
             grain=Grain(grain) if grain else None,
-            hot_for=duration(hot_for),
+            hot_for=read_duration(hot_for),
         )
     for note in adopted.notes:
         click.echo(f"note: {note}", err=True)

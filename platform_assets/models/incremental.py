@@ -6,11 +6,12 @@ Where the options stand in a file, and how a run adds rows, is not known here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import cast
 
 from lakebed.models.model import Batches, Incremental, OnSchemaChange, Strategy, UnlocatedModelError
 from lakebed.spec.partitions import Grain, Window, windows_between
+from lakebed.spec.times import read_time_or_utc
 
 
 def incremental_of(options: Mapping[str, object]) -> Incremental:
@@ -70,15 +71,9 @@ def _batches(options: Mapping[str, object]) -> Batches:
     return Batches(
         event_time=cast(str, options["event_time"]),
         grain=grain,
-        begin=grain.floor(moment(options["begin"])),
+        begin=grain.floor(read_time_or_utc(str(options["begin"]))),
         lookback=cast(int, options.get("lookback", 1)),
     )
-
-
-def moment(value: object) -> datetime:
-    """Return a day or a time, as a text or as YAML has it, in UTC. Raises ValueError."""
-    found = datetime.fromisoformat(str(value))
-    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _names(value: object) -> tuple[str, ...]:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping
-from datetime import datetime
 from typing import cast
 
 from lakebed.models.model import UnlocatedModelError, did_you_mean
+from lakebed.spec.times import TimeTextError, read_time_or_utc
 
 _TAG = re.compile(r"[A-Za-z0-9_.-]{1,63}")
 _OWNER = re.compile(r"team:.+|[^@\s]+@[^@\s]+\.[^@\s]+")
@@ -74,8 +74,8 @@ def _is_columns(value: object) -> str | None:
 
 def _is_moment(value: object) -> str | None:
     try:
-        datetime.fromisoformat(str(value))
-    except ValueError:
+        read_time_or_utc(str(value))
+    except TimeTextError:
         return "Write a day or a time: begin='2013-01-01'."
     return None
 

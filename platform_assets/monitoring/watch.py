@@ -6,7 +6,7 @@ Everything is read from PostgreSQL, and nothing is counted row by row.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import pairwise
 
 from psycopg import sql
@@ -16,6 +16,7 @@ from lakebed.schema.ddl import COLUMNS_QUERY, differences, relation_exists
 from lakebed.schema.evolved import effective
 from lakebed.spec.partitions import Window
 from lakebed.spec.table import SourceTable
+from lakebed.spec.times import in_utc, read_time_or_utc
 
 _TIME = "timestamp with time zone"
 
@@ -63,7 +64,7 @@ def newest_row(connection: Connection, table: SourceTable, now: datetime) -> dat
         [table.name],
     ).fetchone()
     if loaded is not None and _has_time_cursor(table):
-        return _utc(datetime.fromisoformat(loaded[0]))
+        return read_time_or_utc(loaded[0])
     if table.partitioning is None or not relation_exists(connection, table):
         return None
     windows = windows_with_rows(connection, table, list(table.windows(now)))
@@ -73,7 +74,7 @@ def newest_row(connection: Connection, table: SourceTable, now: datetime) -> dat
         [table.name],
     ).fetchall()[0][0]
     if not windows:
-        return found if found is None else _utc(found)
+        return found if found is None else in_utc(found)
     hot = connection.execute(
         sql.SQL("select max({0}) from {1} where {0} >= {2}").format(
             sql.Identifier(table.partitioning.column),
@@ -81,7 +82,7 @@ def newest_row(connection: Connection, table: SourceTable, now: datetime) -> dat
             sql.Literal(windows[-1].lower),
         )
     ).fetchall()[0][0]
-    return max(_utc(moment) for moment in (hot, found) if moment is not None)
+    return max(in_utc(moment) for moment in (hot, found) if moment is not None)
 
 
 def read_quarantine(connection: Connection, table: SourceTable) -> Quarantine:
@@ -170,8 +171,3 @@ def has_age(table: SourceTable) -> bool:
 
 def _has_time_cursor(table: SourceTable) -> bool:
     return table.cursor is not None and table.column(table.cursor).postgres == _TIME
-
-
-def _utc(moment: datetime) -> datetime:
-
-    return moment.astimezone(UTC)

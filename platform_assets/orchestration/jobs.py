@@ -12,7 +12,7 @@ from lakebed.spec.names import cold_key
 from lakebed.store.platform import Platform
 from lakebed.tiering.catalog_file import write_catalog
 from lakebed.tiering.housekeep import housekeep
-from lakebed.tiering.restorable import chosen, duration
+from lakebed.tiering.restorable import chosen, hold_of
 from lakebed.tiering.restore import restore
 from lakebed.tiering.verify import verify
 
@@ -107,7 +107,7 @@ def restore_job(platform: Platform) -> dg.JobDefinition:
 
     @dg.op(description="Bring partitions back to hot, each in a transaction of its own.")
     def bring_back(context: dg.OpExecutionContext, config: RestoreConfig) -> None:
-        table, hold = platform.table(config.table), duration(config.hold)
+        table, hold = platform.table(config.table), hold_of(config.hold)
         with platform.postgres.connect() as connection:
             windows = chosen(connection, table, config.partitions, config.since, config.until)
         failed: list[str] = []

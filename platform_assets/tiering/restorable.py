@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from lakebed.resources.postgres import Connection
 from lakebed.spec.partitions import Window, window_for_key
 from lakebed.spec.table import SourceTable, TableError
+from lakebed.spec.times import TimeTextError, read_duration, read_time
 from lakebed.store.grain_mismatch import describe_mismatch, grain_mismatches, how_to_fix
-
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
-_DURATION = re.compile(r"(\d{1,4})([hdw])")
-_UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 
 
 class RestoreRequestError(TableError):
@@ -57,25 +53,16 @@ def chosen(
     return [window_for_key(grain, key) for key, _, _ in rows]
 
 
-def duration(text: str) -> timedelta:
-    """Read a duration such as 12h, 30d or 4w. Raises RestoreRequestError."""
-    found = _DURATION.fullmatch(text)
-    if found is None:
-        raise RestoreRequestError(f"{text!r} is no duration; write it like 12h, 30d or 4w")
-    return int(found[1]) * _UNITS[found[2]]
+def hold_of(text: str) -> timedelta:
+    """Read for how long to hold. Raises RestoreRequestError."""
+    try:
+        return read_duration(text)
+    except TimeTextError as error:
+        raise RestoreRequestError(str(error)) from error
 
 
 def _moment(table: SourceTable, text: str | None) -> datetime | None:
-    if text is None:
-        return None
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise RestoreRequestError(f"{table.name}: {text!r} is no ISO 8601 time") from error
-    if _DATE.fullmatch(text):
-        return moment.replace(tzinfo=UTC)
-    if moment.tzinfo is None:
-        raise RestoreRequestError(
-            f"{table.name}: {text!r} names no time zone; write it like 2024-05-01T00:00:00+00:00"
-        )
-    return moment
+        return None if text is None else read_time(text, or_day=True)
+    except TimeTextError as error:
+        raise RestoreRequestError(f"{table.name}: {error}") from error

@@ -27,7 +27,7 @@ from lakebed.tiering.holds import PartitionHeldError
 from lakebed.tiering.move import move
 from lakebed.tiering.partition import Partition, PartitionBusyError
 from lakebed.tiering.pending import waiting
-from lakebed.tiering.restorable import chosen, duration
+from lakebed.tiering.restorable import chosen, hold_of
 from lakebed.tiering.restore import Restored, restore
 from tests.integration.ingest.test_types import differing, settling, write_expected
 from tests.integration.ingest.test_types import settled as settled_row
@@ -298,9 +298,9 @@ def test_partitions_are_chosen_by_key_or_by_time(settled: Platform) -> None:
         for wrong in (([], None, None), (["2024"], None, None), ([], "2024-01-01T00", None)):
             with pytest.raises(TableError):
                 found(*wrong)
-    assert duration("4w") == timedelta(weeks=4)
-    with pytest.raises(TableError, match="no duration"):
-        duration("a week")
+    assert hold_of("4w") == timedelta(weeks=4)
+    with pytest.raises(TableError):
+        hold_of("a week")
 
 
 @hypothesis_settings(max_examples=3, phases=[Phase.generate])
