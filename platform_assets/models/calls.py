@@ -12,6 +12,7 @@ from datetime import datetime
 
 from sqlglot import exp
 
+from lakebed.models.environment import AllowedEnvironment
 from lakebed.models.functions import functions
 from lakebed.models.model import Run, UnlocatedModelError, did_you_mean
 from lakebed.models.options import Options, checked, layered
@@ -21,8 +22,6 @@ SOURCE = "lakebed"
 CTE = "__dbt__cte__"
 """How the name of an ephemeral model begins in the SQL of those that read it, as in dbt."""
 _MISSING = object()
-# They may hold passwords, and the compiled SQL is shown everywhere.
-_SECRETS = ("DBT_ENV_SECRET", "LAKEBED_POSTGRES_URL", "LAKEBED_ALERT_URL")
 
 
 @dataclass
@@ -38,7 +37,7 @@ class ProjectContext:
     models: Collection[str]
     sources: Mapping[str, Mapping[str, str]]
     variables: Mapping[str, object]
-    environment: Mapping[str, str]
+    environment: AllowedEnvironment
     blocks: Mapping[str, str] = field(default_factory=dict)
     ephemeral: frozenset[str] = frozenset()
     event_times: Mapping[str, str] = field(default_factory=dict)
@@ -197,11 +196,8 @@ class Calls:
 
     def env_var(self, name: str, default: str | None = None) -> str:
         """Return a variable of the environment, or the default where it has none."""
-        if name.startswith(_SECRETS):
-            raise UnlocatedModelError(
-                f"env_var({name!r}) would show a secret in the SQL", "Take another variable."
-            )
-        value = self._world.environment.get(name, default)
+        value = self._world.environment.get(name)
+        value = default if value is None else value
         if value is None:
             raise UnlocatedModelError(
                 f"env_var({name!r}) is not set and has no default",

@@ -19,6 +19,7 @@ from typing import cast
 
 from lakebed.models.calls import CTE, SOURCE, ProjectContext
 from lakebed.models.docs import blocks_of
+from lakebed.models.environment import AllowedEnvironment, allowed_environment
 from lakebed.models.ephemeral import Text, inlined
 from lakebed.models.incremental import incremental_of
 from lakebed.models.model import (
@@ -57,17 +58,20 @@ def load_models(
     variables: Mapping[str, object] = _NOTHING,
     environment: Mapping[str, str] = _NO_ENVIRONMENT,
     event_times: Mapping[str, str] = _NO_ENVIRONMENT,
+    secrets: Collection[str] = (),
 ) -> ModelSet:
     """Return the models, seeds and tests of a folder, compiled, checked, in the order of building.
 
     sources: the tables that source() may name, by the name of the source: {"lakebed": {...}}.
     variables: the values behind {{ var('...') }}, over those of dbt_project.yml.
-    environment: what env_var() may name.  event_times: the column of time of tables that have one.
+    environment: what env_var() may name, as far as the project allows it.  event_times: the column
+    of time of tables that have one.  secrets: names in the environment that hold a secret.
     Raises ModelError for the first thing that is wrong.
     """
     project = open_project(folder)
     variables = {**project.variables, **variables}
-    return _Reader(project, sources, variables, environment, event_times).read()
+    allowed = allowed_environment(project, environment, secrets)
+    return _Reader(project, sources, variables, allowed, event_times).read()
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ class _Reader:
         project: Project,
         sources: Mapping[str, Collection[str]],
         variables: Mapping[str, object],
-        environment: Mapping[str, str],
+        environment: AllowedEnvironment,
         event_times: Mapping[str, str],
     ) -> None:
         self._project = project

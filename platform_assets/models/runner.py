@@ -20,6 +20,7 @@ from lakebed.models.schemas import refused_models
 from lakebed.models.selection import Selected, select
 from lakebed.resources.lake_sessions import LakeSessions
 from lakebed.resources.settings import environment
+from lakebed.spec.queried_sources import secret_names
 from lakebed.store.platform import Platform
 
 Status = Literal["ok", "warn", "failed", "skipped"]
@@ -56,7 +57,8 @@ def models_of(platform: Platform, variables: Mapping[str, object] = _NOTHING) ->
         return ModelSet(folder=platform.settings.models, models=(), tests=())
     tables = {SOURCE: {table.name for table in platform.tables}}
     times = {t.name: t.partitioning.column for t in platform.tables if t.partitioning is not None}
-    return load_models(platform.settings.models, tables, variables, environment(), times)
+    secrets = {name for table in platform.tables for name in secret_names(table.source)}
+    return load_models(platform.settings.models, tables, variables, environment(), times, secrets)
 
 
 def columns_of_tables(platform: Platform) -> dict[str, dict[str, str]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import timedelta
 from typing import Any, ClassVar, Literal, get_args
 
@@ -214,6 +214,15 @@ class DltResource:
 
 
 QueriedSource = SqliteTable | DuckdbTable | SqlTable | RestApi | DltResource
+
+
+def secret_names(source: object) -> set[str]:
+    """Return the names of the environment variables that a source reads secrets from."""
+    if not is_dataclass(source):
+        return set()
+    values = [getattr(source, each.name) for each in fields(source)]
+    found = {secret.setting for secret in secrets_in(values)}
+    return found | ({source.url_setting} if isinstance(source, SqlTable) else set())
 
 
 def secrets_in(value: Any) -> list[Secret]:

@@ -182,9 +182,8 @@ def keep(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
 def test_the_time_of_the_run_and_the_environment_reach_the_rows(
     project: Project, keep: Callable[[str, str], None]
 ) -> None:
-    keep("REGION", "north")
-    project.write(
-        {"a/x.sql": "select '{{ run_started_at.date() }}' as d, '{{ env_var(\"REGION\") }}' as r"}
-    )
+    keep("DBT_ENV_CUSTOM_ENV_REGION", "north")
+    region = "{{ env_var('DBT_ENV_CUSTOM_ENV_REGION') }}"
+    project.write({"a/x.sql": f"select '{{{{ run_started_at.date() }}}}' as d, '{region}' as r"})
     project.build()
     assert project.rows("from x") == [("2024-07-01", "north")]
