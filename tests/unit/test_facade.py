@@ -18,9 +18,10 @@ from lakebed.errors import LakebedError
 INTERNAL = {
     # Caught inside the package, or raised by the command alone.
     "UnlocatedModelError",
-    "DemoDataError",
     "QueryError",
     "SchemaError",
+    "TooWideError",
+    "UnstorableError",
     "UpError",
     "WholeBatchError",
     # Of commands that write table files.

@@ -26,10 +26,10 @@ import fsspec
 from fsspec.registry import known_implementations
 
 from lakebed.ingest.sources.reader import SourceError, first_line
+from lakebed.resources.extras import install
 
 ZIP_BUFFER_BYTES = 1 << 20
 _MEMBER = re.compile(r"(?i)(.*?\.zip)/(.+)", re.S)
-_EXTRAS = {"s3": "s3"}
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,7 @@ def filesystem_of(url: str) -> tuple[Any, str]:
         return cast("tuple[Any, str]", fsspec.url_to_fs(url, use_listings_cache=False))
     except ImportError as error:
         known = known_implementations.get(protocol, {}).get("err", first_line(error))
-        extra = f": pip install 'lakebed[{_EXTRAS[protocol]}]'" if protocol in _EXTRAS else ""
+        extra = f": {install('s3')}" if protocol == "s3" else ""
         raise SourceError(url, f"{protocol}:// needs a package ({known}){extra}") from error
     except ValueError as error:
         raise SourceError(

@@ -20,6 +20,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from lakebed.ingest.sources.queried import TimedReader
 from lakebed.ingest.sources.reader import Batch, SourceError, SourceItem, row_numbers
 from lakebed.ingest.sources.values import column, text_of
+from lakebed.resources.extras import install
 from lakebed.resources.settings import Settings
 from lakebed.spec.queried_sources import SqlTable
 from lakebed.spec.table import SourceTable
@@ -150,7 +151,7 @@ class SqlReader(ServerReader):
             raise SourceError(
                 self.path,
                 f"the driver of {url.drivername} is not installed ({self.words(error)}); for MySQL "
-                "and MariaDB: pip install 'lakebed[mysql]' and mysql+pymysql://...",
+                f"and MariaDB: {install('mysql')} and mysql+pymysql://...",
             ) from None
         try:
             with engine.connect() as connection:
