@@ -1,9 +1,18 @@
-"""Files of the lake: names that are one writer's alone, and renames that survive a power cut."""
+"""Writing files: names that one writer has alone, renames that survive a power cut, digests.
+
+reserve, unfinished    names of a generation in the lake
+make_durable, forget   survive a power cut
+replacing              readers of this machine see the old file or the new one, never a part
+sha256                 what a file holds
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -52,6 +61,31 @@ def forget(file: Path) -> None:
     except FileNotFoundError:
         return
     _fsync(file.parent)
+
+
+@contextmanager
+def replacing(file: Path) -> Iterator[Path]:
+    """Give where to write a file that takes the place of another by a rename, as the block ends.
+
+    Where the block raises, the old file stays, and what was written goes. Not synced to the disk.
+    """
+    written = file.with_name(f".{file.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}")
+    try:
+        yield written
+        written.replace(file)
+    finally:
+        written.unlink(missing_ok=True)
+
+
+def sha256(file: Path) -> str:
+    """Return the SHA-256 of a file, in hex. Raises FileNotFoundError."""
+    return sha256_digest(file).hex()
+
+
+def sha256_digest(file: Path) -> bytes:
+    """Return the SHA-256 of a file, as bytes. Raises FileNotFoundError."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").digest()
 
 
 def _fsync(path: Path) -> None:

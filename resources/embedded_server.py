@@ -28,6 +28,7 @@ from urllib.parse import quote
 
 import psutil
 
+from lakebed.resources.durable import replacing
 from lakebed.resources.embedded_programs import (
     EmbeddedServerError,
     ServerUser,
@@ -230,12 +231,10 @@ class EmbeddedServer:
 
     def _write(self, name: str, text: str) -> None:
         """Write a file of the data folder anew, for its owner alone."""
-        file = self.folder / name
-        descriptor, written = tempfile.mkstemp(prefix=f"{name}.", dir=self.folder)
-        with os.fdopen(descriptor, "w") as stream:
-            stream.write(text)
-        self._give(Path(written))
-        Path(written).replace(file)
+        with replacing(self.folder / name) as written:
+            written.touch(0o600)
+            written.write_text(text)
+            self._give(written)
 
     def _give(self, path: Path) -> None:
         """Give what was just made to the server's user."""

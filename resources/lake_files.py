@@ -9,7 +9,6 @@ A lake is a folder (here) or a bucket of an object store (lake_bucket.py).
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import re
@@ -26,7 +25,7 @@ from typing import ClassVar
 import duckdb
 
 from lakebed.errors import LakebedError
-from lakebed.resources.durable import forget, make_durable, reserve, unfinished
+from lakebed.resources.durable import forget, make_durable, reserve, sha256, unfinished
 from lakebed.resources.settings import Settings
 from lakebed.resources.spill import process_lives
 
@@ -75,8 +74,7 @@ class NewFile(ABC):
 
     def sha256(self) -> str:
         """Return the digest of what was written, until it is published."""
-        with self.writing.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return sha256(self.writing)
 
     @abstractmethod
     def publish(self) -> None:
@@ -222,8 +220,7 @@ class LakeFolder(LakeFiles):
 
     def sha256(self, path: PurePosixPath | str) -> str:
         """Return the digest of a file. Raises FileNotFoundError."""
-        with (self.root / path).open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return sha256(self.root / path)
 
     def listing(self, under: str = "") -> Iterator[StoredFile]:
         """Yield the files below a folder of the lake, unfinished ones too, in no order."""

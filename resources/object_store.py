@@ -29,6 +29,7 @@ from botocore.exceptions import (
 
 from lakebed.errors import LakebedError
 from lakebed.resources.bucket import Bucket
+from lakebed.resources.durable import sha256_digest
 from lakebed.resources.lake_files import LakeFileError
 
 SINGLE_PUT_BYTES = 64 << 20
@@ -238,7 +239,7 @@ class ObjectStore:
         condition = {"IfNoneMatch": if_none_match} if if_none_match else {}
         if file.stat().st_size > SINGLE_PUT_BYTES:
             return self._write_parts(key, file, writer, condition)
-        checksum = _text(_digest(file))
+        checksum = _text(sha256_digest(file))
         with file.open("rb") as body:
             self._client.put_object(
                 Bucket=self.bucket.name,
@@ -347,11 +348,6 @@ def _all_sent(send: Any, count: int) -> tuple[list[dict[str, Any]], list[bytes]]
             pool.shutdown(wait=True, cancel_futures=True)
             raise
     return [part for part, _ in sent], [digest for _, digest in sent]
-
-
-def _digest(file: Path) -> bytes:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").digest()
 
 
 def _text(digest: bytes) -> str:

@@ -32,6 +32,7 @@ from lakebed.errors import WRONG_USAGE, LakebedError
 from lakebed.resources import bucket
 from lakebed.resources.bucket import Bucket
 from lakebed.resources.clock import Clock, FixedClock, SystemClock
+from lakebed.resources.durable import replacing
 from lakebed.resources.project_folder import ProjectFolder, find_project
 from lakebed.spec.times import TimeTextError, read_duration, read_time
 
@@ -243,7 +244,8 @@ def remember(home: Path, name: str, value: str) -> None:
             "set it in the environment instead"
         )
     home.mkdir(parents=True, exist_ok=True)
-    (home / "settings.env").write_text(text, encoding="utf-8")
+    with replacing(home / "settings.env") as written:
+        written.write_text(text, encoding="utf-8")
 
 
 def _remembered(home: Path) -> dict[str, str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import polars as pl
 
+from lakebed.resources.durable import replacing
 from lakebed.resources.extras import MissingExtraError
 
 
@@ -41,7 +42,8 @@ def write_demo_files(folder: Path) -> list[Path]:
 def _copied(source: Path, folder: Path) -> Path:
     target = folder / source.name
     if not target.exists():
-        _finish(shutil.copyfile(source, target.with_suffix(".part")), target)
+        with replacing(target) as written:
+            shutil.copyfile(source, written)
     return target
 
 
@@ -56,9 +58,8 @@ def _flights(package: Path, folder: Path) -> list[Path]:
         folder.mkdir(exist_ok=True)
         for month, target in months.items():
             if not target.exists():
-                unfinished = target.with_suffix(".part")
-                frame.filter(pl.col("month") == month).sort("time_hour").write_parquet(unfinished)
-                _finish(unfinished, target)
+                with replacing(target) as written:
+                    frame.filter(pl.col("month") == month).sort("time_hour").write_parquet(written)
     return list(months.values())
 
 
@@ -72,11 +73,6 @@ def _weather(package: Path, folder: Path) -> list[Path]:
             if not target.exists():
                 text = io.BytesIO()
                 frame.filter(pl.col("month") == str(month)).write_csv(text)
-                unfinished = target.with_suffix(".part")
-                unfinished.write_bytes(gzip.compress(text.getvalue(), mtime=0))
-                _finish(unfinished, target)
+                with replacing(target) as written:
+                    written.write_bytes(gzip.compress(text.getvalue(), mtime=0))
     return list(months.values())
-
-
-def _finish(unfinished: Path, target: Path) -> None:
-    unfinished.replace(target)

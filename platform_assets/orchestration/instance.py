@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from psycopg import sql
 from sqlalchemy.engine import make_url
 
+from lakebed.resources.durable import replacing
 from lakebed.store.platform import Platform
 
 STORAGE_VARIABLE = "DAGSTER_STORAGE_URL"
@@ -79,9 +79,8 @@ def _location(platform: Platform) -> dict[str, dict[str, str]]:
 
 def _write(file: Path, text: str) -> None:
     """Replace a file at once: the webserver may read it while the daemon is started beside it."""
-    unfinished = file.with_name(f".{file.name}.{os.getpid()}")
-    unfinished.write_text(text)
-    unfinished.replace(file)
+    with replacing(file) as written:
+        written.write_text(text)
 
 
 def instance_environment(platform: Platform) -> dict[str, str]:

@@ -11,7 +11,6 @@ their names are enough.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +26,7 @@ from psycopg import sql
 from lakebed.ingest.writers import target_of
 from lakebed.ingest.writers.undo import stored_columns
 from lakebed.recovery.rollback_candidates import RollbackError
-from lakebed.resources.durable import make_durable, unfinished
+from lakebed.resources.durable import make_durable, sha256, unfinished
 from lakebed.resources.lake import Lake
 from lakebed.resources.postgres import Connection, Postgres
 from lakebed.schema.ddl import COLUMNS_QUERY, relation_exists
@@ -237,9 +236,3 @@ def kinds(connection: Connection, table: SourceTable) -> dict[str, str]:
     rows = connection.execute(sql.SQL(COLUMNS_QUERY).format(table.oid)).fetchall()
     stored = stored_columns(connection, table)
     return {name: kind for name, kind, *_ in rows if name in stored}
-
-
-def sha256(file: Path) -> str:
-    """Return the SHA-256 of a file, in hex."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

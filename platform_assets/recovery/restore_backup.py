@@ -27,10 +27,10 @@ from lakebed.recovery.backup import (
     BackupError,
     as_text,
     backups_of,
-    sha256,
     texts,
 )
 from lakebed.recovery.older_backup import Columns, columns_for
+from lakebed.resources.durable import sha256
 from lakebed.resources.lake_files import LakeFiles
 from lakebed.resources.postgres import Connection, Postgres
 from lakebed.schema.parents import has_unique_index
