@@ -67,7 +67,7 @@ class ReadSession:
         Cold files are not pruned there; `sql` and `stream` prune them. Raises duckdb.Error where a
         cold file cannot be read.
         """
-        with self._build_lock():
+        with self._exclusively():
             self._keep(dict.fromkeys(self.manifest.tables, Bounds()))
             names = self._kept.keys() | self._cold_shown
             self._show({name: self.manifest.kept(name) for name in names})
@@ -112,13 +112,13 @@ class ReadSession:
         TABLE ... AS, COPY) is pruned all the same; what EXPLAIN refuses reads every file. Raises
         LakeReadError.
         """
-        with self._build_lock(), self._narrowed(query, params):
+        with self._exclusively(), self._narrowed(query, params):
             yield
 
     @contextmanager
     def _asked(self, query: str, params: Parameters) -> Iterator[None]:
         """Do the same for a query of a user, which must only read."""
-        with self._build_lock():
+        with self._exclusively():
             self.check(query)
             with self._narrowed(query, params):
                 yield
@@ -158,14 +158,14 @@ class ReadSession:
 
         Raises LakeReadError for several statements.
         """
-        with self._build_lock():
+        with self._exclusively():
             try:
                 return self._needed(query, params)
             finally:
                 self._show_kept()
 
     @contextmanager
-    def _build_lock(self) -> Iterator[None]:
+    def _exclusively(self) -> Iterator[None]:
         """Refuse what else is asked meanwhile: it would change the views, or end a stream early."""
         if not self._at_work.acquire(blocking=False):
             raise LakeReadError(
@@ -186,6 +186,11 @@ class ReadSession:
 
     def _note_end(self, error: BaseException) -> None:
         """Note that the snapshot is gone, where an error took it along."""
+        if isinstance(error, KeyboardInterrupt):
+            # The query may still run, and the next one would wait for it.
+            self.bare.interrupt()
+            self._end = "the session has ended, because it was interrupted; open another session"
+            return
         try:
             self.bare.execute("select 1")
         except duckdb.Error:
