@@ -59,11 +59,14 @@ def sql(query: str, form: Format | None, output: Path | None, explain: bool) -> 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def status(as_json: bool) -> None:
-    """Show where the rows are: each table and partition, hot, due, cold or late."""
+    """Show where the rows are: each table and partition, hot, due, cold or late.
+
+    Below that, what is wrong with sources, loads and rows; `lakebed doctor` looks at all.
+    """
     from rich.console import Console
 
     from lakebed.monitoring.status import read_status
-    from lakebed.monitoring.status_tables import details, heat_map
+    from lakebed.monitoring.status_tables import details, findings_table, heat_map
 
     platform = opened()
     found = read_status(platform)
@@ -74,6 +77,9 @@ def status(as_json: bool) -> None:
     console.print(heat_map(found))
     console.print()
     console.print(details(found))
+    if found.findings:
+        console.print()
+        console.print(findings_table(found.findings))
 
 
 def _format_of(output: Path | None) -> Format:

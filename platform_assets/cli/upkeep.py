@@ -96,13 +96,15 @@ def housekeep(name: str | None, dry_run: bool, as_json: bool) -> None:
 @click.command()
 @as_json
 def doctor(as_json: bool) -> None:
-    """Say what is wrong with the tiers, and what to do about it. Changes nothing.
+    """Say what is wrong with tables, tiers and server, and what to do about it. Changes nothing.
 
-    Who holds the snapshot horizon, moves and drops that wait too long, gaps between leaves, files
-    that are missing or that nobody needs, settings of the server that hurt. The exit code is 1
-    where anything is wrong.
+    Sources that are missing or refused, rows that wait in the quarantine, stale tables; who holds
+    the snapshot horizon, moves and drops that wait too long, partitions that are missing, files
+    that are missing or superseded, settings of the server that hurt. The exit code is 1 where
+    anything is wrong; warnings and notes leave it 0.
     """
     from lakebed.monitoring.doctor import examine
+    from lakebed.monitoring.findings import counted
 
     found = examine(opened())
     if as_json:
@@ -110,12 +112,11 @@ def doctor(as_json: bool) -> None:
     else:
         click.echo(f"PostgreSQL {found.server}")
         for finding in found.findings:
-            click.echo(f"{finding.level:5}  {finding.where}: {finding.what}")
-            click.echo(f"       {finding.todo}")
+            click.echo(f"{finding.level:7}  {finding.where}: {finding.what}")
+            click.echo(f"         {finding.todo}")
     if not found.is_well:
-        wrong = sum(finding.level == "wrong" for finding in found.findings)
-        raise PartlyFailedError(f"{wrong} things are wrong")
-    click.echo("nothing is wrong", err=True)
+        raise PartlyFailedError(counted(found.findings))
+    click.echo(counted(found.findings), err=True)
 
 
 def in_the_lake(platform: Platform, name: str | None) -> list[SourceTable]:

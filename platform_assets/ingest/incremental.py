@@ -14,6 +14,7 @@ from lakebed.ingest.package import parse_cursor
 from lakebed.ingest.sources.reader import MOMENT, SourceItem
 from lakebed.ingest.sources.records import NEVER_CLOSED
 from lakebed.resources.postgres import Connection
+from lakebed.spec.sources import RejectedRows
 from lakebed.spec.table import SourceTable
 
 
@@ -54,6 +55,26 @@ class Pending:
     file: SourceItem
     before: Loaded | None = None
     again: bool = False
+
+
+MISSING = (
+    "nothing is there, and nothing was ever loaded from it; mend the table file, deliver the first "
+    "file, or say optional=True where there may be nothing yet"
+)
+"""What is said of a source without an item."""
+
+
+def is_missing(connection: Connection, table: SourceTable) -> bool:
+    """Whether a source in which nothing was found is a fault: it never had anything, and must.
+
+    Where something was loaded before, files may have been taken away after their load.
+    """
+    if table.optional or isinstance(table.source, RejectedRows):
+        return False
+    rows = connection.execute(
+        "select from lakebed.load where table_name = %s and not is_retry limit 1", [table.name]
+    ).fetchall()
+    return not rows
 
 
 def new_files_of(

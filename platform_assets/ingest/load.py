@@ -14,15 +14,23 @@ from functools import partial
 
 import psycopg
 
+from lakebed.ingest.attempts import failure_recorded, record_report
 from lakebed.ingest.constraints import OF_A_ROW
 from lakebed.ingest.contract import columns_to_read
 from lakebed.ingest.evolve import Columns
-from lakebed.ingest.incremental import Pending, Refused, last_cursor, pending_files
+from lakebed.ingest.incremental import (
+    MISSING,
+    Pending,
+    Refused,
+    is_missing,
+    last_cursor,
+    pending_files,
+)
 from lakebed.ingest.package import format_cursor
 from lakebed.ingest.report import Commit, LoadReport, report_of
 from lakebed.ingest.row_violations import can_check_constraints
 from lakebed.ingest.sources.reader import Reader, SourceError
-from lakebed.ingest.sources.readers import reader_of
+from lakebed.ingest.sources.readers import place_of, reader_of
 from lakebed.ingest.statistics import analyze
 from lakebed.ingest.stream import Stream
 from lakebed.ingest.transaction import Step
@@ -61,7 +69,6 @@ def load_table(
     if table.load_by == "window":
         raise TableError(f"table {table.name} is loaded by window; say which ones to load")
     started = time.monotonic()
-    reader = reader_of(table, settings)
 
     def load(items: list[Pending], connection: Connection, folder: str) -> Commit:
         stream = partial(
@@ -78,11 +85,19 @@ def load_table(
         )
         return _run(stream, columns.table, connection, items)
 
-    with postgres.connect(autocommit=True) as connection, loading(connection, table):
+    with (
+        failure_recorded(settings, postgres, table),
+        postgres.connect(autocommit=True) as connection,
+        loading(connection, table),
+    ):
+        reader = reader_of(table, settings)
         columns = Columns(effective(connection, table))
         ensure_table(connection, columns.table)
         ensure_upcoming_partition_tables(connection, table, clock.now())
-        pending, refused = pending_files(connection, table, reader.find())
+        found = reader.find()
+        pending, refused = pending_files(connection, table, found)
+        if not found and is_missing(connection, table):
+            refused = [Refused(place_of(reader, table), MISSING)]
         pending, more = _readable(connection, columns, reader, pending, clock)
         if table.loads_whole and (refused or more):
             pending = []  # what was refused would seem to be gone
@@ -98,10 +113,10 @@ def load_table(
         report = columns.with_column_changes(
             report_of(table, commits, [*refused, *more, *refusals], seconds)
         )
-        if commits:
-            return report
-        now = format_cursor(cursor)
-        return replace(report, cursor_from=now, cursor_to=now)
+        if not commits:
+            now = format_cursor(cursor)
+            report = replace(report, cursor_from=now, cursor_to=now)
+        return record_report(connection, table, None, report)
 
 
 def load_window(
@@ -121,12 +136,23 @@ def load_window(
     LoadConflictError, TableError, PostgresUnavailableError, SourceError where there is no item.
     """
     started = time.monotonic()
-    reader = reader_of(table, settings)
-    with postgres.connect(autocommit=True) as connection, loading(connection, table, window):
+    with (
+        failure_recorded(settings, postgres, table, window),
+        postgres.connect(autocommit=True) as connection,
+        loading(connection, table, window),
+    ):
+        reader = reader_of(table, settings)
+
+        def done(commits: list[Commit], refused: list[Refused]) -> LoadReport:
+            report = report_of(table, commits, refused, time.monotonic() - started)
+            return record_report(connection, table, window, columns.with_column_changes(report))
+
         columns = Columns(effective(connection, table))
         ensure_table(connection, columns.table)
         ensure_partition_tables(connection, table, [window])
         items = [Pending(item) for item in reader.find()]
+        if not items and table.optional:
+            return done([], [])
         if not items:
             raise SourceError(
                 table.require_source.title,
@@ -134,9 +160,7 @@ def load_window(
             )
         _, broken = _readable(connection, columns, reader, items, clock)
         if broken:
-            return columns.with_column_changes(
-                report_of(table, [], broken[:1], time.monotonic() - started)
-            )
+            return done([], broken[:1])
         stream = partial(
             Stream,
             settings.home / "dlt" / table.name / window.key,
@@ -153,14 +177,9 @@ def load_window(
         try:
             commit = _run(stream, columns.table, connection, items)
         except SourceError as error:
-            refused = [Refused(error.path, error.problem)]
-            return columns.with_column_changes(
-                report_of(table, [], refused, time.monotonic() - started)
-            )
+            return done([], [Refused(error.path, error.problem)])
         analyze(connection, table, [window], commit.counts.inserted)
-        return columns.with_column_changes(
-            report_of(table, [commit], [], time.monotonic() - started)
-        )
+        return done([commit], [])
 
 
 def _run(

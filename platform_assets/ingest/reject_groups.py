@@ -52,7 +52,7 @@ def read_reject_groups(
 ) -> list[RejectGroup]:
     """Read the rejects of a table that wait in the quarantine, in groups, the largest first.
 
-    At most MOST_GROUPS. A row that broke several rules counts for the first of them.
+    At most MOST_GROUPS of each kind. A row that broke several rules counts for the first of them.
 
     Args:
         connection: Reads the quarantine.
@@ -60,11 +60,13 @@ def read_reject_groups(
         load_ids: Those of these loads alone; None: of all.
     """
     rows = connection.execute(
-        "select kind, rule, coalesce(column_name, ''), count(*),"
-        " min(array[source_file, row_number::text, source_row::text])"
+        "select kind, rule, at, rows, example from (select kind, rule,"
+        " coalesce(column_name, '') as at, count(*) as rows,"
+        " min(array[source_file, row_number::text, source_row::text]) as example,"
+        " row_number() over (partition by kind order by count(*) desc, rule) as place"
         " from lakebed.rejected_row where table_name = %(table)s and resolved_by is null"
         " and (%(loads)s::text[] is null or load_id = any (%(loads)s))"
-        " group by 1, 2, 3 order by count(*) desc, 1, 2, 3 limit %(most)s",
+        " group by 1, 2, 3) g where place <= %(most)s order by rows desc, kind, rule, at",
         {
             "table": table.name,
             "loads": None if load_ids is None else list(load_ids),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Literal
 
+from lakebed.monitoring.findings import Code, Finding
 from lakebed.spec.partitions import Grain, Window
 from lakebed.store.grain_mismatch import Bounds, describe_mismatch, how_to_fix
 from lakebed.store.orphaned_partitions import DECLARE_OR_RESTORE, describe_orphaned_partitions
@@ -22,16 +22,6 @@ HOUSEKEEPING_LATE = timedelta(days=2)
 LOCK_WAIT = timedelta(seconds=10)
 NAMED = 3
 """So many of a kind are named, the others are counted."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something wrong, or worth a note. where: a table, or the server.  todo: what mends it."""
-
-    level: Literal["wrong", "note"]
-    where: str
-    what: str
-    todo: str
 
 
 @dataclass(frozen=True)
@@ -108,7 +98,7 @@ def of_server(facts: ServerFacts) -> Iterator[Finding]:
             yield _held(holder, _END_IT[holder.kind])
     if facts.horizon.hidden:
         yield Finding(
-            "wrong",
+            Code.SESSIONS_HIDDEN,
             "server",
             f"{facts.horizon.hidden} sessions of other roles are hidden: nobody knows what they "
             "may still need, so that no file and no leaf goes",
@@ -118,7 +108,7 @@ def of_server(facts: ServerFacts) -> Iterator[Finding]:
         if facts.now - wait.since > LOCK_WAIT:
             blockers = ", ".join(map(str, wait.blockers))
             yield Finding(
-                "note",
+                Code.LOCK_WAIT,
                 "server",
                 f"session {wait.pid} ({wait.name}) waits for a lock since "
                 f"{wait.since:%Y-%m-%d %H:%M:%S} UTC, behind {blockers}",
@@ -127,14 +117,14 @@ def of_server(facts: ServerFacts) -> Iterator[Finding]:
     for name, why in _SETTINGS.items():
         if facts.settings.get(name) == "off":
             yield Finding(
-                "wrong",
+                Code.UNSAFE_SETTING,
                 "server",
                 f"{name} is off: {why}",
                 f"ALTER SYSTEM SET {name} = on",
             )
     if facts.settings.get("client_connection_check_interval") == "0":
         yield Finding(
-            "note",
+            Code.NO_DISCONNECT_CHECK,
             "server",
             "client_connection_check_interval is 0: the locks of a killed mover live until its "
             "statement ends",
@@ -152,7 +142,7 @@ _END_IT = {
 
 def _held(holder: Holder, todo: str) -> Finding:
     return Finding(
-        "wrong",
+        Code.HORIZON_HELD,
         "server",
         f"{holder} holds the snapshot horizon: nothing that was taken away since goes for good",
         todo,
@@ -164,7 +154,7 @@ def of_table(facts: TableFacts) -> Iterator[Finding]:
     now, name = facts.now, facts.name
     if facts.other_grain:
         yield Finding(
-            "wrong",
+            Code.OTHER_GRAIN,
             name,
             describe_mismatch(facts.grain, facts.other_grain),
             how_to_fix(name, facts.other_grain),
@@ -176,14 +166,14 @@ def of_table(facts: TableFacts) -> Iterator[Finding]:
     ]
     if overdue:
         yield Finding(
-            "wrong",
+            Code.MOVE_OVERDUE,
             name,
             f"due and not moved: {_keys(overdue)}",
             f"lakebed move {name} --due; `lakebed up` does it by itself",
         )
     if facts.late:
         yield Finding(
-            "note",
+            Code.LATE_ROWS,
             name,
             f"rows or deletes that came late wait to be folded: {_keys(facts.late)}",
             f"the next run folds them, or lakebed move {name} --due",
@@ -192,7 +182,7 @@ def of_table(facts: TableFacts) -> Iterator[Finding]:
         late = [w for w in facts.late if w.upper + facts.late_for < now]
         if late:
             yield Finding(
-                "wrong",
+                Code.ROWS_TOO_LATE,
                 name,
                 f"rows came later than late_for ({facts.late_for}) allows: {_keys(late)}",
                 f"look where they come from; lakebed move {name} --due folds them",
@@ -201,7 +191,7 @@ def of_table(facts: TableFacts) -> Iterator[Finding]:
         stuck = [w for w in facts.emptied if w.upper + facts.drop_after + HOUSEKEEPING_LATE < now]
         if stuck:
             yield Finding(
-                "wrong",
+                Code.PARTITION_NOT_DROPPED,
                 name,
                 f"emptied leaves wait to be dropped: {_keys(stuck)}",
                 "lakebed housekeep says why",
@@ -214,7 +204,7 @@ def of_table(facts: TableFacts) -> Iterator[Finding]:
             else "SET DEFAULT, or no restore can succeed"
         )
         yield Finding(
-            "note",
+            Code.COLUMN_YOUNGER_THAN_ROWS,
             name,
             f"settled rows of {lack.partitions} partitions are older than {lack.column}, which is "
             "NOT NULL: readers find null",
@@ -224,7 +214,7 @@ def of_table(facts: TableFacts) -> Iterator[Finding]:
     if wrong:
         first = "; ".join(f"{file.path}: {file.problem}" for file in wrong[:NAMED])
         yield Finding(
-            "wrong",
+            Code.LAKE_FILE_WRONG,
             name,
             f"{len(wrong)} files of the lake are not what the manifest says: {first}",
             "bring them back from a backup of the lake; lakebed verify names all",
@@ -235,14 +225,14 @@ def _of_partition_tables(facts: TableFacts) -> Iterator[Finding]:
     name = facts.name
     if facts.gaps:
         yield Finding(
-            "note",
+            Code.PARTITION_MISSING,
             name,
             f"no leaf, so that only a load can write there: {_keys(facts.gaps)}",
             f"lakebed housekeep {name} makes them, and so does the daily job upkeep",
         )
     for partition_table in facts.default:
         yield Finding(
-            "wrong",
+            Code.DEFAULT_PARTITION,
             name,
             f"{partition_table} is a DEFAULT partition: its rows block the ATTACH of "
             "their own partition",
@@ -250,7 +240,7 @@ def _of_partition_tables(facts: TableFacts) -> Iterator[Finding]:
         )
     for partition_table in facts.detaching:
         yield Finding(
-            "wrong",
+            Code.PARTITION_HALF_DETACHED,
             name,
             f"{partition_table} was left half detached: nobody sees its rows",
             f"ALTER TABLE {name} DETACH PARTITION {partition_table} FINALIZE, then decide "
@@ -258,7 +248,7 @@ def _of_partition_tables(facts: TableFacts) -> Iterator[Finding]:
         )
     for partition_table in facts.detached:
         yield Finding(
-            "wrong",
+            Code.PARTITION_DETACHED,
             name,
             f"{partition_table} has the name of a leaf and is none: nobody sees its rows",
             f"ATTACH it to {name}, or rename it",
@@ -268,14 +258,16 @@ def _of_partition_tables(facts: TableFacts) -> Iterator[Finding]:
 def of_undeclared(table: str, keys: Sequence[str]) -> Iterator[Finding]:
     """Judge a table without tiering. keys: its partitions that have settled all the same."""
     if keys:
-        yield Finding("wrong", table, describe_orphaned_partitions(keys), DECLARE_OR_RESTORE)
+        yield Finding(
+            Code.COLD_BUT_UNDECLARED, table, describe_orphaned_partitions(keys), DECLARE_OR_RESTORE
+        )
 
 
 def of_erasures(erasures: Sequence[OpenErasure]) -> Iterator[Finding]:
     """Judge erasures that have not ended: files that hold what was erased may still be there."""
     for erasure in erasures:
         yield Finding(
-            "wrong",
+            Code.ERASURE_OPEN,
             erasure.table,
             f"an erasure that began at {erasure.since:%Y-%m-%d %H:%M:%S} UTC has not ended, after "
             f"{erasure.rows:,} rows: what it is to erase may still be there",
@@ -292,7 +284,7 @@ def of_lake(swept: Sequence[Swept], spared: Sequence[KeptFile]) -> Iterator[Find
     if swept:
         size = sum(file.bytes for file in swept)
         yield Finding(
-            "note",
+            Code.FILES_UNNEEDED,
             "lake",
             f"{len(swept)} files, {size:,} bytes, are needed no more",
             "lakebed housekeep; the job upkeep of `lakebed up` does it each day",
@@ -300,7 +292,10 @@ def of_lake(swept: Sequence[Swept], spared: Sequence[KeptFile]) -> Iterator[Find
     held = [file for file in spared if file.reason is StayReason.SNAPSHOT]
     if held:
         yield Finding(
-            "note", "lake", f"{len(held)} superseded files wait: {held[0].why}", "let it end"
+            Code.FILES_HELD,
+            "lake",
+            f"{len(held)} superseded files wait: {held[0].why}",
+            "let it end",
         )
 
 

@@ -1,4 +1,7 @@
-"""The doctor gathers the facts that diagnosis.py judges. Changes nothing, shows no query's text."""
+"""The doctor gathers the facts that diagnosis.py and table_findings.py judge, and changes nothing.
+
+What it returns is all that is wrong with the platform; no finding shows the text of a query.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from lakebed.monitoring.diagnosis import (
-    Finding,
     LockWait,
     OpenErasure,
     ServerFacts,
@@ -17,6 +19,9 @@ from lakebed.monitoring.diagnosis import (
     of_table,
     of_undeclared,
 )
+from lakebed.monitoring.findings import Finding, is_well, most_severe_first
+from lakebed.monitoring.table_findings import findings_of
+from lakebed.monitoring.table_state import read_table_state
 from lakebed.resources.postgres import Connection
 from lakebed.schema.ddl import relation_exists
 from lakebed.spec.names import partition_table_name
@@ -44,12 +49,12 @@ class Diagnosis:
 
     @property
     def is_well(self) -> bool:
-        """Whether nothing is wrong; notes do not count."""
-        return all(finding.level != "wrong" for finding in self.findings)
+        """Whether nothing is wrong; warnings and notes do not count."""
+        return is_well(self.findings)
 
 
 def examine(platform: Platform) -> Diagnosis:
-    """Examine the server, every table that settles, and the lake.
+    """Examine the server, every table with its source, its loads and its tiers, and the lake.
 
     Raises PostgresUnavailableError.
     """
@@ -65,12 +70,14 @@ def examine(platform: Platform) -> Diagnosis:
             found += of_undeclared(
                 table.name, find_orphaned_partitions(query_on(connection), table)
             )
+            state = read_table_state(connection, platform.settings, table, now)
+            found += findings_of(table, state)
         found += of_erasures(_open_erasures(connection))
         swept, spared = give_up_superseded(connection, grace, dry_run=True)
         swept += remove_nameless(connection, platform.lake.files, tiered, grace, dry_run=True)
         found += of_lake(swept, spared)
         version = connection.info.parameter_status("server_version") or "unknown"
-    return Diagnosis(version, tuple(sorted(found, key=lambda finding: finding.level != "wrong")))
+    return Diagnosis(version, most_severe_first(found))
 
 
 def _server(connection: Connection) -> ServerFacts:

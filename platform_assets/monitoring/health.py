@@ -1,14 +1,14 @@
-"""Whether the platform is well: what the doctor found, and which tables lag behind their policy."""
+"""Whether the platform is well: what the doctor found, and how each table keeps its policies."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from lakebed.monitoring.diagnosis import MOVE_LATE, Finding
+from lakebed.monitoring.diagnosis import MOVE_LATE
 from lakebed.monitoring.doctor import examine
+from lakebed.monitoring.findings import Finding, is_well
 from lakebed.monitoring.status import PlatformStatus, TableStatus, read_status
 from lakebed.spec.partitions import window_for_key
 from lakebed.spec.table import SourceTable
@@ -53,8 +53,8 @@ class Health:
 
     @property
     def is_well(self) -> bool:
-        """Whether nothing is wrong; notes do not count."""
-        return all(finding.level != "wrong" for finding in self.findings)
+        """Whether nothing is wrong; warnings and notes do not count."""
+        return is_well(self.findings)
 
     @property
     def horizon_seconds(self) -> float:
@@ -74,9 +74,7 @@ def read_health(platform: Platform) -> Health:
     with platform.postgres.connect(autocommit=True) as connection:
         ((read_at,),) = connection.execute("select clock_timestamp()").fetchall()
         holders = sorted(read_horizon(connection).holders, key=lambda holder: holder.xmin)
-    found = [*examine(platform).findings, *(f for table in tables for f in _judged(table))]
-    findings = tuple(sorted(found, key=lambda finding: finding.level != "wrong"))
-    return Health(read_at, status, tables, tuple(holders), findings)
+    return Health(read_at, status, tables, tuple(holders), examine(platform).findings)
 
 
 def _table(table: SourceTable, found: TableStatus, now: datetime) -> TableHealth:
@@ -95,22 +93,3 @@ def _table(table: SourceTable, found: TableStatus, now: datetime) -> TableHealth
         Counter(partition.state for partition in found.partitions),
         tuple(overdue),
     )
-
-
-def _judged(table: TableHealth) -> Iterator[Finding]:
-    lag, limit = table.status.lag_seconds, table.limit_seconds
-    if lag is not None and limit is not None and lag > limit:
-        yield Finding(
-            "wrong",
-            table.name,
-            f"the newest row is {timedelta(seconds=round(lag))} old, "
-            f"{timedelta(seconds=round(limit))} is allowed",
-            f"look whether its source delivers; lakebed load {table.name}",
-        )
-    if table.status.quarantined:
-        yield Finding(
-            "note",
-            table.name,
-            f"{table.status.quarantined:,} rows are in quarantine",
-            f"lakebed rejects {table.name}",
-        )

@@ -5,11 +5,13 @@ docs/operating.md documents each name; one that was published keeps its name and
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import get_args
 
+from lakebed.monitoring.findings import SEVERITIES
 from lakebed.monitoring.health import Health, TableHealth
 from lakebed.monitoring.status import State
 
@@ -37,10 +39,19 @@ def metrics(health: Health) -> Iterator[Metric]:
     )
     yield Metric(
         "findings",
-        "What `lakebed doctor` and the freshness of the tables found, by level.",
+        "What `lakebed doctor` finds, by level.",
         tuple(
             ({"level": level}, sum(finding.level == level for finding in health.findings))
-            for level in ("wrong", "note")
+            for level in SEVERITIES
+        ),
+    )
+    found = Counter((finding.level, finding.code, finding.where) for finding in health.findings)
+    yield Metric(
+        "findings_by_code",
+        "What `lakebed doctor` finds, by level, code, and table, server or lake.",
+        tuple(
+            ({"level": level, "code": code, "where": where}, count)
+            for (level, code, where), count in sorted(found.items())
         ),
     )
     yield Metric(

@@ -10,11 +10,10 @@ from typing import Any, Literal
 
 from psycopg import sql
 
-from lakebed.ingest.incremental import pending_files
-from lakebed.ingest.sources.reader import SourceError
-from lakebed.ingest.sources.readers import reader_of
+from lakebed.monitoring.findings import Finding, most_severe_first
+from lakebed.monitoring.table_findings import findings_of
+from lakebed.monitoring.table_state import TableState, read_table_state
 from lakebed.resources.postgres import Connection
-from lakebed.resources.settings import Settings
 from lakebed.schema.ddl import relation_exists
 from lakebed.spec.table import SourceTable
 from lakebed.store.platform import Platform
@@ -59,6 +58,7 @@ class TableStatus:
     waiting_files: those of the source that are in no load: new, or refused by the last one.
     moved_at: when a cold file was committed last.
     lag_seconds: between the newest row's cursor and now; None where that cannot be told.
+    refused_files: those of them that were refused, and why.  newest_row: its time.
     open_erasures: that have not ended.
     """
 
@@ -81,16 +81,22 @@ class TableStatus:
     waiting_files: tuple[str, ...]
     requests: int
     open_erasures: int = 0
+    refused_files: tuple[tuple[str, str], ...] = ()
+    newest_row: str | None = None
 
 
 @dataclass(frozen=True)
 class PlatformStatus:
-    """The whole platform, at one moment of its clock."""
+    """The whole platform, at one moment of its clock.
+
+    findings: those of sources, loads and rows; the doctor looks at the tiers and the server, too.
+    """
 
     now: str
     postgres: str
     lake: str
     tables: tuple[TableStatus, ...]
+    findings: tuple[Finding, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the status as plain lists, numbers and texts."""
@@ -106,15 +112,31 @@ def read_status(platform: Platform, *, count_up_to: int | None = None) -> Platfo
     now = platform.clock.now()
     with platform.postgres.connect() as connection:
         connection.execute("set transaction isolation level repeatable read read only")
+        states = [
+            read_table_state(connection, platform.settings, table, now) for table in platform.tables
+        ]
         tables = tuple(
-            _table(connection, table, platform.settings, now, limit) for table in platform.tables
+            _table(connection, table, state, limit)
+            for table, state in zip(platform.tables, states, strict=True)
         )
-    return PlatformStatus(now.isoformat(), platform.postgres.name, str(platform.lake.files), tables)
+    found = [
+        finding
+        for table, state in zip(platform.tables, states, strict=True)
+        for finding in findings_of(table, state)
+    ]
+    return PlatformStatus(
+        now.isoformat(),
+        platform.postgres.name,
+        str(platform.lake.files),
+        tables,
+        most_severe_first(found),
+    )
 
 
 def _table(
-    connection: Connection, table: SourceTable, settings: Settings, now: datetime, limit: int
+    connection: Connection, table: SourceTable, state: TableState, limit: int
 ) -> TableStatus:
+    now = state.now
     exists = relation_exists(connection, table)
     counts, estimated = _hot_rows(connection, table, limit) if exists else ({}, False)
     partitions = _partitions(connection, table, now, counts) if table.partitioning else ()
@@ -126,7 +148,9 @@ def _table(
     moved = connection.execute(
         "select max(moved_at) from lakebed.cold_file where table_name = %s", [table.name]
     ).fetchone()
-    lag = _lag(load[3], now)
+    lag = None
+    if state.newest is not None:
+        lag = max(0.0, (now - state.newest).total_seconds())
     return TableStatus(
         name=table.name,
         exists=exists,
@@ -145,24 +169,13 @@ def _table(
         fresh=None
         if lag is None or not table.freshness
         else lag <= table.freshness.total_seconds(),
-        quarantined=_count(connection, "rejected_row", table.name, "resolved_by is null"),
-        waiting_files=_waiting_files(connection, table, settings),
+        quarantined=state.quarantine.waiting,
+        waiting_files=state.source.waiting,
         requests=_count(connection, "tier_request", table.name, "answered_at is null"),
         open_erasures=_count(connection, "erasure", table.name, "finished_at is null"),
+        refused_files=state.source.refused,
+        newest_row=state.newest.isoformat() if state.newest is not None else None,
     )
-
-
-def _waiting_files(
-    connection: Connection, table: SourceTable, settings: Settings
-) -> tuple[str, ...]:
-    if table.source is None or table.load_by == "window":
-        return ()
-    try:
-        found = reader_of(table, settings).glance()
-    except SourceError as error:
-        return (str(error),)  # what cannot be asked waits, too
-    pending, refused = pending_files(connection, table, found)
-    return tuple(sorted([*(p.file.path for p in pending), *(r.path for r in refused)]))
 
 
 def _partitions(
@@ -328,13 +341,3 @@ def _count(connection: Connection, relation: str, table: str, where: str = "true
         sql.SQL(where),
     )
     return int(connection.execute(query, [table]).fetchall()[0][0])
-
-
-def _lag(cursor: str | None, now: datetime) -> float | None:
-    try:
-        newest = datetime.fromisoformat(cursor) if cursor else None
-    except ValueError:
-        return None  # a cursor that is no time
-    if newest is None or newest.tzinfo is None:
-        return None
-    return max(0.0, (now - newest).total_seconds())

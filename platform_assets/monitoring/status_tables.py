@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from rich.table import Table
 from rich.text import Text
 
+from lakebed.monitoring.findings import Finding, Severity
 from lakebed.monitoring.status import PlatformStatus, State, TableStatus
 
 CELLS = 90
@@ -82,10 +83,22 @@ def details(status: PlatformStatus) -> Table:
             found.name,
             (found.loaded_at or "never")[:19],
             f"{found.last_rows:,}",
-            (found.cursor or "")[:19],
+            (found.newest_row or found.cursor or "")[:19],
             Text(lag, "red" if found.fresh is False else ""),
             f"{found.quarantined:,}" if found.quarantined else "",
             str(len(found.waiting_files) or ""),
             str(found.requests or ""),
         )
+    return table
+
+
+_COLOURS: Mapping[Severity, str] = {"wrong": "red", "warning": "yellow3", "note": "dim"}
+
+
+def findings_table(findings: Sequence[Finding]) -> Table:
+    """Return a table of findings: how severe each is, where, what it is and what mends it."""
+    table = Table(box=None, show_header=False)
+    for finding in findings:
+        level = Text(finding.level, _COLOURS[finding.level])
+        table.add_row(level, finding.where, f"{finding.what}\n{finding.todo}")
     return table

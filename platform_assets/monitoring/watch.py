@@ -5,7 +5,8 @@ Everything is read from PostgreSQL, and nothing is counted row by row.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import pairwise
 
@@ -17,6 +18,7 @@ from lakebed.schema.evolved import effective
 from lakebed.spec.partitions import Window
 from lakebed.spec.table import SourceTable
 from lakebed.spec.times import in_utc, read_time_or_utc
+from lakebed.store.rejects import RejectKind
 
 _TIME = "timestamp with time zone"
 
@@ -26,15 +28,26 @@ LAST_LOADS = 100
 
 @dataclass(frozen=True)
 class Quarantine:
-    """rejected of read rows in the last loads; waiting: rejects of all loads nobody mended yet."""
+    """How much of what the last loads read is not in the table.
+
+    Attributes:
+        read: Rows that the last loads read; retries, which read rejects again, are none of them.
+        rejected: Rows of those that wait in the quarantine now.
+        kinds: Rows of all loads that wait there, by the kind of rule that they broke.
+    """
 
     read: int
     rejected: int
-    waiting: int
+    kinds: Mapping[RejectKind, int] = field(default_factory=dict)
+
+    @property
+    def waiting(self) -> int:
+        """Rows of all loads that wait."""
+        return sum(self.kinds.values())
 
     @property
     def share(self) -> float:
-        """The share of rejected rows, 0 where none was read."""
+        """The share of rows that wait, 0 where none was read."""
         return self.rejected / self.read if self.read else 0.0
 
 
@@ -86,18 +99,27 @@ def newest_row(connection: Connection, table: SourceTable, now: datetime) -> dat
 
 
 def read_quarantine(connection: Connection, table: SourceTable) -> Quarantine:
-    """Read what share of a table's rows is rejected, and how many wait in the quarantine."""
-    read, rejected = connection.execute(
-        "select coalesce(sum(rows_read), 0)::bigint, coalesce(sum(rejected), 0)::bigint"
-        " from (select rows_read, rejected from lakebed.load where table_name = %s"
-        " and rolled_back_at is null order by committed_at desc limit %s) l",
-        [table.name, LAST_LOADS],
-    ).fetchall()[0]
-    waiting = connection.execute(
-        "select count(*) from lakebed.rejected_row where table_name = %s and resolved_by is null",
+    """Read what share of a table's rows waits in the quarantine, each row counted once.
+
+    Of a source that is loaded whole the last load alone counts: it read every row again.
+    """
+    last = (
+        "select load_id, rows_read from lakebed.load where table_name = %(table)s"
+        " and rolled_back_at is null and not is_retry order by committed_at desc limit %(loads)s"
+    )
+    ((read, rejected),) = connection.execute(
+        f"with last as ({last}) select"  # noqa: S608
+        " (select coalesce(sum(rows_read), 0)::bigint from last),"
+        " (select count(*) from lakebed.rejected_row where table_name = %(table)s"
+        " and resolved_by is null and load_id in (select load_id from last))",
+        {"table": table.name, "loads": 1 if table.loads_whole else LAST_LOADS},
+    ).fetchall()
+    kinds = connection.execute(
+        "select kind, count(*) from lakebed.rejected_row where table_name = %s"
+        " and resolved_by is null group by kind order by kind",
         [table.name],
-    ).fetchall()[0][0]
-    return Quarantine(read, rejected, waiting)
+    ).fetchall()
+    return Quarantine(read, rejected, {RejectKind(kind): count for kind, count in kinds})
 
 
 def drift(connection: Connection, table: SourceTable) -> list[str]:

@@ -6,10 +6,12 @@ from typing import Any
 
 import dagster as dg
 
+from lakebed.monitoring.findings import counted
 from lakebed.monitoring.health import Health, TableHealth, read_health
 from lakebed.monitoring.heat_picture import heat_picture, legend
 from lakebed.orchestration.dagster_metadata import code_link, inline
 from lakebed.orchestration.dagster_tables import metadata_table
+from lakebed.orchestration.verdicts import verdict
 from lakebed.spec.names import health_key
 from lakebed.store.platform import Platform
 
@@ -34,8 +36,8 @@ def health_asset(platform: Platform) -> dg.AssetsDefinition:
             dg.AssetCheckSpec(
                 CHECK,
                 asset=KEY,
-                description="Nothing that `lakebed doctor` looks for is wrong, and no table lags "
-                "behind its freshness.",
+                description="Nothing that `lakebed doctor` looks for is wrong. Warnings turn it "
+                "yellow, such as rows that wait in the quarantine.",
             )
         ],
     )
@@ -112,7 +114,7 @@ def _row(table: TableHealth) -> dict[str, Any]:
     status = table.status
     return {
         "table": table.name,
-        "newest_row": (status.cursor or "")[:19],
+        "newest_row": (status.newest_row or status.cursor or "")[:19],
         "lag": _words(status.lag_seconds),
         "allowed": _words(table.limit_seconds),
         "due": table.states["due"],
@@ -166,14 +168,13 @@ def _heat_maps(platform: Platform, health: Health) -> dg.MetadataValue[Any]:
 
 
 def _result(health: Health) -> dg.AssetCheckResult:
-    wrong = sum(finding.level == "wrong" for finding in health.findings)
     rows = [
-        {"level": f.level, "where": f.where, "what": f.what, "todo": f.todo}
+        {"level": f.level, "code": str(f.code), "where": f.where, "what": f.what, "todo": f.todo}
         for f in health.findings
     ]
     return dg.AssetCheckResult(
         check_name=CHECK,
-        passed=health.is_well,
-        description=f"{wrong} things are wrong, {len(rows) - wrong} are worth a note.",
-        metadata={"findings": metadata_table(rows, ("level", "where", "what", "todo"))},
+        description=f"{counted(health.findings)}.",
+        metadata={"findings": metadata_table(rows, ("level", "code", "where", "what", "todo"))},
+        **verdict(health.findings),
     )

@@ -18,7 +18,7 @@ from lakebed.orchestration.dagster_metadata import owners, pace, query_of, table
 from lakebed.orchestration.dagster_partitions import partitions_of
 from lakebed.orchestration.dagster_runs import PartitionLog, RetryQueue, partitions_failed, retried
 from lakebed.orchestration.dagster_tables import source_schema, table_schema
-from lakebed.orchestration.load_checks import files_result, hot_check_results, hot_check_specs
+from lakebed.orchestration.load_checks import hot_check_specs, refused_result, window_results
 from lakebed.orchestration.phases import LOAD_PHASES, Phases
 from lakebed.orchestration.table_checks import watched_results, watched_specs
 from lakebed.resources.lake_files import LakeFileError
@@ -94,7 +94,6 @@ def hot_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:
         context.log.info(_summary(report))
         taken, problem = _lake_copies(context, platform, table)
         with platform.postgres.connect() as connection:
-            checks = hot_check_results(connection, table, report)
             last_load = last_load_of(connection, table)
             loaded = effective(connection, table)
             rows, estimated = hot_row_count(connection, table)
@@ -109,7 +108,7 @@ def hot_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:
                 "dagster/column_schema": table_schema(loaded),
                 **_lake_copy_metadata(platform, table, taken),
             },
-            check_results=[*checks, *watched_results(platform, table, "hot")],
+            check_results=watched_results(platform, table, "hot", report),
         )
         if report.refused:
             raise dg.Failure(
@@ -165,16 +164,17 @@ def _window_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition
                 if retry_queue.requeue(partition, error):
                     continue
                 failed.append((partition, str(error)))
-                yield from log.add(partition, None, [files_result([(partition, str(error))])])
+                yield from log.add(partition, None, [refused_result([(partition, str(error))])])
                 continue
             context.log.info(f"{partition}: {_summary(report)}")
-            with platform.postgres.connect() as connection:
-                checks = hot_check_results(connection, table, report)
             if report.refused:
-                refused = report.refused[0]
-                failed.append((partition, f"{refused.path}: {refused.problem}"))
-                yield from log.add(partition, None, checks)
+                refused = [(item.path, item.problem) for item in report.refused]
+                failed.append((partition, ": ".join(refused[0])))
+                # Nothing was loaded: what the other checks said of the partition is true still.
+                yield from log.add(partition, None, [refused_result(refused, report)])
                 continue
+            with platform.postgres.connect() as connection:
+                checks = window_results(connection, table, report)
             metadata = _metadata(report, phases) | {
                 "dagster/partition_row_count": report.inserted,
                 "query": query_of(table.name, table.require_partitioning.column, window),

@@ -4,15 +4,20 @@ Freshness is that of the rows: a table that nobody loads any more grows stale wi
 checks are parts of the runs of their assets, and a job looks at all tables every few minutes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
-from typing import Literal
+from typing import Any, Literal
 
 import dagster as dg
 
-from lakebed.monitoring.watch import drift, has_age, newest_row, read_coverage, read_quarantine
+from lakebed.ingest.report import LoadReport
+from lakebed.monitoring.findings import Code, Finding, of_codes
+from lakebed.monitoring.table_findings import findings_of
+from lakebed.monitoring.table_state import TableState, read_table_state
+from lakebed.monitoring.watch import has_age
 from lakebed.orchestration.dagster_tables import metadata_table
-from lakebed.resources.postgres import Connection
+from lakebed.orchestration.load_checks import state_results
+from lakebed.orchestration.verdicts import verdict
 from lakebed.spec.names import cold_key, hot_key
 from lakebed.spec.table import SourceTable
 from lakebed.store.platform import Platform
@@ -34,13 +39,19 @@ def watched_specs(table: SourceTable, tier: Tier) -> list[dg.AssetCheckSpec]:
 
 
 def watched_results(
-    platform: Platform, table: SourceTable, tier: Tier
+    platform: Platform, table: SourceTable, tier: Tier, report: LoadReport | None = None
 ) -> list[dg.AssetCheckResult]:
-    """Look at a tier of a table now."""
+    """Judge a tier of a table as it is now: every check of it that has no partitions.
+
+    report: of the load that has just ended, for the metadata of its checks.
+    """
     with platform.postgres.connect(autocommit=True) as connection:
-        return [
-            _result(platform, connection, table, spec.key) for spec in watched_specs(table, tier)
-        ]
+        state = read_table_state(connection, platform.settings, table, platform.clock.now())
+    findings = tuple(findings_of(table, state))
+    results = [_result(table, state, findings, spec.key) for spec in watched_specs(table, tier)]
+    if tier == "hot" and table.source is not None and table.load_by == "cursor":
+        results += state_results(table, state, findings, report)
+    return results
 
 
 def checks_of_unloaded_tables(platform: Platform, table: SourceTable) -> dg.AssetChecksDefinition:
@@ -70,7 +81,7 @@ def watch_job(platform: Platform) -> tuple[dg.JobDefinition, dg.ScheduleDefiniti
 
     @dg.job(
         name="watch_tables",
-        description="The checks that need no load: freshness, drift, gaps, quarantine.",
+        description="Every check of a table that has no partitions, as the table is now.",
     )
     def watch_tables() -> None:
         check_every_table()
@@ -111,7 +122,8 @@ def _hot_specs(table: SourceTable) -> Iterator[dg.AssetCheckSpec]:
         yield dg.AssetCheckSpec(
             QUARANTINE,
             asset=hot,
-            description=f"At most {table.reject_share:.2%} of the rows of the last loads are bad.",
+            description=f"At most {table.reject_share:.2%} of the rows of the last loads wait in "
+            "the quarantine.",
         )
 
 
@@ -124,86 +136,65 @@ def _cold_specs(table: SourceTable) -> Iterator[dg.AssetCheckSpec]:
 
 
 def _result(
-    platform: Platform, connection: Connection, table: SourceTable, check: dg.AssetCheckKey
+    table: SourceTable, state: TableState, findings: Sequence[Finding], check: dg.AssetCheckKey
 ) -> dg.AssetCheckResult:
-    make = {
-        FRESHNESS: _freshness,
-        DRIFT: _drift,
-        QUARANTINE: _quarantine,
-        COVERAGE: _coverage,
-    }[check.name]
-    return make(platform, connection, table, check)
+    codes, describe = _CHECKS[check.name]
+    found = of_codes(findings, codes)
+    description, metadata = describe(table, state)
+    return dg.AssetCheckResult(
+        asset_key=check.asset_key,
+        check_name=check.name,
+        description="; ".join(finding.what for finding in found) or description,
+        metadata=metadata,
+        **verdict(found),
+    )
 
 
-def _freshness(
-    platform: Platform, connection: Connection, table: SourceTable, check: dg.AssetCheckKey
-) -> dg.AssetCheckResult:
-    now, limit = platform.clock.now(), table.freshness
+Described = tuple[str, dict[str, Any]]
+"""What a check says where nothing is wrong, and what it shows."""
+
+
+def _freshness(table: SourceTable, state: TableState) -> Described:
+    lag = timedelta(0) if state.newest is None else max(timedelta(0), state.now - state.newest)
+    limit = table.freshness
     assert limit is not None
-    newest = newest_row(connection, table, now)
-    lag = None if newest is None else max(timedelta(0), now - newest)
-    return dg.AssetCheckResult(
-        asset_key=check.asset_key,
-        check_name=check.name,
-        passed=lag is not None and lag <= limit,
-        severity=dg.AssetCheckSeverity.WARN,
-        description="There is no row yet." if newest is None else f"The newest row is of {newest}.",
-        metadata={
-            "lag_seconds": 0.0 if lag is None else lag.total_seconds(),
-            "limit_seconds": limit.total_seconds(),
-        },
+    return (
+        f"The newest row is of {state.newest}.",
+        {"lag_seconds": lag.total_seconds(), "limit_seconds": limit.total_seconds()},
     )
 
 
-def _drift(
-    platform: Platform, connection: Connection, table: SourceTable, check: dg.AssetCheckKey
-) -> dg.AssetCheckResult:
-    wrong = drift(connection, table)
-    return dg.AssetCheckResult(
-        asset_key=check.asset_key,
-        check_name=check.name,
-        passed=not wrong,
-        description=f"{len(wrong)} differences; `lakebed plan {table.name}` shows what mends them."
-        if wrong
-        else "No difference.",
-        metadata={"differences": metadata_table([{"what": w} for w in wrong], ("what",))},
+def _drift(table: SourceTable, state: TableState) -> Described:
+    rows = [{"what": what} for what in state.drift]
+    return "No difference.", {"differences": metadata_table(rows, ("what",))}
+
+
+def _quarantine(table: SourceTable, state: TableState) -> Described:
+    found = state.quarantine
+    return (
+        f"{found.rejected} of {found.read} rows of the last loads wait in the quarantine, "
+        f"{found.waiting} rows of all loads.",
+        {"share": found.share, "limit": table.reject_share, "rows_waiting": found.waiting},
     )
 
 
-def _quarantine(
-    platform: Platform, connection: Connection, table: SourceTable, check: dg.AssetCheckKey
-) -> dg.AssetCheckResult:
-    found = read_quarantine(connection, table)
-    return dg.AssetCheckResult(
-        asset_key=check.asset_key,
-        check_name=check.name,
-        passed=found.share <= table.reject_share,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=f"{found.rejected} of {found.read} rows of the last loads were rejected; "
-        f"{found.waiting} rows wait in the quarantine.",
-        metadata={
-            "share": found.share,
-            "limit": table.reject_share,
-            "rows_waiting": found.waiting,
-        },
-    )
-
-
-def _coverage(
-    platform: Platform, connection: Connection, table: SourceTable, check: dg.AssetCheckKey
-) -> dg.AssetCheckResult:
-    found = read_coverage(connection, table, platform.clock.now())
+def _coverage(table: SourceTable, state: TableState) -> Described:
+    found = state.coverage
+    assert found is not None
     gaps = [{"from": g.first, "to": g.last, "partitions": g.partitions} for g in found.gaps]
-    severity = dg.AssetCheckSeverity.ERROR if found.overlaps else dg.AssetCheckSeverity.WARN
-    return dg.AssetCheckResult(
-        asset_key=check.asset_key,
-        check_name=check.name,
-        passed=not found.gaps and not found.overlaps,
-        severity=severity,
-        description=f"{found.partitions} partitions, {len(gaps)} gaps between them, "
-        f"{len(found.overlaps)} overlaps.",
-        metadata={
+    return (
+        f"{found.partitions} partitions, without gaps between them, without overlaps.",
+        {
             "gaps": metadata_table(gaps, ("from", "to", "partitions")),
             "overlaps": metadata_table([{"what": o} for o in found.overlaps], ("what",)),
         },
     )
+
+
+_CHECKS: dict[str, tuple[set[Code], Callable[[SourceTable, TableState], Described]]] = {
+    FRESHNESS: ({Code.ROWS_STALE, Code.NO_ROWS}, _freshness),
+    DRIFT: ({Code.CONTRACT_DRIFT}, _drift),
+    QUARANTINE: ({Code.REJECT_SHARE}, _quarantine),
+    COVERAGE: ({Code.COVERAGE_GAP, Code.COVERAGE_OVERLAP}, _coverage),
+}
+"""Of each check the findings that turn it red or yellow, and what it shows."""

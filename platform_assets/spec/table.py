@@ -82,9 +82,10 @@ class SourceTable:
     lake_copies: how many of the last copies of a table without partitioning the lake keeps, one a
     load that changed it; 3 where nothing is said, 0 for none.
     freshness: how old the newest row may be.  redact: columns whose values the checks in the UI do
-    not show.  schema: PostgreSQL's, in which an adopted table is.  adopted: others made the table:
-    nothing of it is made, altered or dropped but by `lakebed apply`, and no leaf ever.  Raises
-    TableError.
+    not show.  optional: whether there may be nothing at the source yet; a load of a source in which
+    nothing is and nothing ever was fails otherwise.  schema: PostgreSQL's, in which an adopted
+    table is.  adopted: others made the table: nothing of it is made, altered or dropped but by
+    `lakebed apply`, and no leaf ever.  Raises TableError.
     """
 
     name: str
@@ -111,6 +112,7 @@ class SourceTable:
     owner: str | None = None
     freshness: timedelta | None = None
     redact: tuple[str, ...] = ()
+    optional: bool = False
     schema: str = "public"
     adopted: bool = False
     columns: tuple[Column, ...] = field(init=False, repr=False, compare=False)

@@ -14,9 +14,10 @@ import pytest
 
 from lakebed.build import build_defs
 from lakebed.errors import TieringError
+from lakebed.ingest.retry import retry_rejects
 from lakebed.orchestration.instance import instance_environment, prepare_instance
 from lakebed.store.platform import open_platform
-from lakebed.tiering import several, verified_file
+from lakebed.tiering import verified_file
 from lakebed.tiering.report import Moved
 from tests.conftest import TABLES, Server
 from tests.dagster.conftest import (
@@ -83,6 +84,31 @@ def test_rejected_rows_turn_the_contract_check_into_a_warning_that_shows_them(
     assert project.answer("select count(*), min(value) from readings") == (298, 0.5)
 
 
+def test_a_run_that_finds_nothing_new_leaves_checks_yellow_while_rejects_wait(
+    project: Project,
+) -> None:
+    file = project.deliver_readings("1.parquet")
+    frame = pl.read_parquet(file).with_columns(
+        value=pl.when(pl.col("number") < 2).then(-2000.0).otherwise("value")
+    )
+    project.deliver_frame(frame, "1.parquet")
+    project.run("hot/readings")
+    empty = project.run("hot/readings")
+    assert metadata_of(empty, "hot/readings")["rows_read"] == 0
+    check = check_of(empty, "hot/readings", "contract_values")
+    assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
+    health = check_of(project.run("platform/health"), "platform/health", "nothing_is_wrong")
+    assert not health.passed
+    with project.platform.postgres.connect() as connection:
+        connection.execute(
+            'update lakebed.rejected_row set source_row = source_row || \'{"value": "1"}\''
+        )
+    settings, clock = project.platform.settings, project.platform.clock
+    table = project.platform.table("readings")
+    retry_rejects(settings, project.platform.postgres, clock, table)
+    assert check_of(project.run("hot/readings"), "hot/readings", "contract_values").passed
+
+
 def test_a_load_of_a_table_without_partitions_leaves_a_snapshot_in_the_lake(
     project: Project, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,7 +148,7 @@ def test_a_refused_file_turns_the_run_red_after_the_good_files_were_loaded(
     check = check_of(result, "hot/readings", "source_files")
     assert not check.passed
     (row,) = table_of(check, "refused")
-    assert row["file"].endswith("2.parquet")
+    assert row["item"].endswith("2.parquet")
     assert row["problem"]
     (failure,) = result.get_step_failure_events()
     assert "1 files were refused" in str(failure.step_failure_data.error_display_string)
@@ -190,14 +216,14 @@ def test_the_run_of_a_range_with_a_failed_move_names_the_partition(
 ) -> None:
     project.deliver_readings("1.parquet")
     project.run("hot/readings")
-    move = several.move
+    move = move_many.move
 
     def no_room_in_february(lake: Any, table: Any, window: Any, **named: Any) -> Moved:
         if window.key == "2024-02":
             raise TieringError("no room in February")
         return move(lake, table, window, **named)
 
-    monkeypatch.setattr(several, "move", no_room_in_february)
+    monkeypatch.setattr(move_many, "move", no_room_in_february)
     result = project.run("cold/readings", partitions=SPRING, raise_on_error=False)
     (failure,) = result.get_step_failure_events()
     told = failure.step_failure_data.error_display_string

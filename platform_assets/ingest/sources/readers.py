@@ -7,6 +7,7 @@ from typing import assert_never
 from lakebed.ingest.sources.arrow import ArrowReader
 from lakebed.ingest.sources.delimited import CsvReader
 from lakebed.ingest.sources.duckdb_file import DuckdbReader
+from lakebed.ingest.sources.files import FoundFiles
 from lakebed.ingest.sources.json_lines import JsonReader
 from lakebed.ingest.sources.parquet import ParquetReader
 from lakebed.ingest.sources.quarantined import QuarantineReader
@@ -47,6 +48,11 @@ def reader_of(table: SourceTable, settings: Settings) -> Reader:
             return DltReader(source, settings)
         case _:
             assert_never(source)
+
+
+def place_of(reader: Reader, table: SourceTable) -> str:
+    """Return where a table's source is looked for, as people read it."""
+    return reader.place if isinstance(reader, FoundFiles) else table.require_source.title
 
 
 def _server_reader(source: SqlTable, table: SourceTable, settings: Settings) -> Reader:

@@ -141,16 +141,16 @@ def test_the_job_looks_at_every_table_and_tells_its_checks(
         platform.postgres.connect(autocommit=True) as connection,
     ):
         assert told(instance) == {
-            "freshness": (True, warn),
+            "freshness": (True, error),
             "contract_drift": (True, error),
             "coverage": (False, warn),
         }
         connection.execute("delete from readings where at > '2024-06-01'")
         connection.execute("alter table readings add column extra text")
         assert told(instance) == {
-            "freshness": (False, warn),
+            "freshness": (False, error),
             "contract_drift": (False, error),
-            "coverage": (True, warn),
+            "coverage": (True, error),
         }
         result = defs.resolve_implicit_global_asset_job_def().execute_in_process(instance=instance)
     assert [check.passed for check in result.get_asset_check_evaluations()] == [False, False]

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from lakebed.monitoring.diagnosis import (
-    Finding,
     LockWait,
     OpenErasure,
     ServerFacts,
@@ -20,6 +19,7 @@ from lakebed.monitoring.diagnosis import (
     of_table,
     of_undeclared,
 )
+from lakebed.monitoring.findings import Finding
 from lakebed.spec.partitions import Grain, window_for_key
 from lakebed.store.grain_mismatch import Bounds
 from lakebed.tiering.horizon import Holder, Horizon, StayReason

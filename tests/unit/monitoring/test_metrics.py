@@ -7,7 +7,7 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from lakebed.monitoring.diagnosis import Finding
+from lakebed.monitoring.findings import Code, Finding
 from lakebed.monitoring.health import Health, TableHealth
 from lakebed.monitoring.metrics import metrics, prometheus
 from lakebed.monitoring.status import PlatformStatus, TableStatus
@@ -75,7 +75,11 @@ def health(*tables: TableHealth) -> Health:
         status=PlatformStatus(NOW.isoformat(), "pg", "lake", tuple(t.status for t in tables)),
         tables=tables,
         holders=(held, Holder("slot", None, "replica", 90, None)),
-        findings=(Finding("wrong", "lake", "what", "todo"), Finding("note", "x", "y", "z")),
+        findings=(
+            Finding(Code.LAKE_FILE_WRONG, "lake", "what", "todo"),
+            Finding(Code.REJECTS_WAITING, "x", "y", "z"),
+            Finding(Code.REJECTS_WAITING, "x", "y", "other"),
+        ),
     )
 
 
@@ -112,6 +116,10 @@ def test_every_line_is_one_that_prometheus_reads() -> None:
     )
     assert found["lakebed_read_timestamp_seconds"] == NOW.timestamp()
     assert found['lakebed_findings{level="wrong"}'] == 1
+    assert found['lakebed_findings{level="warning"}'] == 2
+    assert found['lakebed_findings{level="note"}'] == 0
+    name = "lakebed_findings_by_code"
+    assert found[f'{name}{{level="warning",code="rejects_waiting",where="x"}}'] == 2
     assert (found["lakebed_horizon_holders"], found["lakebed_horizon_age_seconds"]) == (2, 120)
     assert found['lakebed_table_hot_rows{table="readings"}'] == 3
     assert found['lakebed_table_hot_rows{table="airlines"}'] == 0
