@@ -17,7 +17,7 @@ from lakebed.errors import TieringError
 from lakebed.ingest.retry import retry_rejects
 from lakebed.orchestration.instance import instance_environment, prepare_instance
 from lakebed.store.platform import open_platform
-from lakebed.tiering import verified_file
+from lakebed.tiering import move_many, verified_file
 from lakebed.tiering.report import Moved
 from tests.conftest import TABLES, Server
 from tests.dagster.conftest import (
