@@ -11,6 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import get_args
 
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
 from lakebed.monitoring.findings import SEVERITIES
 from lakebed.monitoring.health import Health, TableHealth
 from lakebed.monitoring.status import State
@@ -28,8 +32,29 @@ class Metric:
 
 
 def prometheus(health: Health) -> str:
-    """Return all metrics as text, sorted as they are documented."""
-    return "".join(_written(metric) for metric in metrics(health))
+    """Return all metrics as text, in the order in which they are documented."""
+    registry = CollectorRegistry()
+    registry.register(_Collected(tuple(_family(metric) for metric in metrics(health))))
+    return generate_latest(registry).decode()
+
+
+class _Collected(Collector):
+    """What the library writes: the metrics of one look, without those that have no sample."""
+
+    def __init__(self, families: tuple[GaugeMetricFamily, ...]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Return the metrics in their order."""
+        yield from (family for family in self._families if family.samples)
+
+
+def _family(metric: Metric) -> GaugeMetricFamily:
+    names = list(metric.samples[0][0]) if metric.samples else []
+    family = GaugeMetricFamily(f"lakebed_{metric.name}", metric.help, labels=names)
+    for labels, value in metric.samples:
+        family.add_metric([labels[name] for name in names], value)
+    return family
 
 
 def metrics(health: Health) -> Iterator[Metric]:
@@ -121,23 +146,3 @@ def _values(table: TableHealth) -> dict[str, float | None]:
 
 def _seconds(moment: str | None) -> float | None:
     return datetime.fromisoformat(moment).timestamp() if moment else None
-
-
-def _written(metric: Metric) -> str:
-    name = f"lakebed_{metric.name}"
-    lines = [f"# HELP {name} {metric.help}", f"# TYPE {name} gauge"]
-    lines += [f"{name}{_labels(labels)} {_number(value)}" for labels, value in metric.samples]
-    return "\n".join(lines) + "\n" if metric.samples else ""
-
-
-def _labels(labels: Labels) -> str:
-    pairs = ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items())
-    return f"{{{pairs}}}" if pairs else ""
-
-
-def _escaped(value: str) -> str:
-    return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
-
-
-def _number(value: float) -> str:
-    return str(value) if isinstance(value, int) else f"{value:.3f}"

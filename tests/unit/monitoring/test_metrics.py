@@ -7,6 +7,8 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from prometheus_client.parser import text_string_to_metric_families
+
 from lakebed.monitoring.findings import Code, Finding
 from lakebed.monitoring.health import Health, TableHealth
 from lakebed.monitoring.metrics import metrics, prometheus
@@ -14,34 +16,18 @@ from lakebed.monitoring.status import PlatformStatus, TableStatus
 from lakebed.tiering.horizon import Holder
 
 NOW = datetime(2024, 7, 1, tzinfo=UTC)
-LINE = re.compile(
-    r"# (?:HELP (?P<help>[a-z_]+) \S.*|TYPE (?P<type>[a-z_]+) gauge)"
-    r"|(?P<name>[a-z_]+)(?:\{(?P<labels>[a-z]+=\"[^\"\\\n]*\"(?:,[a-z]+=\"[^\"\\\n]*\")*)\})?"
-    r" (?P<value>-?\d+(?:\.\d+)?)"
-)
-"""A line of the text format, as strict as what is written here can be held to."""
 
 
 def parsed(text: str) -> dict[str, float]:
-    """Return each sample's value; what comes before a sample must have announced it."""
-    assert text.endswith("\n")
+    """Return each sample's value, as Prometheus's own client reads the text."""
     found: dict[str, float] = {}
-    helped: set[str] = set()
-    typed: set[str] = set()
-    for line in text.splitlines():
-        match = LINE.fullmatch(line)
-        assert match, line
-        if match["help"]:
-            assert match["help"] not in helped, line
-            helped.add(match["help"])
-        elif match["type"]:
-            assert match["type"] in helped, line
-            typed.add(match["type"])
-        else:
-            assert match["name"] in typed, line
-            sample = line.rpartition(" ")[0]
-            assert sample not in found, line
-            found[sample] = float(match["value"])
+    for family in text_string_to_metric_families(text):
+        assert (family.type, bool(family.documentation)) == ("gauge", True), family.name
+        for sample in family.samples:
+            labels = ",".join(f'{name}="{value}"' for name, value in sorted(sample.labels.items()))
+            name = f"{sample.name}{{{labels}}}" if labels else sample.name
+            assert name not in found, name
+            found[name] = sample.value
     return found
 
 
@@ -130,8 +116,8 @@ def test_every_line_is_one_that_prometheus_reads() -> None:
         found['lakebed_table_last_load_timestamp_seconds{table="readings"}']
         == (NOW - timedelta(hours=1)).timestamp()
     )
-    assert found['lakebed_table_partitions{table="readings",state="due"}'] == 1
-    assert found['lakebed_table_partitions{table="readings",state="late"}'] == 0
+    assert found['lakebed_table_partitions{state="due",table="readings"}'] == 1
+    assert found['lakebed_table_partitions{state="late",table="readings"}'] == 0
     assert found['lakebed_table_overdue_partitions{table="readings"}'] == 1
     assert found['lakebed_table_waiting_items{table="readings"}'] == 2
     assert not [name for name in found if "lag" in name and "airlines" in name]
