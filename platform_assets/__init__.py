@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from lakebed.ingest.report import LoadReport as LoadReport
     from lakebed.ingest.sources.reader import SourceError as SourceError
     from lakebed.ingest.writers.writer import LoadConflictError as LoadConflictError
+    from lakebed.ingest.writers.writer import RelatedRowsError as RelatedRowsError
     from lakebed.models.model import ModelError as ModelError
     from lakebed.models.selection import SelectionError as SelectionError
     from lakebed.monitoring.status import PlatformStatus as PlatformStatus
@@ -161,6 +162,7 @@ _MODULES = {
     "PredicateError": "lakebed.tiering.predicate",
     "ProjectError": "lakebed.resources.project_folder",
     "ReadOnlyError": "lakebed.resources.read_errors",
+    "RelatedRowsError": "lakebed.ingest.writers.writer",
     "RestoreRequestError": "lakebed.tiering.restorable",
     "RollbackError": "lakebed.recovery.rollback_candidates",
     "SelectionError": "lakebed.models.selection",

@@ -21,13 +21,13 @@ from typing import Any, Self
 import polars as pl
 import pyarrow as pa
 
-from lakebed.errors import FAILED, LakebedError, PartlyFailedError, exit_code
+from lakebed.errors import LakebedError, PartlyFailedError
 from lakebed.ingest.report import LoadReport
 from lakebed.monitoring.status import PlatformStatus, read_status
 from lakebed.operations.load_tables import (
     chosen_loads,
     chosen_tables,
-    load_one,
+    load_in_order,
     renew_catalog,
     windows_of,
     write_lake_copies,
@@ -120,16 +120,20 @@ class Lakebed:
         """The names of the tables that the table files declare."""
         return tuple(table.name for table in self._platform.tables)
 
-    def load(self, *tables: str, windows: Sequence[str] = ()) -> list[LoadReport]:
-        """Load what is new in the sources of tables.
+    def load(
+        self, *tables: str, windows: Sequence[str] = (), again: bool = False
+    ) -> list[LoadReport]:
+        """Load what is new in the sources of tables, parents before the tables that refer to them.
 
         Args:
             tables: Names of tables; without one, every table that has a source and is not loaded
                 by window.
             windows: Partition keys such as "2024-03", of one table that is loaded by window.
+            again: Read all of the sources, whatever was loaded before.
 
         Returns:
-            One report a load, in the order of loading.
+            One report a load, in the order of loading; loads that had waited for one of these
+            tables are among them.
 
         Raises:
             TableError: A table is unknown or has no source.
@@ -139,19 +143,14 @@ class Lakebed:
         platform = self._platform
         chosen = chosen_tables(platform, tables)
         reports: list[LoadReport] = []
-        problems: list[str] = []
-        for table, window in chosen_loads(chosen, windows, skip_windowed=not tables):
-            try:
-                report = load_one(platform, table, window)
-            except Exception as error:
-                if exit_code(error) != FAILED:
-                    raise
-                problems.append(f"{table.name}: {platform.text_of(error)}")
-                continue
-            reports.append(report)
-            problems += [f"{report.table}: {r.path}: {r.problem}" for r in report.refused]
-            problems += write_lake_copies(platform, table)[1]
-        _raise_if(problems, reports)
+        problems: dict[str, list[str]] = {}
+        loads = chosen_loads(chosen, windows, skip_windowed=not tables)
+        for outcome in load_in_order(platform, loads, again=again):
+            reports += outcome.reports
+            problems[outcome.name] = outcome.problems(platform)
+            if outcome.error is None:
+                problems[outcome.name] += write_lake_copies(platform, outcome.table)[1]
+        _raise_if([text for texts in problems.values() for text in texts], reports)
         return reports
 
     def move(

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,12 +13,12 @@ from lakebed.cli.errors import words
 from lakebed.cli.home import open_home, windows_of
 from lakebed.cli.lake_copies import write_lake_copies
 from lakebed.cli.output import as_json, fail, numbers, say_what_needs_quotes, show, speed
-from lakebed.errors import FAILED, exit_code
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from lakebed.ingest.report import LoadReport
+    from lakebed.operations.load_tables import Outcome
     from lakebed.spec.partitions import Window
     from lakebed.spec.table import SourceTable
     from lakebed.store.platform import Platform
@@ -31,53 +30,85 @@ _LOAD_STEPS = {"extracted": "copying", "copied": "merging", "committed": "commit
 @click.argument("names", metavar="[TABLE]...", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="Every table that has a source.")
 @click.option("--window", "keys", multiple=True, help="Of a table loaded by window; repeatable.")
+@click.option("--again", is_flag=True, help="Read all of the sources, whatever was loaded before.")
 @as_json
-def load(names: Sequence[str], everything: bool, keys: Sequence[str], as_json: bool) -> None:
+def load(
+    names: Sequence[str], everything: bool, keys: Sequence[str], again: bool, as_json: bool
+) -> None:
     """Load what is new in the sources of tables, or replace windows of a table.
 
-    A file that cannot be loaded is left out and named, the others are loaded; the exit code is 1.
+    Parents are loaded before the tables that refer to them; a load that waited for rows of another
+    table is finished at the end. A file that cannot be loaded is left out and named, the others are
+    loaded; the exit code is 1.
     """
-    platform = open_home()
-    reports: list[LoadReport] = []
-    failed: list[dict[str, Any]] = []
-    problems: list[str] = []
-    fault: Exception | None = None
-    for table, window in _loads_of(_tables(platform, names, everything), keys, everything):
-        try:
-            report = _load(platform, table, window)
-        except Exception as error:
-            if exit_code(error) != FAILED:
-                fault = error  # what was loaded before it is shown all the same
-                break
-            failed.append({"table": table.name, "error": words(error)})
-            continue
-        reports.append(report)
-        what = table.name if window is None else f"{table.name} {window.key}"
-        click.echo(f"{what}: {_done(report)}", err=True)
-        for change in report.evolved:
-            click.echo(f"{table.name}: new column {change}", err=True)
-        if report.discarded:
-            from lakebed.ingest.sources.reader import listed
+    from lakebed.operations.load_tables import load_in_order
 
-            left_out = listed(report.discarded)
-            click.echo(f"{table.name}: not in the contract, left out: {left_out}", err=True)
-        _say_where_nothing_is(platform, table, report)
-        try:
-            problems += write_lake_copies(platform, table)
-        except Exception as error:
-            fault = error
-            break
+    platform = open_home()
+    wanted = _loads_of(_tables(platform, names, everything), keys, everything)
+    reports: list[LoadReport] = []
+    failed: dict[str, str] = {}
+    problems: dict[str, list[str]] = {}
+    copies: list[str] = []
+    fault: Exception | None = None
+    try:
+        for outcome in load_in_order(platform, wanted, again=again, load=_load):
+            reports += outcome.reports
+            problems[outcome.name] = outcome.problems(platform)
+            if outcome.error is not None:
+                failed[outcome.table.name] = words(outcome.error)
+                continue
+            failed.pop(outcome.table.name, None)
+            _say(platform, outcome)
+            copies += write_lake_copies(platform, outcome.table)
+        _say_what_waits(platform, [table for table, _ in wanted])
+    except Exception as error:
+        fault = error  # what was loaded before it is shown all the same
     for name in dict.fromkeys(report.table for report in reports if report.load_id):
         say_what_needs_quotes(platform.table(name))
     if as_json:
-        click.echo(json.dumps([*map(asdict, reports), *failed], indent=2))
+        errors = [{"table": name, "error": error} for name, error in failed.items()]
+        click.echo(json.dumps([*map(asdict, reports), *errors], indent=2))
     elif any(report.load_id for report in reports):
         show(_loads(reports))
     if fault is not None:
         raise fault
-    refused = [f"{r.table}: {f.path}: {f.problem}" for r in reports for f in r.refused]
-    lost = [f"{f['table']}: {f['error']}" for f in failed] + list(dict.fromkeys(refused))
-    fail(lost + problems, "not loaded" if lost else "not done")
+    lost = list(dict.fromkeys(text for texts in problems.values() for text in texts))
+    fail(lost + copies, "not loaded" if lost else "not done")
+
+
+def _say(platform: Platform, outcome: Outcome) -> None:
+    """Say in a line what was loaded, and what was new about its columns."""
+    if outcome.waited and outcome.reports:
+        rows = sum(report.rows_read for report in outcome.reports)
+        click.echo(f"{outcome.name}: {rows:,} rows read, as it had waited", err=True)
+    for report in outcome.reports:
+        if not outcome.waited:
+            click.echo(f"{outcome.name}: {_done(report)}", err=True)
+            _say_where_nothing_is(platform, outcome.table, report)
+        for change in report.evolved:
+            click.echo(f"{report.table}: new column {change}", err=True)
+        if report.discarded:
+            from lakebed.ingest.sources.reader import listed
+
+            left_out = listed(report.discarded)
+            click.echo(f"{report.table}: not in the contract, left out: {left_out}", err=True)
+
+
+def _say_what_waits(platform: Platform, tables: Sequence[SourceTable]) -> None:
+    from lakebed.ingest.unfinished import unfinished_loads, waits_for_parents
+
+    names = {table.name for table in tables}
+    with platform.postgres.connect(autocommit=True) as connection:
+        for one in unfinished_loads(connection):
+            if one.table not in names:
+                continue
+            rows = waits_for_parents(connection, one.table)
+            what = f"{rows:,} rows wait for their parents" if rows else "a delete or a file waits"
+            click.echo(
+                f"{one.table}: {what}, in {' or '.join(one.waits_for)}; they are loaded when that "
+                "is",
+                err=True,
+            )
 
 
 def _tables(platform: Platform, names: Sequence[str], everything: bool) -> list[SourceTable]:
@@ -126,17 +157,18 @@ def _done(report: LoadReport) -> str:
     return "refused, see below" if report.refused else "nothing new"
 
 
-def _load(platform: Platform, table: SourceTable, window: Window | None) -> LoadReport:
+def _load(
+    platform: Platform, table: SourceTable, window: Window | None, *, again: bool
+) -> LoadReport:
     from lakebed.cli.progress import working
-    from lakebed.ingest.load import load_table, load_window
+    from lakebed.operations.load_tables import load_one
 
-    run = load_table if window is None else partial(load_window, window=window)
     with working(f"{table.name}: reading") as work:
-        return run(
-            platform.settings,
-            platform.postgres,
-            platform.clock,
+        return load_one(
+            platform,
             table,
+            window,
+            again=again,
             on_rows=work.rows,
             on_step=lambda step: (
                 work.now(f"{table.name}: {_LOAD_STEPS[step]}") if step in _LOAD_STEPS else None

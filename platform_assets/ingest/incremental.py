@@ -13,6 +13,7 @@ from typing import Any
 from lakebed.ingest.package import parse_cursor
 from lakebed.ingest.sources.reader import MOMENT, SourceItem
 from lakebed.ingest.sources.records import NEVER_CLOSED
+from lakebed.ingest.unfinished import is_unfinished
 from lakebed.resources.postgres import Connection
 from lakebed.spec.sources import RejectedRows
 from lakebed.spec.table import SourceTable
@@ -96,12 +97,17 @@ def last_load_of(connection: Connection, table: SourceTable) -> str | None:
 
 
 def pending_files(
-    connection: Connection, table: SourceTable, files: list[SourceItem]
+    connection: Connection, table: SourceTable, files: list[SourceItem], *, again: bool = False
 ) -> tuple[list[Pending], list[Refused]]:
     """Tell new and changed files from those that are in the ledger.
 
-    Of a source that is loaded whole all are new when any of them changed, came or went.
+    Of a source that is loaded whole all are new when any of them changed, came or went, and as long
+    as the last load waits for other tables.  again: all are, whatever the ledger says.
     """
+    if again:
+        return [Pending(file, again=True) for file in files if _is_text(file.path)], [
+            _no_text(file) for file in files if not _is_text(file.path)
+        ]
     if table.loads_whole:
         return _all_or_nothing(connection, table, files)
     # What was rolled back is not in the table, but is not loaded again by itself either.
@@ -190,7 +196,7 @@ def _all_or_nothing(
     same = {file.name for file in files} == known.keys() and all(
         is_loaded(file.version, [known[file.name]]) for file in files
     )
-    if same and not refused:
+    if same and not refused and not is_unfinished(connection, table.name):
         return [], []
     return pending, refused
 

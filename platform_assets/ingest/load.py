@@ -27,6 +27,7 @@ from lakebed.ingest.incremental import (
     pending_files,
 )
 from lakebed.ingest.package import format_cursor
+from lakebed.ingest.relatives import child_of_constraint, relatives
 from lakebed.ingest.report import Commit, LoadReport, report_of
 from lakebed.ingest.row_violations import can_check_constraints
 from lakebed.ingest.sources.reader import Reader, SourceError
@@ -34,7 +35,8 @@ from lakebed.ingest.sources.readers import place_of, reader_of
 from lakebed.ingest.statistics import analyze
 from lakebed.ingest.stream import Stream
 from lakebed.ingest.transaction import Step
-from lakebed.ingest.writers import LoadConflictError
+from lakebed.ingest.unfinished import Seen, last_loads, note_unfinished
+from lakebed.ingest.writers import LoadConflictError, RelatedRowsError
 from lakebed.resources.clock import Clock
 from lakebed.resources.lake_files import lake_files
 from lakebed.resources.postgres import Connection, Postgres
@@ -56,18 +58,25 @@ def load_table(
     clock: Clock,
     table: SourceTable,
     *,
+    again: bool = False,
     on_rows: Callable[[int], None] = lambda rows: None,
     on_step: Step = lambda step: None,
 ) -> LoadReport:
     """Load what is new in the source of a table that is loaded by cursor.
 
-    on_rows is told the rows of each batch.
+    again: read all of it, whatever the ledger says.  on_rows is told the rows of each batch.
 
     Raises LoadBusyError, DriftError, LoadConflictError, TableError, PostgresUnavailableError; a
     fault of a single file is in the report.
     """
     if table.load_by == "window":
         raise TableError(f"table {table.name} is loaded by window; say which ones to load")
+    if again and table.write_mode == "append":
+        raise TableError(
+            f"table {table.name}: an append that reads its source again would add every row twice; "
+            f"undo its loads first, `lakebed rollback {table.name} --reload`, or use "
+            "write_mode='merge' with a key"
+        )
     started = time.monotonic()
 
     def load(items: list[Pending], connection: Connection, folder: str) -> Commit:
@@ -82,8 +91,10 @@ def load_table(
             cursor=cursor,
             on_rows=on_rows,
             on_step=on_step,
+            again=again,
+            seen=seen,
         )
-        return _run(stream, columns.table, connection, items)
+        return _noting(connection, table, seen, partial(_run, stream, columns.table), items)
 
     with (
         failure_recorded(settings, postgres, table),
@@ -94,8 +105,9 @@ def load_table(
         columns = Columns(effective(connection, table))
         ensure_table(connection, columns.table)
         ensure_upcoming_partition_tables(connection, table, clock.now())
+        seen = last_loads(connection, relatives(connection, table))
         found = reader.find()
-        pending, refused = pending_files(connection, table, found)
+        pending, refused = pending_files(connection, table, found, again=again)
         if not found and is_missing(connection, table):
             refused = [Refused(place_of(reader, table), MISSING)]
         pending, more = _readable(connection, columns, reader, pending, clock)
@@ -173,6 +185,7 @@ def load_window(
             on_rows=on_rows,
             on_step=on_step,
             window=window,
+            seen=last_loads(connection, relatives(connection, table)),
         )
         try:
             commit = _run(stream, columns.table, connection, items)
@@ -182,6 +195,22 @@ def load_window(
         return done([commit], [])
 
 
+def _noting(
+    connection: Connection,
+    table: SourceTable,
+    seen: Seen,
+    run: Callable[[Connection, list[Pending]], Commit],
+    items: list[Pending],
+) -> Commit:
+    """Load items; where rows of other tables are missing or in the way, note that they wait."""
+    try:
+        return run(connection, items)
+    except (SourceError, RelatedRowsError) as error:
+        if isinstance(error, RelatedRowsError) or error.waits:
+            note_unfinished(connection, table.name, seen)
+        raise
+
+
 def _run(
     stream: Callable[..., Stream], table: SourceTable, connection: Connection, items: list[Pending]
 ) -> Commit:
@@ -189,21 +218,34 @@ def _run(
     try:
         return stream().run(connection, items)
     except OF_A_ROW as error:
-        if not can_check_constraints(table):
-            raise _refused(table, error) from error
+        if not can_check_constraints(table) or _holding_child(connection, table, error) is not None:
+            raise _refused(connection, table, error) from error
     try:
         return stream(checks_constraints=True).run(connection, items)
     except OF_A_ROW as error:
-        raise _refused(table, error) from error
+        raise _refused(connection, table, error) from error
 
 
-def _refused(table: SourceTable, error: psycopg.Error) -> LoadConflictError:
+def _holding_child(connection: Connection, table: SourceTable, error: psycopg.Error) -> str | None:
+    """Return the table whose rows refer to one that was to be deleted, None for another error."""
+    if not isinstance(error, psycopg.errors.ForeignKeyViolation):
+        return None
+    return child_of_constraint(connection, table, error.diag.constraint_name)
+
+
+def _refused(connection: Connection, table: SourceTable, error: psycopg.Error) -> LoadConflictError:
     said = error.diag.message_primary or str(error)
     detail = f" ({error.diag.message_detail})" if error.diag.message_detail else ""
-    return LoadConflictError(
-        f"{table.name}: PostgreSQL refuses a row: {said}{detail}; nothing was loaded. Mend the row "
-        "in the source, or the constraint"
-    )
+    said = f"{table.name}: PostgreSQL refuses a row: {said}{detail}; nothing was loaded."
+    child = _holding_child(connection, table, error)
+    if child is not None:
+        return RelatedRowsError(
+            f"{said} Rows of {child} refer to rows that are to be deleted; load {child} too, and "
+            f"{table.name} is loaded again"
+        )
+    if isinstance(error, psycopg.errors.ForeignKeyViolation):
+        return RelatedRowsError(f"{said} Load the parent too, and {table.name} is loaded again")
+    return LoadConflictError(f"{said} Mend the row in the source, or the constraint")
 
 
 Load = Callable[[list[Pending], Connection, str], Commit]

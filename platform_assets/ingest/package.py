@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
 from typing import Any
@@ -47,7 +48,9 @@ class Package:
     """Everything that one transaction commits, but for the rows themselves.
 
     windows: the partitions that the rows belong to; empty for a table without time.  window: the
-    one that is replaced by a load by window.
+    one that is replaced by a load by window.  again: whether all items are read again, whatever the
+    ledger says.  seen: the last loads of the tables that this one is related to, before any item
+    was read.
     """
 
     load_id: str
@@ -58,6 +61,8 @@ class Package:
     files: list[FileRead] = field(default_factory=list)
     windows: set[Window] = field(default_factory=set)
     window: Window | None = None
+    again: bool = False
+    seen: Mapping[str, str | None] = field(default_factory=dict)
 
     @property
     def rows_read(self) -> int:

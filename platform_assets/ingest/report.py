@@ -19,7 +19,8 @@ class LoadReport:
     load_ids: of the transactions, one, or one an item where they are loaded apart; none where there
     was nothing new.  bytes: of the source files.  rows_told: how many rows the items of the source
     have by their own word, those passed over included; None where one does not say.  evolved: what
-    was added to the table or widened, in words.  discarded: source columns that were left out.
+    was added to the table or widened, in words.  held: rows that a full extract lacks and that stay
+    until no row of another table refers to them.  discarded: source columns that were left out.
     seconds: whole time.
     """
 
@@ -36,6 +37,7 @@ class LoadReport:
     marked: int = 0
     rejected: int = 0
     deleted: int = 0
+    held: int = 0
     refused: tuple[Refused, ...] = ()
     evolved: tuple[str, ...] = ()
     discarded: tuple[str, ...] = ()
@@ -85,6 +87,7 @@ def report_of(
         rejected=sum(package.rejected for package in packages)
         + sum(count.rejected for count in counts),
         deleted=sum(count.deleted for count in counts),
+        held=sum(count.held for count in counts),
         refused=tuple(refused),
         cursor_from=format_cursor(packages[0].cursor_from) if packages else None,
         cursor_to=format_cursor(max(ends, default=None)),

@@ -13,6 +13,7 @@ from lakebed.resources.postgres import Postgres
 from lakebed.resources.settings import Settings
 from lakebed.spec.sources import RejectedRows
 from lakebed.spec.table import SourceTable, TableError
+from lakebed.store.rejects import RejectKind
 
 
 def retry_rejects(
@@ -23,10 +24,11 @@ def retry_rejects(
     *,
     load_id: str | None = None,
     column: str | None = None,
+    kind: RejectKind | None = None,
     on_rows: Callable[[int], None] = lambda rows: None,
     on_step: Step = lambda step: None,
 ) -> LoadReport:
-    """Load the waiting rows of a table again: all, those of one load, or bad in one column.
+    """Load the waiting rows of a table again: all, of one load, bad in one column, or of one kind.
 
     In one transaction the rows that are good now are loaded and leave the quarantine; the others
     stay, with their new reason. Rows that lack a column the table now needs stay untouched and are
@@ -36,10 +38,15 @@ def retry_rejects(
     if table.loads_whole:
         raise TableError(
             f"table {table.name}: a load takes all of its source, so rejected rows have no load of "
-            "their own; mend the table file or the source, and load it again"
+            "their own; mend the table file or the source, and read it again: "
+            f"`lakebed load {table.name} --again`"
         )
     source = RejectedRows(
-        table=table.name, columns=table.source_columns, load_id=load_id, column=column
+        table=table.name,
+        columns=table.source_columns,
+        load_id=load_id,
+        column=column,
+        reject_kind=kind,
     )
     # However many are still bad, the good ones go on.
     waiting = replace(

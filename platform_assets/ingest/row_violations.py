@@ -22,6 +22,7 @@ from lakebed.resources.postgres import Postgres
 from lakebed.schema.ddl import ensure_partition_tables
 from lakebed.spec.partitions import Window
 from lakebed.spec.table import SourceTable
+from lakebed.store.rejects import RejectKind
 
 
 def can_check_constraints(table: SourceTable) -> bool:
@@ -59,7 +60,11 @@ def check_constraints(
         except psycopg.errors.UniqueViolation:
             return checked  # a key that is there is a conflict of the load, not of a row
         except TooManyViolationsError as error:
-            raise SourceError(file.path, f"{error}. Mend the file, or the constraint") from error
+            raise SourceError(
+                file.path,
+                f"{error}. Mend the file, or the constraint",
+                waits=error.some[0].fault.kind is RejectKind.MISSING_PARENT,
+            ) from error
         finally:
             parquet.unlink()
     if not found:

@@ -34,6 +34,7 @@ from lakebed.ingest.resume_point import ResumePoint, canonical_json
 from lakebed.ingest.row_violations import check_constraints
 from lakebed.ingest.sources.reader import Batch, Reader, SourceError
 from lakebed.ingest.transaction import LoadTransaction, Step
+from lakebed.ingest.unfinished import Seen
 from lakebed.ingest.windows import WindowFilter
 from lakebed.pgcopy.background import BackgroundWorker
 from lakebed.resources.lake_files import LakeFiles
@@ -41,7 +42,7 @@ from lakebed.resources.postgres import Connection, Postgres
 from lakebed.schema.ddl import ensure_partition_tables
 from lakebed.spec.partitions import Grain, Window
 from lakebed.spec.table import SourceTable
-from lakebed.store.rejects import Reject
+from lakebed.store.rejects import Reject, RejectKind
 
 PACKAGE_ROWS = 524_288
 FIRST_PACKAGE_ROWS = 131_072
@@ -78,11 +79,14 @@ class Stream:
         on_step: Step,
         window: Window | None = None,
         checks_constraints: bool = False,
+        again: bool = False,
+        seen: Seen | None = None,
     ) -> None:
         """Extract into folder, which is this load's own. lake: where the cold files are.
 
         cursor: the greatest one before it.  window: the one that is replaced, of a load by window.
-        sifting: look for rows that PostgreSQL refuses, before any is loaded.
+        sifting: look for rows that PostgreSQL refuses, before any is loaded.  again, seen: as the
+        package has them.
         """
         self.folder = folder
         self.lake = lake
@@ -92,7 +96,16 @@ class Stream:
         self.on_rows = on_rows
         self.on_step = on_step
         self.checks_constraints = checks_constraints
-        self.package = Package(uuid.uuid4().hex, table, started_at, cursor, reader, window=window)
+        self.package = Package(
+            uuid.uuid4().hex,
+            table,
+            started_at,
+            cursor,
+            reader,
+            window=window,
+            again=again,
+            seen=seen or {},
+        )
         self._started = time.monotonic()
         self._rows_read = 0
         self._rejects: list[Reject] = []
@@ -260,6 +273,7 @@ class Stream:
                 read.file.path,
                 f"all {rows} rows of a batch break the contract; the first: "
                 f"{checked.rejects[0].message}",
+                waits=_waits(checked.rejects[0]),
             )
         if checked.rejects:
             read.first_reject = read.first_reject or checked.rejects[0]
@@ -305,6 +319,7 @@ class Stream:
             f"{read.rejected} of {rows} rows break the contract, more than the "
             f"{self.table.reject_share:.1%} that {self.table.name} allows; the first, row "
             f"{first.row_number}: {first.message}. Mend the file, or raise reject_share",
+            waits=_waits(first),
         )
 
     def _windows_of(self, good: pl.DataFrame) -> set[Window]:
@@ -313,6 +328,10 @@ class Stream:
             return set()
         moments = good[by.column].dt.truncate(_EVERY[by.grain]).unique()
         return {self.table.window(moment) for moment in moments}
+
+
+def _waits(reject: Reject) -> bool:
+    return reject.kind is RejectKind.MISSING_PARENT
 
 
 def _last_line(batch: Batch, read: FileRead) -> str | None:

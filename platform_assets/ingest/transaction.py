@@ -19,6 +19,7 @@ from lakebed.ingest.as_read import AsRead
 from lakebed.ingest.incremental import last_cursor
 from lakebed.ingest.outdated import supersede_rejects
 from lakebed.ingest.package import Package, format_cursor
+from lakebed.ingest.unfinished import forget_unfinished, note_unfinished, waits_for_parents
 from lakebed.ingest.windows import WindowWriter
 from lakebed.ingest.writers import Counts, LoadConflictError, LoadStamp, writer_of
 from lakebed.resources.lake_files import LakeFiles
@@ -103,6 +104,7 @@ class LoadTransaction:
         supersede_rejects(self._connection, self._package)
         self._package.reader.settle(self._connection, self._package.load_id, files)
         _complete_ledger(self._connection, self._package, counts)
+        self._note_what_waits(counts)
         rejected = self._package.rejected + counts.rejected
         if self._is_retry and rejected == self._package.rows_read:
             # A retry without success is no state of the table to go back to.
@@ -111,6 +113,14 @@ class LoadTransaction:
             )
         self._on_step("recorded")
         return counts
+
+    def _note_what_waits(self, counts: Counts) -> None:
+        """Note whether rows of other tables would finish this load. Only a whole load forgets."""
+        table = self._package.table.name
+        if counts.held or waits_for_parents(self._connection, table):
+            note_unfinished(self._connection, table, self._package.seen)
+        elif not self._is_retry and self._package.window is None:
+            forget_unfinished(self._connection, table)
 
 
 _ENTER = (
@@ -128,7 +138,7 @@ _ENTER_AGAIN = (
 def _enter_files(connection: Connection, package: Package) -> None:
     try:
         connection.cursor().executemany(
-            _ENTER_AGAIN if package.table.loads_whole else _ENTER,
+            _ENTER_AGAIN if package.table.loads_whole or package.again else _ENTER,
             [
                 (
                     package.table.name,

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 from lakebed.errors import FAILED, WRONG_USAGE, LakebedError, exit_code
+from lakebed.ingest.finish import finish_loads
 from lakebed.ingest.load import load_table, load_window
+from lakebed.ingest.relatives import load_order
 from lakebed.ingest.report import LoadReport
 from lakebed.spec.partitions import Window, window_for_key
 from lakebed.spec.table import SourceTable, TableError
@@ -80,11 +84,23 @@ def load_one(
     table: SourceTable,
     window: Window | None = None,
     *,
+    again: bool = False,
     on_rows: Callable[[int], None] = lambda rows: None,
     on_step: Callable[[str], None] = lambda step: None,
 ) -> LoadReport:
-    """Load what is new in a table's source, or replace one window of the table."""
-    run = load_table if window is None else partial(load_window, window=window)
+    """Load what is new in a table's source, or replace one window of the table.
+
+    Args:
+        platform: The platform.
+        table: The table to load.
+        window: The window to replace, of a table that is loaded by window.
+        again: Read all of the source, whatever was loaded before.
+        on_rows: Called with the number of rows of each batch.
+        on_step: Called with the name of each step when it is done.
+    """
+    run = partial(load_table, again=again)
+    if window is not None:
+        run = partial(load_window, window=window)
     return run(
         platform.settings,
         platform.postgres,
@@ -93,6 +109,103 @@ def load_one(
         on_rows=on_rows,
         on_step=on_step,
     )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one load.
+
+    Attributes:
+        table: The table.
+        window: The window that was to be replaced; None for a load by cursor.
+        reports: What was loaded; more than one where waiting rejects were loaded as well.
+        error: Why nothing was loaded, if nothing was.
+        waited: Whether the load was tried again, after a table that it had waited for.
+    """
+
+    table: SourceTable
+    window: Window | None = None
+    reports: tuple[LoadReport, ...] = ()
+    error: Exception | None = None
+    waited: bool = False
+
+    @property
+    def name(self) -> str:
+        """The table, and the window if there is one."""
+        return self.table.name if self.window is None else f"{self.table.name} {self.window.key}"
+
+    def problems(self, platform: Platform) -> list[str]:
+        """Return why the table or files of it were not loaded, in words."""
+        if self.error is not None:
+            return [f"{self.table.name}: {platform.text_of(self.error)}"]
+        return [
+            f"{report.table}: {file.path}: {file.problem}"
+            for report in self.reports
+            for file in report.refused
+        ]
+
+
+class LoadOne(Protocol):
+    """Loads one table or window, as `load_one` does."""
+
+    def __call__(
+        self, platform: Platform, table: SourceTable, window: Window | None, *, again: bool
+    ) -> LoadReport:
+        """Return the report of the load."""
+
+
+def load_in_order(
+    platform: Platform, loads: Sequence[Load], *, again: bool = False, load: LoadOne = load_one
+) -> Iterator[Outcome]:
+    """Load tables, parents before children, and then what waited for one of them.
+
+    A table that cannot be loaded does not stop the others.
+
+    Args:
+        platform: The platform.
+        loads: The tables, or the windows of a table.
+        again: Read all of the sources, whatever was loaded before.
+        load: What loads one of them.
+
+    Yields:
+        What came of each load. A later outcome of a table replaces an earlier one.
+
+    Raises:
+        LoadChoiceError: A table that may not be read again.
+        LakebedError: PostgreSQL cannot be reached, or the settings are wrong.
+    """
+    appended = [table.name for table, _ in loads if again and table.write_mode == "append"]
+    if appended:
+        raise LoadChoiceError(
+            f"{', '.join(appended)} cannot be read again: an append would add every row twice. "
+            f"Undo its loads first, `lakebed rollback {appended[0]} --reload`, or use "
+            "write_mode='merge' with a key"
+        )
+    for table, window in _parents_first(platform, loads):
+        try:
+            outcome = Outcome(table, window, (load(platform, table, window, again=again),))
+        except Exception as error:
+            if exit_code(error) != FAILED:
+                raise
+            outcome = Outcome(table, window, error=error)
+        yield outcome
+    for finished in finish_loads(
+        platform.settings,
+        platform.postgres,
+        platform.clock,
+        platform.tables,
+        asked=[table.name for table, _ in loads],
+    ):
+        yield Outcome(finished.table, None, finished.reports, finished.error, waited=True)
+
+
+def _parents_first(platform: Platform, loads: Sequence[Load]) -> list[Load]:
+    if len({table.name for table, _ in loads}) < 2:
+        return list(loads)
+    with platform.postgres.connect(autocommit=True) as connection:
+        order = load_order(connection, platform.tables)
+    place = {table.name: number for number, table in enumerate(order)}
+    return sorted(loads, key=lambda load: place[load[0].name])
 
 
 def write_lake_copies(

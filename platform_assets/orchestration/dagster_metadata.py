@@ -11,6 +11,8 @@ from typing import Any
 import dagster as dg
 from psycopg import sql
 
+from lakebed.ingest.report import LoadReport
+from lakebed.ingest.sources.reader import listed
 from lakebed.orchestration.phases import Phases
 from lakebed.spec.partitions import Window
 from lakebed.spec.table import SourceTable
@@ -75,3 +77,33 @@ def picture(png: bytes, text: str) -> dg.MetadataValue[Any]:
 def inline(png: bytes) -> str:
     """Return a picture as Markdown that holds all of it."""
     return f"![partitions](data:image/png;base64,{b64encode(png).decode()})"
+
+
+def load_summary(report: LoadReport) -> str:
+    """Return what a load did, in a line."""
+    if report.load_id is None:
+        return f"{report.table}: nothing new"
+    return (
+        f"{report.table}: {report.rows_read} rows read from {report.files} files, "
+        f"{report.inserted} inserted, {report.updated} updated, {report.unchanged} unchanged, "
+        f"{report.rejected} rejected, {report.deleted} deleted, in {report.seconds:.1f} s"
+    )
+
+
+def load_metadata(report: LoadReport, phases: Phases | None = None) -> dict[str, Any]:
+    """Return what a load did, as metadata of a materialization."""
+    return {
+        "rows_read": report.rows_read,
+        "rows_inserted": report.inserted,
+        "rows_updated": report.updated,
+        "rows_unchanged": report.unchanged,
+        "rows_rejected": report.rejected,
+        "rows_deleted": report.deleted,
+        "files": report.files,
+        **pace(report.rows_read, report.bytes, report.seconds, phases),
+        "cursor_from": report.cursor_from or "none",
+        "cursor_to": report.cursor_to or "none",
+        "load_id": report.load_id or "nothing new",
+        "columns_added": ", ".join(report.evolved) or "none",
+        "columns_left_out": listed(report.discarded) or "none",
+    }

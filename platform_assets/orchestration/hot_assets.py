@@ -11,13 +11,19 @@ import psycopg
 from lakebed.errors import LakebedError, TieringError
 from lakebed.ingest.incremental import last_load_of
 from lakebed.ingest.load import load_table, load_window
-from lakebed.ingest.report import LoadReport
-from lakebed.ingest.sources.reader import listed
+from lakebed.ingest.relatives import lookup_parents
 from lakebed.monitoring.status import hot_row_count
-from lakebed.orchestration.dagster_metadata import owners, pace, query_of, table_link
+from lakebed.orchestration.dagster_metadata import (
+    load_metadata,
+    load_summary,
+    owners,
+    query_of,
+    table_link,
+)
 from lakebed.orchestration.dagster_partitions import partitions_of
 from lakebed.orchestration.dagster_runs import PartitionLog, RetryQueue, partitions_failed, retried
 from lakebed.orchestration.dagster_tables import source_schema, table_schema
+from lakebed.orchestration.finish_waiting import finish_waiting
 from lakebed.orchestration.load_checks import hot_check_specs, refused_result, window_results
 from lakebed.orchestration.phases import LOAD_PHASES, Phases
 from lakebed.orchestration.table_checks import watched_results, watched_specs
@@ -82,7 +88,7 @@ def hot_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:
     """Return the asset that loads a table by cursor: each run takes what is new."""
     key = dg.AssetKey(hot_key(table.name))
 
-    asset: Decorator = dg.asset(key=key, **_described(table, key))
+    asset: Decorator = dg.asset(key=key, **_described(platform, table, key))
 
     @asset
     def load(context: dg.AssetExecutionContext) -> Iterator[Any]:
@@ -91,8 +97,9 @@ def hot_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:
             report = load_table(
                 platform.settings, platform.postgres, platform.clock, table, on_step=phases
             )
-        context.log.info(_summary(report))
-        taken, problem = _lake_copies(context, platform, table)
+        context.log.info(load_summary(report))
+        others = finish_waiting(context, platform, table)
+        taken, problem = _lake_copies(context, platform, table, *others)
         with platform.postgres.connect() as connection:
             last_load = last_load_of(connection, table)
             loaded = effective(connection, table)
@@ -103,7 +110,7 @@ def hot_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:
             metadata={
                 "dagster/row_count": rows,
                 "row_count": "of PostgreSQL's statistics" if estimated else "counted",
-                **_metadata(report, phases),
+                **load_metadata(report, phases),
                 "query": query_of(table.name),
                 "dagster/column_schema": table_schema(loaded),
                 **_lake_copy_metadata(platform, table, taken),
@@ -140,7 +147,7 @@ def _window_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition
         partitions_def=partitions_of(table),
         backfill_policy=dg.BackfillPolicy.single_run(),
         output_required=False,
-        **_described(table, key),
+        **_described(platform, table, key),
     )
 
     @asset
@@ -166,7 +173,7 @@ def _window_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition
                 failed.append((partition, str(error)))
                 yield from log.add(partition, None, [refused_result([(partition, str(error))])])
                 continue
-            context.log.info(f"{partition}: {_summary(report)}")
+            context.log.info(f"{partition}: {load_summary(report)}")
             if report.refused:
                 refused = [(item.path, item.problem) for item in report.refused]
                 failed.append((partition, ": ".join(refused[0])))
@@ -175,12 +182,13 @@ def _window_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition
                 continue
             with platform.postgres.connect() as connection:
                 checks = window_results(connection, table, report)
-            metadata = _metadata(report, phases) | {
+            metadata = load_metadata(report, phases) | {
                 "dagster/partition_row_count": report.inserted,
                 "query": query_of(table.name, table.require_partitioning.column, window),
             }
             yield from log.add(partition, metadata, checks, report.load_id)
-        _, problem = _lake_copies(context, platform, table)
+        others = finish_waiting(context, platform, table)
+        _, problem = _lake_copies(context, platform, table, *others)
         yield from log.finish()
         yield from watched_results(platform, table, "hot")
         if failed:
@@ -191,15 +199,16 @@ def _window_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition
 
 
 def _lake_copies(
-    context: dg.AssetExecutionContext, platform: Platform, table: SourceTable
+    context: dg.AssetExecutionContext, platform: Platform, *tables: SourceTable
 ) -> tuple[list[LakeCopy], str | None]:
-    """Take the snapshots that are due after a load, and let the catalog file show them.
+    """Take the snapshots of tables that are due after a load; let the catalog file show them.
 
     The load is committed, whatever comes of them. Returns what was taken, and what went wrong.
     """
     taken: list[LakeCopy] = []
     try:
-        taken = write_due_copies(platform, table)
+        for table in tables:
+            taken += write_due_copies(platform, table)
         if taken:
             write_catalog(platform)
     except (TieringError, LakeFileError, duckdb.Error) as error:
@@ -231,10 +240,11 @@ def _lake_copy_metadata(
     return {}
 
 
-def _described(table: SourceTable, key: dg.AssetKey) -> dict[str, Any]:
+def _described(platform: Platform, table: SourceTable, key: dg.AssetKey) -> dict[str, Any]:
     """Return what both kinds of load say of themselves."""
+    parents = [dg.AssetKey(hot_key(name)) for name in lookup_parents(platform.tables, table)]
     return {
-        "deps": [dg.AssetKey(source_key(table.name))],
+        "deps": [dg.AssetKey(source_key(table.name)), *parents],
         "description": table.description,
         "group_name": "hot",
         "kinds": {"dlt", "postgres", "pandera"},
@@ -249,32 +259,4 @@ def _described(table: SourceTable, key: dg.AssetKey) -> dict[str, Any]:
         },
         "pool": f"hot_{table.name}",
         "check_specs": [*hot_check_specs(table, key), *watched_specs(table, "hot")],
-    }
-
-
-def _summary(report: LoadReport) -> str:
-    if report.load_id is None:
-        return f"{report.table}: nothing new"
-    return (
-        f"{report.table}: {report.rows_read} rows read from {report.files} files, "
-        f"{report.inserted} inserted, {report.updated} updated, {report.unchanged} unchanged, "
-        f"{report.rejected} rejected, {report.deleted} deleted, in {report.seconds:.1f} s"
-    )
-
-
-def _metadata(report: LoadReport, phases: Phases) -> dict[str, Any]:
-    return {
-        "rows_read": report.rows_read,
-        "rows_inserted": report.inserted,
-        "rows_updated": report.updated,
-        "rows_unchanged": report.unchanged,
-        "rows_rejected": report.rejected,
-        "rows_deleted": report.deleted,
-        "files": report.files,
-        **pace(report.rows_read, report.bytes, report.seconds, phases),
-        "cursor_from": report.cursor_from or "none",
-        "cursor_to": report.cursor_to or "none",
-        "load_id": report.load_id or "nothing new",
-        "columns_added": ", ".join(report.evolved) or "none",
-        "columns_left_out": listed(report.discarded) or "none",
     }

@@ -8,6 +8,7 @@ from datetime import datetime
 import dagster as dg
 
 from lakebed.ingest.incremental import new_files_of
+from lakebed.ingest.relatives import load_order
 from lakebed.ingest.sources.reader import SourceError, SourceItem
 from lakebed.ingest.sources.readers import reader_of
 from lakebed.orchestration.alerts import post_alert
@@ -56,7 +57,7 @@ def new_files_sensor(platform: Platform, tables: list[SourceTable]) -> dg.Sensor
         seen: dict[str, str] = json.loads(context.cursor or "{}")
         requests, observations = [], []
         with platform.postgres.connect(autocommit=True) as connection:
-            for table in tables:
+            for table in load_order(connection, tables):
                 try:
                     files = reader_of(table, platform.settings).glance()
                 except SourceError as error:

@@ -134,8 +134,8 @@ class CsvFiles(Files):
 class RejectedRows:
     """Rows of a table that wait in the quarantine; what a retry reads, not for table files.
 
-    columns: those the table reads of its source.  load_id, column: only rows that this load
-    rejected, only rows that are bad in this column.
+    columns: those the table reads of its source.  load_id, column, reject_kind: only rows that this
+    load rejected, only rows that are bad in this column, only those that broke this kind of rule.
     """
 
     kind: ClassVar[str] = "quarantine"
@@ -145,6 +145,7 @@ class RejectedRows:
     columns: tuple[str, ...]
     load_id: str | None = None
     column: str | None = None
+    reject_kind: str | None = None
 
     def problem(self) -> str | None:
         """Say why the source makes no sense, with the way out, or None."""

@@ -26,6 +26,7 @@ _WAITING = """\
 table_name = %(table)s and resolved_by is null
 and (%(load)s::text is null or load_id = %(load)s)
 and (%(column)s::text is null or column_name = %(column)s)
+and (%(kind)s::text is null or kind = %(kind)s)
 and not (column_name is null and source_row ? %(line)s
          and (select count(*) = 1 from jsonb_object_keys(source_row)))"""
 _GROUP = """\
@@ -44,6 +45,7 @@ class QuarantineReader(Reader):
             "table": source.table,
             "load": source.load_id,
             "column": source.column,
+            "kind": source.reject_kind,
             "line": line_key(source.columns),
         }
         self._groups: dict[SourceItem, tuple[str, list[str], str | None]] = {}

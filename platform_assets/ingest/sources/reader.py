@@ -32,8 +32,11 @@ MOMENT = "at "
 class SourceError(LakebedError, RuntimeError):
     """An item that cannot be loaded as it is; the text names it, the fault and the way out."""
 
-    def __init__(self, path: str, problem: str) -> None:
-        """Keep the path, so that a load can leave this item out and go on with the others."""
+    def __init__(self, path: str, problem: str, *, waits: bool = False) -> None:
+        """Keep the path, so that a load can leave this item out and go on with the others.
+
+        waits: whether it can be loaded once other tables have been.
+        """
         if len(problem) > LONGEST_PROBLEM:
             left_out = len(problem) - LONGEST_PROBLEM
             half = LONGEST_PROBLEM // 2
@@ -41,6 +44,7 @@ class SourceError(LakebedError, RuntimeError):
         super().__init__(f"{path}: {problem}")
         self.path = path
         self.problem = problem
+        self.waits = waits
 
 
 @dataclass(frozen=True, order=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from psycopg import sql
 
 from lakebed.ingest.contract import rejects_at
-from lakebed.ingest.writers.writer import LoadConflictError, LoadStamp, names
+from lakebed.ingest.writers.writer import LoadStamp, RelatedRowsError, names
 from lakebed.resources.postgres import Connection
 from lakebed.spec.columns import GONE, ROW_NUMBER, SOURCE_FILE
 from lakebed.spec.table import Lookup, SourceTable
@@ -61,7 +61,7 @@ def reject_missing(
 ) -> int:
     """Take rows whose parent is missing and may not be made into the quarantine; count them.
 
-    Raises LoadConflictError where they are more of the rows than the table allows.
+    Raises RelatedRowsError where they are more of the rows than the table allows.
     """
     if not table.rejects_missing_parents:
         return 0
@@ -77,7 +77,7 @@ def reject_missing(
             continue
         rejected += connection.execute(_removal(table, lookup, stage)).rowcount
         if rejected > table.reject_share * rows:
-            raise LoadConflictError(
+            raise RelatedRowsError(
                 f"{table.name}: {rejected} of {rows} rows name {' and '.join(lookup.natural)} that "
                 f"no row of {lookup.table} has, more than the {table.reject_share:.1%} that "
                 f"{table.name} allows; nothing was loaded. Load {lookup.table} first, or let the "

@@ -21,6 +21,7 @@ from lakebed.ingest.cold_conflicts import (
     may_touch_cold,
     merge_with_cold,
 )
+from lakebed.ingest.relatives import still_referenced
 from lakebed.ingest.writers.missing import check_share, keep_rejected, missing_from
 from lakebed.ingest.writers.stage import PLACE, Stage
 from lakebed.ingest.writers.undo import RETURNING_OLD_NEW_VERSION, Undo
@@ -40,7 +41,7 @@ class MergeWriter(Writer):
 
     def begin(self) -> None:
         """Copy straight into the table where nothing can be met, else into the stage."""
-        self.sent = self.arrived = 0
+        self.sent = self.arrived = self.held = 0
         self.copied: list[Path] = []
         plain = not self.table.lookups and self.table.marker is None
         self.straight = plain and self._is_empty() and not self._has_cold_rows()
@@ -90,6 +91,7 @@ class MergeWriter(Writer):
             marked=marked,
             rejected=rejected,
             deleted=deleted + self.removed + merged.deleted,
+            held=self.held,
         )
 
     def _run(self, statement: sql.Composed, *, tells: bool) -> Merged[tuple[int, ...]]:
@@ -152,7 +154,8 @@ class MergeWriter(Writer):
             return 0
         spared = keep_rejected(self.connection, self.table, self.load)
         total, removed = self._delete_missing(spared)
-        check_share(self.table, deletes.at_most, total, removed, self.stage.rows)
+        missing = removed + self.held
+        check_share(self.table, deletes.at_most, total, missing, self.stage.rows)
         return removed
 
     def _delete_missing(self, spared: sql.Identifier | None) -> tuple[int, int]:
@@ -162,7 +165,8 @@ class MergeWriter(Writer):
             sql.SQL("select count(*) from {}").format(target)
         ).fetchall()[0][0]
         source = self.stage.source
-        removed = self.undo.delete(missing_from(self.table, source, spared))
+        gone = self._unless_referenced(missing_from(self.table, source, spared))
+        removed = self.undo.delete(gone)
         if self._may_touch_cold:
             total += self.connection.execute(
                 sql.SQL("select count(*) from {} where not {}").format(COLD, OVERRIDDEN)
@@ -170,6 +174,19 @@ class MergeWriter(Writer):
             missing = missing_from(self.table, source, spared, "cold")
             removed += self.undo.delete_cold(COLD, OVERRIDDEN, missing)
         return total, removed
+
+    def _unless_referenced(self, missing: sql.Composable) -> sql.Composable:
+        """Return the condition without rows that children hold, which stay until those are gone."""
+        referenced = still_referenced(self.connection, self.table, "hot")
+        if referenced is None:
+            return missing
+        query = sql.SQL("select count(*) from {} as hot where {} and {}").format(
+            target_of(self.table), missing, referenced
+        )
+        self.held = self.connection.execute(query).fetchall()[0][0]
+        if not self.held:
+            return missing
+        return sql.SQL("{} and not {}").format(missing, referenced)
 
     def _keep_what_changes(self) -> None:
         """Keep the rows that the merge will update, for servers that cannot tell of them later."""

@@ -51,5 +51,5 @@ class MergeReplaceWriter(MergeWriter):
 
     def _remove_missing(self) -> int:
         total, removed = self._delete_missing(None)
-        check_share(self.table, 1, total, removed, self.stage.rows)
+        check_share(self.table, 1, total, removed + self.held, self.stage.rows)
         return removed

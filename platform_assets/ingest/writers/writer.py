@@ -28,6 +28,13 @@ class LoadConflictError(LakebedError, RuntimeError):
     """What the load would write is there already, or would undo too much; nothing was changed."""
 
 
+class RelatedRowsError(LoadConflictError):
+    """Rows of another table are missing, or are in the way; nothing was changed.
+
+    The load can succeed once that table has been loaded.
+    """
+
+
 @dataclass(frozen=True)
 class LoadStamp:
     """Which load it is, as the ledger has it, when it was started (UTC), and where the lake is.
@@ -51,7 +58,8 @@ class Counts:
     superseded: rows that a newer row of the same key in the same load replaced.  marked: rows that
     said that a row is gone, whether it was there or not.  rejected: rows that only the database
     could tell to be bad; they are in the quarantine.  deleted: rows that left the table, or
-    versions of a history that ended, whatever the reason; they are no rows of the source.
+    versions of a history that ended, whatever the reason; they are no rows of the source.  held:
+    rows that a full extract lacks and that stay, as rows of other tables refer to them.
     """
 
     inserted: int = 0
@@ -61,6 +69,7 @@ class Counts:
     marked: int = 0
     rejected: int = 0
     deleted: int = 0
+    held: int = 0
 
 
 class Writer(ABC):
