@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lakebed.ingest.sources.files import FileReader
+from lakebed.ingest.sources.int96 import (
+    FinerThanMicrosecondsError,
+    exact,
+    has_int96,
+    int96_columns,
+)
 from lakebed.ingest.sources.places import is_url, open_file
 from lakebed.ingest.sources.reader import (
     BATCH_ROWS,
@@ -19,6 +26,7 @@ from lakebed.ingest.sources.reader import (
     SourceItem,
     first_line,
     frame_of,
+    quoted,
     row_numbers,
     types_of,
     without_doubles,
@@ -51,14 +59,21 @@ class ParquetReader(FileReader):
         return _parquet_batches(item, columns, newer)
 
 
-def _parquet(item: SourceItem) -> pq.ParquetFile:
+def _parquet(item: SourceItem, int96: str = "us") -> pq.ParquetFile:
+    """Open a file. int96: the unit in which times of 96 bits are read."""
     if item.bytes == 0:
         raise SourceError(item.path, "the file is empty (0 bytes); deliver it again")
     try:
         if not is_url(item.path):
-            return pq.ParquetFile(item.path, buffer_size=READ_BYTES)
+            return pq.ParquetFile(
+                item.path, buffer_size=READ_BYTES, coerce_int96_timestamp_unit=int96
+            )
         # Of a row group only the ranges of the columns that are asked for are fetched.
-        return pq.ParquetFile(pa.PythonFile(open_file(item.path), mode="r"), pre_buffer=True)
+        return pq.ParquetFile(
+            pa.PythonFile(open_file(item.path), mode="r"),
+            pre_buffer=True,
+            coerce_int96_timestamp_unit=int96,
+        )
     except (pa.ArrowInvalid, OSError) as error:
         raise SourceError(
             item.path, f"this is no whole Parquet file ({first_line(error)}); deliver it again"
@@ -68,7 +83,7 @@ def _parquet(item: SourceItem) -> pq.ParquetFile:
 def _parquet_batches(
     item: SourceItem, columns: list[str], newer: tuple[str, Any] | None
 ) -> Iterator[Batch]:
-    with _parquet(item) as parquet:
+    with _parquet(item) as parquet, _finer(item, parquet) as finer:
         row = 1
         for index in range(parquet.metadata.num_row_groups):
             rows = parquet.metadata.row_group(index).num_rows
@@ -78,16 +93,47 @@ def _parquet_batches(
                 yield Batch(frame_of(nothing), row_numbers(row, 0), left_out=rows)
                 continue
             try:
-                for batch in parquet.iter_batches(
-                    BATCH_ROWS, row_groups=[index], columns=columns, use_threads=True
-                ):
+                for batch in _batches(parquet, finer, index, columns):
                     frame = frame_of(pa.Table.from_batches([batch]))
                     yield Batch(frame.select(columns), row_numbers(row, frame.height))
                     row += batch.num_rows
+            except FinerThanMicrosecondsError as error:
+                raise SourceError(
+                    item.path,
+                    f"column {quoted(str(error))} holds nested times finer than a microsecond, "
+                    f"after row {row - 1}; deliver them in microseconds, or leave the column out "
+                    "with ignored=(...)",
+                ) from error
             except (pa.ArrowInvalid, OSError) as error:
                 raise SourceError(
                     item.path, f"it is damaged after row {row - 1} ({first_line(error)})"
                 ) from error
+
+
+@contextmanager
+def _finer(item: SourceItem, parquet: pq.ParquetFile) -> Iterator[pq.ParquetFile | None]:
+    """Open a file once more, for the nanoseconds of times of 96 bits, if it has such."""
+    if not has_int96(parquet):
+        yield None
+        return
+    with _parquet(item, "ns") as finer:
+        yield finer
+
+
+def _batches(
+    parquet: pq.ParquetFile, finer: pq.ParquetFile | None, row_group: int, columns: list[str]
+) -> Iterator[pa.RecordBatch]:
+    def read(file: pq.ParquetFile, names: list[str]) -> Iterator[pa.RecordBatch]:
+        return cast(
+            "Iterator[pa.RecordBatch]",
+            file.iter_batches(BATCH_ROWS, row_groups=[row_group], columns=names, use_threads=True),
+        )
+
+    found = read(parquet, columns)
+    if finer is None:
+        return found
+    names = int96_columns(parquet.schema_arrow, finer.schema_arrow, columns)
+    return map(exact, found, read(finer, names)) if names else found
 
 
 def _all_older(parquet: pq.ParquetFile, row_group: int, column: str, value: Any) -> bool:
