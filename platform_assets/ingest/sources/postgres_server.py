@@ -18,7 +18,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from lakebed.ingest.sources.queried import batches_of, private_duckdb
 from lakebed.ingest.sources.reader import BATCH_ROWS, Batch, SourceItem
-from lakebed.ingest.sources.server import ServerReader
+from lakebed.ingest.sources.server import ServerReader, in_brackets
 from lakebed.resources.postgres import Connection
 
 SESSION = (
@@ -102,7 +102,7 @@ class PostgresReader(ServerReader):
     def _relation(self) -> sql.Composable:
         source = self._source
         if source.query is not None:
-            text = source.query.rstrip().rstrip(";")
+            text = in_brackets(source.query, "postgresql")
             return sql.Composed([sql.SQL("("), sql.SQL(text), sql.SQL(") source_rows")])
         return sql.Identifier(*filter(None, (source.schema, source.table)))
 

@@ -15,7 +15,10 @@ from typing import Any
 
 import polars as pl
 import sqlalchemy as sa
+import sqlglot
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlglot.errors import SqlglotError
+from sqlglot.tokens import TokenType
 
 from lakebed.ingest.sources.queried import TimedReader
 from lakebed.ingest.sources.reader import Batch, SourceError, SourceItem, row_numbers
@@ -92,7 +95,7 @@ class SqlReader(ServerReader):
         with self._connection() as connection:
             codes = self._codes(connection)
             mysql = connection.dialect.name in ("mysql", "mariadb")
-            source = self._relation(columns)
+            source = self._relation(connection, columns)
             there: list[Any] = [
                 # A FLOAT is written with six digits; in an expression it is a DOUBLE.
                 (sa.literal_column("0e0") + source.c[name]).label(name)
@@ -119,7 +122,7 @@ class SqlReader(ServerReader):
         with self._connection() as connection:
             if cursor not in self._codes(connection):
                 return None  # what is missing is said when it is read
-            source = self._relation([cursor])
+            source = self._relation(connection, [cursor])
             newest = connection.execute(sa.select(sa.func.max(source.c[cursor]))).scalar()
             if newest is None:
                 return "empty"
@@ -166,17 +169,51 @@ class SqlReader(ServerReader):
 
     def _codes(self, connection: sa.Connection) -> dict[str, Any]:
         """Return the names of the columns with the driver's codes of their types."""
-        query = sa.select(sa.text("*")).select_from(self._relation([])).where(sa.false())
+        query = (
+            sa.select(sa.text("*")).select_from(self._relation(connection, [])).where(sa.false())
+        )
         described = connection.execute(query).cursor.description
         return {name: code for name, code, *_ in described}
 
-    def _relation(self, columns: list[str]) -> Any:
+    def _relation(self, connection: sa.Connection, columns: list[str]) -> Any:
         named: list[Any] = [sa.column(name) for name in columns]
         if self._source.query is not None:
-            text = sa.text(self._source.query.rstrip().rstrip(";").replace(":", "\\:"))
+            query = in_brackets(self._source.query, connection.dialect.name)
+            text = sa.text(query.replace(":", "\\:"))
             return text.columns(*named).subquery("source_rows")
         return sa.table(str(self._source.table), *named, schema=self._source.schema)
 
+
+def in_brackets(query: str, dialect: str) -> str:
+    """Return a query as it can stand in brackets.
+
+    The semicolons at its end are left out, with the comments behind them, and a line break ends a
+    comment that the query itself ends with.
+
+    Args:
+        query: What a table file has.
+        dialect: The name of the server's dialect, as SQLAlchemy has it.
+    """
+    try:
+        tokens = sqlglot.tokenize(query, read=_DIALECTS.get(dialect))
+    except (SqlglotError, ValueError):  # a dialect that sqlglot does not know, or a fault
+        return query.rstrip().rstrip(";") + "\n"
+    end = len(query)
+    for token in reversed(tokens):
+        if token.token_type != TokenType.SEMICOLON:
+            break
+        end = token.start
+    return query[:end] + "\n"
+
+
+_DIALECTS = {
+    "postgresql": "postgres",
+    "mysql": "mysql",
+    "mariadb": "mysql",
+    "sqlite": "sqlite",
+    "oracle": "oracle",
+    "mssql": "tsql",
+}
 
 _SNAPSHOT = {
     name: (
