@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 from urllib.parse import urlsplit
 
@@ -24,14 +24,15 @@ class Files:
     """What all files have in common.
 
     glob: a file, a folder (all files of the kind below it) or a pattern, relative to LAKEBED_DATA
-    unless absolute; or an fsspec URL such as s3://bucket/prefix/*.csv.  hive: columns that are
-    taken from the path, year and month of .../year=2024/month=01/...
+    unless absolute; or an fsspec URL such as s3://bucket/prefix/*.csv. Behind a .zip it goes on in
+    the archive: feeds/*.zip/stops.txt.  hive: columns that are taken from the path, year and month
+    of .../year=2024/month=01/...
     """
 
     kind: ClassVar[str]
     resumes: ClassVar[Resumes]
 
-    glob: str
+    glob: str = field(kw_only=False)
     hive: tuple[str, ...] = ()
 
     def problem(self) -> str | None:
@@ -58,7 +59,7 @@ class ParquetFiles(Files):
 
 @dataclass(frozen=True, kw_only=True)
 class ArrowFiles(Files):
-    """Arrow IPC files and streams (Feather version 2); streams also .gz and .zst."""
+    """Arrow IPC files and streams (Feather version 2); streams also .gz, .bz2, .xz and .zst."""
 
     kind: ClassVar[str] = "arrow"
     resumes: ClassVar[Resumes] = "cursor"
@@ -66,7 +67,7 @@ class ArrowFiles(Files):
 
 @dataclass(frozen=True, kw_only=True)
 class JsonFiles(Files):
-    """JSON lines, one object a line in UTF-8; also .gz, .zst and the members of a .zip.
+    """JSON lines, one object a line in UTF-8; also .gz, .bz2, .xz, .zst and the members of a .zip.
 
     A key that a line lacks is null there. Objects and arrays land as their JSON text.
     """
@@ -77,14 +78,17 @@ class JsonFiles(Files):
 
 @dataclass(frozen=True, kw_only=True)
 class CsvFiles(Files):
-    """CSV files; also .gz, .zst and the members of a .zip.
+    """CSV files; also .gz, .bz2, .xz, .zst and the members of a .zip.
 
     columns: the names, of files without a header line.  quote: None where quotes mean nothing.
     doubled_quotes: whether "" in a quoted value is one quote.  escape: takes its meaning from the
     character that follows.  null_strings: what stands for null; quoted_nulls: in quotes as well.
     multiline: whether a quoted value may hold line breaks; where none does, say so, and a stray
     quote spoils its own line only.  encoding: any that Python knows.  skip_rows: lines before the
-    header.  comment: lines that begin with it are left out.
+    header.  comment: lines that begin with it are left out.  skip_initial_space: whether spaces
+    before a value are left out.  short_lines: what a line with too few values is: a reject, or a
+    row with nulls for the values that it lacks.  line_breaks: what ends a line: what ends the
+    "first" one, so that any other break is part of a quoted value or spoils its line, or "any".
     """
 
     kind: ClassVar[str] = "csv"
@@ -101,6 +105,9 @@ class CsvFiles(Files):
     encoding: str = "utf-8"
     skip_rows: int = 0
     comment: str | None = None
+    skip_initial_space: bool = False
+    short_lines: Literal["reject", "null"] = "reject"
+    line_breaks: Literal["first", "any"] = "first"
 
     def problem(self) -> str | None:
         """Say why the source makes no sense, with the way out, or None."""
@@ -122,11 +129,38 @@ class CsvFiles(Files):
             return "columns holds a name twice, or an empty one"
         if self.skip_rows < 0:
             return "skip_rows is negative"
+        if self.skip_initial_space and " " in given.values():
+            return "skip_initial_space leaves out spaces, and one of the marks is a space"
+        if self.short_lines not in ("reject", "null"):
+            return f"short_lines {self.short_lines!r} is neither 'reject' nor 'null'"
+        if self.line_breaks not in ("first", "any"):
+            return f"line_breaks {self.line_breaks!r} is neither 'first' nor 'any'"
         try:
             codecs.lookup(self.encoding)
             "".encode(self.encoding)
         except LookupError:
             return f"there is no encoding {self.encoding!r}; write one such as latin-1 or utf-16"
+        return super().problem()
+
+
+@dataclass(frozen=True, kw_only=True)
+class CopyFiles(CsvFiles):
+    r"""Text files as PostgreSQL's COPY, psql and pg_dump write them, and MySQL's INTO OUTFILE.
+
+    Values are separated by tabs and never quoted. Null is \N; \b, \f, \n, \r, \t, \v, \ooo and \xhh
+    stand for characters. A line \. ends the data. Such files have no header line as a rule: say
+    columns=(...).
+    """
+
+    delimiter: str = "\t"
+    quote: str | None = None
+    null_strings: tuple[str, ...] = ("\\N",)
+    escape: str | None = "\\"
+
+    def problem(self) -> str | None:
+        """Say why the source makes no sense, with the way out, or None."""
+        if self.escape != "\\" or self.quote is not None:
+            return "COPY's text escapes with a backslash and knows no quotes; for others: CsvFiles"
         return super().problem()
 
 
@@ -157,7 +191,7 @@ class RejectedRows:
         return f"the quarantine of `{self.table}`"
 
 
-Source = ParquetFiles | ArrowFiles | JsonFiles | CsvFiles | RejectedRows | QueriedSource
+Source = ParquetFiles | ArrowFiles | JsonFiles | CsvFiles | CopyFiles | RejectedRows | QueriedSource
 
 
 def _secret_in(glob: str) -> str | None:

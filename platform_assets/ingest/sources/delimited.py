@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
+from lakebed.ingest.sources.dialect import Dialect
+from lakebed.ingest.sources.header import read_head
 from lakebed.ingest.sources.lines import LinesReader
 from lakebed.ingest.sources.reader import (
     Batch,
@@ -23,27 +24,16 @@ from lakebed.ingest.sources.reader import (
     frame_of,
     without_doubles,
 )
-from lakebed.ingest.sources.records import (
-    Dialect,
-    Piece,
-    Sorted,
-    hides_escapes,
-    pieces,
-    sort_records,
-    split_record,
-)
+from lakebed.ingest.sources.records import Piece, Sorted, pieces, sort_records, split_record
+from lakebed.ingest.sources.rewriting import NULL, Rewriting
 from lakebed.ingest.sources.streams import Stream, blocks, opened_stream, prefetch
-from lakebed.spec.sources import CsvFiles
+from lakebed.spec.sources import CopyFiles, CsvFiles
 
 CSV_BLOCK_BYTES = 5 * 2**20
 """pandera takes 15 ms for a batch of 16 columns, however few rows it has."""
 PARSERS = 1
 """One thread makes frames faster than they are checked; more would hold more of them."""
-HEAD_BYTES = 1 << 16
-LONGEST_HEAD_BYTES = 1 << 22
 UNREADABLE = (pa.ArrowInvalid, OSError, EOFError, zipfile.BadZipFile, zlib.error)
-_NULL = b"\0null\0"
-"""Stands for a null string that begins with the escape character, such as \\N; no text holds it."""
 
 
 class CsvReader(LinesReader):
@@ -67,6 +57,9 @@ class CsvReader(LinesReader):
             doubled_quotes=source.doubled_quotes,
             multiline=source.multiline,
             comment=source.comment.encode() if source.comment else None,
+            initial_space=source.skip_initial_space,
+            short_lines=source.short_lines == "null",
+            copy_text=isinstance(source, CopyFiles),
         )
 
     def expect(self, types: Mapping[str, pa.DataType]) -> None:
@@ -83,14 +76,15 @@ class CsvReader(LinesReader):
             raise SourceError(item.path, f"it cannot be read ({first_line(error)})") from error
 
     def _read(self, item: SourceItem, columns: list[str], beginning: Beginning) -> Iterator[Batch]:
-        names, begin = self._head(item)
+        names, begin, line_end = self._head(item)
         expected = self._expected if beginning.bytes == 0 else {}
-        parse = _Parse(self._source, self._dialect, names, columns, expected)
+        dialect = replace(self._dialect, line_end=line_end)
+        parse = _Parse(self._source, dialect, names, columns, expected)
         hashed = self._hashed(item, beginning)
         with opened_stream(item.path, self._source.encoding, hashed, beginning.bytes) as stream:
             if beginning.bytes == 0:
                 _pass_over(stream, begin)
-            found = pieces(blocks(stream, CSV_BLOCK_BYTES), self._dialect, len(names))
+            found = pieces(blocks(stream, CSV_BLOCK_BYTES), dialect, len(names))
             number = beginning.rows
             for parsed in prefetch(found, parse, PARSERS):
                 yield parsed.batch(number)
@@ -98,8 +92,8 @@ class CsvReader(LinesReader):
                 if parsed.sorted is not None and parsed.sorted.too_long:
                     raise SourceError(item.path, f"row {number + 1} {parsed.sorted.too_long}")
 
-    def _head(self, item: SourceItem) -> tuple[list[str], int]:
-        """Return the names of the columns, and after how many bytes of UTF-8 the rows begin."""
+    def _head(self, item: SourceItem) -> tuple[list[str], int, bytes | None]:
+        """Return the names of the columns, where in UTF-8 the rows begin, and what ends a line."""
         source = self._source
         if item.bytes == 0:
             raise SourceError(
@@ -107,13 +101,14 @@ class CsvReader(LinesReader):
             )
         try:
             with opened_stream(item.path, source.encoding) as stream:
-                head = _lines_of_head(stream, source.skip_rows + 1)
-            line, begin = _header_line(head, source)
+                has_header = not source.columns
+                head = read_head(stream, self._dialect, source.skip_rows, has_header=has_header)
+            line_end = head.line_end if source.line_breaks == "first" else None
             if source.columns:
-                return list(source.columns), begin
-            if not line.strip():
+                return list(source.columns), head.begin, line_end
+            if not head.header.strip():
                 raise SourceError(item.path, "there is no header line in it; deliver it again")
-            names = [value.decode() for value in split_record(line, self._dialect)]
+            names = [value.decode() for value in split_record(head.header, self._dialect)]
         except UnicodeDecodeError as error:
             raise SourceError(
                 item.path,
@@ -124,7 +119,7 @@ class CsvReader(LinesReader):
             raise SourceError(
                 item.path, f"its header cannot be read ({first_line(error)})"
             ) from error
-        return without_doubles(item, names), begin
+        return without_doubles(item, names), head.begin, line_end
 
 
 @dataclass(frozen=True)
@@ -176,13 +171,13 @@ class _Parse:
         )
         escaped = [n for n in source.null_strings if source.escape and n.startswith(source.escape)]
         nulls = [null for null in source.null_strings if null not in escaped]
-        self._escaped_nulls = _EscapedNulls(escaped, dialect) if escaped else None
+        self._rewriting = Rewriting(dialect, len(names), escaped)
         text = dict.fromkeys(names, pa.binary())
         self._convert, self._typed = (
             pacsv.ConvertOptions(
                 column_types=types,
                 include_columns=columns,
-                null_values=[*nulls, _NULL.decode()] if escaped else nulls,
+                null_values=[*nulls, NULL.decode()] if self._rewriting.marks_nulls else nulls,
                 strings_can_be_null=True,
                 quoted_strings_can_be_null=source.quoted_nulls,
                 check_utf8=True,
@@ -221,8 +216,7 @@ class _Parse:
     def _frame(self, data: bytes, convert: pacsv.ConvertOptions) -> pl.DataFrame:
         if not data.strip(b"\r\n") and (len(self._names) > 1 or not data):
             return pl.DataFrame(schema=dict.fromkeys(self._columns, pl.Binary))
-        if self._escaped_nulls is not None:
-            data = self._escaped_nulls.marked(data)
+        data = self._rewriting(data)
         return frame_of(
             pacsv.read_csv(
                 pa.BufferReader(data),
@@ -238,58 +232,6 @@ class _Parse:
 def _holds_hexadecimal(data: bytes) -> bool:
     """Whether there may be a number such as 0x1F, which Arrow reads as one and a cast does not."""
     return b"0x" in data or b"0X" in data
-
-
-class _EscapedNulls:
-    r"""Marks each \N that is a whole value: the parser would take its backslash away."""
-
-    def __init__(self, nulls: list[str], dialect: Dialect) -> None:
-        assert dialect.escape is not None
-        self._dialect = dialect
-        escape = re.escape(dialect.escape)
-        marks = re.escape(dialect.delimiter) + rb"\r\n"
-        edge = rb"[" + marks + rb"]"
-        begin = rb"(?:(?<=" + edge + rb")|(?<![\s\S]))"
-        words = b"|".join(re.escape(null.encode()) for null in nulls)
-        null = begin + rb"(?:" + words + rb")(?=" + edge + rb"|\Z)"
-        self._null = re.compile(null)
-        self._escaped_edge = re.compile(escape + edge + escape)
-        # What follows an escaped character in a value without quotes belongs to it.
-        rest = rb"(?:" + escape + rb"." + rb"[^" + marks + escape + rb"]*+)++"
-        others = begin + dialect.quoted + rb"|" + rest
-        self._null_or_others = re.compile(rb"(" + null + rb")|" + others, re.S)
-
-    def marked(self, data: bytes) -> bytes:
-        """Return whole records with the marks."""
-        if self._escaped_edge.search(data) or hides_escapes(data, self._dialect):
-            return self._null_or_others.sub(lambda found: _NULL if found[1] else found[0], data)
-        return self._null.sub(_NULL, data)
-
-
-def _lines_of_head(stream: Stream, lines: int) -> bytes:
-    """Read until that many lines are there, or the end."""
-    head = b""
-    while len(head) < LONGEST_HEAD_BYTES:
-        more = stream.read(HEAD_BYTES)
-        head += more
-        if not more or head.count(b"\n") + head.count(b"\r") > 2 * lines + 1:
-            break
-    return head
-
-
-def _header_line(head: bytes, source: CsvFiles) -> tuple[bytes, int]:
-    """Return the header line, and where the line after it begins."""
-    lines = head.splitlines(keepends=True)
-    skipped = lines[: source.skip_rows]
-    begin = sum(map(len, skipped))
-    rest = lines[source.skip_rows :]
-    comment = source.comment.encode() if source.comment else None
-    while rest and comment is not None and rest[0].startswith(comment):
-        begin += len(rest.pop(0))
-    if source.columns:
-        return b"", begin
-    line = rest[0] if rest else b""
-    return line, begin + len(line)
 
 
 def _pass_over(stream: Stream, count: int) -> None:

@@ -12,7 +12,8 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from lakebed.ingest.sources.delimited import HEAD_BYTES, UNREADABLE
+from lakebed.ingest.sources.delimited import UNREADABLE
+from lakebed.ingest.sources.header import HEAD_BYTES
 from lakebed.ingest.sources.json_text import Members, members_of, unquoted
 from lakebed.ingest.sources.lines import LinesReader
 from lakebed.ingest.sources.reader import Batch, Beginning, SourceError, SourceItem, first_line

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from lakebed.ingest.sources.records import escaped
+from lakebed.ingest.sources.marks import escaped
 
 Places = npt.NDArray[np.intp]
 _MARKS = np.zeros(256, np.bool_)

@@ -12,11 +12,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 
+from lakebed.ingest.sources.dialect import Dialect
+from lakebed.ingest.sources.marks import (
+    BREAKS,
+    are_astray,
+    are_breaks_inside,
+    are_other_breaks_outside,
+    may_hold_other_breaks,
+    quotes_in,
+)
 from lakebed.store.rejects import Malformed
 
 LONGEST_RECORD_BYTES = 32 * 2**20
@@ -24,79 +31,16 @@ LONGEST_RECORD_BYTES = 32 * 2**20
 NEVER_CLOSED = Malformed("unclosed_quote", "a quote in it is opened and never closed")
 """What is wrong with a record whose end is not in the data: more data might bring it."""
 
+_OTHER_BREAK = Malformed(
+    "other_break", "a line break in it is another one than the first line's, and not in quotes"
+)
 _STRAY_ESCAPE = Malformed("stray_escape", "it ends with an escape character that escapes nothing")
 _STRAY_QUOTE = Malformed(
     "stray_quote",
     "a quote in it stands where none may: it is opened and not closed as it should",
 )
 
-Positions = npt.NDArray[np.intp]
-_BREAKS = b"\r\n"
-
-
-@dataclass(frozen=True)
-class Dialect:
-    """How a CSV file is written; each mark is one byte."""
-
-    delimiter: bytes
-    quote: bytes | None
-    escape: bytes | None
-    doubled_quotes: bool
-    multiline: bool
-    comment: bytes | None
-
-    @cached_property
-    def value(self) -> bytes:
-        """A value, as a regular expression."""
-        delimiter = re.escape(self.delimiter)
-        escaped = re.escape(self.escape) if self.escape else None
-        inner = rb"[^" + delimiter + rb"\r\n" + (escaped or b"") + rb"]"
-        plain = rb"(?:" + inner + rb"++" + (rb"|" + escaped + rb".)*+" if escaped else rb")*+")
-        if self.quote is None:
-            return plain
-        ended = rb"(?=" + delimiter + rb"|[\r\n]|\Z)"
-        return (
-            rb"(?:" + self.quoted + ended + rb"|(?!" + re.escape(self.quote) + rb")" + plain + rb")"
-        )
-
-    @cached_property
-    def quoted(self) -> bytes:
-        """A value in quotes, as a regular expression; what nothing matches where there are none."""
-        if self.quote is None:
-            return rb"(?!)"
-        quote = re.escape(self.quote)
-        escaped = re.escape(self.escape) if self.escape else None
-        parts = [rb"[^" + quote + (escaped or b"") + rb"]++"]
-        parts += [escaped + rb"."] if escaped else []
-        parts += [quote + quote] if self.doubled_quotes else []
-        return quote + rb"(?:" + rb"|".join(parts) + rb")*+" + quote
-
-    @cached_property
-    def record(self) -> re.Pattern[bytes]:
-        """A whole record with its line break."""
-        rest = rb"(?:" + re.escape(self.delimiter) + self.value + rb")*+"
-        return re.compile(self.value + rest + rb"(?:\r?(?P<feed>\n)|\r|\Z)", re.S)
-
-    @cached_property
-    def values(self) -> re.Pattern[bytes]:
-        """The values of a record, one after the other, each behind its delimiter."""
-        return re.compile(
-            rb"(?:\A|" + re.escape(self.delimiter) + rb")(" + self.value + rb")", re.S
-        )
-
-    @cached_property
-    def unfinished(self) -> re.Pattern[bytes]:
-        """The beginning of a record up to the end of the data, within quotes or not."""
-        value = self.value
-        opened = b""
-        if self.quote is not None:
-            quote = re.escape(self.quote)
-            escaped = re.escape(self.escape) if self.escape else b""
-            opened = quote + rb"(?:[^" + quote + escaped + rb"]++|" + quote + quote
-            opened += rb"|" + escaped + rb"." if escaped else b""
-            opened += rb")*+" + (escaped + rb"?" if escaped else b"") + quote + rb"?"
-        rest = rb"(?:" + value + re.escape(self.delimiter) + rb")*+"
-        return re.compile(rest + rb"(?:" + opened + rb"|" + value + rb")\r?\Z", re.S)
+_END_OF_COPY = re.compile(rb"(?:\A|(?<=[\r\n]))\\\.(?:\r?\n|\Z)")
 
 
 @dataclass
@@ -132,8 +76,11 @@ def pieces(blocks: Iterable[bytes], dialect: Dialect, columns: int) -> Iterator[
     data = b""
     for block, last in with_last(blocks):
         data += block
-        if last and data[-1:] != b"\n" and not _ends_escaped(data, dialect):
-            data += b"\n"
+        if dialect.copy_text and (mark := _END_OF_COPY.search(data)):
+            data, last = data[: mark.start()], True
+        ended = data.endswith(dialect.line_end or b"\n")
+        if last and not ended and not _ends_escaped(data, dialect):
+            data += dialect.line_end or b"\n"
         end = last_end(data, dialect)
         if last and end != len(data):
             end = None
@@ -146,6 +93,8 @@ def pieces(blocks: Iterable[bytes], dialect: Dialect, columns: int) -> Iterator[
             if found.too_long:
                 return
             data = data[found.end :]
+        if last:
+            return
 
 
 def with_last(blocks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
@@ -168,7 +117,9 @@ def last_end(data: bytes, dialect: Dialect) -> int | None:
     if dialect.escape is not None and dialect.escape in data:
         return _last_end_between(data, dialect)
     if dialect.quote is None or dialect.quote not in data:
-        return _break_before(data, len(data))
+        if may_hold_other_breaks(data, dialect):
+            return None
+        return _break_before(data, len(data), dialect)
     return _last_end_between(data, dialect)
 
 
@@ -177,12 +128,12 @@ def sort_records(data: bytes, dialect: Dialect, columns: int, *, final: bool) ->
     found, good = Sorted(), []
     at, size = 0, len(data)
     while at < size:
-        line_end = _line_end(data, at)
+        line_end = _line_end(data, at, dialect)
         line = data[at:line_end]
-        if not final and not _is_whole(line, line_end == size):
+        if not final and not _is_whole(line, line_end == size, dialect):
             found.too_long = _too_long(size - at, quoted=False)
             break
-        if (columns > 1 and not line.strip(_BREAKS)) or (
+        if (columns > 1 and not line.strip(BREAKS)) or (
             dialect.comment is not None and line.startswith(dialect.comment)
         ):
             at = line_end
@@ -197,15 +148,17 @@ def sort_records(data: bytes, dialect: Dialect, columns: int, *, final: bool) ->
             found.numbers.append(found.count)
             at = size if record_end is None else record_end
         else:
-            text = line.rstrip(_BREAKS).decode("utf-8", "replace")
+            text = line.rstrip(BREAKS).decode("utf-8", "replace")
             found.malformed.append((found.count, problem, text))
             at = line_end
     found.good, found.end = b"".join(good), at
     return found
 
 
-def _is_whole(line: bytes, at_end: bool) -> bool:
+def _is_whole(line: bytes, at_end: bool, dialect: Dialect) -> bool:
     """Say whether a line ends, and not with what may be half of a break."""
+    if dialect.line_end is not None:
+        return line.endswith(dialect.line_end) and not (at_end and dialect.line_end == b"\r")
     return line.endswith(b"\n") or (line.endswith(b"\r") and not at_end)
 
 
@@ -225,7 +178,7 @@ def _too_long(size: int, quoted: bool) -> str | None:
 def split_record(record: bytes, dialect: Dialect) -> list[bytes]:
     """Return the values of a record without quotes, as a header needs them."""
     found = []
-    for match in dialect.values.finditer(record.rstrip(_BREAKS)):
+    for match in dialect.values.finditer(record.rstrip(BREAKS)):
         text = match[1]
         quote = dialect.quote
         if quote is not None and text.startswith(quote):
@@ -248,28 +201,45 @@ def _record_at(
     line = data[at:line_end]
     special = [mark for mark in (dialect.quote, dialect.escape) if mark is not None]
     if not any(mark in line for mark in special):
+        if _has_other_break(line, dialect):
+            return line_end, _OTHER_BREAK
         values = line.count(dialect.delimiter) + 1
-        return line_end, _wrong_count(values, columns)
+        return line_end, _wrong_count(values, columns, dialect)
     match = dialect.record.match(data, at, len(data) if dialect.multiline else line_end)
     if match is not None:
-        values = len(dialect.values.findall(match[0].rstrip(_BREAKS)))
+        values = len(dialect.values.findall(match[0].rstrip(BREAKS)))
         open_end = match.end() == len(data) and match["feed"] is None
-        return None if open_end else match.end(), _wrong_count(values, columns)
+        return None if open_end else match.end(), _wrong_count(values, columns, dialect)
     if dialect.multiline and dialect.unfinished.match(data, at):
         return None, NEVER_CLOSED
     if _ends_escaped(line, dialect):
         return line_end, _STRAY_ESCAPE
+    if _has_other_break(re.sub(dialect.quoted, b"", line), dialect):
+        return line_end, _OTHER_BREAK
     return line_end, _STRAY_QUOTE
 
 
-def _wrong_count(values: int, columns: int) -> Malformed | None:
-    if values == columns:
+def _has_other_break(line: bytes, dialect: Dialect) -> bool:
+    """Say whether a line holds a break that does not end it."""
+    if dialect.line_end is None:
+        return False
+    within = line.removesuffix(dialect.line_end)
+    return b"\r" in within or b"\n" in within
+
+
+def _wrong_count(values: int, columns: int, dialect: Dialect) -> Malformed | None:
+    if values == columns or (dialect.short_lines and values < columns):
         return None
     return Malformed("value_count", f"{values} values for {columns} columns")
 
 
-def _line_end(data: bytes, at: int) -> int:
+def _line_end(data: bytes, at: int, dialect: Dialect) -> int:
     """Return where the line ends that begins here, its break included."""
+    if dialect.line_end is not None:
+        end = data.find(dialect.line_end, at)
+        while dialect.line_end == b"\r" and data[end : end + 2] == b"\r\n":
+            end = data.find(b"\r", end + 2)
+        return end + len(dialect.line_end) if end >= 0 else len(data)
     feed = data.find(b"\n", at)
     carriage = data.find(b"\r", at, feed if feed >= 0 else len(data))
     if carriage >= 0:
@@ -277,8 +247,15 @@ def _line_end(data: bytes, at: int) -> int:
     return feed + 1 if feed >= 0 else len(data)
 
 
-def _break_before(data: bytes, end: int) -> int:
+def _break_before(data: bytes, end: int, dialect: Dialect) -> int:
     """Return where the last line ends before a place; a carriage return may be half of a break."""
+    if dialect.line_end is not None:
+        found = data.rfind(dialect.line_end, 0, end)
+        if dialect.line_end == b"\r":
+            found = data.rfind(b"\r", 0, min(end, len(data) - 1))
+            while data[found : found + 2] == b"\r\n":
+                found = data.rfind(b"\r", 0, found)
+        return found + len(dialect.line_end) if found >= 0 else 0
     feed = data.rfind(b"\n", 0, end)
     if feed >= 0:
         return feed + 1
@@ -288,13 +265,15 @@ def _break_before(data: bytes, end: int) -> int:
 def _last_end_between(data: bytes, dialect: Dialect) -> int | None:
     """Find the last line break outside of quotes, and make sure that no quote is astray."""
     array = np.frombuffer(data, np.uint8)
-    quotes = _quotes(array, dialect)
-    if _astray(array, quotes, dialect):
+    quotes = quotes_in(array, dialect)
+    if are_astray(array, quotes, dialect):
         return None
-    if not dialect.multiline and _breaks_inside(array, quotes):
+    if not dialect.multiline and are_breaks_inside(array, quotes):
+        return None
+    if may_hold_other_breaks(data, dialect) and are_other_breaks_outside(array, quotes, dialect):
         return None
     end = len(data)
-    while end := _break_before(data, end):
+    while end := _break_before(data, end, dialect):
         inside = int(np.searchsorted(quotes, end - 1))
         if inside % 2:
             end = int(quotes[inside - 1])
@@ -303,72 +282,6 @@ def _last_end_between(data: bytes, dialect: Dialect) -> int | None:
         else:
             return end
     return 0
-
-
-def hides_escapes(data: bytes, dialect: Dialect) -> bool:
-    """Say whether in whole records an escape may stand in quotes behind a delimiter or break."""
-    if dialect.quote is None or dialect.escape is None or dialect.quote not in data:
-        return False
-    array = np.frombuffer(data, np.uint8)
-    quotes = _quotes(array, dialect)
-    if _astray(array, quotes, dialect):
-        return True
-    escapes = np.flatnonzero(array == ord(dialect.escape))
-    escapes = escapes[escapes > 0]
-    escapes = escapes[_edges(dialect)[array[escapes - 1]]]
-    return bool((np.searchsorted(quotes, escapes) % 2).any())
-
-
-def _quotes(array: npt.NDArray[np.uint8], dialect: Dialect) -> Positions:
-    """Return where quotes stand that are not escaped."""
-    if dialect.quote is None:
-        return np.array([], np.intp)
-    quotes = np.flatnonzero(array == ord(dialect.quote))
-    if dialect.escape is None:
-        return quotes
-    return quotes[~escaped(array, quotes, ord(dialect.escape))]
-
-
-def _edges(dialect: Dialect) -> npt.NDArray[np.bool_]:
-    """Say of each byte whether it is a delimiter or part of a line break."""
-    edge = np.zeros(256, np.bool_)
-    edge[[ord(dialect.delimiter), *_BREAKS]] = True
-    return edge
-
-
-def _astray(array: npt.NDArray[np.uint8], quotes: Positions, dialect: Dialect) -> bool:
-    """Say whether a quote opens in the middle of a value, or closes before its end."""
-    if len(quotes) == 0:
-        return False
-    edge = _edges(dialect)
-    opened, closed = quotes[0::2], quotes[1::2]
-    opens_well = (opened == 0) | edge[array[np.maximum(opened - 1, 0)]]
-    last = len(array) - 1
-    closes_well = (closed == last) | edge[array[np.minimum(closed + 1, last)]]
-    if dialect.doubled_quotes:
-        pairs = min(len(opened) - 1, len(closed))
-        doubled = opened[1 : pairs + 1] == closed[:pairs] + 1
-        opens_well[1 : pairs + 1] |= doubled
-        closes_well[:pairs] |= doubled
-    return not (opens_well.all() and closes_well.all())
-
-
-def _breaks_inside(array: npt.NDArray[np.uint8], quotes: Positions) -> bool:
-    breaks = np.flatnonzero((array == 10) | (array == 13))
-    return bool((np.searchsorted(quotes, breaks) % 2).any())
-
-
-def escaped(array: npt.NDArray[np.uint8], places: Positions, escape: int) -> npt.NDArray[np.bool_]:
-    """Say of each place whether an odd number of escape characters stands before it."""
-    escapes = np.flatnonzero(array == escape)
-    if len(escapes) == 0 or len(places) == 0:
-        return np.zeros(len(places), np.bool_)
-    order = np.arange(len(escapes))
-    begins = np.r_[True, np.diff(escapes) != 1]
-    run = order - np.maximum.accumulate(np.where(begins, order, 0)) + 1
-    index = np.minimum(np.searchsorted(escapes, places - 1), len(escapes) - 1)
-    odd: npt.NDArray[np.bool_] = (escapes[index] == places - 1) & (run[index] % 2 == 1)
-    return odd
 
 
 def _ends_escaped(data: bytes, dialect: Dialect) -> bool:
