@@ -80,6 +80,7 @@ if TYPE_CHECKING:
     from lakebed.spec.queried_sources import SqliteTable as SqliteTable
     from lakebed.spec.queried_sources import SqlTable as SqlTable
     from lakebed.spec.sources import ArrowFiles as ArrowFiles
+    from lakebed.spec.sources import CopyFiles as CopyFiles
     from lakebed.spec.sources import CsvFiles as CsvFiles
     from lakebed.spec.sources import JsonFiles as JsonFiles
     from lakebed.spec.sources import ParquetFiles as ParquetFiles
@@ -106,6 +107,7 @@ _MODULES = {
     "Lookup": "lakebed.spec.policies",
     "Mapped": "lakebed.spec.transforms",
     "ArrowFiles": "lakebed.spec.sources",
+    "CopyFiles": "lakebed.spec.sources",
     "CsvFiles": "lakebed.spec.sources",
     "JsonFiles": "lakebed.spec.sources",
     "ParquetFiles": "lakebed.spec.sources",

@@ -37,8 +37,8 @@ from lakebed.spec.table import SourceTable
 SAMPLE_ROWS = 100_000
 PROBED_BYTES = 8 * 2**20
 REASONS = 5
-_COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
-_UNREADABLE = (".zip", ".bz2", ".xz", ".lz4")
+_COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
+_UNREADABLE = (".zip", ".xz", ".lz4")
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from lakebed.ingest.sources.reader import (
     types_of,
     without_doubles,
 )
-from lakebed.ingest.sources.streams import bytes_at, codec_of, opened_stream
+from lakebed.ingest.sources.streams import bytes_at, codec_of, opened_stream, with_packed
 
 FILE_MAGIC = b"ARROW1"
 END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
@@ -31,8 +31,7 @@ END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 class ArrowReader(FileReader):
     """Reads ArrowFiles."""
 
-    suffixes = (".arrow", ".arrows", ".ipc", ".feather", ".arrow.gz", ".arrows.gz", ".ipc.gz",
-                ".arrow.zst", ".arrows.zst", ".ipc.zst")  # fmt: skip
+    suffixes = (*with_packed(".arrow", ".arrows", ".ipc"), ".feather")
 
     def _names(self, item: SourceItem) -> list[str]:
         with _opened(item) as (schema, _):

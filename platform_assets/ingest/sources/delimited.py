@@ -26,7 +26,14 @@ from lakebed.ingest.sources.reader import (
 )
 from lakebed.ingest.sources.records import Piece, Sorted, pieces, sort_records, split_record
 from lakebed.ingest.sources.rewriting import NULL, Rewriting
-from lakebed.ingest.sources.streams import Stream, blocks, opened_stream, prefetch
+from lakebed.ingest.sources.streams import (
+    Stream,
+    blocks,
+    opened_stream,
+    packed_as,
+    prefetch,
+    with_packed,
+)
 from lakebed.spec.sources import CopyFiles, CsvFiles
 
 CSV_BLOCK_BYTES = 5 * 2**20
@@ -39,8 +46,7 @@ UNREADABLE = (pa.ArrowInvalid, OSError, EOFError, zipfile.BadZipFile, zlib.error
 class CsvReader(LinesReader):
     """Reads CsvFiles."""
 
-    suffixes = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", ".csv.zst", ".tsv.zst",
-                ".txt.zst", ".zip")  # fmt: skip
+    suffixes = (*with_packed(".csv", ".tsv", ".txt"), ".zip")
     archives = True
 
     def __init__(self, source: CsvFiles, data: Path) -> None:
@@ -108,6 +114,10 @@ class CsvReader(LinesReader):
                 return list(source.columns), head.begin, line_end
             if not head.header.strip():
                 raise SourceError(item.path, "there is no header line in it; deliver it again")
+            if (packed := packed_as(head.header)) is not None:
+                raise SourceError(
+                    item.path, f"it is packed as {packed}. Name it so, or deliver it unpacked"
+                )
             names = [value.decode() for value in split_record(head.header, self._dialect)]
         except UnicodeDecodeError as error:
             raise SourceError(

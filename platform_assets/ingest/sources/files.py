@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import re
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -14,6 +15,7 @@ from typing import Any, ClassVar
 from urllib.parse import unquote
 
 import polars as pl
+from fsspec.utils import glob_translate
 
 from lakebed.ingest.sources.places import (
     Found,
@@ -22,6 +24,7 @@ from lakebed.ingest.sources.places import (
     member_version,
     members,
     split_member,
+    split_pattern,
     version_of,
 )
 from lakebed.ingest.sources.reader import Batch, Reader, SourceError, SourceItem
@@ -49,7 +52,7 @@ class FoundFiles(Reader):
 
     def find(self) -> list[SourceItem]:
         """Return the files, by name. Raises SourceError where a store cannot be listed."""
-        return self._items(found_files(self.place, self.suffixes))
+        return self._found(found_files)
 
     def glance(self) -> list[SourceItem]:
         """Return the files; those of an object store as they were within the last minute.
@@ -59,7 +62,26 @@ class FoundFiles(Reader):
         if not is_url(self.place):
             return self.find()
         now = int(monotonic() // SECONDS_BETWEEN_LISTINGS)
-        return self._items(_listed_lately(self.place, self.suffixes, now))
+        return self._found(lambda place, suffixes: _listed_lately(place, suffixes, now))
+
+    def _found(
+        self, files_of: Callable[[str, tuple[str, ...]], Iterable[Found]]
+    ) -> list[SourceItem]:
+        """Return the items of the place; behind a .zip the members of that name, or pattern."""
+        archive, member = split_pattern(self.place) if self.archives else (self.place, None)
+        if member is None:
+            return self._items(files_of(self.place, self.suffixes))
+        matches = re.compile(glob_translate(member)).match
+        within = [
+            item
+            for item in self._items(files_of(archive, ()))
+            # An archive that cannot be opened is named by its reading.
+            if (name := split_member(item.path)[1]) is None or matches(name)
+        ]
+        if is_url(archive):
+            return within
+        # A folder may be called so, too.
+        return [*self._items(files_of(self.place, self.suffixes)), *within]
 
     def check_unchanged(self, item: SourceItem) -> None:
         """Make sure that a file is still at the version that was found. Raises SourceError."""

@@ -18,7 +18,7 @@ from lakebed.ingest.sources.json_text import Members, members_of, unquoted
 from lakebed.ingest.sources.lines import LinesReader
 from lakebed.ingest.sources.reader import Batch, Beginning, SourceError, SourceItem, first_line
 from lakebed.ingest.sources.records import with_last
-from lakebed.ingest.sources.streams import PARSERS, blocks, opened_stream, prefetch
+from lakebed.ingest.sources.streams import PARSERS, blocks, opened_stream, prefetch, with_packed
 from lakebed.store.rejects import Malformed
 
 JSON_BLOCK_BYTES = 8 * 2**20
@@ -29,8 +29,7 @@ _NO_OBJECT = Malformed("not_an_object", "it is no JSON object")
 class JsonReader(LinesReader):
     """Reads JsonFiles."""
 
-    suffixes = (".jsonl", ".ndjson", ".json", ".jsonl.gz", ".ndjson.gz", ".json.gz", ".jsonl.zst",
-                ".ndjson.zst", ".json.zst", ".zip")  # fmt: skip
+    suffixes = (*with_packed(".jsonl", ".ndjson", ".json"), ".zip")
     archives = True
 
     def _names(self, item: SourceItem) -> list[str]:

@@ -100,6 +100,12 @@ def split_member(path: str) -> tuple[str, str | None]:
     return match[1], match[2]
 
 
+def split_pattern(pattern: str) -> tuple[str, str | None]:
+    """Return the archives that a pattern stands for, and the pattern of members behind them."""
+    match = _MEMBER.fullmatch(pattern)
+    return (pattern, None) if match is None else (match[1], match[2])
+
+
 @lru_cache(maxsize=1024)
 def members(archive: str, version: str) -> tuple[zipfile.ZipInfo, ...]:
     """Return the files in an archive, without those that begin with a dot or an underscore.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import hashlib
+import lzma
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +16,7 @@ import pyarrow as pa
 
 from lakebed.ingest.sources.places import opened_bytes, split_member
 
-COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
+COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd"}
 PARSERS = 2
 """Threads that parse blocks; more gain nothing, as checks and the COPY want the processor too."""
 In = TypeVar("In")
@@ -32,6 +33,24 @@ codecs.register_error(
 )
 
 
+_SIGNATURES = {
+    b"\x1f\x8b": "gzip; its name must end with .gz",
+    b"BZh": "bzip2; its name must end with .bz2",
+    b"\xfd7zXZ": "xz; its name must end with .xz",
+    b"\x28\xb5\x2f\xfd": "zstd; its name must end with .zst",
+    b"PK\x03\x04": "zip, as spreadsheets are, too; an archive's name must end with .zip",
+    b"7z\xbc\xaf": "7z, which is not read",
+    b"Rar!": "rar, which is not read",
+    b"\x04\x22\x4d\x18": "lz4, which is not read",
+    b"\x1f\x9d": "compress, which is not read",
+}
+
+
+def packed_as(begin: bytes) -> str | None:
+    """Say how a file is packed that begins so, with what to do; None where it is not packed."""
+    return next((how for mark, how in _SIGNATURES.items() if begin.startswith(mark)), None)
+
+
 class Stream(Protocol):
     """What can be read to its end."""
 
@@ -44,8 +63,13 @@ def codec_of(path: str) -> str | None:
     return COMPRESSED.get(PurePosixPath(path).suffix.lower())
 
 
+def with_packed(*suffixes: str) -> tuple[str, ...]:
+    """Return how files of some kinds end, packed or not."""
+    return tuple(kind + packed for packed in ("", *COMPRESSED) for kind in suffixes)
+
+
 def is_utf8(encoding: str) -> bool:
-    """Say whether an encoding is UTF-8, with a byte order mark or without, or a part of it."""
+    """Say whether an encoding is UTF-8, with a byte order mark or without, or ASCII."""
     return codecs.lookup(encoding).name in ("utf-8", "ascii", "utf-8-sig")
 
 
@@ -73,6 +97,8 @@ def opened_stream(
             stream = _unpacked(stream, codec)
         if encoding is None:
             yield stream
+        elif codecs.lookup(encoding).name == "ascii":
+            yield _Ascii(stream)
         elif is_utf8(encoding):
             yield stream if offset else _WithoutMark(stream)
         else:
@@ -137,6 +163,8 @@ def bytes_around(path: str, count: int) -> tuple[bytes, bytes]:
 
 
 def _unpacked(stream: Stream, codec: str) -> Stream:
+    if codec == "xz":
+        return _Xz(stream)
     return cast("Stream", pa.CompressedInputStream(pa.PythonFile(stream, mode="r"), codec))
 
 
@@ -177,6 +205,19 @@ class _First(_Raw):
         return data
 
 
+class _Xz:
+    """Unpacks what Arrow cannot. Raises OSError for what is damaged, as Arrow does."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._file = lzma.LZMAFile(cast("Any", stream))  # noqa: SIM115  (closed by its opener)
+
+    def read(self, size: int, /) -> bytes:
+        try:
+            return self._file.read(size)
+        except (lzma.LZMAError, EOFError) as error:
+            raise OSError(f"xz: {error}") from error
+
+
 class _Hashing(_Raw):
     """Passes bytes on and hashes them."""
 
@@ -188,6 +229,19 @@ class _Hashing(_Raw):
         data = self._stream.read(size)
         self._found.update(data)
         return data
+
+
+class _Ascii:
+    """Makes of each byte above 127, which ASCII has not, one that is never UTF-8."""
+
+    _TABLE = bytes(range(128)) + b"\xff" * 128
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    def read(self, size: int, /) -> bytes:
+        data = self._stream.read(size)
+        return data if data.isascii() else data.translate(self._TABLE)
 
 
 class _WithoutMark:

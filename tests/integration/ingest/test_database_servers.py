@@ -155,7 +155,7 @@ def test_ties_of_a_server_are_appended_once(platform_of: Make, either: Do) -> No
 
 @pytest.mark.parametrize("end", ["", ";", " -- the first", " ; -- the first; or not", ";; /* ; */"])
 def test_a_query_is_read_as_a_table_is(platform_of: Make, either: Do, end: str) -> None:
-    query = f"select at, upper(what) as what from events where what <> 'a:b'{end}"
+    query = "".join(("select at, upper(what) as what from events where what <> 'a:b'", end))
     platform = platform_of(events(SqlTable(url_setting="SHOP_URL", query=query)))
     either(LOG, "insert into events values (1, 'a:b'), (2, 'b')")
     load_well(platform, "events")

@@ -2,6 +2,9 @@ r"""Dialects of CSV that other programs write: line breaks, spaces, short lines,
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lakebed.ingest.sources.delimited import CsvReader
-from lakebed.spec.sources import CopyFiles, CsvFiles
+from lakebed.ingest.sources.reader import SourceError
+from lakebed.spec.sources import CopyFiles, CsvFiles, JsonFiles
 from tests.unit.ingest.sources.conftest import Read
 
 DELIMITED = "lakebed.ingest.sources.delimited"
@@ -204,3 +208,32 @@ def test_the_text_of_copy_is_read_as_types_too(tmp_path: Path) -> None:
 )
 def test_an_option_that_makes_no_sense_is_named(source: CsvFiles, problem: str) -> None:
     assert problem in (source.problem() or "")
+
+
+@pytest.mark.parametrize(
+    ("ending", "pack"), [(".gz", gzip.compress), (".bz2", bz2.compress), (".xz", lzma.compress)]
+)
+def test_packed_files_are_read_and_named_where_their_name_does_not_say_so(
+    read: Callable[..., Read],
+    tmp_path: Path,
+    ending: str,
+    pack: Callable[[bytes], bytes],
+) -> None:
+    # Appended to, as files that grow are.
+    (tmp_path / f"f.csv{ending}").write_bytes(pack(b"a,b\n1,x\n") + pack(b"2,y\n"))
+    (tmp_path / f"g.jsonl{ending}").write_bytes(pack(b'{"a": 1}\n'))
+    assert read(CsvFiles(f"f.csv{ending}")).rows == [(b"1", b"x"), (b"2", b"y")]
+    assert read(JsonFiles(f"g.jsonl{ending}")).rows == [("1",)]
+    assert read(CsvFiles("f.csv*")).rows[0] == (b"1", b"x")
+    (tmp_path / "h.csv").write_bytes(pack(b"a,b\n1,x\n"))
+    with pytest.raises(SourceError, match=f"{ending}\\."):
+        read(CsvFiles("h.csv"))
+    (tmp_path / f"f.csv{ending}").write_bytes(pack(b"a,b\n1,x\n" * 1000)[:-9])
+    with pytest.raises(SourceError, match=f"f.csv{ending}"):
+        read(CsvFiles(f"f.csv{ending}"))
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "us-ascii", "646"])
+def test_what_is_no_ascii_is_no_text_of_it(read_text: Callable[..., Read], encoding: str) -> None:
+    found = read_text("a,b\n1,é\n2,x\n", encoding=encoding)
+    assert found.rows == [(b"1", b"\xff\xff"), (b"2", b"x")]

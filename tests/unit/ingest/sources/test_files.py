@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -207,3 +208,46 @@ def test_a_cut_arrow_stream_is_named_with_the_row(
     os.truncate(tmp_path / "f.arrows", size - 200)
     with pytest.raises(SourceError, match="damaged after row 5"):
         read(ArrowFiles(glob="f.arrows"), ["big"])
+
+
+def zipped(path: Path, *names: str) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in names:
+            archive.writestr(name, f"name\n{path.stem}/{name}\n")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "members"),
+    [
+        ("gtfs.zip", ["gtfs.zip/a/stops.txt", "gtfs.zip/routes.txt", "gtfs.zip/stops.txt"]),
+        ("gtfs.zip/stops.txt", ["gtfs.zip/stops.txt"]),
+        ("gtfs.zip/st*", ["gtfs.zip/stops.txt"]),
+        ("gtfs.zip/**/stops.txt", ["gtfs.zip/a/stops.txt", "gtfs.zip/stops.txt"]),
+        ("gtfs.zip/a/*", ["gtfs.zip/a/stops.txt"]),
+        ("*.zip/routes.txt", ["broken.zip", "gtfs.zip/routes.txt", "more.zip/routes.txt"]),
+        ("gtfs.zip/none.txt", []),
+        ("folder.zip/*.txt", ["folder.zip/stops.txt"]),
+        ("folder.zip", ["folder.zip/stops.txt"]),
+        ("none.zip/stops.txt", []),
+    ],
+)
+def test_members_of_an_archive_are_chosen_by_pattern(
+    reader: Make, tmp_path: Path, pattern: str, members: list[str]
+) -> None:
+    zipped(tmp_path / "gtfs.zip", "stops.txt", "routes.txt", "a/stops.txt")
+    zipped(tmp_path / "more.zip", "routes.txt")
+    (tmp_path / "folder.zip").mkdir()
+    (tmp_path / "folder.zip" / "stops.txt").write_text("name\nfolder\n")
+    (tmp_path / "broken.zip").write_text("none")
+    for found in (reader(CsvFiles(pattern)).find(), reader(CsvFiles(pattern)).glance()):
+        assert [item.name for item in found] == members
+
+
+def test_members_of_an_archive_in_a_store_are_chosen_by_pattern(
+    reader: Make, read: Callable[..., Read], store: Any, tmp_path: Path
+) -> None:
+    zipped(tmp_path / "gtfs.zip", "stops.txt", "routes.txt")
+    store.pipe("/b/gtfs.zip", (tmp_path / "gtfs.zip").read_bytes())
+    found = read(CsvFiles("memory://b/*.zip/st*.txt"))
+    assert found.rows == [(b"gtfs/stops.txt",)]
+    assert reader(CsvFiles("memory://b/gtfs.zip/none")).find() == []
