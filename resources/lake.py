@@ -22,9 +22,10 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from lakebed.resources.extensions import in_memory
+from lakebed.resources.hot_columns import Hot, hot_columns
 from lakebed.resources.lake_files import LakeFiles
 from lakebed.resources.lake_sessions import LakeSessions
-from lakebed.resources.layouts import evolved_columns, hot_columns, rewritten_since, with_evolved
+from lakebed.resources.layouts import evolved_columns, rewritten_since, with_evolved
 from lakebed.resources.live_models import ModelTable, live_models, needed
 from lakebed.resources.manifest import Manifest, take_manifest
 from lakebed.resources.postgres import Connection, Postgres
@@ -33,8 +34,9 @@ from lakebed.resources.spill import spill_folder
 from lakebed.resources.sqlstate import sqlstate_of
 from lakebed.resources.tiers import LakeTable
 
-READER_OPTIONS = "-c default_transaction_read_only=on"
-"""PostgreSQL refuses what a reading session would change, however it is asked."""
+READER_OPTIONS = "-c default_transaction_read_only=on -c constraint_exclusion=on"
+"""PostgreSQL refuses what a reading session would change, however it is asked, and answers without
+reading a row where a CHECK forbids the values that it is asked for (exactness.py)."""
 
 DEFAULT_LAKE_COPIES = 20
 """How many a session takes where a table is written anew (ALTER) between snapshot and reading."""
@@ -154,19 +156,22 @@ class Lake:
         self,
         connection: duckdb.DuckDBPyConnection,
         tables: Mapping[str, LakeTable],
-        hot: Mapping[str, frozenset[str]],
+        hot: Mapping[str, Hot],
         models: Mapping[str, ModelTable | str],
         define: bool,
     ) -> ReadSession:
         evolved = evolved_columns(connection) if tables else {}
         tables = {
-            name: replace(table, columns=with_evolved(table.columns, evolved.get(name, ())))
+            name: _as_found(
+                replace(table, columns=with_evolved(table.columns, evolved.get(name, ()))),
+                hot.get(name, {}),
+            )
             for name, table in tables.items()
         }
         manifest = take_manifest(connection, self.files, tables.keys())
         for name in manifest.tables:
             if tables[name].key and tables[name].time:
-                _find_masked(manifest, tables[name], name in hot)
+                _find_masked(manifest, tables[name], hot.get(name))
         session = ReadSession(connection, self.files, tables, hot, manifest, models)
         if define:
             session.define()
@@ -175,14 +180,24 @@ class Lake:
 
 def _hot_tables(
     connection: duckdb.DuckDBPyConnection, tables: Mapping[str, LakeTable]
-) -> dict[str, frozenset[str]]:
+) -> dict[str, Hot]:
     """Return the columns of the hot tables that are there."""
     places = {(table.schema, name): name for name, table in tables.items()}
     found = hot_columns(connection, places)
     return {places[place]: columns for place, columns in found.items()}
 
 
-def _find_masked(manifest: Manifest, table: LakeTable, hot: bool) -> None:
+def _as_found(table: LakeTable, hot: Hot) -> LakeTable:
+    """Return a table with what its columns in PostgreSQL say about how to read them."""
+    opaque = {name for name, kind in table.columns if name in hot and hot[name].is_opaque(kind)}
+    return replace(
+        table,
+        opaque=table.opaque | opaque,
+        asked=any(column.is_list and column.dimensions > 1 for column in hot.values()),
+    )
+
+
+def _find_masked(manifest: Manifest, table: LakeTable, hot: Hot | None) -> None:
     if not manifest.find_masked(table, hot):
         raise LakeReadError(
             f"{table.schema}.{table.name} is gone, whose columns tell the types of "

@@ -1,4 +1,4 @@
-"""Which columns are where, in a reader's own snapshot: in hot tables, in cold files, evolved ones.
+"""Which columns are where, in a reader's own snapshot: in cold files, evolved ones.
 
 A column that is not there, in a table that was not altered yet or in a file from before the column,
 reads as null; a column that has another type there is cast.
@@ -6,8 +6,7 @@ reads as null; a column that has another type there is cast.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import duckdb
@@ -15,24 +14,6 @@ from psycopg import sql
 
 Layout = frozenset[tuple[str, str]]
 """Name and PostgreSQL type of each column of a cold file. Files of one layout are read as one."""
-
-
-def hot_columns(
-    connection: duckdb.DuckDBPyConnection, tables: Collection[tuple[str, str]]
-) -> dict[tuple[str, str], frozenset[str]]:
-    """Return the names of the columns of those tables, as (schema, name), that are there."""
-    if not tables:
-        return {}
-    query = sql.SQL(
-        "select nspname::text, relname::text, array_to_json(array_agg(attname::text))"
-        " from pg_attribute join pg_class c on c.oid = attrelid"
-        " join pg_namespace n on n.oid = relnamespace"
-        " where (nspname, relname) in ({}) and attnum > 0 and not attisdropped group by 1, 2"
-    ).format(sql.SQL(", ").join(sql.SQL("({}, {})").format(*table) for table in tables))
-    return {
-        (schema, name): frozenset(json.loads(columns))
-        for schema, name, columns in ask(connection, query)
-    }
 
 
 def rewritten_since(
@@ -83,16 +64,27 @@ def with_evolved(
     return (*columns, *(column for column in evolved if column[0].lower() not in known))
 
 
-def typed(columns: Sequence[tuple[str, str]], there: Collection[str]) -> sql.Composable:
-    """Return the select list that gives columns their types, null for those that are not there."""
+def typed(
+    columns: Sequence[tuple[str, str]],
+    there: Collection[str],
+    refused: Mapping[str, str] | None = None,
+) -> sql.Composable:
+    """Return the select list that gives columns their types, null for those that are not there.
+
+    refused: columns whose reading fails, and the error's text.
+    """
     return sql.SQL(", ").join(
         sql.SQL("cast({} as {}) as {}").format(
-            sql.Identifier(name) if name in there else sql.NULL,
-            sql.SQL(kind),
-            sql.Identifier(name),
+            _value(name, there, refused or {}), sql.SQL(kind), sql.Identifier(name)
         )
         for name, kind in columns
     )
+
+
+def _value(name: str, there: Collection[str], refused: Mapping[str, str]) -> sql.Composable:
+    if name in refused:
+        return sql.SQL("error({})").format(sql.Literal(refused[name]))
+    return sql.Identifier(name) if name in there else sql.NULL
 
 
 def names_of(layout: Layout) -> frozenset[str]:

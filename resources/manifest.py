@@ -15,6 +15,7 @@ from typing import Any
 import duckdb
 from psycopg import sql
 
+from lakebed.resources.hot_columns import Hot
 from lakebed.resources.lake_files import LakeFiles
 from lakebed.resources.layouts import Layout, ask
 from lakebed.resources.pruning import Bounds
@@ -58,19 +59,20 @@ class Manifest:
         """The names of the tables that have any live file."""
         return self._layouts.keys()
 
-    def find_masked(self, table: LakeTable, hot: bool) -> bool:
+    def find_masked(self, table: LakeTable, hot: Hot | None) -> bool:
         """Find the files some of whose rows do not count, and keep the keys of these rows.
 
-        A query then scans hot once. hot: the table is there. Returns False where it is not, and
-        its types are needed.
+        A query then scans hot once. hot: its columns in PostgreSQL, None where it is not there.
+        Returns False where it is not, and its types are needed.
         """
-        stretches = self._stretches(table, hot)
+        stretches = self._stretches(table, hot is not None)
         late = [(lower, upper) for lower, upper, is_late, _ in stretches if is_late]
         deleted = [(lower, upper) for lower, upper, _, is_deleted in stretches if is_deleted]
-        if not hot or not stretches:
+        if hot is None or not stretches:
             return not deleted
+        numeric = [name for name in table.key if name in hot and hot[name].is_numeric]
         keys = sql.SQL("create temp table {} as {}").format(
-            masked_keys(table), masked_keys_query(table, late, deleted)
+            masked_keys(table), masked_keys_query(table, late, deleted, numeric)
         )
         self._connection.execute(keys.as_string())
         self._do(

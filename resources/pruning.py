@@ -57,33 +57,70 @@ class Bounds:
         )
 
 
+@dataclass(frozen=True)
+class Scan:
+    """What a query reads of a table: the times, and the columns; None stands for all columns."""
+
+    bounds: Bounds = Bounds()
+    columns: frozenset[str] | None = None
+
+    def with_other(self, other: Scan) -> Scan:
+        """Return what both read together."""
+        both = None not in (self.columns, other.columns)
+        columns = (self.columns or frozenset()) | (other.columns or frozenset())
+        return Scan(self.bounds.hull(other.bounds), columns if both else None)
+
+
 def tells_apart(columns: Iterable[str]) -> bool:
     """Whether EXPLAIN's filters tell these columns apart."""
     return not any(map(_MISLEADING.search, columns))
 
 
-def pushed_bounds(
+@dataclass(frozen=True)
+class Reading:
+    """What DuckDB's plan of a query reads of PostgreSQL.
+
+    Attributes:
+        scans: What is read of each table that is scanned, by name. A table that the plan does not
+            scan is not there: it may have been optimized away for reasons that hold for hot rows
+            only, or PostgreSQL is asked for it with a query.
+        asked: The columns of PostgreSQL's answers to queries, None for all.
+    """
+
+    scans: Mapping[str, Scan]
+    asked: frozenset[str] | None
+
+
+def planned(
     connection: duckdb.DuckDBPyConnection,
     query: str,
     time_columns: Mapping[str, str | None],
     params: Parameters = None,
-) -> dict[str, Bounds]:
-    """Return the bounds of each table of time_columns (name -> time column) that the query scans.
+) -> Reading:
+    """Return what a query reads of the tables of time_columns (name -> time column).
 
-    The views must be over hot rows alone when this is called. A table that the plan does not scan
-    is not in the result: it may have been optimized away for reasons that hold for hot rows only.
+    The views must be over hot rows alone when this is called.
     Raises duckdb.Error where the query does not bind.
     """
     row = connection.execute(f"explain (format json) {query}", params).fetchone()
-    if row is None:
-        return {}
-    found: dict[str, Bounds] = {}
-    for node in _nodes(json.loads(row[1])):
-        table = node["extra_info"].get("Table")
-        if node["name"].strip() == "POSTGRES_SCAN" and table in time_columns:
-            bounds = _bounds(node["extra_info"].get("Filters", []), time_columns[table])
-            found[table] = found[table].hull(bounds) if table in found else bounds
-    return found
+    found: dict[str, Scan] = {}
+    asked: frozenset[str] | None = frozenset()
+    for node in _nodes(json.loads(row[1]) if row else []):
+        info, name = node["extra_info"], node["name"].strip()
+        table, columns = info.get("Table"), _names(info.get("Projections"))
+        if name == "POSTGRES_SCAN" and table in time_columns:
+            scan = Scan(_bounds(info.get("Filters", []), time_columns[table]), columns)
+            found[table] = found[table].with_other(scan) if table in found else scan
+        elif name == "POSTGRES_QUERY":
+            asked = None if asked is None or columns is None else asked | columns
+    return Reading(found, asked)
+
+
+def _names(projections: str | list[str] | None) -> frozenset[str] | None:
+    if projections is None:
+        return None
+    names = [projections] if isinstance(projections, str) else projections
+    return frozenset(name for name in names if name)
 
 
 def _nodes(plan: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -15,3 +15,10 @@ class ReadOnlyError(LakeReadError):
 
 class SessionEndedError(LakeReadError):
     """A session whose snapshot is gone, because a query failed in it or was cancelled."""
+
+
+class InexactError(LakeReadError):
+    """A query of values that DuckDB's type of the column has not, so that it would answer others.
+
+    The text names the column, the rows and what to do. The session goes on.
+    """

@@ -17,13 +17,15 @@ from threading import Lock
 import duckdb
 from psycopg import sql
 
+from lakebed.resources.exactness import Exactness
+from lakebed.resources.hot_columns import Hot
 from lakebed.resources.keywords import unquoted
 from lakebed.resources.lake_files import LakeFiles
 from lakebed.resources.live_models import ModelTable
 from lakebed.resources.manifest import Manifest
-from lakebed.resources.pruning import Bounds, Parameters, pushed_bounds, tells_apart
+from lakebed.resources.pruning import Bounds, Parameters, Scan, planned, tells_apart
+from lakebed.resources.read_errors import InexactError, SessionEndedError
 from lakebed.resources.read_errors import LakeReadError as LakeReadError
-from lakebed.resources.read_errors import SessionEndedError
 from lakebed.resources.reading_only import check_reads_only
 from lakebed.resources.tiers import ColdPart, LakeTable, all_rows
 
@@ -46,7 +48,7 @@ class ReadSession:
     bare: duckdb.DuckDBPyConnection
     lake: LakeFiles
     tables: Mapping[str, LakeTable]
-    hot: Mapping[str, frozenset[str]]
+    hot: Mapping[str, Hot]
     manifest: Manifest
     models: Mapping[str, ModelTable | str]
     unreadable: dict[str, str] = field(default_factory=dict)
@@ -54,6 +56,14 @@ class ReadSession:
     _kept: dict[str, Bounds] = field(default_factory=dict)
     _at_work: Lock = field(default_factory=Lock, repr=False)
     _end: str = ""
+    _exact: dict[str, Exactness] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Note which hot columns can hold values that DuckDB misreads."""
+        self._exact = {
+            name: Exactness(self.bare, self.tables[name], columns)
+            for name, columns in self.hot.items()
+        }
 
     def define(self) -> None:
         """Define every view, over hot rows alone."""
@@ -64,10 +74,12 @@ class ReadSession:
     def connection(self) -> duckdb.DuckDBPyConnection:
         """DuckDB, where each view has its whole history, for anything that DuckDB can do.
 
-        Cold files are not pruned there; `sql` and `stream` prune them. Raises duckdb.Error where a
+        Cold files are not pruned there; `sql` and `stream` prune them. Reading a column fails if
+        any hot row holds a value in it that DuckDB's type has not. Raises duckdb.Error where a
         cold file cannot be read.
         """
         with self._exclusively():
+            self._guard()
             self._keep(dict.fromkeys(self.manifest.tables, Bounds()))
             names = self._kept.keys() | self._cold_shown
             self._show({name: self.manifest.kept(name) for name in names})
@@ -128,7 +140,8 @@ class ReadSession:
         shown: dict[str, Bounds] = {}
         try:
             needed = self._needed(query, params)
-            cold = {name: needed[name] for name in needed if name in self.manifest.tables}
+            self._look(needed)
+            cold = {name: needed[name].bounds for name in needed if name in self.manifest.tables}
             self._show({name: self.manifest.within(name, cold[name]) for name in cold})
             self._keep(cold)
             shown = cold
@@ -153,8 +166,14 @@ class ReadSession:
                 raise
             raise duckdb.ParserException(f"{error}{''.join(hints)}") from error
 
-    def needed(self, query: str, params: Parameters = None) -> dict[str, Bounds]:
-        """Return the bounds of time of each table of which one statement can read rows.
+    @property
+    def looks_first(self) -> bool:
+        """Whether `pruned` does anything: there are cold files, or columns that may be misread."""
+        certain = all(exact.is_certain for exact in self._exact.values())
+        return bool(self.manifest.tables) or not certain
+
+    def needed(self, query: str, params: Parameters = None) -> dict[str, Scan]:
+        """Return what one statement can read of each table: times, and columns.
 
         Raises LakeReadError for several statements.
         """
@@ -186,8 +205,11 @@ class ReadSession:
 
     def _note_end(self, error: BaseException) -> None:
         """Note that the snapshot is gone, where an error took it along."""
-        # A signal ends the call, not the query, for whose end the next one would wait.
-        self.bare.interrupt()
+        if isinstance(error, KeyboardInterrupt):
+            # The query may still run, and the next one would wait for it.
+            self.bare.interrupt()
+            self._end = "the session has ended, because it was interrupted; open another session"
+            return
         try:
             self.bare.execute("select 1")
         except duckdb.Error:
@@ -199,7 +221,7 @@ class ReadSession:
                 "Open another session (`with connect() as lake:`) and ask again there"
             )
 
-    def _needed(self, query: str, params: Parameters) -> dict[str, Bounds]:
+    def _needed(self, query: str, params: Parameters) -> dict[str, Scan]:
         """Do the same, and leave every view over hot rows alone."""
         self._show(dict.fromkeys(self._cold_shown, ()))
         statements = self.bare.extract_statements(query)
@@ -214,16 +236,50 @@ class ReadSession:
         count = sum(map(bool, texts)) + pivot
         if count != 1:
             raise LakeReadError(f"one statement at a time, please; these are {count}")
-        times = {name: self._pruned_by(table) for name, table in self.tables.items()}
         if not pivot:
-            with suppress(duckdb.Error):
-                bounds = pushed_bounds(self.bare, query, times, params)
-                # A plan may have lost a table's scan for reasons that hold for hot rows only.
-                unseen = self.manifest.tables - bounds.keys()
-                if unseen and not self._binds_without(unseen, query, params):
-                    bounds |= dict.fromkeys(unseen, Bounds())
-                return bounds
-        return dict.fromkeys(self.manifest.tables, Bounds())
+            try:
+                return self._planned(query, params)
+            except duckdb.ParserException:
+                self._guard()  # EXPLAIN takes no EXPLAIN, nor what is not a query
+            except duckdb.Error:
+                pass  # what does not bind here fails when it is run, with an error of its own
+        else:
+            self._guard()
+        return dict.fromkeys(self.manifest.tables, Scan(columns=frozenset()))
+
+    def _planned(self, query: str, params: Parameters) -> dict[str, Scan]:
+        """Return what DuckDB's plan of a statement reads of each table. Raises duckdb.Error."""
+        times = {name: self._pruned_by(table) for name, table in self.tables.items()}
+        plan = planned(self.bare, query, times, params)
+        found = dict(plan.scans)
+        # A plan may have lost a table's scan for reasons that hold for hot rows only.
+        unseen = self.manifest.tables - found.keys()
+        if unseen and not self._binds_without(unseen, query, params):
+            found |= dict.fromkeys(unseen, Scan())
+        for name, table in self.tables.items():
+            # The plan names no table that PostgreSQL is asked for with a query.
+            by_query = (table.as_text or table.asked) and name in self._exact
+            if by_query and not self._binds_without([name], query, params):
+                found[name] = Scan(columns=plan.asked)
+        return found
+
+    def _look(self, needed: Mapping[str, Scan]) -> None:
+        """Raise InexactError where hot rows hold values that DuckDB would misread."""
+        found: list[str] = []
+        for name, scan in needed.items():
+            if name in self._exact:
+                columns = [column for column, _ in self.tables[name].columns]
+                if scan.columns is not None:
+                    columns = [column for column in columns if column in scan.columns]
+                found += self._exact[name].find_misread(columns, scan.bounds).values()
+        if found:
+            raise InexactError("\n".join(found))
+
+    def _guard(self) -> None:
+        """Let reading a misread column fail, in queries of which it is not known what they read."""
+        for name, exact in self._exact.items():
+            if exact.guard():
+                self._show({name: ()})
 
     def _pruned_by(self, table: LakeTable) -> str | None:
         """Return the column that tells which files are needed; None where a plan could mislead.
@@ -232,7 +288,7 @@ class ReadSession:
         the plan that cold rows are needed for, beside another scan that is in it.
         """
         names = {name for name, _ in table.columns}
-        there = self.hot.get(table.name, frozenset())
+        there = self.hot.get(table.name, {}).keys()
         return table.time if names <= there and tells_apart(names) else None
 
     def _binds_without(self, names: Collection[str], query: str, params: Parameters) -> bool:
@@ -277,7 +333,8 @@ class ReadSession:
     def _show(self, cold: Mapping[str, Sequence[ColdPart]]) -> None:
         """Define the views of tables over their hot rows and these parts of their cold files."""
         for name, parts in cold.items():
-            body = all_rows(self.tables[name], self.hot.get(name), parts)
+            errors = self._exact[name].errors if name in self._exact else {}
+            body = all_rows(self.tables[name], self.hot.get(name), parts, errors)
             self._cold_shown.add(name)
             _define(self.bare, name, body)
             self.manifest.fill(parts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -20,7 +20,8 @@ class LakeTable:
     that partitions it, if it is partitioned.  key: the columns by which a hot row overrides a cold
     one; empty for none.  as_text: columns that PostgreSQL must turn into text, as DuckDB would
     damage them.  opaque: columns that are text for DuckDB alone, whose filters PostgreSQL must not
-    take, as it would find other values equal.
+    take, as it would find other values equal.  asked: PostgreSQL must be asked with a query, as a
+    scan takes its arrays for deeper ones.
     """
 
     name: str
@@ -30,6 +31,7 @@ class LakeTable:
     schema: str = "public"
     as_text: frozenset[str] = frozenset()
     opaque: frozenset[str] = frozenset()
+    asked: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,12 +49,22 @@ class ColdPart:
 
 
 def all_rows(
-    table: LakeTable, hot: frozenset[str] | None, parts: Sequence[ColdPart]
+    table: LakeTable,
+    hot: Collection[str] | None,
+    parts: Sequence[ColdPart],
+    refused: Mapping[str, str] | None = None,
 ) -> sql.Composable:
-    """Return the query that gives each row of a table once: the protocol itself."""
+    """Return the query that gives each row of a table once: the protocol itself.
+
+    Args:
+        table: The table.
+        hot: The columns that it has in PostgreSQL; None where it is not there.
+        parts: Its cold files.
+        refused: Columns of hot rows whose reading fails, and the error's text.
+    """
     queries: list[sql.Composable] = []
     if hot is not None:
-        columns = typed(table.columns, hot)
+        columns = typed(table.columns, hot, refused)
         queries.append(sql.SQL("select {} from {}").format(columns, hot_scan(table, hot)))
     for part in parts:
         files = sql.SQL("getvariable({})").format(sql.Literal(part.variable))
@@ -89,9 +101,10 @@ def parquet(files: sql.Composable, *, mixed: bool = False) -> sql.Composable:
 def blooms(types: Iterable[str]) -> sql.Composable:
     """Return the option for COPY that says whether a file of these DuckDB types has bloom filters.
 
-    DuckDB misses every value of a BLOB that it looks for in one (found with 1.5.5).
+    DuckDB misses every value of a BLOB that it looks for in one, and -0.0 where it looks for 0
+    (found with 1.5.5).
     """
-    none = any("BLOB" in kind for kind in types)
+    none = any("BLOB" in kind or kind in ("FLOAT", "DOUBLE") for kind in types)
     return sql.SQL(", write_bloom_filter false" if none else "")
 
 
@@ -109,11 +122,17 @@ def masked_keys_query(
     table: LakeTable,
     late: Sequence[tuple[datetime, datetime]],
     deleted: Sequence[tuple[datetime, datetime]],
+    numeric: Sequence[str] = (),
 ) -> sql.Composable:
     """Return the query of the keys whose cold rows do not count.
 
     They are those of hot rows, which override cold ones, and those of rows that are deleted.
-    late, deleted: the windows in which there are any, at least one.
+
+    Args:
+        table: The table.
+        late: The windows in which there are hot rows, half-open.
+        deleted: The windows in which there are deleted rows, half-open.
+        numeric: Columns of the key whose NaN DuckDB would read as 0: no cold row has such a key.
     """
     parts: list[sql.Composable] = []
     if late:
@@ -123,7 +142,10 @@ def masked_keys_query(
             )
             for lower, upper in late
         )
-        parts.append(sql.SQL("{} where {}").format(hot_scan(table, table.key), windows))
+        if numeric:
+            parts.append(asked(_sound_keys(table, windows, numeric)))
+        else:
+            parts.append(sql.SQL("{} where {}").format(hot_scan(table, table.key), windows))
     if deleted:
         hot = sql.Identifier(table.schema, table.name)
         parts.append(asked(deleted_keys(hot, table.name, table.key, deleted)))
@@ -131,12 +153,21 @@ def masked_keys_query(
     return sql.SQL(" union all ").join(keys)
 
 
+def _sound_keys(table: LakeTable, windows: sql.Composable, numeric: Sequence[str]) -> sql.Composed:
+    sound = sql.SQL(" and ").join(
+        sql.SQL("{} <> 'NaN'").format(sql.Identifier(column)) for column in numeric
+    )
+    return sql.SQL("select {} from {} where ({}) and {}").format(
+        _names(table.key), sql.Identifier(table.schema, table.name), windows, sound
+    )
+
+
 def hot_scan(table: LakeTable, there: Collection[str]) -> sql.Composable:
     """Return the relation of the hot rows: a scan that takes filters along, where it can be.
 
     there: the columns that the table has in PostgreSQL.
     """
-    if not table.as_text:
+    if not table.as_text and not table.asked:
         return _opaque(table, there)
     columns = sql.SQL(", ").join(
         sql.SQL("{0}::text as {0}" if name in table.as_text else "{0}").format(sql.Identifier(name))

@@ -8,7 +8,7 @@ from psycopg import sql
 
 from lakebed.resources.layouts import ask
 from lakebed.resources.manifest import Counted
-from lakebed.resources.pruning import Bounds, Parameters
+from lakebed.resources.pruning import Bounds, Parameters, Scan
 from lakebed.resources.session import ReadSession
 from lakebed.resources.tiers import LakeTable
 
@@ -22,6 +22,7 @@ class Touched:
 
     bounds: of the times that it can touch, both ends included.  files: the cold ones that it opens.
     hot_rows: those within the bounds, at most COUNT_UP_TO; None where the table is not there.
+    text_orders: columns that the query reads and PostgreSQL orders otherwise, and how it does.
     """
 
     table: str
@@ -30,6 +31,7 @@ class Touched:
     cold: Counted
     of_cold: Counted
     hot_rows: int | None
+    text_orders: tuple[tuple[str, str], ...] = ()
 
 
 def touched(session: ReadSession, query: str, params: Parameters = None) -> list[Touched]:
@@ -42,8 +44,8 @@ def touched(session: ReadSession, query: str, params: Parameters = None) -> list
     return [_touched(session, name, needed[name]) for name in sorted(needed)]
 
 
-def _touched(session: ReadSession, name: str, bounds: Bounds) -> Touched:
-    manifest, table = session.manifest, session.tables[name]
+def _touched(session: ReadSession, name: str, scan: Scan) -> Touched:
+    manifest, table, bounds = session.manifest, session.tables[name], scan.bounds
     return Touched(
         name,
         bounds,
@@ -51,6 +53,19 @@ def _touched(session: ReadSession, name: str, bounds: Bounds) -> Touched:
         manifest.count(name, bounds),
         manifest.count(name, Bounds()),
         _hot_rows(session, table, bounds) if name in session.hot else None,
+        _text_orders(session, name, scan),
+    )
+
+
+def _text_orders(session: ReadSession, name: str, scan: Scan) -> tuple[tuple[str, str], ...]:
+    hot = session.hot.get(name, {})
+    return tuple(
+        (column, order)
+        for column, kind in session.tables[name].columns
+        if kind == "VARCHAR"
+        and column in hot
+        and (scan.columns is None or column in scan.columns)
+        and (order := hot[column].order) is not None
     )
 
 

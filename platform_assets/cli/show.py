@@ -142,6 +142,8 @@ def _about(table: Touched) -> Iterator[str]:
         since = "" if first is None else f" from {first:%Y-%m-%d %H:%M:%S}"
         until = "" if last is None else f" to {last:%Y-%m-%d %H:%M:%S}"
         yield f"    within{since}{until} UTC"
+    for column, order in table.text_orders:
+        yield f"    text order of {column}: by code point; in PostgreSQL by {order}"
 
 
 @contextmanager

@@ -39,6 +39,6 @@ def errors_located(models: ModelSet, query: Query) -> Iterator[None]:
 
 @contextmanager
 def reading(session: ReadSession, query: str) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Give DuckDB with the cold files that a query needs; where none are, there is no looking."""
-    with session.pruned(query) if session.manifest.tables else nullcontext():
+    """Give DuckDB with the cold files that a query needs, and exact values of hot rows."""
+    with session.pruned(query) if session.looks_first else nullcontext():
         yield session.bare

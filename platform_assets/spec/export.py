@@ -14,7 +14,6 @@ from typing import Literal, NoReturn, cast, get_args
 from urllib.parse import urlsplit
 
 from lakebed.errors import WRONG_USAGE, LakebedError
-from lakebed.spec.kinds import kind_problems
 from lakebed.spec.names import is_name
 
 Format = Literal["csv", "csv.gz", "parquet", "duckdb"]
@@ -80,8 +79,7 @@ class Export:
 
     def __post_init__(self) -> None:
         """Fill in what is left out and refuse nonsense."""
-        for what, problem in kind_problems(self):
-            self.refuse(what, problem)
+        self._check_kinds()
         if not is_name(self.name):
             self.refuse("name", "use lower case letters, digits and _, at most 40, a letter first")
         of = (self.of,) if isinstance(self.of, str) else self.of
@@ -119,6 +117,20 @@ class Export:
         """Say what field of the export makes no sense, and the way out. Raises ExportError."""
         raise ExportError(f"export {self.name!r}: {what}: {why}")
 
+    def _check_kinds(self) -> None:
+        for what in ("name", "path", "description"):
+            if not isinstance(getattr(self, what), str):
+                self.refuse(what, f"{getattr(self, what)!r} is no text")
+        for what in ("columns", "order_by"):
+            if not _are_texts(getattr(self, what)):
+                self.refuse(what, f"{getattr(self, what)!r} is no tuple of names; write ('a', 'b')")
+        if not isinstance(self.of, str) and not _are_texts(self.of):
+            self.refuse("of", f"{self.of!r} is neither a name nor a tuple of names")
+        if not isinstance(self.where, str | None):
+            self.refuse("where", f"{self.where!r} is no text")
+        if not isinstance(self.csv, Csv):
+            self.refuse("csv", f"{self.csv!r} is no Csv(...)")
+
     def _known_format(self) -> Format:
         ending = format_of(self.path)
         if self.format is None:
@@ -126,6 +138,8 @@ class Export:
                 endings = ", ".join(f".{form}" for form in FORMATS)
                 self.refuse("path", f"{self.path!r} ends with none of {endings}; say the format")
             return ending
+        if self.format not in FORMATS:
+            self.refuse("format", f"{self.format!r} is none of {', '.join(FORMATS)}")
         if ending not in (None, self.format):
             self.refuse("format", f"{self.path!r} does not end like a file of {self.format}")
         return self.format
@@ -150,3 +164,7 @@ def unknown(name: str, known: Collection[str], what: str) -> str:
     if near:
         return f"there is no {what} {name!r}; did you mean {near[0]!r}?"
     return f"there is no {what} {name!r}; there are: {', '.join(sorted(known)) or 'none'}"
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, tuple) and all(isinstance(text, str) for text in value)

@@ -124,6 +124,8 @@ class SourceTable:
             self.refuse("name", "use lower case letters, digits and _, at most 40, a letter first")
         if self.deletes == "full_extract":
             object.__setattr__(self, "deletes", Deletes(full_extract=True))
+        if not isinstance(self.deletes, Deletes | None):
+            self.refuse("deletes", f"{self.deletes!r} is neither Deletes(...) nor 'full_extract'")
         try:
             columns = columns_in_table(
                 self.contract, self.lookups, history=self.write_mode == "history"

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, timedelta
-from typing import TYPE_CHECKING
+from dataclasses import fields, is_dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, get_args
 
 from lakebed.spec import write_modes
 from lakebed.spec.columns import OURS
-from lakebed.spec.kinds import kind_problems
 from lakebed.spec.policies import (
+    ChangedFiles,
+    Compression,
+    Deletes,
+    LoadBy,
+    MissingColumns,
+    NewColumns,
+    Partitioning,
     Tiering,
+    WriteMode,
 )
 from lakebed.spec.queried_sources import DltResource, RestApi
 from lakebed.spec.sources import RejectedRows
@@ -42,6 +50,20 @@ def check(table: SourceTable) -> None:
     _lake_copies(table)
 
 
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "str": str,
+    "int": int,
+    "bool": bool,
+    "float": (int, float),
+    "timedelta": timedelta,
+    "datetime": datetime,
+    "Deletes": Deletes,
+    "Partitioning": Partitioning,
+    "Tiering": Tiering,
+}
+"""What a field's value is an instance of, by how the field is annotated."""
+
+
 def check_kinds(table: SourceTable) -> None:
     """Refuse values of another kind than their fields have, such as a text for a tuple.
 
@@ -55,8 +77,29 @@ def check_kinds(table: SourceTable) -> None:
     parts += [("partitioning.", table.partitioning), ("tiering.", table.tiering)]
     parts += [("lookups.", lookup) for lookup in table.lookups]
     for prefix, part in parts:
-        for name, problem in kind_problems(part):
-            table.refuse(f"{prefix}{name}", problem)
+        if not is_dataclass(part) or isinstance(part, type):
+            continue
+        for one in fields(part):
+            if one.init and (problem := _kind_problem(str(one.type), getattr(part, one.name))):
+                table.refuse(f"{prefix}{one.name}", problem)
+
+
+def _kind_problem(annotation: str, value: object) -> str | None:
+    choices = [choice.strip() for choice in annotation.split(" | ")]
+    if "[" in annotation.split("tuple[")[0]:
+        choices = [annotation]
+    if value is None and "None" in choices:
+        return None
+    if all(choice.startswith("tuple[") for choice in choices if choice != "None"):
+        if isinstance(value, tuple):
+            return None
+        return f"{value!r} is no tuple; write ({value!r},)"
+    known = [_KINDS[choice] for choice in choices if choice in _KINDS]
+    if len(known) < len([choice for choice in choices if choice != "None"]):
+        return None  # a kind that has rules of its own
+    if any(isinstance(value, kind) for kind in known):
+        return None
+    return f"{value!r} is no {' or '.join(choice for choice in choices if choice != 'None')}"
 
 
 def _shown(table: SourceTable) -> None:
@@ -185,7 +228,17 @@ def _lag(table: SourceTable) -> None:
         table.refuse("lag", "it is negative")
 
 
+def _one_of(table: SourceTable, what: str, value: object, known: object) -> None:
+    if value not in get_args(known):
+        table.refuse(what, f"{value!r} is none of {', '.join(map(repr, get_args(known)))}")
+
+
 def _writing(table: SourceTable) -> None:
+    _one_of(table, "write_mode", table.write_mode, WriteMode)
+    _one_of(table, "new_columns", table.new_columns, NewColumns)
+    _one_of(table, "missing_columns", table.missing_columns, MissingColumns)
+    _one_of(table, "changed_files", table.changed_files, ChangedFiles)
+    _one_of(table, "load_by", table.load_by, LoadBy)
     if table.load_by == "window" and (table.source is None or table.partitioning is None):
         table.refuse("load_by", "a window is loaded from a source into a partitioned table")
     if table.load_by == "window" and table.parallel_files > 1:
@@ -274,6 +327,7 @@ def _tiering(table: SourceTable, tiering: Tiering) -> None:
                 "tiering", f"column {held.name!r} is {held.postgres}: {held.types.stays_hot}"
             )
     _known(table, "tiering.sort", tiering.sort)
+    _one_of(table, "tiering.compression", tiering.compression, Compression)
     if tiering.row_group_rows < 2048:
         table.refuse("tiering.row_group_rows", "DuckDB's row groups hold at least 2048 rows")
     if tiering.hot_for < timedelta(0):

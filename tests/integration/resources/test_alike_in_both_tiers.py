@@ -82,6 +82,57 @@ def test_other_filters_still_go_along_to_postgres(odd: Platform) -> None:
     assert "id=1" in pushed and "at" in pushed and "ip" not in pushed
 
 
+_NUMBERS = (
+    "select i, m, {} from unnest(array['2024-01-05Z', '2024-02-05Z']::timestamptz[]) m,"
+    " (select i, (array['-0.0', '-0.0', '{}', 'NaN', 'Infinity', '-Infinity', '1.5', '-3', '1e9',"
+    " null])[1 + i % 10] as v from generate_series(0, 99) i) v"
+)
+_FINITE = "case when v in ('NaN', 'Infinity', '-Infinity') then 0 else v::numeric end"
+FLOATS = (
+    "create table floats (id int, at timestamptz not null, f float8, g float4, n numeric(12,2),"
+    " primary key (id, at))",
+    "insert into floats " + _NUMBERS.format(f"v::float8, v::float4, {_FINITE}", "0.0"),
+    # No other zero than -0.0: there is no 0.0 in the dictionary of its file.
+    "create table zeros (id int, at timestamptz not null, f float8, primary key (id, at))",
+    "insert into zeros " + _NUMBERS.format("v::float8", "-0.0"),
+)
+
+
+@pytest.fixture(scope="module")
+def floats(
+    server: Server, migrated: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Platform]:
+    name = server.create(migrated)
+    settings = settings_for(tmp_path_factory.mktemp("lake"), server.url_of(name))
+    do(open_platform(settings, ()), *FLOATS)
+    tables = (declared(settings, "floats"), declared(settings, "zeros"))
+    platform = open_platform(settings, tables)
+    for table in tables:
+        assert move_key(platform, table.name, "2024-01").moved == 100
+    yield platform
+    server.drop(name)
+
+
+@pytest.mark.parametrize(
+    ("table", "column"), [("floats", "f"), ("floats", "g"), ("floats", "n"), ("zeros", "f")]
+)
+def test_a_number_is_found_alike_hot_and_cold(floats: Platform, table: str, column: str) -> None:
+    values = ["0", "-0.0::double", "1.5", "-3"]
+    if column != "n":
+        values += ["'nan'::double", "'inf'::double", "1000"]
+    with floats.lake.session() as session:
+        for value in values:
+            for condition in ("{} = {v}", "{} <> {v}", "{} < {v}", "{} >= {v}", "{} in ({v}, 77)"):
+                where = condition.replace("{v}", value).format(column)
+                cold = "count(*) filter (\"at\" < '2024-02-01')"
+                query = f"select {cold}, count(*) from {table} where {where}"  # noqa: S608
+                ((moved, both),) = session.sql(query).fetchall()
+                # Nothing is pushed below a limit.
+                rows = f"select count(*) from (from {table} limit 1000) where {where}"  # noqa: S608
+                assert session.sql(rows).fetchall() == [(both,)], where
+                assert 2 * moved == both, where
+
+
 ENDLESS = (
     "create table endless (id int primary key, at timestamptz not null, until timestamptz,"
     " naive timestamp(3), day date, untils timestamptz[], naives timestamp[], days date[])",

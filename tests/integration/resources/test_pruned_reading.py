@@ -147,4 +147,4 @@ def test_connect_reads_the_platform_that_the_environment_names(
         frame = found.pl()
         assert frame.columns == ["sensor", "number"]
         assert frame["number"].to_list() == list(range(4, 31))
-        assert found.to_arrow_table().num_rows == found.df().shape[0] == frame.height
+        assert found.to_arrow_table().num_rows == found.df().transforms[0] == frame.height

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lakebed.resources.hot_columns import HotColumn
 from lakebed.resources.read_errors import ReadOnlyError, SessionEndedError
 from lakebed.resources.session import LakeReadError, ReadSession
 from lakebed.resources.tiers import LakeTable
@@ -311,7 +312,7 @@ def test_no_file_is_left_out_where_a_name_could_mislead(
 ) -> None:
     table = LakeTable("odd", (("at", "TIMESTAMPTZ"), (name, "TIMESTAMPTZ")), time="at")
     with settled.lake.session() as session:
-        session.hot = {"odd": frozenset({"at", name})}
+        session.hot = {"odd": {n: HotColumn(n, "timestamp with time zone") for n in ("at", name)}}
         assert session._pruned_by(table) == pruned_by
 
 

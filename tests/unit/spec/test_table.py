@@ -131,26 +131,23 @@ def by(**fields: Any) -> Partitioning:
         ({"key": ("id", "id")}, "key", "twice"),
         ({"key": ("note",)}, "key", "nullable=False"),
         ({"write_mode": "merge"}, "write_mode", r"key=\(\.\.\.\)"),
-        ({"key": "id"}, "key", r"write \('id',\)"),
-        ({"reject_share": "1%"}, "reject_share", "number"),
-        ({"parallel_files": 1.5}, "parallel_files", "integer"),
-        ({"source": ParquetFiles(glob=("a", "b"))}, "source.glob", "string"),  # type: ignore[arg-type]
-        ({"source": CsvFiles(glob="a", null_strings="NA")}, "source.null_strings", "tuple"),  # type: ignore[arg-type]
-        ({"source": CsvFiles(glob="a", skip_rows=1.5)}, "source.skip_rows", "integer"),  # type: ignore[arg-type]
-        (MERGED | {"deletes": "lake_copies"}, "deletes", "'full_extract'"),
-        (MERGED | {"deletes": Deletes(marker="x", values="gone")}, "deletes.values", "tuple"),  # type: ignore[arg-type]
-        ({"key": (1,)}, "key", "1 is not a valid string"),
-        ({"ignored": ["a"]}, "ignored", "tuple"),
-        ({"parallel_files": True}, "parallel_files", "integer"),
-        ({"freshness": 60}, "freshness", "timedelta"),
+        ({"key": "id"}, "key", r"'id' is no tuple; write \('id',\)"),
+        ({"reject_share": "1%"}, "reject_share", "is no float"),
+        ({"parallel_files": 1.5}, "parallel_files", "is no int"),
+        ({"source": ParquetFiles(glob=("a", "b"))}, "source.glob", "is no str"),  # type: ignore[arg-type]
+        ({"source": CsvFiles(glob="a", null_strings="NA")}, "source.null_strings", "no tuple"),  # type: ignore[arg-type]
+        ({"source": CsvFiles(glob="a", skip_rows=1.5)}, "source.skip_rows", "is no int"),  # type: ignore[arg-type]
+        (MERGED | {"deletes": "lake_copies"}, "deletes", "nor 'full_extract'"),
+        (MERGED | {"deletes": Deletes(marker="x", values="gone")}, "deletes.values", "no tuple"),  # type: ignore[arg-type]
+        ({"freshness": 60}, "freshness", "is no timedelta"),
         ({"freshness": timedelta(0)}, "freshness", "more than nothing"),
         ({"owner": "nobody"}, "owner", "team:<name>"),
-        ({"load_by": "day"}, "load_by", "'cursor' or 'window'"),
+        ({"load_by": "day"}, "load_by", "'cursor', 'window'"),
         ({"load_by": "window"}, "load_by", "partitioned"),
         ({"parallel_files": 0}, "parallel_files", "from 1 to 64"),
         ({"undo_loads": -1}, "undo_loads", "from 0 to 100"),
         ({"lake_copies": -1}, "lake_copies", "from 0 to 1000"),
-        ({"lake_copies": "3"}, "lake_copies", "integer"),
+        ({"lake_copies": "3"}, "lake_copies", "is no int"),
         ({"lake_copies": 3, **SETTLING}, "lake_copies", "without partitioning"),
         ({"parallel_files": 2, "write_mode": "merge", "key": ("id",)}, "parallel_files", "append"),
         ({"write_mode": "upsert", "key": ("id",)}, "write_mode", "append"),

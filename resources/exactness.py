@@ -1,0 +1,125 @@
+"""A query gets exact values of hot rows, or it is refused: never another value without a word.
+
+DuckDB's types have no NaN for a numeric, no time after the year 294246, no infinite interval and no
+list of two dimensions. Its postgres extension reads such values as others, or fails on the whole
+table. So before a query reads a column that can hold one, PostgreSQL looks, in the session's own
+snapshot and within the times that the query can touch:
+
+    a CHECK forbids it            PostgreSQL's planner knows it and reads no row
+    no such value is there        the column is read as before; the session remembers it
+    there is one                  the query is refused; queries on other columns are answered
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+
+import duckdb
+from psycopg import sql
+
+from lakebed.resources.hot_columns import Hot
+from lakebed.resources.layouts import ask
+from lakebed.resources.pruning import Bounds
+from lakebed.resources.tiers import LakeTable
+
+
+@dataclass
+class Exactness:
+    """What is known of the values of one hot table, in one snapshot.
+
+    Attributes:
+        errors: The columns whose reading fails in every query, and the error's text.
+    """
+
+    connection: duckdb.DuckDBPyConnection
+    table: LakeTable
+    hot: Hot
+    errors: dict[str, str] = field(default_factory=dict)
+    _losses: dict[str, str] = field(default_factory=dict)
+    _conditions: dict[str, sql.Composable] = field(default_factory=dict)
+    _sound: dict[str, list[Bounds]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Note which columns can hold what DuckDB misreads, by their types alone."""
+        for name, kind in self.table.columns:
+            column = self.hot.get(name)
+            if column is None or name in self.table.as_text:
+                continue
+            loss, condition = column.loss(kind), column.misread()
+            if loss is not None:
+                self._losses[name] = (
+                    f"{self.table.name}.{name} {loss}; "
+                    f"`lakebed plan {self.table.name}` shows what mends it"
+                )
+            elif condition is not None:
+                self._conditions[name] = condition
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether no column can hold what DuckDB misreads, whatever the rows are."""
+        return not self._losses and not self._conditions
+
+    def find_misread(self, columns: Collection[str], bounds: Bounds) -> dict[str, str]:
+        """Return why columns cannot be read within some bounds of time, by name.
+
+        Args:
+            columns: The columns that a query reads.
+            bounds: The times of the hot rows that it can read.
+        """
+        found = {name: why for name, why in self._losses.items() if name in columns}
+        unknown = [
+            name
+            for name in self._conditions
+            if name in columns
+            and not any(sound.covers(bounds) for sound in self._sound.get(name, ()))
+        ]
+        if not unknown:
+            return found
+        ((*counts,),) = ask(self.connection, self._query(unknown, bounds))
+        for name, count in zip(unknown, counts, strict=True):
+            if count:
+                found[name] = self._why(name, count)
+            else:
+                self._sound.setdefault(name, []).append(bounds)
+        return found
+
+    def guard(self) -> bool:
+        """Look at all columns of all rows, and let reading those fail that DuckDB would misread.
+
+        For queries that are not looked at one by one. Returns whether there are such columns.
+        """
+        self.errors = self.find_misread([name for name, _ in self.table.columns], Bounds())
+        return bool(self.errors)
+
+    def _query(self, names: Collection[str], bounds: Bounds) -> sql.Composed:
+        conditions = [self._conditions[name] for name in names]
+        counts = sql.SQL(", ").join(
+            sql.SQL("count(*) filter (where {}) as {}").format(condition, sql.Identifier(f"n{i}"))
+            for i, condition in enumerate(conditions)
+        )
+        return sql.SQL("select {} from {} where ({}){}").format(
+            counts,
+            sql.Identifier(self.table.schema, self.table.name),
+            sql.SQL(" or ").join(conditions),
+            sql.SQL("").join(_within(self.table, bounds)),
+        )
+
+    def _why(self, name: str, count: int) -> str:
+        kind, condition = dict(self.table.columns)[name], self._conditions[name].as_string()
+        return (
+            f"{self.table.name}.{name}: {count:,} hot rows hold a value that DuckDB's {kind} has "
+            f"not; PostgreSQL finds them by WHERE {condition}. Leave the column out of the query, "
+            f"or change these rows of {self.table.schema}.{self.table.name} in PostgreSQL. A CHECK "
+            "keeps such values out"
+        )
+
+
+def _within(table: LakeTable, bounds: Bounds) -> Iterator[sql.Composable]:
+    if table.time is None:
+        return
+    time = sql.Identifier(table.time)
+    if bounds.first is not None:
+        yield sql.SQL(" and {} >= {}").format(time, sql.Literal(bounds.first.isoformat()))
+    if bounds.last is not None:
+        yield sql.SQL(" and {} <= {}").format(time, sql.Literal(bounds.last.isoformat()))

@@ -1,0 +1,167 @@
+"""The columns that a hot table has in PostgreSQL, in a reader's snapshot: types and collations.
+
+    is read as      DuckDB's postgres extension reads a column by its PostgreSQL type
+    may be misread  a value that DuckDB's type has not comes out as another one, without an error
+    is lossy        the contract has another type, and the cast to it would round
+    is opaque       PostgreSQL compares the text otherwise than DuckDB does
+
+What may be misread is looked for in the snapshot before a query reads the column (exactness.py).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import duckdb
+from psycopg import sql
+
+from lakebed.resources.layouts import ask
+
+Hot = Mapping[str, "HotColumn"]
+"""The columns of a hot table, by name."""
+
+_TEXTS = re.compile(r"text|character varying(\(\d+\))?")
+_DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
+_NUMERIC = re.compile(r"numeric(?:\((\d+),(-?\d+)\))?")
+_MOMENT = re.compile(r"timestamp(\(\d\))? with(out)? time zone")
+_WHOLE = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT"}
+
+_COLUMNS = """\
+with recursive found as (
+  select nspname, relname, attnum, attname, attndims, attcollation,
+    atttypid as kind, atttypmod as modifier, false as is_list
+  from pg_attribute join pg_class c on c.oid = attrelid
+  join pg_namespace n on n.oid = relnamespace
+  where (nspname, relname) in ({places}) and attnum > 0 and not attisdropped
+),
+inner_types as (
+  select *, 0 as depth from found
+  union all
+  select nspname, relname, attnum, attname, attndims, attcollation,
+    case typtype when 'd' then typbasetype else typelem end,
+    case typtype when 'd' then typtypmod else modifier end,
+    is_list or typtype <> 'd', depth + 1
+  from inner_types join pg_type t on t.oid = kind
+  where typtype = 'd' or (typcategory = 'A' and typelem <> 0 and typlen = -1)
+)
+select distinct on (nspname, relname, attnum) nspname::text as schema, relname::text as name,
+  attname::text as column, format_type(kind, modifier) as kind, t.typtype = 'e' as is_enum,
+  is_list, attndims as dimensions, coalesce(collisdeterministic, true) as deterministic,
+  case collname
+    when 'default' then case datlocprovider when 'c' then datcollate
+      else coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale') end
+    else collname end as collation
+from inner_types join pg_type t on t.oid = kind
+left join pg_collation l on l.oid = attcollation
+join pg_database d on datname = current_database()
+order by nspname, relname, attnum, depth desc"""
+
+_BY_CODE_POINT = {"c", "posix", "ucs_basic", "pg_c_utf8", "c.utf8", "c.utf-8"}
+
+
+@dataclass(frozen=True)
+class HotColumn:
+    """A column of a hot table.
+
+    Attributes:
+        kind: The type as format_type() spells it; of a domain its base type, of an array that of
+            its elements.
+        is_enum: Whether that is an enum.
+        is_list: Whether the column is an array.
+        dimensions: What an array was declared with; PostgreSQL does not enforce it.
+        deterministic: Whether two texts are equal only if their bytes are.
+        collation: The collation, or the database's where the column has its default.
+    """
+
+    name: str
+    kind: str
+    is_enum: bool = False
+    is_list: bool = False
+    dimensions: int = 0
+    deterministic: bool = True
+    collation: str | None = None
+
+    @property
+    def order(self) -> str | None:
+        """How PostgreSQL orders the texts of the column, where that is not by code point."""
+        if self.is_enum:
+            return "the order of the enum's labels"
+        if self.collation is None or self.collation.lower() in _BY_CODE_POINT:
+            return None
+        return f"the collation {self.collation}"
+
+    @property
+    def is_numeric(self) -> bool:
+        """Whether the column is a numeric, whose NaN DuckDB reads as 0."""
+        return not self.is_list and self.kind.startswith("numeric")
+
+    def is_opaque(self, duckdb_kind: str) -> bool:
+        """Whether PostgreSQL may find other texts equal, or in another order, than DuckDB does."""
+        if duckdb_kind != "VARCHAR" or self.is_enum:
+            return False
+        return not self.deterministic or _TEXTS.fullmatch(self.kind) is None
+
+    def misread(self) -> sql.Composable | None:
+        """Return PostgreSQL's condition for values that DuckDB's type has not; None: it has all."""
+        name = sql.Identifier(self.name)
+        of_value = _misread(self.kind)
+        if not self.is_list:
+            return None if of_value is None else sql.SQL(of_value).format(name)
+        condition = sql.SQL("array_ndims({}) > 1").format(name)
+        if of_value is not None:
+            element = sql.SQL(of_value).format(sql.Identifier("lakebed_e"))
+            condition = sql.SQL(
+                "({} or exists (select from unnest({}) as u (lakebed_e) where {}))"
+            ).format(condition, name, element)
+        return condition
+
+    def loss(self, duckdb_kind: str) -> str | None:
+        """Say why the type of the contract cannot hold what the column may hold; None: it can."""
+        if self.is_list or not _is_lossy(self.kind, duckdb_kind):
+            return None
+        return f"is {self.kind} in PostgreSQL and {duckdb_kind} in its contract, which would round"
+
+
+def hot_columns(
+    connection: duckdb.DuckDBPyConnection, tables: Collection[tuple[str, str]]
+) -> dict[tuple[str, str], Hot]:
+    """Return the columns of those tables, as (schema, name), that are there."""
+    if not tables:
+        return {}
+    places = sql.SQL(", ").join(sql.SQL("({}, {})").format(*table) for table in tables)
+    found: dict[tuple[str, str], dict[str, HotColumn]] = {}
+    for schema, table, name, *more in ask(connection, sql.SQL(_COLUMNS).format(places=places)):
+        found.setdefault((schema, table), {})[name] = HotColumn(name, *more)
+    return dict(found)
+
+
+def _misread(kind: str) -> str | None:
+    """Return the condition for a value of a type, which goes into the braces."""
+    numeric = _NUMERIC.fullmatch(kind)
+    if numeric:
+        # Only a numeric without a precision takes infinities.
+        return "{0} = 'NaN'" if numeric[1] else "{0} in ('NaN', 'Infinity', '-Infinity')"
+    if _MOMENT.fullmatch(kind):
+        # The last microsecond of DuckDB's 64 bits stands for its infinity.
+        return "({0} >= '294247-01-10 04:00:54.775807+00' and {0} < 'infinity')"
+    if kind.startswith("interval"):
+        return "not isfinite({0})"
+    return None
+
+
+def _is_lossy(kind: str, duckdb_kind: str) -> bool:
+    """Whether a cast from what DuckDB reads a type as to the contract's could round."""
+    numeric, decimal = _NUMERIC.fullmatch(kind), _DECIMAL.fullmatch(duckdb_kind)
+    if decimal:
+        if numeric and numeric[1]:
+            return int(numeric[2]) > int(decimal[2])
+        return bool(numeric) or kind in ("real", "double precision")
+    if duckdb_kind in _WHOLE:
+        if numeric and numeric[1]:
+            return int(numeric[2]) > 0
+        return bool(numeric) or kind in ("real", "double precision")
+    if duckdb_kind == "FLOAT":
+        return bool(numeric) or kind == "double precision"
+    return duckdb_kind in ("DATE", "TIME") and _MOMENT.fullmatch(kind) is not None
