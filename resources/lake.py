@@ -24,6 +24,7 @@ from psycopg.conninfo import make_conninfo
 from lakebed.resources.extensions import in_memory
 from lakebed.resources.hot_columns import Hot, hot_columns
 from lakebed.resources.lake_files import LakeFiles
+from lakebed.resources.lake_owner import LakeOwner
 from lakebed.resources.lake_sessions import LakeSessions
 from lakebed.resources.layouts import evolved_columns, rewritten_since, with_evolved
 from lakebed.resources.live_models import ModelTable, live_models, needed
@@ -48,6 +49,7 @@ class Lake:
     def __init__(self, files: LakeFiles, postgres: Postgres, tables: Sequence[LakeTable]) -> None:
         """Remember where things are; open nothing."""
         self.files = files
+        self.owner = LakeOwner(files, postgres)
         self._postgres = postgres
         self._tables = {table.name: table for table in tables}
 
@@ -169,6 +171,8 @@ class Lake:
             for name, table in tables.items()
         }
         manifest = take_manifest(connection, self.files, tables.keys())
+        if manifest.tables or any(isinstance(model, ModelTable) for model in models.values()):
+            self.owner.check_readable()
         for name in manifest.tables:
             if tables[name].key and tables[name].time:
                 _find_masked(manifest, tables[name], hot.get(name))

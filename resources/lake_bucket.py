@@ -23,7 +23,14 @@ from psycopg import sql
 from lakebed.resources.bucket import Bucket
 from lakebed.resources.extensions import extension_file
 from lakebed.resources.extras import MissingExtraError
-from lakebed.resources.lake_files import LakeFileError, LakeFiles, NewFile, PathOf, StoredFile
+from lakebed.resources.lake_files import (
+    LakeFileError,
+    LakeFiles,
+    NewFile,
+    OwnerFile,
+    PathOf,
+    StoredFile,
+)
 from lakebed.resources.spool import Spool
 
 if TYPE_CHECKING:
@@ -155,7 +162,7 @@ class LakeBucket(LakeFiles):
         below = self.key(under)
         prefix = "" if below == "." else f"{below}/"
         for key, size, modified in self.store.listing(prefix):
-            if key != self.key(PROBE):
+            if key not in (self.key(PROBE), self.key(self.OWNER)):
                 yield StoredFile(self._path(key), size, modified)
         for key, started in self.store.uploads(prefix):
             yield StoredFile(PurePosixPath(f"{self._path(key)}{UNFINISHED}"), 0, started)
@@ -180,6 +187,16 @@ class LakeBucket(LakeFiles):
             self.store.replace(self.key(path), spooled.path)
         finally:
             spooled.release()
+
+    def read_owner(self) -> OwnerFile | None:
+        """Return the object that says whose the lake is, None where there is none."""
+        found = self.store.get(self.key(self.OWNER))
+        return None if found is None else OwnerFile(found[0].decode(errors="replace"), found[1])
+
+    def write_owner(self, text: str, old: OwnerFile | None) -> bool:
+        """Write that object in the place of the old one, by a conditional request."""
+        _ = self._is_safe
+        return self.store.put(self.key(self.OWNER), text.encode(), old.version if old else None)
 
     def redact(self, text: str) -> str:
         """Return the text without the keys."""

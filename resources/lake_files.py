@@ -9,6 +9,7 @@ A lake is a folder (here) or a bucket of an object store (lake_bucket.py).
 
 from __future__ import annotations
 
+import fcntl
 import os
 import platform
 import re
@@ -36,6 +37,14 @@ _WRITER = re.compile(r"\.(?P<host>.+)-(?P<process>\d+)-[0-9a-f]{8}\.tmp.*")
 
 PathOf = Callable[[int], PurePosixPath]
 """The path of a generation, relative to the lake."""
+
+
+@dataclass(frozen=True)
+class OwnerFile:
+    """The file that says whose the lake is. version: what tells this text from any other one."""
+
+    text: str
+    version: str
 
 
 @dataclass(frozen=True)
@@ -93,6 +102,9 @@ class LakeFiles(ABC):
 
     extensions: of DuckDB, without which it cannot open these files.
     """
+
+    OWNER: ClassVar[str] = "lakebed-owner.json"
+    """The file of the lake that says whose it is; see lake_owner.py."""
 
     extensions: ClassVar[tuple[str, ...]] = ()
 
@@ -161,6 +173,20 @@ class LakeFiles(ABC):
         Raises LakeFileError.
         """
 
+    @abstractmethod
+    def read_owner(self) -> OwnerFile | None:
+        """Return the file that says whose the lake is, None where there is none.
+
+        Raises LakeFileError.
+        """
+
+    @abstractmethod
+    def write_owner(self, text: str, old: OwnerFile | None) -> bool:
+        """Write that file in the place of the old one, durably; return whether it was still there.
+
+        old: None where there must be none.  Raises LakeFileError.
+        """
+
     def redact(self, text: str) -> str:
         """Return the text without what opens the lake to others."""
         return text
@@ -227,6 +253,8 @@ class LakeFolder(LakeFiles):
         for folder, _, names in os.walk(self.root / under):
             for name in names:
                 file = Path(folder, name)
+                if file.parent == self.root and name.startswith(self.OWNER):
+                    continue
                 try:
                     found = file.stat()
                 except FileNotFoundError:
@@ -267,6 +295,33 @@ class LakeFolder(LakeFiles):
                 ) from error
         finally:
             written.unlink(missing_ok=True)
+
+    def read_owner(self) -> OwnerFile | None:
+        """Return the file that says whose the lake is, None where there is none."""
+        file = self.root / self.OWNER
+        try:
+            text = file.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        except (OSError, UnicodeDecodeError) as error:
+            raise LakeFileError(f"{file} cannot be read: {error}") from error
+        return OwnerFile(text, text)
+
+    def write_owner(self, text: str, old: OwnerFile | None) -> bool:
+        """Write that file in the place of the old one: under a lock, by a rename."""
+        file = self.root / self.OWNER
+        written = unfinished(file)
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with file.with_name(f"{file.name}.lock").open("a") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if self.read_owner() != old:
+                    return False
+                written.write_text(text, encoding="utf-8")
+                make_durable(written, file, self.root)
+        except OSError as error:
+            raise LakeFileError(f"{file} cannot be written: {error.strerror}") from error
+        return True
 
 
 def _remove_abandoned(file: Path) -> None:

@@ -171,6 +171,33 @@ class ObjectStore:
             checksum = self._write(key, file, "")
         self._check(key, file.stat().st_size, checksum)
 
+    def get(self, key: str) -> tuple[bytes, str] | None:
+        """Return a small object and its etag, None where there is none. Raises LakeFileError."""
+        with self._told(key):
+            try:
+                answer = self._client.get_object(Bucket=self.bucket.name, Key=key)
+            except ClientError as error:
+                if _code(error) in _ABSENT:
+                    return None
+                raise
+            with closing(answer["Body"]) as body:
+                return body.read(), answer["ETag"]
+
+    def put(self, key: str, data: bytes, etag: str | None) -> bool:
+        """Make an object the next one after that with the etag, after none where that is None.
+
+        Returns whether that was the last one. Raises LakeFileError.
+        """
+        condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
+        try:
+            with self._told(key):
+                self._client.put_object(Bucket=self.bucket.name, Key=key, Body=data, **condition)
+        except (_TakenError, _RacedError):
+            # Of a request that was sent twice the first one may have done it.
+            found = self.get(key)
+            return found is not None and found[0] == data
+        return True
+
     def read(self, key: str) -> Iterator[bytes]:
         """Yield the bytes of an object. Raises FileNotFoundError, LakeFileError."""
         with self._told(key):

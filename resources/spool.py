@@ -1,4 +1,4 @@
-"""Spool: files that are written on this machine before they go elsewhere.
+"""Spool: files and folders that are written on this machine before they go elsewhere.
 
 Each belongs to one process, which holds a lock beside it for as long as it lives. What a process
 left that died is removed by the next one that takes a file.
@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import uuid
 from pathlib import Path
 
 
 class SpoolFile:
-    """A name for a file that nobody else writes; nothing is there yet."""
+    """A name for a file or a folder that nobody else writes; nothing is there yet."""
 
     def __init__(self, path: Path, lock: int) -> None:
         self.path = path
         self._lock: int | None = lock
 
     def release(self) -> None:
-        """Remove the file and all beside it that has its name."""
+        """Remove the file or the folder, and all that has its name."""
         if self._lock is not None:
             _remove(self.path.with_suffix(".lock"))
             os.close(self._lock)
@@ -80,6 +81,7 @@ def _remove_dead(lock: Path) -> bool:
 
 def _remove(lock: Path) -> None:
     """Remove what a lock is for, and then the lock."""
+    shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
     for file in lock.parent.glob(f"{lock.stem}.*"):
         if file != lock:
             file.unlink(missing_ok=True)

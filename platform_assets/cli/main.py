@@ -20,6 +20,7 @@ from lakebed.cli.erase import erase
 from lakebed.cli.errors import STOPPED, words
 from lakebed.cli.estimate import estimate
 from lakebed.cli.export import export
+from lakebed.cli.lake import lake
 from lakebed.cli.load import load
 from lakebed.cli.metrics import metrics
 from lakebed.cli.models import build, compile_models, ls
@@ -87,7 +88,7 @@ for command in (
         rejects,
     ),
     *(plan, apply, scaffold, adopt, backup, rollback, estimate, verify, housekeep, export),
-    *(restore, erase, doctor),
+    *(restore, erase, doctor, lake),
 ):
     group.add_command(command)
 

@@ -183,7 +183,7 @@ def _load(
         ensure_table(connection, scratch)
         connection.execute("set local lock_timeout = 0")
         stream = Stream(
-            settings.home / "dlt" / name,
+            settings.home / "dlt",
             lake_files(settings),
             postgres,
             scratch,

@@ -79,10 +79,10 @@ def load_table(
         )
     started = time.monotonic()
 
-    def load(items: list[Pending], connection: Connection, folder: str) -> Commit:
+    def load(items: list[Pending], connection: Connection) -> Commit:
         stream = partial(
             Stream,
-            settings.home / "dlt" / folder,
+            settings.home / "dlt",
             lake_files(settings),
             postgres,
             columns.table,
@@ -175,7 +175,7 @@ def load_window(
             return done([], broken[:1])
         stream = partial(
             Stream,
-            settings.home / "dlt" / table.name / window.key,
+            settings.home / "dlt",
             lake_files(settings),
             postgres,
             columns.table,
@@ -248,7 +248,7 @@ def _refused(connection: Connection, table: SourceTable, error: psycopg.Error) -
     return LoadConflictError(f"{said} Mend the row in the source, or the constraint")
 
 
-Load = Callable[[list[Pending], Connection, str], Commit]
+Load = Callable[[list[Pending], Connection], Commit]
 Loaded = tuple[list[Commit], list[Refused]]
 
 
@@ -259,7 +259,7 @@ def _together(
     refused: list[Refused] = []
     while pending:
         try:
-            return [load(pending, connection, table.name)], refused
+            return [load(pending, connection)], refused
         except SourceError as error:
             refused.append(Refused(error.path, error.problem))
             left = [item for item in pending if item.file.path != error.path]
@@ -270,15 +270,15 @@ def _together(
 def _apart(postgres: Postgres, table: SourceTable, pending: list[Pending], load: Load) -> Loaded:
     """Load each item in a transaction of its own, several at once; what is done stays done."""
 
-    def load_one(number: int, item: Pending) -> Commit | Refused:
+    def load_one(item: Pending) -> Commit | Refused:
         with postgres.connect(autocommit=True) as connection:
             try:
-                return load([item], connection, f"{table.name}/{number}")
+                return load([item], connection)
             except SourceError as error:
                 return Refused(error.path, error.problem)
 
     with ThreadPoolExecutor(table.parallel_files, thread_name_prefix="lakebed_load") as pool:
-        futures = [pool.submit(load_one, *numbered) for numbered in enumerate(pending)]
+        futures = [pool.submit(load_one, item) for item in pending]
         try:
             done = [future.result() for future in futures]
         except BaseException:

@@ -10,7 +10,6 @@ memory does not grow with the source.
 from __future__ import annotations
 
 import json
-import shutil
 import time
 import uuid
 from collections import deque
@@ -39,6 +38,7 @@ from lakebed.ingest.windows import WindowFilter
 from lakebed.pgcopy.background import BackgroundWorker
 from lakebed.resources.lake_files import LakeFiles
 from lakebed.resources.postgres import Connection, Postgres
+from lakebed.resources.spool import Spool
 from lakebed.schema.ddl import ensure_partition_tables
 from lakebed.spec.partitions import Grain, Window
 from lakebed.spec.table import SourceTable
@@ -82,13 +82,13 @@ class Stream:
         again: bool = False,
         seen: Seen | None = None,
     ) -> None:
-        """Extract into folder, which is this load's own. lake: where the cold files are.
+        """Extract into a folder of this load alone, in `folder`. lake: where the cold files are.
 
         cursor: the greatest one before it.  window: the one that is replaced, of a load by window.
         sifting: look for rows that PostgreSQL refuses, before any is loaded.  again, seen: as the
         package has them.
         """
-        self.folder = folder
+        self._spool = Spool(folder)
         self.lake = lake
         self.postgres = postgres
         self.table = table
@@ -109,7 +109,6 @@ class Stream:
         self._started = time.monotonic()
         self._rows_read = 0
         self._rejects: list[Reject] = []
-        self._as_read = AsRead(folder / "as_read")
         self._waiting: deque[Path] = deque()
         self._partition_tables: set[Window] = set()
         self._noted: set[str] = set()
@@ -125,9 +124,12 @@ class Stream:
         from lakebed.resources.dlt_pipelines import extract_packages
 
         with ExitStack() as stack:
-            stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
+            place = self._spool.take("")
+            stack.callback(place.release)
+            self._folder = place.path
+            self._as_read = AsRead(self._folder / "as_read")
             packages = extract_packages(
-                self.table.name, self.folder, self._rows(pending), self._is_full
+                self.table.name, self._folder, self._rows(pending), self._is_full
             )
             self._connection, self._stack = connection, stack
             for parquet in packages:
@@ -255,7 +257,7 @@ class Stream:
         if self.checks_constraints:
             windows = self._windows_of(checked.good)
             checked = check_constraints(
-                self.postgres, self.table, read.file, batch, checked, windows, self.folder
+                self.postgres, self.table, read.file, batch, checked, windows, self._folder
             )
         if self.table.rejects_missing_parents:
             self._as_read.keep(read.file, batch)

@@ -136,6 +136,7 @@ def build_model(
         # On the connection that will commit: a build that lost the lock cannot publish.
         build_lock(model.name).held(connection),
     ):
+        platform.lake.owner.check()
         live = _added_to(connection, platform, model, full_refresh)
         run = Run(started_at=platform.clock.now(), incremental=live is not None)
         model = models.compiled(model, run)
@@ -148,6 +149,8 @@ def build_model(
             # A snapshot in which DuckDB raised an error is over; nothing of it was published.
             exact = Forms(exact=True)
             out = _built(platform, connection, sessions, model, live, by, exact, on_step)
+        if out.file or out.files:
+            platform.lake.owner.advance()
         _publish(connection, model, reads, out, on_step)
         on_step("committed")
     return Built(

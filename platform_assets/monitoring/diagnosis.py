@@ -276,6 +276,14 @@ def of_erasures(erasures: Sequence[OpenErasure]) -> Iterator[Finding]:
         )
 
 
+def of_owner(problem: str | None) -> Iterator[Finding]:
+    """Judge whose the lake is. problem: why this database may not write to it."""
+    if problem is not None:
+        yield Finding(
+            Code.LAKE_FOREIGN, "lake", problem, "set LAKEBED_LAKE right, or `lakebed lake claim`"
+        )
+
+
 def of_lake(swept: Sequence[Swept], spared: Sequence[KeptFile]) -> Iterator[Finding]:
     """Judge what lies in the lake and is live no more.
 

@@ -5,6 +5,7 @@ What it returns is all that is wrong with the platform; no finding shows the tex
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -15,6 +16,7 @@ from lakebed.monitoring.diagnosis import (
     TableFacts,
     of_erasures,
     of_lake,
+    of_owner,
     of_server,
     of_table,
     of_undeclared,
@@ -58,14 +60,15 @@ def examine(platform: Platform) -> Diagnosis:
 
     Raises PostgresUnavailableError.
     """
-    grace = platform.settings.file_grace
     tiered = [table for table in platform.tables if table.tiering is not None]
     with platform.postgres.connect(autocommit=True) as connection:
         found = list(of_server(_server(connection)))
+        foreign = platform.lake.owner.problem()
+        found += of_owner(foreign)
         now = platform.clock.now()
         for table in tiered:
             if relation_exists(connection, table):
-                found += of_table(_table(platform, connection, table, now))
+                found += of_table(_table(platform, connection, table, now, foreign is None))
         for table in platform.tables:
             found += of_undeclared(
                 table.name, find_orphaned_partitions(query_on(connection), table)
@@ -73,11 +76,19 @@ def examine(platform: Platform) -> Diagnosis:
             state = read_table_state(connection, platform.settings, table, now)
             found += findings_of(table, state)
         found += of_erasures(_open_erasures(connection))
-        swept, spared = give_up_superseded(connection, grace, dry_run=True)
-        swept += remove_nameless(connection, platform.lake.files, tiered, grace, dry_run=True)
-        found += of_lake(swept, spared)
+        if foreign is None:
+            found += _of_lake(platform, connection, tiered)
         version = connection.info.parameter_status("server_version") or "unknown"
     return Diagnosis(version, most_severe_first(found))
+
+
+def _of_lake(
+    platform: Platform, connection: Connection, tables: Sequence[SourceTable]
+) -> Iterator[Finding]:
+    grace = platform.settings.file_grace
+    swept, spared = give_up_superseded(connection, grace, dry_run=True)
+    swept += remove_nameless(connection, platform.lake.files, tables, grace, dry_run=True)
+    return of_lake(swept, spared)
 
 
 def _server(connection: Connection) -> ServerFacts:
@@ -100,7 +111,7 @@ def _server(connection: Connection) -> ServerFacts:
 
 
 def _table(
-    platform: Platform, connection: Connection, table: SourceTable, now: datetime
+    platform: Platform, connection: Connection, table: SourceTable, now: datetime, own_lake: bool
 ) -> TableFacts:
     # Those of an adopted table are none of ours.
     partition_tables = [] if table.adopted else partition_tables_of(connection, table)
@@ -137,7 +148,7 @@ def _table(
             connection, table, {partition_table.name for partition_table in partition_tables}, now
         ),
         find_missing_columns=find_missing_columns(connection, table),
-        files=verify(platform, table),
+        files=verify(platform, table) if own_lake else [],
         grain=table.require_partitioning.grain,
         other_grain=find_grain_mismatches(query_on(connection), table),
     )

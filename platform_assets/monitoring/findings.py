@@ -45,6 +45,7 @@ class Code(StrEnum):
     COVERAGE_GAP = "coverage_gap"
     COVERAGE_OVERLAP = "coverage_overlap"
     # The lake
+    LAKE_FOREIGN = "lake_foreign"
     FILES_UNNEEDED = "files_unneeded"
     FILES_HELD = "files_held"
     # The loads of a table

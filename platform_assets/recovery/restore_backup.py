@@ -32,6 +32,7 @@ from lakebed.recovery.backup import (
 from lakebed.recovery.older_backup import Columns, columns_for
 from lakebed.resources.durable import sha256
 from lakebed.resources.lake_files import LakeFiles
+from lakebed.resources.lake_owner import LakeOwner
 from lakebed.resources.postgres import Connection, Postgres
 from lakebed.schema.parents import has_unique_index
 from lakebed.spec.partitions import window_for_key
@@ -111,8 +112,9 @@ def restore(
     """Make a table what it was when a backup was taken, hot and cold, in one transaction.
 
     reload: the next load reads the files again that were loaded since. lake: where the cold files
-    are. Raises BackupError, LoadBusyError.
+    are. Raises BackupError, LoadBusyError, ForeignLakeError.
     """
+    LakeOwner(lake, postgres).check()
     try:
         with postgres.connect(autocommit=True) as connection, loading(connection, table):
             on_step("locked")

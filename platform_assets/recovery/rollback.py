@@ -27,6 +27,7 @@ from lakebed.ingest.writers.undo import WAS, enter_write, stored_columns
 from lakebed.ingest.writers.writer import names, same
 from lakebed.recovery.rollback_candidates import RollbackCandidate, RollbackError, loads_to_undo
 from lakebed.resources.lake_files import LakeFiles
+from lakebed.resources.lake_owner import LakeOwner
 from lakebed.resources.postgres import Connection, Postgres
 from lakebed.schema.parents import has_unique_index
 from lakebed.spec.partitions import window_for_key
@@ -73,8 +74,9 @@ def rollback(
 
     expected: the loads that somebody agreed to; others are refused.  reload: the next load reads
     the loads' files again.  lake: where the cold files are. Raises RollbackError, LoadBusyError,
-    GrainError.
+    GrainError, ForeignLakeError.
     """
+    LakeOwner(lake, postgres).check()
     try:
         with postgres.connect(autocommit=True) as connection, loading(connection, table):
             on_step("locked")

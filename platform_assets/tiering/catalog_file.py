@@ -35,6 +35,7 @@ def write_catalog(platform: Platform) -> str:
 
     Raises LakeFileError where another process has been at it for long, or it cannot be written.
     """
+    platform.lake.owner.check()
     with platform.postgres.connect(autocommit=True) as connection, ExitStack() as held:
         connection.execute(sql.SQL("set lock_timeout = {}").format(sql.Literal(PATIENCE)))
         try:

@@ -102,8 +102,9 @@ def erase(
     """Erase the rows of a table that match. keep_text: the ledger keeps the predicate as it is.
 
     Steps: opened, those of each partition, committed, rest, burnt, removed, closed.
-    Raises PredicateError, PostgresUnavailableError.
+    Raises PredicateError, PostgresUnavailableError, ForeignLakeError.
     """
+    platform.lake.owner.check()
     with platform.postgres.connect(autocommit=True) as connection:
         table = effective(connection, table)
         predicate = predicate_of(table, where)
@@ -121,6 +122,7 @@ def erase(
                 failed.append(str(error))
         failed += _renew_catalog(platform)
         _let_readers_end(connection)
+        platform.lake.owner.advance()
         failed += _destroy(connection, platform.lake.files, table, on_step)
         done = _report(platform, connection, table, predicate, number, failed)
         if not failed:

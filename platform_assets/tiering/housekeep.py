@@ -72,8 +72,9 @@ def housekeep(
     """Keep house for some tables, or for all tables and models.
 
     What fails for one partition or table is told in the report, and the rest is done.
-    Raises PostgresUnavailableError.
+    Raises PostgresUnavailableError, ForeignLakeError.
     """
+    platform.lake.owner.check()
     done = Housekept(dry_run)
     now, grace = platform.clock.now(), platform.settings.file_grace
     chosen = platform.tables if tables is None else tables
@@ -100,6 +101,8 @@ def housekeep(
             done.spared += spared
             if dry_run:
                 done.swept += going
+        if not dry_run:
+            platform.lake.owner.advance()
         done.swept += remove_nameless(
             connection,
             platform.lake.files,

@@ -132,6 +132,7 @@ def restore(
     something of the table keeps the rows out; nothing has happened then.
     """
     started = time.monotonic()
+    lake.owner.check()
     problem: Exception | None = None
     for attempt in range(attempts):
         try:

@@ -224,6 +224,7 @@ def in_transaction(
         try:
             with lake.attached(read_only=False) as connection:
                 hot = begin(connection)
+                lake.owner.check()
                 hot.note()  # on its own, so that nobody waits for another's
                 with at_work(hot.files, hot.table), _transaction(connection):
                     # Who waits with rows in hand makes others wait for these.
@@ -235,6 +236,7 @@ def in_transaction(
                     hot.take_columns()
                     hot.find_low_cardinality()
                     done = work(hot)
+                    lake.owner.advance()
             on_step("committed")
             return done, time.monotonic() - started
         except duckdb.Error as error:

@@ -15,6 +15,7 @@ import duckdb
 from psycopg import sql
 
 from lakebed.resources.lake_files import LakeFileError
+from lakebed.resources.lake_owner import ForeignLakeError
 from lakebed.resources.postgres import Connection
 from lakebed.schema.evolved import effective
 from lakebed.spec.postgres_types import polars_type, types_of
@@ -61,7 +62,8 @@ def verify(
     """Check the live files of a table, or of some of its partitions, in the order of time.
 
     A file that is found wrong is looked up in the manifest again: one that was superseded and taken
-    away meanwhile is left out. Raises PostgresUnavailableError.
+    away in between is left out. Raises PostgresUnavailableError, and ForeignLakeError where a file
+    is missing because the lake is another database's.
     """
     with platform.postgres.connect(autocommit=True) as connection:
         table = effective(connection, table)
@@ -72,10 +74,14 @@ def verify(
         ]
         if not entries:
             return []
+        platform.lake.owner.check_readable()
         found = _sizes(platform, table, [entry.file for entry in entries])
         if deep:
             found = _read_all(platform, table, entries, found, on_file)
         live = {entry.file.path for entry in _entries(connection, table)}
+    wrong = any(file.problem for file in found)
+    if wrong and (problem := platform.lake.owner.problem()) is not None:
+        raise ForeignLakeError(problem)
     return [file for file in found if file.problem is None or file.path in live]
 
 

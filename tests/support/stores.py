@@ -61,12 +61,12 @@ class Store:
         self.asked.clear()
 
     def objects(self) -> dict[str, bytes]:
-        """Return what is in the bucket, but for the probe."""
+        """Return what is in the bucket, but for the probe and the file of the owner."""
         client = self.client
         return {
             item["Key"]: client.get_object(Bucket=BUCKET, Key=item["Key"])["Body"].read()
             for item in client.list_objects_v2(Bucket=BUCKET).get("Contents", ())
-            if not item["Key"].endswith("/.lakebed")
+            if not item["Key"].endswith(("/.lakebed", "/lakebed-owner.json"))
         }
 
     def pending_uploads(self) -> list[str]:

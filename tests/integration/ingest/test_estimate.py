@@ -40,7 +40,7 @@ def test_a_sample_tells_of_the_whole(platform: Platform) -> None:
     assert found.rejected == 10
     assert found.reasons == (("value: rule greater_than_or_equal_to(-1000)", 10),)
     assert ask(platform, LEFT) == []
-    assert not list((platform.settings.home / "dlt").glob("lakebed_estimate*"))
+    assert not list((platform.settings.home / "dlt").iterdir())
     load(platform, "readings")
     (size,) = ask(
         platform,

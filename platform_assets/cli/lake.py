@@ -1,0 +1,41 @@
+"""The command `lakebed lake`: whose the lake is."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from lakebed.cli.home import opened, refresh_catalog
+
+
+@click.group()
+def lake() -> None:
+    """Look after the lake as a whole."""
+
+
+@lake.command()
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def claim(yes: bool) -> None:
+    """Make the lake this database's, after a restore, a fail-over or a copy.
+
+    A lake belongs to one database: no other one moves, restores, erases or removes anything in it.
+    From here on the database that had it is refused. Stop its processes first: files that only that
+    database names are removed by `lakebed housekeep` as files that no database names.
+    """
+    platform = opened()
+    owner, files = platform.lake.owner.owner(), platform.lake.files
+    named, missing = platform.lake.owner.count_named()
+    had = f"{owner.name}, last written {owner.written:%Y-%m-%d %H:%M} UTC" if owner else "nobody's"
+    click.echo(f"lake      {files}", err=True)
+    click.echo(f"was       {had}", err=True)
+    click.echo(f"will be   {platform.postgres.name}", err=True)
+    click.echo(f"files     {named:,} are named by this database, {missing:,} are missing", err=True)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise click.UsageError("without a terminal, add --yes")
+        click.confirm("Make the lake this database's?", abort=True, err=True)
+    platform.lake.owner.claim()
+    click.echo(f"{files} belongs to {platform.postgres.name}")
+    for problem in refresh_catalog(platform):
+        click.echo(problem, err=True)
