@@ -7,22 +7,16 @@ the ledger in PostgreSQL, so a pipeline's folder can be deleted at any time.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import dlt
 import pyarrow as pa
 import pyarrow.parquet as pq
-
-# dlt reads these when it is imported. It must not phone home, and what goes wrong is raised: dlt
-# would print it a second and a third time. A package that was handed over is not kept.
-os.environ.setdefault("RUNTIME__DLTHUB_TELEMETRY", "false")
-os.environ.setdefault("RUNTIME__LOG_LEVEL", "CRITICAL")
-os.environ.setdefault("LOAD__DELETE_COMPLETED_JOBS", "true")
-
-import dlt
+from dlt.common.runtime.telemetry import stop_telemetry
 from dlt.common.schema.typing import TTableSchema
 from dlt.common.storages import FileStorage
 from dlt.pipeline.exceptions import PipelineStepFailed
@@ -34,10 +28,30 @@ class ExtractError(LakebedError, RuntimeError):
     """dlt could not do its part; nothing was loaded. The text says where and why."""
 
 
+SETTINGS = {
+    "runtime.dlthub_telemetry": False,
+    # What goes wrong is raised: dlt would print it a second and a third time.
+    "runtime.log_level": "CRITICAL",
+    # A package that was handed over is not kept.
+    "load.delete_completed_jobs": True,
+}
+"""What dlt is set to, where neither its config.toml nor the environment says otherwise."""
+
 PLAIN = {"compression": "none", "use_dictionary": False, "write_statistics": False}
 """A package is read once, right away, and deleted: packing it takes longer than its bytes do."""
 ROW_GROUP_ROWS = 16_384
 """So many are held until they are written."""
+
+
+@cache
+def configure_dlt() -> None:
+    """Give dlt our settings, once a process, before anything of it runs."""
+    for name, value in SETTINGS.items():
+        if dlt.config.get(name) is None:
+            dlt.config[name] = value
+    # Looking the settings up has started dlt with its own defaults: it starts again with these.
+    stop_telemetry()
+    dlt.current.run_context().initialize_runtime()
 
 
 def extract_packages(
@@ -49,6 +63,7 @@ def extract_packages(
     removes it when the files are no longer needed.  full: is told how many rows and bytes are in a
     package, and says whether it is large enough. Raises what rows raised, ExtractError.
     """
+    configure_dlt()
     shutil.rmtree(folder, ignore_errors=True)
     files = folder / "files"
     files.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Importing anything opens no connection, reads no clock and no secret, and starts nothing."""
+"""Importing opens no connection, sets no environment, reads no clock and no secret."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ def watch(frame, event, called):
         read.append(f"{frame.f_code.co_filename}:{frame.f_lineno} {name}")
 
 CLOCKS = {"datetime.now", "datetime.utcnow", "datetime.today", "date.today", "time"}
+environment = dict(os.environ)
 sys.setprofile(watch)
 modules = []
 for found in pkgutil.walk_packages(lakebed.__path__, "lakebed."):
@@ -47,6 +48,7 @@ for found in pkgutil.walk_packages(lakebed.__path__, "lakebed."):
         modules.append(found.name)
 sys.setprofile(None)
 assert not read, read
+assert dict(os.environ) == environment
 assert len(modules) > 20, modules
 print("imported", len(modules))
 """

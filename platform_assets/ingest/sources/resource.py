@@ -78,6 +78,9 @@ class DltReader(ResourceReader):
         from dlt.extract.resource import DltResource as Resource
         from dlt.extract.source import DltSource
 
+        from lakebed.resources.dlt_pipelines import configure_dlt
+
+        configure_dlt()
         found = self._import()
         arguments = self.with_secrets(dict(self._source.arguments))
         if newer is not None and callable(found):

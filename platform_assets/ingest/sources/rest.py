@@ -35,6 +35,9 @@ class RestReader(ResourceReader):
     def _open(self, columns: list[str], newer: tuple[str, Any] | None) -> Iterator[Any]:
         from dlt.sources.rest_api import rest_api_resources
 
+        from lakebed.resources.dlt_pipelines import configure_dlt
+
+        configure_dlt()
         source = self._source
         params = dict(source.params)
         if newer is not None and source.cursor_param is not None:
