@@ -112,7 +112,10 @@ class _Package:
         full: Callable[[int, int], bool],
     ) -> None:
         self.path = path
-        self.schema: pa.Schema = first.schema
+        # dlt writes some names otherwise, in another order then, or takes two for one: what reads
+        # the package goes by place.
+        self.names = [f"c{place}" for place in range(first.num_columns)]
+        self.schema: pa.Schema = first.rename_columns(self.names).schema
         self.next: pa.Table | None = first
         self.rows = rows
         self.full = full
@@ -130,7 +133,8 @@ class _Package:
         count = size = 0
         with pq.ParquetWriter(self.path, self.schema, **PLAIN) as writer:
             while self.next is not None:
-                writer.write_table(self.next, row_group_size=ROW_GROUP_ROWS)
+                named = self.next.rename_columns(self.names)
+                writer.write_table(named, row_group_size=ROW_GROUP_ROWS)
                 count += self.next.num_rows
                 size += self.next.nbytes
                 self.next = None

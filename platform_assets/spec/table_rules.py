@@ -113,6 +113,8 @@ def name_problem(name: str) -> str | None:
     """Say why a column cannot have this name, to be read after the name, or None."""
     if not name or len(name.encode()) > MAX_IDENTIFIER_BYTES or "\0" in name:
         return ": PostgreSQL takes 1 to 63 bytes"
+    if not name.strip():
+        return " holds nothing but blanks; give it a name that can be seen"
     if name in SYSTEM_COLUMNS:
         return " is PostgreSQL's own in every table; rename it"
     if name.lower().startswith(OURS):

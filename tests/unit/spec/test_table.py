@@ -54,6 +54,11 @@ class System(pa.DataFrameModel):
     xmin: str
 
 
+class Blank(pa.DataFrameModel):
+    a: str
+    gap: str = pa.Field(alias=" \u00a0")
+
+
 class TooLong(pa.DataFrameModel):
     a: str = pa.Field(alias="ä" * 32)
 
@@ -113,6 +118,7 @@ def by(**fields: Any) -> Partitioning:
         ({"model": Twins}, "model", "upper and lower case"),
         ({"model": System}, "model", "PostgreSQL"),
         ({"model": TooLong}, "model", "63 bytes"),
+        ({"model": Blank}, "model", "blanks"),
         ({"model": Unfinished}, "model", "time_zone"),
         ({"model": Nested}, "model", "jsonb"),
         ({"model": Measure, "key": ("doc",)}, "key", "equal in PostgreSQL and DuckDB"),
