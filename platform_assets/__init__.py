@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from lakebed.resources.postgres import PostgresUnavailableError as PostgresUnavailableError
     from lakebed.resources.private import OpenDoorError as OpenDoorError
     from lakebed.resources.project_folder import ProjectError as ProjectError
+    from lakebed.resources.read_errors import InexactError as InexactError
     from lakebed.resources.read_errors import LakeReadError as LakeReadError
     from lakebed.resources.read_errors import ReadOnlyError as ReadOnlyError
     from lakebed.resources.read_errors import SessionEndedError as SessionEndedError
@@ -86,6 +87,7 @@ if TYPE_CHECKING:
     from lakebed.spec.sources import ParquetFiles as ParquetFiles
     from lakebed.spec.table import SourceTable as SourceTable
     from lakebed.spec.table import TableError as TableError
+    from lakebed.spec.times import TimeTextError as TimeTextError
     from lakebed.spec.transforms import Mapped as Mapped
     from lakebed.store.grain_mismatch import GrainError as GrainError
     from lakebed.store.locks import LoadBusyError as LoadBusyError
@@ -147,6 +149,7 @@ _MODULES = {
     "GrainError": "lakebed.store.grain_mismatch",
     "LakeFileError": "lakebed.resources.lake_files",
     "EmbeddedServerError": "lakebed.resources.embedded_programs",
+    "InexactError": "lakebed.resources.read_errors",
     "LakeReadError": "lakebed.resources.read_errors",
     "LoadBusyError": "lakebed.store.locks",
     "LoadChoiceError": "lakebed.operations.load_tables",
@@ -174,6 +177,7 @@ _MODULES = {
     "SourceError": "lakebed.ingest.sources.reader",
     "TableError": "lakebed.spec.table",
     "TieringError": "lakebed.errors",
+    "TimeTextError": "lakebed.spec.times",
     "TooManyViolationsError": "lakebed.ingest.constraints",
     "VerificationError": "lakebed.errors",
 }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lakebed.cli.home import opened
+from lakebed.cli.context import open_for_reading
 from lakebed.cli.output import as_json, numbers, show
 from lakebed.errors import PartlyFailedError
 
@@ -45,7 +45,7 @@ def backfill(
     )
     from lakebed.orchestration.run_launcher import open_instance
 
-    platform = opened()
+    platform = open_for_reading()
     asset = backfill_target(platform, name)
     keys = keys_between(asset, first, last)
     with open_instance(platform) as instance:

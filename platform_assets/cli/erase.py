@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lakebed.cli.back import confirm
-from lakebed.cli.home import opened
+from lakebed.cli.confirm import confirm
+from lakebed.cli.context import open_for_reading
 from lakebed.cli.output import as_json, numbers, show
 from lakebed.errors import PartlyFailedError
 
@@ -37,7 +37,7 @@ def erase(name: str, where: str, dry_run: bool, keep_text: bool, yes: bool, as_j
     from lakebed.tiering.erase import erase as erase_rows
     from lakebed.tiering.erase import would_erase
 
-    platform = opened()
+    platform = open_for_reading()
     table = platform.table(name)
     found = would_erase(platform, table, where)
     if dry_run:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lakebed.cli.home import opened
+from lakebed.cli.context import open_for_reading
 from lakebed.cli.output import as_json
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def export(
     options = [form, where, columns, order_by, delimiter, null, no_order, no_header]
     if output is None and any(options):
         raise click.UsageError("say --output PATH; a declared export has its options declared")
-    platform = opened()
+    platform = open_for_reading()
     if output is None:
         exports = _declared(platform, names)
     else:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
-from lakebed.cli.home import opened, refresh_catalog
+from lakebed.cli.confirm import confirm
+from lakebed.cli.context import open_for_reading
+from lakebed.cli.lake_copies import refresh_catalog
 
 
 @click.group()
@@ -23,7 +23,7 @@ def claim(yes: bool) -> None:
     From here on the database that had it is refused. Stop its processes first: files that only that
     database names are removed by `lakebed housekeep` as files that no database names.
     """
-    platform = opened()
+    platform = open_for_reading()
     owner, files = platform.lake.owner.owner(), platform.lake.files
     named, missing = platform.lake.owner.count_named()
     had = f"{owner.name}, last written {owner.written:%Y-%m-%d %H:%M} UTC" if owner else "nobody's"
@@ -31,10 +31,7 @@ def claim(yes: bool) -> None:
     click.echo(f"was       {had}", err=True)
     click.echo(f"will be   {platform.postgres.name}", err=True)
     click.echo(f"files     {named:,} are named by this database, {missing:,} are missing", err=True)
-    if not yes:
-        if not sys.stdin.isatty():
-            raise click.UsageError("without a terminal, add --yes")
-        click.confirm("Make the lake this database's?", abort=True, err=True)
+    confirm(yes)
     platform.lake.owner.claim()
     click.echo(f"{files} belongs to {platform.postgres.name}")
     for problem in refresh_catalog(platform):

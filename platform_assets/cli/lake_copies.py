@@ -1,13 +1,10 @@
-"""What the commands that load a table leave of it in the lake: its snapshot, and the catalog."""
+"""Write what the lake shows of a table after a load, and print it: its copy, and the catalog."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import click
-
-from lakebed.cli.errors import words
-from lakebed.errors import FAILED, exit_code
 
 if TYPE_CHECKING:
     from lakebed.spec.table import SourceTable
@@ -17,24 +14,27 @@ if TYPE_CHECKING:
 def write_lake_copies(
     platform: Platform, table: SourceTable, *, changed: bool = False
 ) -> list[str]:
-    """Take the snapshots that are due after a load of a table, and write the catalog file anew.
+    """Write the copies that are due after a load of a table; return what failed, and why.
 
-    changed: the table's own is due whatever the ledger says. Returns what failed, and why.
+    Args:
+        platform: The platform.
+        table: The table that was loaded.
+        changed: Copy the table whatever the ledger says.
     """
-    from lakebed.cli.home import refresh_catalog
-    from lakebed.tiering.lake_copies import write_due_copies
+    from lakebed.operations.load_tables import write_lake_copies as write
 
-    try:
-        taken = write_due_copies(platform, table, changed=changed)
-    except Exception as error:
-        if exit_code(error) != FAILED:
-            raise
-        why = f"{table.name}: its rows are committed, its snapshot was not taken: {words(error)}"
-        return [f"{why}. The next load takes it"]
-    for copy in taken:
+    written, problems = write(platform, table, changed=changed)
+    for copy in written:
         click.echo(
-            f"{copy.table}: snapshot of {copy.rows:,} rows in the lake, "
+            f"{copy.table}: copied {copy.rows:,} rows to the lake, "
             f"verified in {copy.seconds:.2f} s",
             err=True,
         )
-    return refresh_catalog(platform) if taken else []
+    return problems
+
+
+def refresh_catalog(platform: Platform) -> list[str]:
+    """Write the catalog file; return why it could not be written, if it could not."""
+    from lakebed.operations.load_tables import renew_catalog
+
+    return renew_catalog(platform)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lakebed.cli.context import open_for_writing
 from lakebed.cli.errors import words
-from lakebed.cli.home import open_home, windows_of
 from lakebed.cli.lake_copies import write_lake_copies
 from lakebed.cli.output import as_json, fail, numbers, say_what_needs_quotes, show, speed
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from lakebed.ingest.report import LoadReport
-    from lakebed.operations.load_tables import Outcome
+    from lakebed.operations.load_tables import Load, Outcome
     from lakebed.spec.partitions import Window
     from lakebed.spec.table import SourceTable
     from lakebed.store.platform import Platform
@@ -43,8 +43,8 @@ def load(
     """
     from lakebed.operations.load_tables import load_in_order
 
-    platform = open_home()
-    wanted = _loads_of(_tables(platform, names, everything), keys, everything)
+    platform = open_for_writing()
+    wanted = _chosen(platform, names, keys, everything)
     reports: list[LoadReport] = []
     failed: dict[str, str] = {}
     problems: dict[str, list[str]] = {}
@@ -111,32 +111,20 @@ def _say_what_waits(platform: Platform, tables: Sequence[SourceTable]) -> None:
             )
 
 
-def _tables(platform: Platform, names: Sequence[str], everything: bool) -> list[SourceTable]:
+def _chosen(
+    platform: Platform, names: Sequence[str], keys: Sequence[str], everything: bool
+) -> list[Load]:
+    """Return what is loaded: each table, or the windows of the one that is named."""
+    from lakebed.operations.load_tables import chosen_loads, chosen_tables
+
     if bool(names) == everything:
         known = ", ".join(table.name for table in platform.tables)
         raise click.UsageError(f"name tables, or say --all; there are: {known}")
-    if everything:
-        return [table for table in platform.tables if table.source is not None]
-    tables = [platform.table(name) for name in dict.fromkeys(names)]
-    for table in tables:
-        _ = table.require_source
-    return tables
-
-
-def _loads_of(
-    tables: Sequence[SourceTable], keys: Sequence[str], everything: bool
-) -> list[tuple[SourceTable, Window | None]]:
-    """Return what is loaded: each table, or the windows of the one that is named."""
-    if keys:
-        if len(tables) != 1 or tables[0].load_by != "window":
-            raise click.UsageError("--window goes with one table that is loaded by window")
-        return [(tables[0], window) for window in windows_of(tables[0], keys)]
+    tables = chosen_tables(platform, names)
     windowed = [table.name for table in tables if table.load_by == "window"]
-    if windowed and not everything:
-        raise click.UsageError(f"{windowed[0]} is loaded by window; name it alone, with --window")
-    if windowed:
+    if windowed and everything and not keys:
         click.echo(f"loaded by window, left out: {', '.join(windowed)}", err=True)
-    return [(table, None) for table in tables if table.load_by == "cursor"]
+    return chosen_loads(tables, keys, skip_windowed=everything)
 
 
 def _say_where_nothing_is(platform: Platform, table: SourceTable, report: LoadReport) -> None:

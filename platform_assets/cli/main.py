@@ -13,25 +13,33 @@ from typing import Any
 
 import click
 
-from lakebed.cli.back import backup, rollback
+from lakebed.cli.apply import apply
 from lakebed.cli.backfill import backfill
-from lakebed.cli.change import apply, plan
+from lakebed.cli.backup import backup
+from lakebed.cli.build import build
+from lakebed.cli.compile import compile_models
+from lakebed.cli.demo import demo
+from lakebed.cli.doctor import doctor
 from lakebed.cli.erase import erase
 from lakebed.cli.errors import STOPPED, words
 from lakebed.cli.estimate import estimate
 from lakebed.cli.export import export
+from lakebed.cli.housekeep import housekeep
 from lakebed.cli.lake import lake
 from lakebed.cli.load import load
+from lakebed.cli.ls import ls
 from lakebed.cli.metrics import metrics
-from lakebed.cli.models import build, compile_models, ls
 from lakebed.cli.move import move
 from lakebed.cli.new import new
+from lakebed.cli.plan import plan
 from lakebed.cli.rejects import rejects
 from lakebed.cli.restore import restore
-from lakebed.cli.run import demo, up
+from lakebed.cli.rollback import rollback
 from lakebed.cli.scaffold import adopt, scaffold
-from lakebed.cli.show import sql, status
-from lakebed.cli.upkeep import doctor, housekeep, verify
+from lakebed.cli.sql import sql
+from lakebed.cli.status import status
+from lakebed.cli.up import up
+from lakebed.cli.verify import verify
 from lakebed.errors import exit_code
 
 HELP = """Load tables into PostgreSQL, let old partitions settle as Parquet, query both as one.

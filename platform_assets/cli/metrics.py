@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from lakebed.cli.home import opened
-from lakebed.cli.show import beside
+from lakebed.cli.context import open_for_reading
+from lakebed.cli.output_file import open_output
 
 
 @click.command()
@@ -25,9 +25,9 @@ def metrics(output: Path | None) -> None:
         raise click.BadParameter(
             f"there is no folder {output.absolute().parent}", param_hint="--output"
         )
-    text = prometheus(read_health(opened()))
+    text = prometheus(read_health(open_for_reading()))
     if output is None:
         click.echo(text, nl=False)
         return
-    with beside(output) as stream:
+    with open_output(output) as stream:
         stream.write(text)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lakebed.cli.context import open_for_writing
 from lakebed.cli.errors import words
-from lakebed.cli.home import open_home, refresh_catalog, windows_of
+from lakebed.cli.lake_copies import refresh_catalog
 from lakebed.cli.output import as_json, fail, numbers, show, speed
-from lakebed.errors import FAILED, exit_code
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -55,13 +55,16 @@ def move(
         raise click.UsageError("say which: --partition KEY (repeatable), or --due")
     if as_of is not None and not all_due:
         raise click.UsageError("--as-of goes with --due")
+    from lakebed.operations.load_tables import windows_of
+    from lakebed.operations.move_table import answer_requests, due_partitions
+
     now = None if as_of is None else _moment(as_of)
-    platform = open_home()
+    platform = open_for_writing()
     table = platform.table(name)
     _ = table.require_tiering
     requests: list[Request] = []
     if all_due:
-        windows, requests = _due(platform, table, now)
+        windows, requests = due_partitions(platform, table, now)
     else:
         windows = windows_of(table, keys)
     by_policy = (now or platform.clock.now()) if all_due else None
@@ -73,7 +76,9 @@ def move(
     if not windows:
         click.echo(f"{name}: nothing is due", err=as_json)
     failures = [f["error"] for f in failed]
-    _answer(platform, table, requests, failures[0] if failures else None)
+    problem = failures[0] if failures else None
+    for number, answer in answer_requests(platform, table, requests, problem):
+        click.echo(f"request {number}: {answer}", err=True)
     if done:
         failures += refresh_catalog(platform)
     fail(failures, "not done")
@@ -88,57 +93,24 @@ def _move(
 ) -> tuple[list[Moved], list[dict[str, Any]]]:
     """Move windows; return what was moved, and what failed and why, in their order."""
     from lakebed.cli.progress import working
-    from lakebed.tiering.holds import PartitionHeldError
-    from lakebed.tiering.move_many import move_many
+    from lakebed.operations.move_table import move_partitions
 
     done: dict[Window, Moved] = {}
     failed: dict[Window, dict[str, Any]] = {}
     with working(f"moving {table.name}", parts=len(windows)) as work:
-        for window, moved in move_many(
-            platform.lake, table, windows, jobs, unless_held_at=by_policy
-        ):
-            if isinstance(moved, PartitionHeldError):
-                click.echo(str(moved), err=True)  # it was restored since it was found to be due
-                continue
-            if isinstance(moved, Exception):
-                if exit_code(moved) != FAILED:
-                    raise moved
-                why = words(moved)
+        for outcome in move_partitions(platform, table, windows, jobs=jobs, by_policy=by_policy):
+            window, moved = outcome.window, outcome.moved
+            if outcome.held is not None:
+                click.echo(str(outcome.held), err=True)
+            elif outcome.error is not None:
+                why = words(outcome.error)
                 failed[window] = {"table": table.name, "partition_key": window.key, "error": why}
-                continue
-            done[window] = moved
-            work.rows(moved.moved)
-            work.part()
-            click.echo(_line(moved), err=True)
+            elif moved is not None:
+                done[window] = moved
+                work.rows(moved.moved)
+                work.part()
+                click.echo(_line(moved), err=True)
     return [done[w] for w in sorted(done)], [failed[w] for w in sorted(failed)]
-
-
-def _due(
-    platform: Platform, table: SourceTable, as_of: datetime | None
-) -> tuple[list[Window], list[Request]]:
-    """Return what waits, and the requests that it answers."""
-    from lakebed.tiering.pending import waiting
-    from lakebed.tiering.requests import open_requests, record_heartbeat
-
-    now = as_of or platform.clock.now()
-    with platform.postgres.connect(autocommit=True) as connection:
-        record_heartbeat(connection, table)
-        # What is due at another time answers nobody.
-        requests = [] if as_of else open_requests(connection, table, now)
-        return waiting(connection, table, now, requests), requests
-
-
-def _answer(
-    platform: Platform, table: SourceTable, requests: Sequence[Request], problem: str | None
-) -> None:
-    from lakebed.tiering.requests import answer
-
-    if not requests:
-        return
-    with platform.postgres.connect(autocommit=True) as connection:
-        for request in requests:
-            said = answer(connection, table, request, platform.clock.now(), problem)
-            click.echo(f"request {request.number}: {said}", err=True)
 
 
 def _moment(text: str) -> datetime:

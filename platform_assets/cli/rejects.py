@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lakebed.cli.home import opened
+from lakebed.cli.context import open_for_reading
 from lakebed.cli.lake_copies import write_lake_copies
 from lakebed.errors import PartlyFailedError
 
@@ -60,7 +60,7 @@ def rejects(
         raise click.UsageError("--retry goes with --load and --column only")
     if output is not None:
         _check_output(output)
-    platform = opened()
+    platform = open_for_reading()
     table = platform.table(name)
     chosen = Selection(table.name, load_id, column, resolved)
     if retry:

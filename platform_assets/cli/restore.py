@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lakebed.cli.context import open_for_reading
 from lakebed.cli.errors import words
-from lakebed.cli.home import opened, refresh_catalog
+from lakebed.cli.lake_copies import refresh_catalog
 from lakebed.cli.output import as_json
 from lakebed.errors import FAILED, PartlyFailedError, exit_code
 
@@ -42,11 +43,11 @@ def restore(
     """Bring settled partitions of a table back to hot, where no policy moves them for a time.
 
     Partitions are restored in order, each in a transaction of its own. One that fails leaves the
-    others restored; the exit code is 1. A backup is put back by `lakebed rollback --backup`.
+    others restored; the exit code is 1. A backup is put back by `lakebed backup restore`.
     """
     from lakebed.tiering.restorable import chosen, hold_of
 
-    platform = opened()
+    platform = open_for_reading()
     table = platform.table(name)
     _ = table.require_tiering
     held_for = hold_of(hold)

@@ -26,7 +26,7 @@ from psycopg import sql
 from lakebed.ingest.writers import target_of
 from lakebed.ingest.writers.undo import stored_columns
 from lakebed.recovery.rollback_candidates import RollbackError
-from lakebed.resources.durable import make_durable, sha256, unfinished
+from lakebed.resources.durable import forget, make_durable, sha256, unfinished
 from lakebed.resources.lake import Lake
 from lakebed.resources.postgres import Connection, Postgres
 from lakebed.schema.ddl import COLUMNS_QUERY, relation_exists
@@ -109,6 +109,27 @@ def take_backup(
             raise
         on_step("committed")
         return next(b for b in backups_of(connection, table) if b.backup_id == backup_id)
+
+
+def delete_backup(
+    home: Path,
+    postgres: Postgres,
+    backup: Backup,
+    *,
+    on_step: Step = lambda step: None,
+) -> None:
+    """Delete a backup: its rows in PostgreSQL in one transaction, then its file.
+
+    Cold files that only the backup needed are deleted by the next housekeeping. A file that a
+    killed delete left behind is in a folder that no backup names.
+    """
+    with postgres.connect() as connection:
+        connection.execute("delete from lakebed.backup where backup_id = %s", [backup.backup_id])
+    on_step("committed")
+    file = home / backup.path
+    if file.parent.is_dir():
+        forget(file)
+        file.parent.rmdir()
 
 
 def _is_recorded(postgres: Postgres, backup_id: str) -> bool:

@@ -95,7 +95,7 @@ def find_backup(connection: Connection, table: SourceTable, backup_id: str) -> B
             return backup
     raise BackupError(
         f"{table.name} has no backup {backup_id}; "
-        f"`lakebed backup {table.name} --list` shows those that there are"
+        f"`lakebed backup list {table.name}` shows those that there are"
     )
 
 

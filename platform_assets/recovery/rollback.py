@@ -367,7 +367,7 @@ class _Rollback:
                 f"{self.table.name}: of {entered} settled rows that the loads deleted, "
                 f"{entered - found - aside} have left their cold files since, with a move; nothing "
                 "was changed. Deliver the rows anew, or put back a backup "
-                f"(`lakebed backup {self.table.name} --list`)"
+                f"(`lakebed backup list {self.table.name}`)"
             )
 
     def _differs(self, expected: int, found: int) -> RollbackError:
@@ -388,7 +388,7 @@ class _Rollback:
         return RollbackError(
             f"{self.table.name}: of {expected} rows that the loads wrote {found} are as they left "
             f"them: {why}. Nothing was changed. Deliver the rows anew, or put back a backup "
-            f"(`lakebed backup {self.table.name} --list`)"
+            f"(`lakebed backup list {self.table.name}`)"
         )
 
 

@@ -317,8 +317,8 @@ def _copies(
 ) -> tuple[str, ...]:
     """Say where else the rows may be, and what to do there."""
     found = [
-        f"backup {backup_id}: LAKEBED_HOME/{path} holds the hot rows of its day; drop it where it "
-        "must not (its row in lakebed.backup, its folder)"
+        f"backup {backup_id}: LAKEBED_HOME/{path} holds the hot rows of its day; where it must "
+        f"not: lakebed backup delete {table.name} {backup_id}"
         for backup_id, path in connection.execute(
             "select backup_id, path from lakebed.backup where table_name = %s order by taken_at",
             [table.name],

@@ -97,7 +97,7 @@ def test_a_project_is_loaded_moved_and_queried(folder: Path) -> None:
         )
         assert found.columns == ("n", "s")
         assert found.rows() == [(48, sum(range(40)) + sum(range(10)))]
-        assert found.polars().transforms == (1, 2)
+        assert found.polars().shape == (1, 2)
         assert len(found) == 1
         assert lake.sql("from items where item > 5").rows() == []
         with lake.session() as session:

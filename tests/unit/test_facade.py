@@ -19,6 +19,7 @@ INTERNAL = {
     # Caught inside the package, or raised by the command alone.
     "UnlocatedModelError",
     "QueryError",
+    "FinerThanMicrosecondsError",
     "SchemaError",
     "TooWideError",
     "UnstorableError",

@@ -14,13 +14,14 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lakebed.errors import LakebedError
 from lakebed.pgcopy.wire import COLUMN, select
 
 _FIRST, _LAST = -719_162 * 86_400_000_000, 2_932_897 * 86_400_000_000
 """The microseconds since 1970 at which the years 1 to 9999 begin and end."""
 
 
-class FinerThanMicrosecondsError(ValueError):
+class FinerThanMicrosecondsError(LakebedError, ValueError):
     """A nested column has times that microseconds cut; the text is its name."""
 
 

@@ -68,19 +68,38 @@ def test_the_last_load_is_shown_and_undone_when_one_agrees(
 def test_a_backup_is_taken_listed_and_put_back(platform: Platform, lakebed: Any) -> None:
     deliver(platform, "readings/1.parquet", readings(1, 2))
     load(platform, "readings")
-    (taken,) = json.loads(lakebed("backup", "readings", "--json")[1])
+    (taken,) = json.loads(lakebed("backup", "create", "readings", "--json")[1])
     deliver(platform, "readings/2.parquet", readings(3))
     load(platform, "readings")
-    code, out, _ = lakebed("backup", "readings", "--list")
+    code, out, _ = lakebed("backup", "list", "readings")
     assert (code, out.split()[0]) == (0, taken["backup_id"])
     assert "2 hot rows" in out
-    code, out, err = lakebed("rollback", "readings", "--backup", taken["backup_id"], "--yes")
+    code, out, err = lakebed("backup", "restore", "readings", taken["backup_id"], "--yes")
     assert (code, out) == (
         0,
         "readings: 3 rows removed, 0 changed, 2 inserted; 1 load rolled back\n",
     )
     assert "with 2 hot rows" in err
     assert len(rows(platform, "readings")) == 2
-    code, _, err = lakebed("rollback", "readings", "--backup", "nine", "--yes")
+    code, _, err = lakebed("backup", "restore", "readings", "nine", "--yes")
     assert code == 1
     assert "has no backup nine" in err
+
+
+def test_a_backup_is_deleted_with_its_file_when_one_agrees(
+    platform: Platform, lakebed: Any
+) -> None:
+    deliver(platform, "readings/1.parquet", readings(1, 2))
+    load(platform, "readings")
+    first, second = (
+        json.loads(lakebed("backup", "create", "readings", "--json")[1])[0] for _ in range(2)
+    )
+    assert lakebed("backup", "delete", "readings", first["backup_id"])[0] == 2
+    file = platform.settings.home / first["path"]
+    assert file.is_file()
+    assert lakebed("backup", "delete", "readings", first["backup_id"], "--yes")[0] == 0
+    assert not file.parent.exists()
+    left = json.loads(lakebed("backup", "list", "readings", "--json")[1])
+    assert [item["backup_id"] for item in left] == [second["backup_id"]]
+    assert (platform.settings.home / second["path"]).is_file()
+    assert lakebed("backup", "delete", "readings", first["backup_id"], "--yes")[0] == 1

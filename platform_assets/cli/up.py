@@ -1,27 +1,10 @@
-"""The commands that run the platform: demo, up."""
+"""The command up: PostgreSQL, the Dagster UI and its daemon."""
 
 from __future__ import annotations
 
 import click
 
-from lakebed.cli.home import open_home
-
-
-@click.command()
-@click.option("--prepare", is_flag=True, help="Only write the source files and set the clock.")
-def demo(prepare: bool) -> None:
-    """Take 336,776 real flights through the whole platform."""
-    from rich.console import Console
-
-    from lakebed.demo import run_demo as the_demo
-    from lakebed.demo.demo_folders import demo_settings
-
-    settings = demo_settings()
-    if prepare:
-        files = the_demo.prepare(settings)
-        click.echo(f"{len(files)} files in {settings.data}")
-    else:
-        the_demo.run_demo(settings, Console())
+from lakebed.cli.context import open_for_writing
 
 
 @click.command()
@@ -42,4 +25,4 @@ def up(host: str, port: int, read_only: bool, only: str | None) -> None:
     if only == "daemon" and read_only:
         raise click.UsageError("--read-only goes with the webserver")
     web = None if only == "daemon" else Web(host, port, read_only)
-    run_up(open_home(), Console(), web, daemon=only != "webserver")
+    run_up(open_for_writing(), Console(), web, daemon=only != "webserver")

@@ -1,16 +1,16 @@
-"""The commands that take a table back to what it was: backup and rollback."""
+"""The command rollback: undo loads of a table."""
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from lakebed.cli.home import opened
+from lakebed.cli.confirm import confirm
+from lakebed.cli.context import open_for_reading
 from lakebed.cli.lake_copies import write_lake_copies
 from lakebed.cli.output import as_json
 from lakebed.errors import PartlyFailedError
@@ -21,56 +21,15 @@ if TYPE_CHECKING:
     from lakebed.store.platform import Platform
 
 LISTED = 50
+
+
 NAMED = 3
 """So many of several files are named."""
 
 
 @click.command()
 @click.argument("name", metavar="TABLE")
-@click.option("--list", "listed", is_flag=True, help="Show the backups that there are.")
-@as_json
-def backup(name: str, listed: bool, as_json: bool) -> None:
-    """Keep a table as it is, hot and cold; `lakebed rollback TABLE --backup ID` puts it back.
-
-    The hot rows go to a file below the home, which is verified; of the cold files, which never
-    change, their names are kept. Loads of the table wait meanwhile, readers and writers do not.
-    """
-    from lakebed.recovery.backup import backups_of, take_backup
-
-    platform = opened()
-    table = platform.table(name)
-    if listed:
-        with platform.postgres.connect() as connection:
-            found = backups_of(connection, table)
-    else:
-        from lakebed.cli.progress import working
-
-        with working(f"{name}: counting") as work:
-            found = [
-                take_backup(
-                    platform.settings.home,
-                    platform.postgres,
-                    platform.lake,
-                    table,
-                    on_step=lambda step: work.now(f"{name}: {step}"),
-                )
-            ]
-    if as_json:
-        click.echo(json.dumps([asdict(item) for item in found], indent=2, default=str))
-        return
-    for item in found:
-        click.echo(
-            f"{item.backup_id}  {item.taken_at:%Y-%m-%d %H:%M:%S}  {item.rows:,} hot rows, "
-            f"{item.bytes:,} bytes, {len(item.generations)} cold partitions"
-        )
-    if not found:
-        click.echo(f"{name} has no backup")
-
-
-@click.command()
-@click.argument("name", metavar="TABLE")
 @click.option("--load", "load_id", metavar="ID", help="Undo this load and all that came after it.")
-@click.option("--backup", "backup_id", metavar="ID", help="Put this backup back.")
 @click.option("--list", "listed", is_flag=True, help="Show the loads that can be undone.")
 @click.option("--reload", is_flag=True, help="Let the next load read the same files again.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -78,7 +37,6 @@ def backup(name: str, listed: bool, as_json: bool) -> None:
 def rollback(
     name: str,
     load_id: str | None,
-    backup_id: str | None,
     listed: bool,
     reload: bool,
     yes: bool,
@@ -88,16 +46,12 @@ def rollback(
 
     Says what would happen and asks; without a terminal it needs --yes. Where rows of the loads were
     changed by others, or have settled, nothing is changed. A file that was undone is not loaded
-    again by itself until it changes: see --reload.
+    again by itself until it changes: see --reload. `lakebed backup restore` puts a backup back.
     """
-    if load_id is not None and backup_id is not None:
-        raise click.UsageError("--load or --backup, one of the two")
-    platform = opened()
+    platform = open_for_reading()
     table = platform.table(name)
     if listed:
         _list(platform, table, as_json)
-    elif backup_id is not None:
-        _restore(platform, table, backup_id, reload, yes, as_json)
     else:
         _undo(platform, table, load_id, reload, yes, as_json)
 
@@ -134,44 +88,15 @@ def _undo(
             f"{table.name}: {_loads(len(done.loads))} undone, {done.removed:,} rows removed, "
             f"{done.restored:,} as they were before"
         )
-        _print_next_load(platform, table, done.loads, reload)
-    _write_lake_copies(platform, table)
+    finish_rollback(platform, table, done.loads, reload=reload, quiet=as_json)
 
 
-def _restore(
-    platform: Platform, table: SourceTable, backup_id: str, reload: bool, yes: bool, as_json: bool
+def finish_rollback(
+    platform: Platform, table: SourceTable, loads: Sequence[str], *, reload: bool, quiet: bool
 ) -> None:
-    from lakebed.recovery.restore_backup import find_backup, restore
-
-    with platform.postgres.connect() as connection:
-        found = find_backup(connection, table, backup_id)
-    click.echo(
-        f"{table.name}: becomes what it was at {found.taken_at:%Y-%m-%d %H:%M:%S} UTC, with "
-        f"{found.rows:,} hot rows; what was written since, by loads or by others, goes",
-        err=True,
-    )
-    confirm(yes)
-    done = restore(
-        platform.settings.home,
-        platform.postgres,
-        platform.lake.files,
-        table,
-        backup_id,
-        reload=reload,
-    )
-    if as_json:
-        click.echo(json.dumps(asdict(done), indent=2, default=str))
-    else:
-        click.echo(
-            f"{table.name}: {done.removed:,} rows removed, {done.updated:,} changed, "
-            f"{done.inserted:,} inserted; {_loads(len(done.loads))} rolled back"
-        )
-        _print_next_load(platform, table, done.loads, reload)
-    _write_lake_copies(platform, table)
-
-
-def _write_lake_copies(platform: Platform, table: SourceTable) -> None:
-    """Let the lake show the table as it is now."""
+    """Say what the next load reads, unless quiet; let the lake show the table as it is now."""
+    if not quiet:
+        _print_next_load(platform, table, loads, reload)
     problems = write_lake_copies(platform, table, changed=True)
     if problems:
         raise PartlyFailedError("\n".join(problems))
@@ -211,15 +136,6 @@ def _shown(load: RollbackCandidate) -> dict[str, Any]:
     columns: Sequence[str] = ("load_id", "inserted", "updated", "deleted", "files", "problem")
     values: dict[str, Any] = {name: getattr(load, name) for name in columns}
     return values | {"committed_at": load.committed_at.isoformat()}
-
-
-def confirm(yes: bool) -> None:
-    """Ask on a terminal; elsewhere --yes is needed."""
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise click.UsageError("this changes the table; say --yes")
-    click.confirm("Go on?", abort=True, err=True)
 
 
 def _print_next_load(

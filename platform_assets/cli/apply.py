@@ -1,4 +1,4 @@
-"""The commands that bring PostgreSQL up to the table files: plan shows it, apply does it."""
+"""The command apply: bring PostgreSQL up to the table files."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lakebed.cli.context import open_for_writing
 from lakebed.cli.errors import words
-from lakebed.cli.home import open_home
-from lakebed.cli.output import say_what_needs_quotes
+from lakebed.cli.output import as_json
+from lakebed.cli.plan import read_plans, show_plan, table_names
 from lakebed.errors import FAILED, PartlyFailedError, exit_code
 
 if TYPE_CHECKING:
@@ -19,50 +20,23 @@ if TYPE_CHECKING:
     from lakebed.spec.table import SourceTable
     from lakebed.store.platform import Platform
 
-_as_json = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
-_names = click.argument("names", metavar="[TABLE]...", nargs=-1)
-
 
 @click.command()
-@_names
-@click.option("--check", is_flag=True, help="Exit with 1 where there is anything to change.")
-@_as_json
-def plan(names: Sequence[str], check: bool, as_json: bool) -> None:
-    """Show what the table files would change in PostgreSQL, with the SQL. Changes nothing.
-
-    All tables, or the named ones. instant: done in milliseconds. checked: done if the rows agree.
-    blocking: locks the table for as long as its rows take. refused: never done by itself.
-    """
-    platform = open_home()
-    planned = _plans(platform, names)
-    plans = [made for _, made in planned]
-    if as_json:
-        click.echo(json.dumps([made.to_json() for made in plans], indent=2, ensure_ascii=False))
-    else:
-        for made in plans:
-            _show(made)
-        for table, _ in planned:
-            say_what_needs_quotes(table)
-    if check and any(made.changes for made in plans):
-        sys.exit(FAILED)
-
-
-@click.command()
-@_names
+@table_names
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--blocking", is_flag=True, help="Also what locks a table while its rows are read.")
-@_as_json
+@as_json
 def apply(names: Sequence[str], yes: bool, blocking: bool, as_json: bool) -> None:
     """Do what `lakebed plan` shows: bring PostgreSQL up to the table files, in short locks.
 
     All tables, or the named ones. Refused changes are left to you; blocking ones are done with
     --blocking. The exit code is 1 where anything is left. Asks first; without a terminal say --yes.
     """
-    platform = open_home()
-    planned = _plans(platform, names)
+    platform = open_for_writing()
+    planned = read_plans(platform, names)
     for _, made in planned:
         if not as_json:
-            _show(made)
+            show_plan(made)
     doable = [(table, made) for table, made in planned if made.doable(blocking=blocking)]
     count = sum(len(made.doable(blocking=blocking)) for _, made in doable)
     if count and not yes:
@@ -113,34 +87,6 @@ def _apply(
             click.echo(f"{table.name}: done by somebody else meanwhile", err=True)
         results.append({"table": table.name, "done": [change.to_json() for change in done]})
     return results, failures
-
-
-def _plans(platform: Platform, names: Sequence[str]) -> list[tuple[SourceTable, Plan]]:
-    from lakebed.schema.apply import read_plan
-
-    tables = [platform.table(name) for name in dict.fromkeys(names)] or list(platform.tables)
-    with platform.postgres.connect(autocommit=True) as connection:
-        now = platform.clock.now()
-        return [(table, read_plan(connection, table, now)) for table in tables]
-
-
-def _show(made: Plan) -> None:
-    if not made.changes:
-        click.echo(f"{made.table}: nothing to change")
-    else:
-        click.echo(f"{made.table}:")
-    for change in made.changes:
-        click.echo(f"  {change.safety:<9} {change.what}")
-        if change.safety == "refused":
-            click.echo(f"            {change.why}")
-        if change.lock:
-            click.echo(f"            {change.rows:,} rows, {change.bytes:,} bytes: {change.lock}")
-        for statement in change.sql:
-            click.echo(f"              {statement};")
-    if made.fields:
-        click.echo("  fields for the model:")
-        for line in made.fields:
-            click.echo(f"      {line}")
 
 
 def _left(change: Change) -> str:

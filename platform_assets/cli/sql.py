@@ -1,21 +1,21 @@
-"""The commands that only read: sql, status."""
+"""The command sql: a query over both tiers."""
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 import click
 
+from lakebed.cli.context import open_for_reading
 from lakebed.cli.errors import QueryError
-from lakebed.cli.home import opened
+from lakebed.cli.output_file import open_output
 
 if TYPE_CHECKING:
-    from lakebed.cli.results import Format
+    from lakebed.cli.query_output import Format
     from lakebed.resources.session import ReadSession
     from lakebed.resources.touched import Touched
 
@@ -48,38 +48,12 @@ def sql(query: str, form: Format | None, output: Path | None, explain: bool) -> 
             f"there is no folder {output.absolute().parent}", param_hint="--output"
         )
 
-    platform = opened()
+    platform = open_for_reading()
     with platform.lake.session() as session, _clear_errors(session):
         if explain:
             _explain(session, text)
         else:
             _answer(session, text, form or _format_of(output), output)
-
-
-@click.command()
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
-def status(as_json: bool) -> None:
-    """Show where the rows are: each table and partition, hot, due, cold or late.
-
-    Below that, what is wrong with sources, loads and rows; `lakebed doctor` looks at all.
-    """
-    from rich.console import Console
-
-    from lakebed.monitoring.status import read_status
-    from lakebed.monitoring.status_tables import details, findings_table, heat_map
-
-    platform = opened()
-    found = read_status(platform)
-    if as_json:
-        click.echo(json.dumps(found.to_json(), indent=2))
-        return
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    console.print(heat_map(found))
-    console.print()
-    console.print(details(found))
-    if found.findings:
-        console.print()
-        console.print(findings_table(found.findings))
 
 
 def _format_of(output: Path | None) -> Format:
@@ -89,13 +63,13 @@ def _format_of(output: Path | None) -> Format:
 
 def _answer(session: ReadSession, text: str, form: Format, output: Path | None) -> None:
     from lakebed.cli.progress import working
-    from lakebed.cli.results import TABLE_ROWS, run, write
+    from lakebed.cli.query_output import TABLE_ROWS, run, write
 
     with run(session, text) as rows:
         if output is None:
             written = write(session, rows, form, sys.stdout)
         else:
-            with working(f"writing {output.name}") as work, beside(output) as stream:
+            with working(f"writing {output.name}") as work, open_output(output) as stream:
                 written = write(session, rows, form, stream, work.rows)
     if form == "table" and written > TABLE_ROWS:
         click.echo(
@@ -106,7 +80,7 @@ def _answer(session: ReadSession, text: str, form: Format, output: Path | None) 
 
 
 def _explain(session: ReadSession, text: str) -> None:
-    from lakebed.cli.results import statements_of
+    from lakebed.cli.query_output import statements_of
     from lakebed.resources.touched import touched
 
     *before, last = statements_of(session, text)
@@ -160,24 +134,3 @@ def _clear_errors(session: ReadSession) -> Iterator[None]:
             if name in str(error)
         ]
         raise QueryError(str(error) + "".join(why)) from error
-
-
-@contextmanager
-def beside(output: Path) -> Iterator[TextIO]:
-    """Yield a file beside the output that is renamed when all is written.
-
-    What is no plain file, a pipe or a device, is written as it is; a link to one keeps its place.
-    """
-    output = output.resolve()
-    if output.exists() and not output.is_file():
-        with output.open("w", newline="", encoding="utf-8") as stream:
-            yield stream
-        return
-    unfinished = output.with_name(f".{output.name}.part")
-    try:
-        with unfinished.open("w", newline="", encoding="utf-8") as stream:
-            yield stream
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
-    unfinished.replace(output)

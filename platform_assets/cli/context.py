@@ -1,22 +1,16 @@
-"""What commands begin and end with: the platform is opened, the catalog file is written anew."""
+"""Open the platform at the beginning of a command."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
-from lakebed.cli.errors import words
-from lakebed.errors import FAILED, exit_code
-
 if TYPE_CHECKING:
-    from lakebed.spec.partitions import Window
-    from lakebed.spec.table import SourceTable
     from lakebed.store.platform import Platform
 
 
-def open_home() -> Platform:
+def open_for_writing() -> Platform:
     """Open the platform, and say where its clock stands still."""
     from lakebed.resources.clock import FixedClock
     from lakebed.resources.settings import read_settings
@@ -32,7 +26,7 @@ def open_home() -> Platform:
     return platform
 
 
-def opened() -> Platform:
+def open_for_reading() -> Platform:
     """Open the platform for reading: a home that is not there is a mistake, not a new one."""
     from lakebed.resources.settings import SettingsError, read_settings
     from lakebed.store.platform import open_platform
@@ -45,27 +39,3 @@ def opened() -> Platform:
             "LAKEBED_HOME, or change to the folder of the project"
         )
     return platform
-
-
-def windows_of(table: SourceTable, keys: Sequence[str]) -> list[Window]:
-    """Return the windows that partition keys name, in order. Raises TableError."""
-    from lakebed.spec.partitions import window_for_key
-    from lakebed.spec.table import TableError
-
-    try:
-        return sorted({window_for_key(table.require_partitioning.grain, key) for key in keys})
-    except ValueError as error:
-        raise TableError(f"table {table.name}: {error}") from error
-
-
-def refresh_catalog(platform: Platform) -> list[str]:
-    """Write the catalog file; return why it could not be written, if it could not."""
-    from lakebed.tiering.catalog_file import write_catalog
-
-    try:
-        write_catalog(platform)
-    except Exception as error:
-        if exit_code(error) != FAILED:
-            raise
-        return [f"the catalog file could not be written: {words(error)}"]
-    return []
