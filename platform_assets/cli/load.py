@@ -129,13 +129,12 @@ def _chosen(
 
 def _say_where_nothing_is(platform: Platform, table: SourceTable, report: LoadReport) -> None:
     """Tell a source of which there is nothing at all from one of which nothing is new."""
-    from lakebed.ingest.sources.files import FoundFiles
     from lakebed.ingest.sources.readers import reader_of
 
     if report.load_id is not None or report.refused:
         return
     reader = reader_of(table, platform.settings)
-    if isinstance(reader, FoundFiles) and not reader.find():
+    if table.require_source.resumes != "query" and not reader.find():
         click.echo(f"{table.name}: there is no file at {reader.place}", err=True)
 
 

@@ -31,7 +31,7 @@ from lakebed.ingest.relatives import child_of_constraint, relatives
 from lakebed.ingest.report import Commit, LoadReport, report_of
 from lakebed.ingest.row_violations import can_check_constraints
 from lakebed.ingest.sources.reader import Reader, SourceError
-from lakebed.ingest.sources.readers import place_of, reader_of
+from lakebed.ingest.sources.readers import reader_of
 from lakebed.ingest.statistics import analyze
 from lakebed.ingest.stream import Stream
 from lakebed.ingest.transaction import Step
@@ -109,7 +109,7 @@ def load_table(
         found = reader.find()
         pending, refused = pending_files(connection, table, found, again=again)
         if not found and is_missing(connection, table):
-            refused = [Refused(place_of(reader, table), MISSING)]
+            refused = [Refused(reader.place, MISSING)]
         pending, more = _readable(connection, columns, reader, pending, clock)
         if table.loads_whole and (refused or more):
             pending = []  # what was refused would seem to be gone

@@ -31,6 +31,7 @@ from lakebed.ingest.package import FileRead, Package
 from lakebed.ingest.report import Commit
 from lakebed.ingest.resume_point import ResumePoint, canonical_json
 from lakebed.ingest.row_violations import check_constraints
+from lakebed.ingest.sources.isolation import isolated
 from lakebed.ingest.sources.reader import Batch, Reader, SourceError
 from lakebed.ingest.transaction import LoadTransaction, Step
 from lakebed.ingest.unfinished import Seen
@@ -207,14 +208,16 @@ class Stream:
         read.left_out += whole.left_out
         read.rows_seen += whole.frame.height + len(whole.malformed) + whole.left_out
         read.last_line = _last_line(whole, read)
-        rest = start.filter(whole, read)
+        with isolated(read.file.path, "judging its rows"):
+            rest = start.filter(whole, read)
         if not (rest.frame.height or rest.malformed) and _has_rows(whole):
             return None  # all of them are loaded; there may be many such batches
         good = self._checked(read, rest, start.waiting).good
         if not good.height:
             return None
         self.package.windows |= self._windows_of(good)
-        return to_arrow(self.table, self._sorted(good))
+        with isolated(read.file.path, "encoding its rows"):
+            return to_arrow(self.table, self._sorted(good))
 
     def _batches(
         self, item: Pending, start: ResumePoint | WindowFilter, columns: list[str]
@@ -251,9 +254,11 @@ class Stream:
 
         waiting: rows that are in quarantine already, and are read again.
         """
-        checked = check(self.table, read.file, batch)
-        if checked.rejects and batch.plain is not None:
-            checked = check(self.table, read.file, batch.as_it_is())  # rejects are kept as they are
+        with isolated(read.file.path, "judging its rows"):
+            checked = check(self.table, read.file, batch)
+            if checked.rejects and batch.plain is not None:
+                # Rejects are kept as they are in the source.
+                checked = check(self.table, read.file, batch.as_it_is())
         if self.checks_constraints:
             windows = self._windows_of(checked.good)
             checked = check_constraints(

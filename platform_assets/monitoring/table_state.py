@@ -12,7 +12,7 @@ from datetime import datetime
 from lakebed.ingest.incremental import is_missing, pending_files
 from lakebed.ingest.reject_groups import RejectGroup, read_reject_groups
 from lakebed.ingest.sources.reader import SourceError
-from lakebed.ingest.sources.readers import place_of, reader_of
+from lakebed.ingest.sources.readers import reader_of
 from lakebed.monitoring.watch import (
     Coverage,
     Quarantine,
@@ -116,7 +116,7 @@ def read_source(connection: Connection, settings: Settings, table: SourceTable) 
     except SourceError as error:
         return SourceState((error.path,), tuple(recorded.items()), failure, str(error))
     if not found and is_missing(connection, table):
-        return SourceState(failure=failure, missing=place_of(reader, table))
+        return SourceState(failure=failure, missing=reader.place)
     there = {item.path for item in found}
     if table.load_by == "window":
         refused = {path: problem for path, problem in recorded.items() if path in there}

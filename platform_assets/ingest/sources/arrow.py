@@ -10,6 +10,7 @@ import polars as pl
 import pyarrow as pa
 
 from lakebed.ingest.sources.files import FileReader
+from lakebed.ingest.sources.parquet import OTHER_TYPE
 from lakebed.ingest.sources.places import is_url, open_file
 from lakebed.ingest.sources.reader import (
     BATCH_ROWS,
@@ -64,6 +65,10 @@ class ArrowReader(FileReader):
                         frame = frame_of(pa.Table.from_batches([part]))
                         yield Batch(frame, row_numbers(row, frame.height))
                         row += frame.height
+        except pa.ArrowNotImplementedError as error:
+            raise SourceError(
+                item.path, f"it has a type that cannot be read ({first_line(error)}); {OTHER_TYPE}"
+            ) from error
         except (pa.ArrowInvalid, OSError) as error:
             raise SourceError(
                 item.path, f"it is damaged after row {row - 1} ({first_line(error)})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
 from abc import abstractmethod
 from collections import Counter
@@ -17,7 +18,9 @@ from urllib.parse import unquote
 import polars as pl
 from fsspec.utils import glob_translate
 
+from lakebed.ingest.sources.isolation import isolated
 from lakebed.ingest.sources.places import (
+    UNREADABLE,
     Found,
     found_files,
     is_url,
@@ -101,7 +104,7 @@ class FoundFiles(Reader):
         return items
 
     @property
-    def place(self) -> str:
+    def place(self) -> str:  # type: ignore[override]
         """Where the files are looked for: a path, a folder, a glob or a URL."""
         pattern = self._pattern.removeprefix("file://")
         if is_url(pattern) or Path(pattern).is_absolute():
@@ -117,7 +120,8 @@ class FoundFiles(Reader):
     def _members(self, found: Found) -> Iterator[SourceItem]:
         archive = self._item(found)
         try:
-            infos = members(found.path, found.version)
+            with isolated(found.path, "listing it"):
+                infos = members(found.path, found.version)
         except SourceError:
             yield archive  # it is no .zip: reading it says so, and the other files go on
             return
@@ -149,6 +153,9 @@ class FileReader(FoundFiles):
             raise SourceError(
                 item.path, "several members of the .zip have this name; deliver it with one of them"
             )
+        if item.version.startswith(UNREADABLE):
+            problem = os.strerror(int(item.version.removeprefix(UNREADABLE)))
+            raise SourceError(item.path, f"it cannot be looked at: {problem}; mend its permissions")
         names = [name for name in self._names(item) if name not in self._files.hive]
         return [*names, *self._hive_values(item)]
 

@@ -33,6 +33,7 @@ from lakebed.ingest.sources.reader import (
 )
 
 READ_BYTES = 1 << 20
+OTHER_TYPE = "deliver that column in another type, such as Decimal or text"
 
 
 class ParquetReader(FileReader):
@@ -74,6 +75,10 @@ def _parquet(item: SourceItem, int96: str = "us") -> pq.ParquetFile:
             pre_buffer=True,
             coerce_int96_timestamp_unit=int96,
         )
+    except pa.ArrowNotImplementedError as error:
+        raise SourceError(
+            item.path, f"it has a type that cannot be read ({first_line(error)}); {OTHER_TYPE}"
+        ) from error
     except (pa.ArrowInvalid, OSError) as error:
         raise SourceError(
             item.path, f"this is no whole Parquet file ({first_line(error)}); deliver it again"
@@ -103,6 +108,11 @@ def _parquet_batches(
                     f"column {quoted(str(error))} holds nested times finer than a microsecond, "
                     f"after row {row - 1}; deliver them in microseconds, or leave the column out "
                     "with ignored=(...)",
+                ) from error
+            except pa.ArrowNotImplementedError as error:
+                raise SourceError(
+                    item.path,
+                    f"it has a type that cannot be read ({first_line(error)}); {OTHER_TYPE}",
                 ) from error
             except (pa.ArrowInvalid, OSError) as error:
                 raise SourceError(

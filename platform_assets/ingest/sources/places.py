@@ -29,6 +29,8 @@ from lakebed.ingest.sources.reader import SourceError, first_line
 from lakebed.resources.extras import install
 
 ZIP_BUFFER_BYTES = 1 << 20
+UNREADABLE = "unreadable-"
+"""How the version of a file begins that is there and cannot be looked at; then the errno."""
 _MEMBER = re.compile(r"(?i)(.*?\.zip)/(.+)", re.S)
 
 
@@ -70,7 +72,8 @@ def found_files(pattern: str, suffixes: tuple[str, ...]) -> Iterator[Found]:
             stat = Path(name).stat()
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ELOOP):
-                raise
+                # Reading it says why it cannot be read, and the other files go on.
+                yield Found(name, 0, f"{UNREADABLE}{error.errno}", 0.0)
             continue
         if Path(name).is_file():
             yield Found(name, stat.st_size, stat_version(stat), stat.st_mtime_ns / 1e9)

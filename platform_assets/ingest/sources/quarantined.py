@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import polars as pl
 
@@ -36,7 +36,7 @@ source_file, array(select jsonb_object_keys(source_row) order by 1), source_type
 class QuarantineReader(Reader):
     """Reads RejectedRows."""
 
-    moves_cursor: ClassVar[bool] = False
+    moves_cursor = False
 
     def __init__(self, source: RejectedRows, postgres: Postgres) -> None:
         """Read the rows of source that wait in the quarantine of postgres."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -100,10 +100,17 @@ class Batch:
 class Reader(ABC):
     """Reads one source of one table.
 
-    moves_cursor: whether the greatest cursor that is read is where the source goes on.
+    Attributes:
+        moves_cursor: Whether the greatest cursor that is read is where the source goes on.
+        place: Where files are looked for; "" where the source is not a place of files.
     """
 
-    moves_cursor: ClassVar[bool] = True
+    moves_cursor: bool = True
+    place: str = ""
+
+    def words(self, error: BaseException) -> str:
+        """Return what an error says in one line, without secrets."""
+        return first_line(error)
 
     @abstractmethod
     def find(self) -> list[SourceItem]:

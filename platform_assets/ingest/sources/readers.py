@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import assert_never
 
+import psycopg
+
 from lakebed.ingest.sources.arrow import ArrowReader
 from lakebed.ingest.sources.delimited import CsvReader
 from lakebed.ingest.sources.duckdb_file import DuckdbReader
-from lakebed.ingest.sources.files import FoundFiles
+from lakebed.ingest.sources.isolation import IsolatedReader
 from lakebed.ingest.sources.json_lines import JsonReader
 from lakebed.ingest.sources.parquet import ParquetReader
 from lakebed.ingest.sources.quarantined import QuarantineReader
@@ -23,7 +25,17 @@ from lakebed.spec.table import SourceTable
 
 
 def reader_of(table: SourceTable, settings: Settings) -> Reader:
-    """Return what reads a table's source; opens nothing. Raises TableError, SourceError."""
+    """Return what reads a table's source; opens nothing. Raises TableError, SourceError.
+
+    Whatever it raises of an item is a SourceError that names the item.
+    """
+    reader = _reader_of(table, settings)
+    # An error of the home's own server concerns more than the rejects that are read.
+    pass_on = (psycopg.Error,) if isinstance(table.source, RejectedRows) else ()
+    return IsolatedReader(reader, reader.place or table.require_source.title, pass_on)
+
+
+def _reader_of(table: SourceTable, settings: Settings) -> Reader:
     source = table.require_source
     match source:
         case ParquetFiles():
@@ -48,11 +60,6 @@ def reader_of(table: SourceTable, settings: Settings) -> Reader:
             return DltReader(source, settings)
         case _:
             assert_never(source)
-
-
-def place_of(reader: Reader, table: SourceTable) -> str:
-    """Return where a table's source is looked for, as people read it."""
-    return reader.place if isinstance(reader, FoundFiles) else table.require_source.title
 
 
 def _server_reader(source: SqlTable, table: SourceTable, settings: Settings) -> Reader:
