@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from lakebed.resources.extensions import ExtensionError as ExtensionError
     from lakebed.resources.extras import MissingExtraError as MissingExtraError
     from lakebed.resources.lake_files import LakeFileError as LakeFileError
+    from lakebed.resources.lake_owner import ForeignLakeError as ForeignLakeError
     from lakebed.resources.postgres import LockWaitError as LockWaitError
     from lakebed.resources.postgres import MigrationError as MigrationError
     from lakebed.resources.postgres import PostgresUnavailableError as PostgresUnavailableError
@@ -146,6 +147,7 @@ _MODULES = {
     "ExportFailedError": "lakebed.exports.target",
     "ExtensionError": "lakebed.resources.extensions",
     "ExtractError": "lakebed.resources.dlt_pipelines",
+    "ForeignLakeError": "lakebed.resources.lake_owner",
     "GrainError": "lakebed.store.grain_mismatch",
     "LakeFileError": "lakebed.resources.lake_files",
     "EmbeddedServerError": "lakebed.resources.embedded_programs",
