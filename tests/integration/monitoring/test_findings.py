@@ -101,8 +101,8 @@ def test_refused_files_and_rejects_are_said_by_all_until_they_are_mended(items: 
     assert status.to_json()["findings"][0]["level"] == "wrong"
     metrics = parsed(prometheus(health))
     name = "lakebed_findings_by_code"
-    assert metrics[f'{name}{{level="wrong",code="item_refused",where="items"}}'] == 1
-    assert metrics[f'{name}{{level="warning",code="rejects_waiting",where="items"}}'] == 1
+    assert metrics[f'{name}{{code="item_refused",level="wrong",where="items"}}'] == 1
+    assert metrics[f'{name}{{code="rejects_waiting",level="warning",where="items"}}'] == 1
     # Another load, which finds nothing new, changes nothing of it.
     assert load(items).load_ids == ()
     assert found(items).keys() == told.keys()
