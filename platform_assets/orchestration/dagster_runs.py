@@ -2,7 +2,7 @@
 
 Dagster's own results speak of all partitions of a run at once: a failed one would turn the others
 red, and a check's result would belong to none. The classes that speak of one partition are
-private; they are imported here alone, and a test notices when a new version changes them.
+private; see dagster_private.py.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+
+from lakebed.orchestration.dagster_private import (
     AssetCheckEvaluationTargetMaterializationData as Target,
 )
-from dagster._core.events import DagsterEventBatchMetadata
-
+from lakebed.orchestration.dagster_private import DagsterEventBatchMetadata
 from lakebed.orchestration.transient import is_transient
 
 PAUSES_SECONDS = (1.0, 3.0, 10.0)

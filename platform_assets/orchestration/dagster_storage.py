@@ -14,6 +14,8 @@ from dagster_postgres import DagsterPostgresStorage
 from dagster_postgres.utils import create_pg_engine
 from sqlalchemy.exc import InternalError
 
+from lakebed.orchestration.dagster_private import replace_method, use_engine
+
 MORE_CONNECTIONS = 20
 """For the threads of one process; they are closed again after use, one stays open."""
 
@@ -26,18 +28,20 @@ class PooledPostgresStorage(DagsterPostgresStorage):
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
-        for storage in (self._run_storage, self._event_log_storage, self._schedule_storage):
-            storage._engine = create_pg_engine(
+        use_engine(
+            self,
+            lambda: create_pg_engine(
                 self.postgres_url,
                 isolation_level="AUTOCOMMIT",
                 pool_size=1,
                 max_overflow=MORE_CONNECTIONS,
                 pool_recycle=SECONDS_OPEN,
                 pool_pre_ping=True,
-            )
-        events = self._event_log_storage
-        initialize = tolerating_a_race(events.initialize_concurrency_limit_to_default)
-        setattr(events, "initialize_concurrency_limit_to_default", initialize)  # noqa: B010
+            ),
+        )
+        replace_method(
+            self.event_log_storage, "initialize_concurrency_limit_to_default", tolerating_a_race
+        )
 
     @classmethod
     def from_config_value(cls, inst_data: Any, config_value: Any) -> PooledPostgresStorage:

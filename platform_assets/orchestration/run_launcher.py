@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 import dagster as dg
 import psutil
-from dagster._core.launcher.base import CheckRunHealthResult, WorkerStatus
 
+from lakebed.orchestration.dagster_private import CheckRunHealthResult, WorkerStatus, instance_of
 from lakebed.orchestration.instance import instance_environment, prepare_instance
 from lakebed.store.platform import Platform
 
@@ -37,7 +37,7 @@ class LocalRunLauncher(dg.DefaultRunLauncher):
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
         """Say whether the process of a run is there."""
-        if is_dead(self._instance, run):
+        if is_dead(instance_of(self), run):
             return CheckRunHealthResult(WorkerStatus.FAILED, "its process is gone")
         return CheckRunHealthResult(WorkerStatus.RUNNING)
 

@@ -139,7 +139,7 @@ def test_what_others_held_comes_again_at_the_end_and_bad_data_does_not() -> None
     for partition in retry_queue:
         seen.append(partition)
         error = LoadBusyError("busy") if partition == "a" else ValueError("bad")
-        assert retry_queue.again(partition, error) == (partition == "a" and seen.count("a") < 3)
+        assert retry_queue.requeue(partition, error) == (partition == "a" and seen.count("a") < 3)
     assert seen == ["a", "b", "c", "a", "a"]
 
 
