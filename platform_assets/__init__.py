@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from lakebed.spec.policies import Deletes as Deletes
     from lakebed.spec.policies import Lookup as Lookup
     from lakebed.spec.policies import Partitioning as Partitioning
+    from lakebed.spec.policies import Surrogate as Surrogate
     from lakebed.spec.policies import Tiering as Tiering
     from lakebed.spec.queried_sources import DltResource as DltResource
     from lakebed.spec.queried_sources import DuckdbTable as DuckdbTable
@@ -108,6 +109,7 @@ _MODULES = {
     "Tiering": "lakebed.spec.policies",
     "Deletes": "lakebed.spec.policies",
     "Lookup": "lakebed.spec.policies",
+    "Surrogate": "lakebed.spec.policies",
     "Mapped": "lakebed.spec.transforms",
     "ArrowFiles": "lakebed.spec.sources",
     "CopyFiles": "lakebed.spec.sources",

@@ -28,7 +28,7 @@ from lakebed.store.rejects import RejectKind
 def can_check_constraints(table: SourceTable) -> bool:
     """Whether rows go into the table as they are on the wire, so that they can be tried on it."""
     wire = tuple(column.name for column in table.wire)
-    return wire == table.column_names and table.write_mode != "history"
+    return wire == table.written_names and table.write_mode != "history"
 
 
 def check_constraints(

@@ -169,6 +169,7 @@ def read_found(connection: Connection, table: SourceTable) -> Found | None:
         comment=comment,
         primary_key=primary,
         unique=unique,
+        references=_references(connection, table),
         require_partitioning=require_partitioning,
         time_indexed=by is not None and by.column in first,
         partition_tables=frozenset(partition_tables),
@@ -186,6 +187,17 @@ def _columns(connection: Connection, table: SourceTable) -> tuple[FoundColumn, .
         " and a.attrelid = to_regclass({}) order by a.attnum"
     ).format(sql.SQL(COLUMNS_QUERY).format(table.oid), table.oid)
     return tuple(FoundColumn(*row) for row in connection.execute(query).fetchall())
+
+
+def _references(connection: Connection, table: SourceTable) -> frozenset[tuple[str, str]]:
+    rows = connection.execute(
+        "select a.attname::text, p.relname::text from pg_constraint c"
+        " join pg_attribute a on a.attrelid = c.conrelid and c.conkey = array[a.attnum]"
+        " join pg_class p on p.oid = c.confrelid"
+        " where c.contype = 'f' and c.conrelid = to_regclass(%s)",
+        [table.relation.as_string()],
+    ).fetchall()
+    return frozenset((column, parent) for column, parent in rows)
 
 
 def unique_indexes(

@@ -14,19 +14,26 @@ from psycopg import sql
 
 from lakebed.errors import LakebedError
 from lakebed.resources.postgres import Connection, change_schema
+from lakebed.schema.keys import (
+    definition,
+    differences_of_keys,
+    needed_beside_the_contract,
+    unique_keys,
+)
 from lakebed.schema.parents import (
     differences_of_parent,
     ensure_parent,
     foreign_key,
     has_unique_index,
     missing_foreign_key,
+    problem_of_file,
 )
 from lakebed.schema.registry import key_blocker_query, upsert_policy, upsert_tiered_table
 from lakebed.spec.columns import VALID_TO
 from lakebed.spec.names import partition_table_name
 from lakebed.spec.partitions import Window
 from lakebed.spec.schema import Column
-from lakebed.spec.table import SourceTable
+from lakebed.spec.table import Lookup, SourceTable
 
 PARTITION_TABLES_AHEAD = 2
 """How many future leaves are made with those that a load needs."""
@@ -53,7 +60,7 @@ def ensure_table(connection: Connection, table: SourceTable) -> None:
         if column.types.labels and not table.adopted:
             _ensure_enum(connection, table, column)
     for lookup in table.lookups:
-        ensure_parent(connection, table, lookup)
+        _ensure_parent(connection, table, lookup)
         wrong = differences_of_parent(connection, table, lookup)
         if wrong:
             raise DriftError(f"table {table.place}: {'; '.join(wrong)}")
@@ -194,12 +201,11 @@ def check_drift(connection: Connection, table: SourceTable) -> None:
     query = sql.SQL(COLUMNS_QUERY).format(table.oid)
     rows = connection.execute(query).fetchall()
     wrong = differences(table, rows)
-    known = set(table.column_names)
     wrong += [
-        f"column {name} is NOT NULL and not in the contract"
-        for name, _, not_null in rows
-        if not_null and name not in known
+        f"column {name} is NOT NULL without a default, and not in the contract"
+        for name in needed_beside_the_contract(connection, table)
     ]
+    wrong += differences_of_keys(connection, table)
     key = table.primary_key
     if (
         table.write_mode != "append"
@@ -218,6 +224,21 @@ def check_drift(connection: Connection, table: SourceTable) -> None:
             f"`lakebed plan {table.name}` shows the SQL that mends it, `lakebed apply {table.name}`"
             " runs it; or change the table file."
         )
+
+
+def _ensure_parent(connection: Connection, table: SourceTable, lookup: Lookup) -> None:
+    """Make a parent by its own table file, where it has one, else of nothing but its keys."""
+    parent = table.parents.get(lookup.table)
+    if parent is None:
+        ensure_parent(connection, table, lookup)
+        return
+    problem = problem_of_file(parent, lookup)
+    if problem is not None:
+        raise DriftError(f"table {table.place}: {problem}")
+    if any(other.table == table.name for other in parent.lookups):
+        ensure_parent(connection, table, lookup)  # they look each other up: one begins with keys
+    else:
+        ensure_table(connection, parent)
 
 
 def differences(table: SourceTable, rows: Sequence[Sequence[Any]]) -> list[str]:
@@ -292,16 +313,13 @@ def _partition_tables(connection: Connection, table: SourceTable) -> set[str]:
 def create_statements(table: SourceTable) -> list[sql.Composed]:
     """Return the statements that make a table with its comments and what finds its rows."""
     name = table.relation
-    parts: list[sql.Composable] = [
-        sql.SQL("{} {}{}").format(
-            sql.Identifier(column.name),
-            sql.SQL(column.postgres),
-            sql.SQL("" if column.nullable else " not null"),
-        )
-        for column in table.columns
-    ]
+    parts: list[sql.Composable] = [definition(table, column) for column in table.columns]
     if table.primary_key:
         parts.append(sql.SQL("primary key ({})").format(key_of(table)))
+    parts += [
+        sql.SQL("unique ({})").format(sql.SQL(", ").join(map(sql.Identifier, names)))
+        for names in unique_keys(table)
+    ]
     parts += [foreign_key(lookup) for lookup in table.lookups]
     by: sql.Composable = sql.SQL("")
     if table.partitioning:

@@ -12,7 +12,9 @@ import psycopg
 from psycopg import sql
 
 from lakebed.resources.postgres import Connection, change_schema
+from lakebed.spec.policies import Surrogate
 from lakebed.spec.schema import Column
+from lakebed.spec.surrogates import made_by_postgres
 from lakebed.spec.table import Lookup, SourceTable
 
 SORTABLE_UUIDS = 180_000
@@ -26,26 +28,65 @@ def ensure_parent(connection: Connection, table: SourceTable, lookup: Lookup) ->
     ).fetchall()[0][0]
     if there:
         return
-    default = (
-        "uuidv7()" if connection.info.server_version >= SORTABLE_UUIDS else "gen_random_uuid()"
-    )
+    made = made_by_postgres(Surrogate(lookup.key, lookup.key_kind))
+    if lookup.key_kind == "uuid" and connection.info.server_version >= SORTABLE_UUIDS:
+        made = sql.SQL("default uuidv7()")
     contract = {column.name: column for column in table.contract}
     naturals = sql.SQL(", ").join(
         sql.SQL("{} {} not null").format(sql.Identifier(there), sql.SQL(contract[here].postgres))
         for here, there in zip(lookup.natural, lookup.natural_key, strict=True)
     )
     create = sql.SQL(
-        "create table if not exists {} ({} uuid primary key default {}, {}, unique ({}))"
+        "create table if not exists {} ({} {} primary key {}, {}, unique ({}))"
     ).format(
         sql.Identifier("public", lookup.table),
         sql.Identifier(lookup.key),
-        sql.SQL(default),
+        sql.SQL(key_type(lookup)),
+        made,
         naturals,
         _names(lookup.natural_key),
     )
     # A load of another table that looks up the same parent may be making it at this moment.
     with suppress(psycopg.errors.DuplicateTable, psycopg.errors.UniqueViolation):
         change_schema(connection, [create])
+
+
+def key_type(lookup: Lookup) -> str:
+    """Return the PostgreSQL type of the parent's surrogate."""
+    return "uuid" if lookup.key_kind == "uuid" else "bigint"
+
+
+def problem_of_file(parent: SourceTable, lookup: Lookup) -> str | None:
+    """Say why a lookup and the table file of its parent do not fit, with the line to write."""
+    surrogate = parent.surrogate
+    if lookup.key not in parent.column_names:
+        known = f", which is {surrogate.column!r}" if surrogate is not None else ""
+        way = (
+            f"write key={surrogate.column!r} in the lookup"
+            if surrogate is not None
+            else f"write surrogate=Surrogate({lookup.key!r}) in it"
+        )
+        return (
+            f"the lookup of {lookup.column} needs the surrogate {lookup.key!r} of {lookup.table}, "
+            f"and the table file of {lookup.table} declares no such one{known}: {way}"
+        )
+    if parent.column(lookup.key).postgres != key_type(lookup):
+        kind = "uuid" if lookup.key_kind == "identity" else "identity"
+        return (
+            f"{lookup.table}.{lookup.key} is {parent.column(lookup.key).postgres}: write "
+            f"key_kind={kind!r} in the lookup of {lookup.column}"
+        )
+    given = {lookup.key, *lookup.natural_key}
+    needed = [c.name for c in parent.columns if not c.nullable and c.name not in given]
+    if surrogate is not None and surrogate.column in needed:
+        needed.remove(surrogate.column)
+    if lookup.insert_missing and needed:
+        return (
+            f"a row of {lookup.table} cannot be made of {', '.join(lookup.natural_key)} alone, as "
+            f"{needed[0]} may not be null: write insert_missing=False in the lookup of "
+            f"{lookup.column}, and its rows wait until {lookup.table} is loaded"
+        )
+    return None
 
 
 def foreign_key(lookup: Lookup) -> sql.Composed:
@@ -65,14 +106,14 @@ def differences_of_parent(connection: Connection, table: SourceTable, lookup: Lo
             "select attname::text, coalesce((select nspname || '.' || typname from pg_type t"
             " join pg_namespace n on n.oid = typnamespace"
             " where t.oid = atttypid and typtype = 'e'), format_type(atttypid, atttypmod)),"
-            " atthasdef from pg_attribute"
+            " atthasdef or attidentity <> '' from pg_attribute"
             " where attrelid = to_regclass('public.' || quote_ident(%s))"
             " and attnum > 0 and not attisdropped",
             [lookup.table],
         ).fetchall()
     }
     contract: dict[str, Column] = {column.name: column for column in table.contract}
-    expected = {lookup.key: "uuid"} | {
+    expected = {lookup.key: key_type(lookup)} | {
         other: contract[name].postgres
         for name, other in zip(lookup.natural, lookup.natural_key, strict=True)
     }

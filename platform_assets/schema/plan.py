@@ -1,131 +1,39 @@
 """The plan: what a table file would change in PostgreSQL, as SQL, and how it may be done.
 
-Pure: from the table and what the catalog of PostgreSQL says of it. Each change is one of
-    instant   the catalog alone changes, under a lock that is held for milliseconds
-    checked   the data must agree; they are looked through without keeping anybody from the table
-    blocking  every row is gone through while the table is locked: done where it is asked for
-    refused   a value could be lost, or it is not ours to decide: shown, never done
+Pure: from the table and what the catalog of PostgreSQL says of it. The kinds of changes are in
+changes.py.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal, LiteralString
+from dataclasses import replace
+from typing import LiteralString
 
 from psycopg import sql
 
+from lakebed.schema.changes import SMALL_BYTES as SMALL_BYTES
+from lakebed.schema.changes import Change as Change
+from lakebed.schema.changes import Found as Found
+from lakebed.schema.changes import FoundColumn as FoundColumn
+from lakebed.schema.changes import Plan as Plan
+from lakebed.schema.changes import Safety as Safety
 from lakebed.schema.ddl import create_statements, key_of, partition_table_statements, time_index
 from lakebed.schema.evolved import evolved_column
+from lakebed.schema.keys import (
+    definition,
+    is_surrogate,
+    missing_references,
+    missing_unique_keys,
+    surrogate_changes,
+)
+from lakebed.schema.parents import foreign_key
 from lakebed.spec.names import partition_table_name
 from lakebed.spec.partitions import Window
 from lakebed.spec.postgres_types import field_line, types_of, widening
 from lakebed.spec.schema import Column
-from lakebed.spec.table import SourceTable
-
-Safety = Literal["instant", "checked", "blocking", "refused"]
-
-SMALL_BYTES = 64 * 2**20
-"""A table up to this size is gone through in less than a second: no reason to ask."""
-
-Statements = tuple[sql.Composed, ...]
-
-
-@dataclass(frozen=True)
-class FoundColumn:
-    """A column as pg_attribute has it. kind: as format_type() spells it."""
-
-    name: str
-    kind: str
-    not_null: bool = False
-    comment: str | None = None
-    default: bool = False
-
-    @property
-    def needed(self) -> bool:
-        """Whether a row must bring a value for it."""
-        return self.not_null and not self.default
-
-
-@dataclass(frozen=True)
-class Found:
-    """A table as PostgreSQL's catalog has it, its leaves included.
-
-    unique: the columns of each unique index.  time_indexed: an index begins with the partitioning
-    column.  filled: it has rows, hot or cold.  rows: an estimate.  bytes: without indexes.
-    """
-
-    columns: tuple[FoundColumn, ...]
-    comment: str | None = None
-    primary_key: tuple[str, ...] = ()
-    unique: tuple[tuple[str, ...], ...] = ()
-    require_partitioning: bool = False
-    time_indexed: bool = False
-    partition_tables: frozenset[str] = frozenset()
-    filled: bool = False
-    rows: int = 0
-    bytes: int = 0
-
-
-@dataclass(frozen=True)
-class Change:
-    """One thing that differs, and the SQL that mends it.
-
-    columns: those it is about.  steps: transactions, in order; of a refused change the SQL that
-    the user may run.  rows, bytes: what is gone through.  lock: what the table is closed to
-    meanwhile.  why: of a refusal, and what to do.  leaves: the windows whose leaves are missing.
-    """
-
-    what: str
-    safety: Safety
-    steps: tuple[Statements, ...]
-    columns: tuple[str, ...] = ()
-    rows: int = 0
-    bytes: int = 0
-    lock: str = ""
-    why: str = ""
-    partition_tables: tuple[Window, ...] = ()
-
-    @property
-    def sql(self) -> list[str]:
-        """The statements as text."""
-        return [statement.as_string() for step in self.steps for statement in step]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the change for a machine."""
-        return {
-            "what": self.what,
-            "safety": self.safety,
-            "columns": list(self.columns),
-            "sql": self.sql,
-            "rows": self.rows,
-            "bytes": self.bytes,
-            "lock": self.lock,
-            "why": self.why,
-        }
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What would be changed in one table, in order.
-
-    fields: lines for the pandera model, of columns that the table has and the model does not.
-    """
-
-    table: str
-    changes: tuple[Change, ...]
-    fields: tuple[str, ...] = ()
-
-    def doable(self, *, blocking: bool) -> list[Change]:
-        """Return the changes that are done, with the blocking ones or without."""
-        kinds = {"instant", "checked"} | ({"blocking"} if blocking else set())
-        return [change for change in self.changes if change.safety in kinds]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the plan for a machine."""
-        changes = [change.to_json() for change in self.changes]
-        return {"table": self.table, "changes": changes, "fields": list(self.fields)}
+from lakebed.spec.table import Lookup, SourceTable
 
 
 def plan_table(
@@ -189,6 +97,9 @@ class _Planner:
             *self._retype(retyped),
             *(self._let_be_null(c) for c, is_ in both if is_.not_null and c.nullable),
             *self._key(),
+            *(self._refer(lookup) for lookup in missing_references(self.table, self.found)),
+            *surrogate_changes(self.table, self.there),
+            *(self._unique(names) for names in missing_unique_keys(self.table, self.found)),
             *(self._require(c) for c, is_ in both if not (is_.not_null or c.nullable)),
             *self._index(),
             *self._comments([c for c in wanted if c not in missing]),
@@ -197,12 +108,10 @@ class _Planner:
 
     def _add(self, column: Column) -> Change:
         what = f"column {column.name} is missing ({column.postgres})"
-        add = self._alter(
-            "add column {} {}{}",
-            sql.Identifier(column.name),
-            sql.SQL(column.postgres),
-            sql.SQL("" if column.nullable else " not null"),
-        )
+        add = self._alter("add column {}", definition(self.table, column))
+        if is_surrogate(self.table, column):
+            lock = "nobody reads or writes the table while each row gets its surrogate"
+            return self._through_all_rows(what, add, (column.name,), lock)
         statements = (add, *self._comment_on(column)) if column.description else (add,)
         if column.nullable or not self.found.filled:
             return Change(what, "instant", (statements,), (column.name,))
@@ -315,6 +224,20 @@ class _Planner:
         else:
             statement = self._alter("add primary key ({})", key_of(self.table))
         return [self._through_all_rows(what, statement, key, lock)]
+
+    def _refer(self, lookup: Lookup) -> Change:
+        what = f"column {lookup.column} has no foreign key to {lookup.table}"
+        lock = f"nobody writes to the table or to {lookup.table} while the rows are looked through"
+        statement = self._alter("add {}", foreign_key(lookup))
+        return self._through_all_rows(what, statement, (lookup.column,), lock)
+
+    def _unique(self, names: tuple[str, ...]) -> Change:
+        statement = sql.SQL("create unique index on {} ({})").format(
+            self._name, sql.SQL(", ").join(map(sql.Identifier, names))
+        )
+        what = f"the unique key ({', '.join(names)}) is missing"
+        lock = "nobody writes to the table while the index is built"
+        return self._through_all_rows(what, statement, names, lock)
 
     def _index(self) -> list[Change]:
         by = self.table.partitioning

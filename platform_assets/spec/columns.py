@@ -12,9 +12,10 @@ from dataclasses import replace
 
 import polars as pl
 
-from lakebed.spec.policies import Deletes, Lookup
+from lakebed.spec.policies import Deletes, Lookup, Surrogate
 from lakebed.spec.schema import Column
-from lakebed.spec.types import LITERALS, type_map
+from lakebed.spec.surrogates import surrogate_column
+from lakebed.spec.types import type_map
 
 OURS = "lakebed_"
 """How the columns begin that a row has on its way only."""
@@ -25,16 +26,24 @@ VALID_FROM = "valid_from"
 VALID_TO = "valid_to"
 
 MOMENT = pl.Datetime("us", "UTC")
-SURROGATE = LITERALS["uuid"]
-"""A uuid that only PostgreSQL makes and never comes over the wire."""
 
 
 def columns_in_table(
-    contract: Sequence[Column], lookups: Sequence[Lookup], *, history: bool
+    contract: Sequence[Column],
+    lookups: Sequence[Lookup],
+    surrogate: Surrogate | None,
+    *,
+    history: bool,
 ) -> tuple[Column, ...]:
-    """Return the columns of the table: a surrogate stands where its first natural column stood."""
+    """Return the columns of the table: its own surrogate, and then those of the contract.
+
+    The surrogate of a parent stands where the first natural column of its lookup stood.
+    """
     dropped = {name for lookup in lookups if not lookup.keep for name in lookup.natural}
     columns: list[Column] = []
+    if surrogate is not None:
+        made = "made by PostgreSQL"
+        columns.append(surrogate_column(surrogate.column, surrogate.kind, False, made))
     for column in contract:
         columns += [
             _surrogate(contract, lookup)
@@ -75,14 +84,11 @@ def columns_on_the_wire(
 
 def _surrogate(contract: Sequence[Column], lookup: Lookup) -> Column:
     natural = [column for column in contract if column.name in lookup.natural]
-    return Column(
-        name=lookup.column,
-        polars=pl.String(),
-        types=SURROGATE,
-        nullable=any(column.nullable for column in natural),
-        unique=False,
-        description=f"{lookup.table}.{lookup.key} of {', '.join(lookup.natural)}",
-        checks=(),
+    return surrogate_column(
+        lookup.column,
+        lookup.key_kind,
+        any(column.nullable for column in natural),
+        f"{lookup.table}.{lookup.key} of {', '.join(lookup.natural)}",
     )
 
 

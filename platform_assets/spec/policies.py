@@ -13,6 +13,7 @@ LoadBy = Literal["cursor", "window"]
 NewColumns = Literal["freeze", "discard", "evolve"]
 MissingColumns = Literal["refuse", "null"]
 ChangedFiles = Literal["reload", "grown", "refuse"]
+SurrogateKind = Literal["uuid", "identity"]
 Compression = Literal["zstd", "snappy", "lz4"]
 
 
@@ -72,13 +73,26 @@ class Deletes:
     at_most: float = 0.5
 
 
+@dataclass(frozen=True)
+class Surrogate:
+    """A key that PostgreSQL makes for each row of a table, and to which other tables refer.
+
+    column: its name; no field of the model.  kind: a uuid, or an identity, which is a bigint that
+    counts up.
+    """
+
+    column: str = "id"
+    kind: SurrogateKind = "uuid"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Lookup:
-    """A natural key in the source that becomes the surrogate key (uuid) of another table.
+    """A natural key in the source that becomes the surrogate key of another table.
 
     column: the surrogate in this table, with a foreign key.  natural: columns of the contract, left
-    out of this table unless kept.  table, key, natural_key: the parent, its uuid, and its columns
-    that natural stands for (of the same names where empty).  insert_missing: parents that are
+    out of this table unless kept.  table, key, natural_key: the parent, its surrogate, and its
+    columns that natural stands for (of the same names where empty).  key_kind: of the parent's
+    surrogate, a uuid or an identity.  insert_missing: parents that are
     missing are inserted; else their rows are rejected.  A null in natural gives a null surrogate.
     """
 
@@ -87,6 +101,7 @@ class Lookup:
     table: str
     key: str = "id"
     natural_key: tuple[str, ...] = ()
+    key_kind: SurrogateKind = "uuid"
     insert_missing: bool = True
     keep: bool = False
 

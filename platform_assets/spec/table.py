@@ -29,6 +29,7 @@ from lakebed.spec.policies import ChangedFiles, LoadBy, MissingColumns, NewColum
 from lakebed.spec.policies import Deletes as Deletes
 from lakebed.spec.policies import Lookup as Lookup
 from lakebed.spec.policies import Partitioning as Partitioning
+from lakebed.spec.policies import Surrogate as Surrogate
 from lakebed.spec.policies import Tiering as Tiering
 from lakebed.spec.queried_sources import DltResource as DltResource
 from lakebed.spec.queried_sources import DuckdbTable as DuckdbTable
@@ -68,7 +69,9 @@ class SourceTable:
     keeps every version of a row with the time for which it held.  load_by: cursor takes what is new
     in the source; window replaces one partition at a time by what the source has of it, and
     remembers nothing.  deletes: how the source says that a row is gone; "full_extract" where
-    each load reads one.  lookups: natural keys that become the surrogate keys of other tables.
+    each load reads one.  surrogate: a key that PostgreSQL makes for each row, for other tables to
+    refer to.  unique: further sets of columns whose values are unique in the table.  lookups:
+    natural keys that become the surrogate keys of other tables.
     reject_share: the share of bad rows above which a file is refused as a whole.  new_columns: what
     to do with columns the contract does not know: freeze refuses the file, discard leaves them out
     and reports them, evolve adds them to the table.  missing_columns: what to do where a nullable
@@ -97,6 +100,8 @@ class SourceTable:
     write_mode: WriteMode = "append"
     load_by: LoadBy = "cursor"
     deletes: Deletes | Literal["full_extract"] | None = None
+    surrogate: Surrogate | None = None
+    unique: tuple[tuple[str, ...], ...] = ()
     lookups: tuple[Lookup, ...] = ()
     partitioning: Partitioning | None = None
     tiering: Tiering | None = None
@@ -119,6 +124,10 @@ class SourceTable:
 
     def __post_init__(self) -> None:
         """Derive the columns and refuse nonsense."""
+        lookups: Any = self.lookups  # one alone, and a list of them, are taken too
+        if isinstance(lookups, Lookup | list):
+            lookups = (lookups,) if isinstance(lookups, Lookup) else tuple(lookups)
+            object.__setattr__(self, "lookups", lookups)
         table_rules.check_kinds(self)
         if not is_name(self.name):
             self.refuse("name", "use lower case letters, digits and _, at most 40, a letter first")
@@ -128,7 +137,10 @@ class SourceTable:
             self.refuse("deletes", f"{self.deletes!r} is neither Deletes(...) nor 'full_extract'")
         try:
             columns = columns_in_table(
-                self.contract, self.lookups, history=self.write_mode == "history"
+                self.contract,
+                self.lookups,
+                self.surrogate,
+                history=self.write_mode == "history",
             )
         except SchemaError as error:
             self.refuse("model", str(error))
@@ -167,6 +179,31 @@ class SourceTable:
     def column_names(self) -> tuple[str, ...]:
         """The names of the table's columns, in order."""
         return tuple(column.name for column in self.columns)
+
+    @property
+    def written_names(self) -> tuple[str, ...]:
+        """The names of the columns that loads write: all but the surrogate."""
+        made = self.surrogate.column if self.surrogate is not None else None
+        return tuple(name for name in self.column_names if name != made)
+
+    @property
+    def parents(self) -> Mapping[str, SourceTable]:
+        """The tables that the lookups refer to and that have a file of their own, by name."""
+        found: Mapping[str, SourceTable] = self.__dict__.get("_parents", {})
+        return found
+
+    def with_parents(self, tables: Sequence[SourceTable]) -> SourceTable:
+        """Return the table with those of the tables that its lookups refer to."""
+        names = {lookup.table for lookup in self.lookups} - {self.name}
+        parents = {table.name: table for table in tables if table.name in names}
+        if not parents:
+            return self
+        linked = copy.copy(self)
+        linked.__dict__["_parents"] = {
+            name: parent.with_parents([one for one in tables if one.name != self.name])
+            for name, parent in parents.items()
+        }
+        return linked
 
     @cached_property
     def contract(self) -> tuple[Column, ...]:

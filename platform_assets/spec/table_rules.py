@@ -7,16 +7,18 @@ from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, get_args
 
-from lakebed.spec import write_modes
+from lakebed.spec import surrogates, write_modes
 from lakebed.spec.columns import OURS
 from lakebed.spec.policies import (
     ChangedFiles,
     Compression,
     Deletes,
     LoadBy,
+    Lookup,
     MissingColumns,
     NewColumns,
     Partitioning,
+    Surrogate,
     Tiering,
     WriteMode,
 )
@@ -48,6 +50,9 @@ def check(table: SourceTable) -> None:
     _lag(table)
     _time(table)
     _lake_copies(table)
+    problem = surrogates.problem(table)
+    if problem is not None:
+        table.refuse(*problem)
 
 
 _KINDS: dict[str, type | tuple[type, ...]] = {
@@ -75,7 +80,14 @@ def check_kinds(table: SourceTable) -> None:
         ("deletes.", table.deletes),
     ]
     parts += [("partitioning.", table.partitioning), ("tiering.", table.tiering)]
-    parts += [("lookups.", lookup) for lookup in table.lookups]
+    if not isinstance(table.surrogate, Surrogate | None):
+        table.refuse("surrogate", f"{table.surrogate!r} is none; write Surrogate('id')")
+    if not isinstance(table.lookups, tuple):
+        table.refuse("lookups", f"{table.lookups!r} is no Lookup(...), nor a tuple of them")
+    for lookup in table.lookups:
+        if not isinstance(lookup, Lookup):
+            table.refuse("lookups", f"{lookup!r} is no Lookup(...)")
+        parts.append(("lookups.", lookup))
     for prefix, part in parts:
         if not is_dataclass(part) or isinstance(part, type):
             continue

@@ -100,6 +100,8 @@ def _of_lookup(table: SourceTable, lookup: Lookup, contract: list[str]) -> str |
         )
     if lookup.table == table.name:
         return "a table cannot look up itself; put the parents into a table of their own"
+    if lookup.key_kind not in ("uuid", "identity"):
+        return f"key_kind {lookup.key_kind!r} is neither 'uuid' nor 'identity'"
     for name in (lookup.table, lookup.key, *lookup.natural_key):
         if not name or len(name.encode()) > MAX_IDENTIFIER_BYTES or "\0" in name:
             return f"{name!r} cannot be a name in PostgreSQL, which takes 1 to 63 bytes"

@@ -56,6 +56,7 @@ def open_platform(settings: Settings, tables: tuple[SourceTable, ...] | None = N
             raise SettingsError(_no_tables(settings))
         files = read_table_files(settings.tables)
         tables, exports, export_files = files.tables, files.exports, files.export_files
+    tables = tuple(table.with_parents(tables) for table in tables)
     postgres = Postgres(settings)
     known = [lake_table(table) for table in tables]
     lake = Lake(lake_files(settings), postgres, [*known, *parent_tables(tables)])
@@ -113,6 +114,7 @@ def parent_tables(tables: Sequence[SourceTable]) -> list[LakeTable]:
         for lookup in table.lookups:
             if lookup.table not in files:
                 natural = zip(lookup.natural_key, lookup.natural, strict=True)
-                columns = found.setdefault(lookup.table, {lookup.key: "UUID"})
+                kind = "UUID" if lookup.key_kind == "uuid" else "BIGINT"
+                columns = found.setdefault(lookup.table, {lookup.key: kind})
                 columns |= {theirs: types[ours] for theirs, ours in natural}
     return [LakeTable(name, tuple(columns.items())) for name, columns in found.items()]

@@ -43,7 +43,7 @@ class AppendWriter(Writer):
             self.undo.wrote(self.arrived)
             return Counts(inserted=self.arrived, unchanged=self.sent - self.arrived)
         rejected = self.stage.settle()
-        columns = names(self.table.column_names)
+        columns = names(self.table.written_names)
         statement = sql.SQL("insert into {} ({}) select {} from ({}) as rows").format(
             target_of(self.table), columns, columns, self.stage.source
         )

@@ -191,7 +191,7 @@ class MergeWriter(Writer):
     def _keep_what_changes(self) -> None:
         """Keep the rows that the merge will update, for servers that cannot tell of them later."""
         table = self.table
-        others = [name for name in table.column_names if name not in table.key]
+        others = [name for name in table.written_names if name not in table.key]
         if not others:
             return
         there = sql.SQL(" and not latest.{}").format(sql.Identifier(GONE))
@@ -264,8 +264,8 @@ def merge_statement(
             " on conflict ({}) do {} returning {} as lakebed_inserted{})"
         ).format(
             target_of(table),
-            names(table.column_names),
-            names(table.column_names),
+            names(table.written_names),
+            names(table.written_names),
             changed,
             names(table.key),
             _action(table, guard),
@@ -297,7 +297,7 @@ def merge_statement(
 
 def _action(table: SourceTable, guard: str | None) -> sql.Composable:
     """Return what is done where the key is there: the update of a row that differs."""
-    others = [name for name in table.column_names if name not in table.key]
+    others = [name for name in table.written_names if name not in table.key]
     if not others:
         return sql.SQL("nothing")
     # Byte by byte: 0.0 and -0.0, 1.0 and 1.00 are distinct, and json has no equality at all.
@@ -326,14 +326,14 @@ def _changes(table: SourceTable, cold_rows: sql.Identifier | None) -> sql.Compos
             cold_rows,
             OVERRIDDEN,
             same(table.key, "cold", "latest"),
-            _columns("cold", table.column_names),
-            _columns("latest", table.column_names),
+            _columns("cold", table.written_names),
+            _columns("latest", table.written_names),
         )
     return changes.format(
         target_of(table),
         same(table.key, "hot", "latest"),
-        _columns("latest", table.column_names),
-        _columns("hot", table.column_names),
+        _columns("latest", table.written_names),
+        _columns("hot", table.written_names),
         cold,
     )
 

@@ -66,7 +66,7 @@ class Stage:
         wire = {column.name for column in self.table.wire}
         columns = [
             found.get(name, sql.Identifier("stage", name))
-            for name in self.table.column_names
+            for name in self.table.written_names
             if name in found or name in wire
         ]
         gone = sql.Identifier("stage", GONE) if GONE in wire else sql.SQL("false")
