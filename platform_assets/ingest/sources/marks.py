@@ -93,10 +93,11 @@ def may_hold_other_breaks(data: bytes, dialect: Dialect) -> bool:
             return b"\r" in data
         case b"\r":
             return b"\n" in data
-        case pair:
-            whole = data.count(pair)
-            # The last byte may be half of one.
-            return not whole == data.count(b"\n") == data.count(b"\r", 0, len(data) - 1)
+        case _:
+            array = np.frombuffer(data, np.uint8)
+            feeds, behind = np.flatnonzero(array == 10), np.flatnonzero(array == 13) + 1
+            # The last byte may be half of a pair.
+            return not np.array_equal(feeds, behind[behind < len(array)])
 
 
 def are_other_breaks_outside(
