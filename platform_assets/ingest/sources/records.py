@@ -40,7 +40,8 @@ _STRAY_QUOTE = Malformed(
     "a quote in it stands where none may: it is opened and not closed as it should",
 )
 
-_END_OF_COPY = re.compile(rb"(?:\A|(?<=[\r\n]))\\\.(?:\r?\n|\Z)")
+# Behind a line break that no escape makes part of a value.
+_END_OF_COPY = re.compile(rb"(?:\A|(?:\A|[^\\])(?:\\\\)*(?:\r\n|\r|\n))(?P<end>\\\.(?:\r?\n|\Z))")
 
 
 @dataclass
@@ -76,8 +77,8 @@ def pieces(blocks: Iterable[bytes], dialect: Dialect, columns: int) -> Iterator[
     data = b""
     for block, last in with_last(blocks):
         data += block
-        if dialect.copy_text and (mark := _END_OF_COPY.search(data)):
-            data, last = data[: mark.start()], True
+        if dialect.copy_text and (copied := _end_of_copy(data, last)) is not None:
+            data, last = data[:copied], True
         ended = data.endswith(dialect.line_end or b"\n")
         if last and not ended and not _ends_escaped(data, dialect):
             data += dialect.line_end or b"\n"
@@ -95,6 +96,16 @@ def pieces(blocks: Iterable[bytes], dialect: Dialect, columns: int) -> Iterator[
             data = data[found.end :]
         if last:
             return
+
+
+def _end_of_copy(data: bytes, last: bool) -> int | None:
+    r"""Return where a line \. ends COPY's data, None where none does. last: nothing comes behind."""
+    if not data.startswith(b"\\.") and b"\n\\." not in data and b"\r\\." not in data:
+        return None
+    found = _END_OF_COPY.search(data)
+    if found is None or (found.end() == len(data) and data[-1:] == b"." and not last):
+        return None
+    return found.start("end")
 
 
 def with_last(blocks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:

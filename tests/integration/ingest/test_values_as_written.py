@@ -163,7 +163,8 @@ def test_a_decimal_beyond_the_precision_of_its_file_is_one_reject(load: Loads) -
 def test_a_number_of_more_digits_than_its_column_does_not_fit_it(load: Loads) -> None:
     with duckdb.connect(load.data / "h.duckdb") as connection:
         connection.execute(
-            "create table h as select 1::bigint id, 170141183460469231731687303715884105727::hugeint v"
+            "create table h as select 1::bigint id,"
+            " 170141183460469231731687303715884105727::hugeint v"
         )
     wide = type(
         "Wide",

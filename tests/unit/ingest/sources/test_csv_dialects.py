@@ -153,6 +153,8 @@ COPIED = [
     (b"raw\\\nbreak\\\tand tab", b"raw\nbreak\tand tab"),
     (rb"\\\n", b"\\\n"),
     (b"\xc3\xa4", "ä".encode()),
+    (b"no end\\\n\\.", b"no end\n."),
+    (rb"an end\\", b"an end\\"),
 ]
 
 
@@ -186,6 +188,14 @@ def test_whatever_copy_writes_is_read(
     text = "".join("\t".join(map(copied, row)) + "\n" for row in [("x", "y"), *rows])
     found = read_text(text, block, of=CopyFiles)
     assert found.rows == [tuple(v if v is None else v.encode() for v in row) for row in rows]
+
+
+@BLOCKS
+def test_a_line_that_only_begins_like_the_end_of_copy_is_a_row(
+    read_text: Callable[..., Read], block: int
+) -> None:
+    found = read_text("\\.5\tx\n1\ty\n\\.6\tz\n", block, of=CopyFiles, columns=("id", "v"))
+    assert found.rows == [(b".5", b"x"), (b"1", b"y"), (b".6", b"z")]
 
 
 def test_the_text_of_copy_is_read_as_types_too(tmp_path: Path) -> None:
