@@ -99,7 +99,7 @@ def pieces(blocks: Iterable[bytes], dialect: Dialect, columns: int) -> Iterator[
 
 
 def _end_of_copy(data: bytes, last: bool) -> int | None:
-    r"""Return where a line \. ends COPY's data, None where none does. last: nothing comes behind."""
+    r"""Return where a line \. ends COPY's data, or None. last: whether nothing comes behind."""
     if not data.startswith(b"\\.") and b"\n\\." not in data and b"\r\\." not in data:
         return None
     found = _END_OF_COPY.search(data)
