@@ -230,7 +230,7 @@ def test_the_command_doctor_exits_with_1_for_what_is_wrong_and_0_for_a_warning(
 ) -> None:
     def doctor() -> list[str]:
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr("lakebed.cli.upkeep.opened", lambda: items)
+            patched.setattr("lakebed.cli.doctor.open_for_reading", lambda: items)
             cli.group.main(["doctor", "--json"], standalone_mode=False)
         return [finding["code"] for finding in json.loads(capsys.readouterr().out)["findings"]]
 

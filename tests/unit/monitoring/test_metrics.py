@@ -105,7 +105,7 @@ def test_every_line_is_one_that_prometheus_reads() -> None:
     assert found['lakebed_findings{level="warning"}'] == 2
     assert found['lakebed_findings{level="note"}'] == 0
     name = "lakebed_findings_by_code"
-    assert found[f'{name}{{level="warning",code="rejects_waiting",where="x"}}'] == 2
+    assert found[f'{name}{{code="rejects_waiting",level="warning",where="x"}}'] == 2
     assert (found["lakebed_horizon_holders"], found["lakebed_horizon_age_seconds"]) == (2, 120)
     assert found['lakebed_table_hot_rows{table="readings"}'] == 3
     assert found['lakebed_table_hot_rows{table="airlines"}'] == 0
