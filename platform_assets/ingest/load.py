@@ -34,7 +34,6 @@ from lakebed.ingest.sources.reader import Reader, SourceError
 from lakebed.ingest.sources.readers import reader_of
 from lakebed.ingest.statistics import analyze
 from lakebed.ingest.stream import Stream
-from lakebed.ingest.transaction import Step
 from lakebed.ingest.unfinished import Seen, last_loads, note_unfinished
 from lakebed.ingest.writers import LoadConflictError, RelatedRowsError
 from lakebed.resources.clock import Clock
@@ -48,6 +47,7 @@ from lakebed.schema.ddl import (
 )
 from lakebed.schema.evolved import effective
 from lakebed.spec.partitions import Window
+from lakebed.spec.steps import OnLoadStep
 from lakebed.spec.table import SourceTable, TableError
 from lakebed.store.locks import loading
 
@@ -60,7 +60,7 @@ def load_table(
     *,
     again: bool = False,
     on_rows: Callable[[int], None] = lambda rows: None,
-    on_step: Step = lambda step: None,
+    on_step: OnLoadStep = lambda step: None,
 ) -> LoadReport:
     """Load what is new in the source of a table that is loaded by cursor.
 
@@ -139,7 +139,7 @@ def load_window(
     window: Window,
     *,
     on_rows: Callable[[int], None] = lambda rows: None,
-    on_step: Step = lambda step: None,
+    on_step: OnLoadStep = lambda step: None,
 ) -> LoadReport:
     """Replace one window of a table by what its source has of it, in one transaction.
 

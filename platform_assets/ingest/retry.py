@@ -7,11 +7,11 @@ from dataclasses import replace
 
 from lakebed.ingest.load import load_table
 from lakebed.ingest.report import LoadReport
-from lakebed.ingest.transaction import Step
 from lakebed.resources.clock import Clock
 from lakebed.resources.postgres import Postgres
 from lakebed.resources.settings import Settings
 from lakebed.spec.sources import RejectedRows
+from lakebed.spec.steps import OnLoadStep
 from lakebed.spec.table import SourceTable, TableError
 from lakebed.store.rejects import RejectKind
 
@@ -26,7 +26,7 @@ def retry_rejects(
     column: str | None = None,
     kind: RejectKind | None = None,
     on_rows: Callable[[int], None] = lambda rows: None,
-    on_step: Step = lambda step: None,
+    on_step: OnLoadStep = lambda step: None,
 ) -> LoadReport:
     """Load the waiting rows of a table again: all, of one load, bad in one column, or of one kind.
 

@@ -33,7 +33,7 @@ from lakebed.ingest.resume_point import ResumePoint, canonical_json
 from lakebed.ingest.row_violations import check_constraints
 from lakebed.ingest.sources.isolation import isolated
 from lakebed.ingest.sources.reader import Batch, Reader, SourceError
-from lakebed.ingest.transaction import LoadTransaction, Step
+from lakebed.ingest.transaction import LoadTransaction
 from lakebed.ingest.unfinished import Seen
 from lakebed.ingest.windows import WindowFilter
 from lakebed.pgcopy.background import BackgroundWorker
@@ -42,6 +42,7 @@ from lakebed.resources.postgres import Connection, Postgres
 from lakebed.resources.spool import Spool
 from lakebed.schema.ddl import ensure_partition_tables
 from lakebed.spec.partitions import Grain, Window
+from lakebed.spec.steps import LoadStep, OnLoadStep
 from lakebed.spec.table import SourceTable
 from lakebed.store.rejects import Reject, RejectKind
 
@@ -77,7 +78,7 @@ class Stream:
         started_at: datetime,
         cursor: Any,
         on_rows: Callable[[int], None],
-        on_step: Step,
+        on_step: OnLoadStep,
         window: Window | None = None,
         checks_constraints: bool = False,
         again: bool = False,
@@ -170,7 +171,7 @@ class Stream:
             self._worker.submit(self._transaction.quarantine, self._rejects)
             self._rejects = []
 
-    def _note(self, step: str) -> None:
+    def _note(self, step: LoadStep) -> None:
         """Tell of a step that is canonical_json of once."""
         if step not in self._noted:
             self._noted.add(step)

@@ -10,7 +10,7 @@ commit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import psycopg
@@ -25,13 +25,10 @@ from lakebed.ingest.writers import Counts, LoadConflictError, LoadStamp, writer_
 from lakebed.resources.lake_files import LakeFiles
 from lakebed.resources.postgres import Connection
 from lakebed.spec.sources import RejectedRows
+from lakebed.spec.steps import OnLoadStep
 from lakebed.store.locks import cursor_lock
 from lakebed.store.rejects import Reject, write_rejects
 from lakebed.store.undo_tables import record_rollback
-
-Step = Callable[[str], None]
-"""Told the name of each step when it is done: extracted, began, copied, written, recorded,
-committed. There is one `copied` for each file of rows."""
 
 
 class LoadTransaction:
@@ -46,7 +43,7 @@ class LoadTransaction:
         package: Package,
         lake: LakeFiles,
         as_read: AsRead,
-        on_step: Step,
+        on_step: OnLoadStep,
     ) -> None:
         """Write what package says on connection, which is in a transaction.
 

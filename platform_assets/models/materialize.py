@@ -9,7 +9,6 @@ Hooks run before and after the query, over the same snapshot; where one fails no
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -44,6 +43,7 @@ from lakebed.resources.session import ReadSession
 from lakebed.resources.stored_form import Forms, TooWideError
 from lakebed.spec.names import model_path
 from lakebed.spec.partitions import Window
+from lakebed.spec.steps import OnBuildStep
 from lakebed.store.locks import build_lock
 from lakebed.store.platform import Platform
 
@@ -110,7 +110,7 @@ def build_model(
     *,
     full_refresh: bool = False,
     stretch: BuildRange = _UNSAID,
-    on_step: Callable[[str], None] = lambda step: None,
+    on_step: OnBuildStep = lambda step: None,
 ) -> Built:
     """Build and publish one model.
 
@@ -193,7 +193,7 @@ def _built(
     live: tuple[LiveFile, ...] | None,
     by: _WindowedRun,
     forms: Forms,
-    on_step: Callable[[str], None],
+    on_step: OnBuildStep,
 ) -> _Output:
     """Run a model over one snapshot; write its files, with the columns in these forms."""
     reads = by.models.reads(model)
@@ -287,7 +287,7 @@ def _run_incremental(
     live: tuple[LiveFile, ...] | None,
     by: _WindowedRun,
     generation: int,
-    on_step: Callable[[str], None],
+    on_step: OnBuildStep,
 ) -> _Output:
     model = writer.model
     if live and model.name in session.unreadable:
@@ -359,7 +359,7 @@ def _publish(
     model: Model,
     reads: tuple[str, ...],
     out: _Output,
-    on_step: Callable[[str], None],
+    on_step: OnBuildStep,
 ) -> None:
     with connection.transaction():
         connection.execute(

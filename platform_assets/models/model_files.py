@@ -5,7 +5,7 @@ What is in them is not known here, nor what a run does with them: see `increment
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -27,6 +27,7 @@ from lakebed.resources.stored_form import (
 from lakebed.resources.tiers import blooms
 from lakebed.spec.names import model_file_path
 from lakebed.spec.partitions import Window
+from lakebed.spec.steps import OnBuildStep
 
 Columns = tuple[tuple[str, str], ...]
 """Name and DuckDB type of each column, in order."""
@@ -125,7 +126,7 @@ class FileWriter:
         self.written.remove(written)
         written.file.discard()
 
-    def publish(self, on_step: Callable[[str], None]) -> None:
+    def publish(self, on_step: OnBuildStep) -> None:
         """Give the files their names; nobody knows them before a transaction says so."""
         for written in self.written:
             written.file.publish()

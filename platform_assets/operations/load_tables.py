@@ -13,6 +13,7 @@ from lakebed.ingest.load import load_table, load_window
 from lakebed.ingest.relatives import load_order
 from lakebed.ingest.report import LoadReport
 from lakebed.spec.partitions import Window, window_for_key
+from lakebed.spec.steps import OnLoadStep
 from lakebed.spec.table import SourceTable, TableError
 from lakebed.store.platform import Platform
 from lakebed.tiering.catalog_file import write_catalog
@@ -86,7 +87,7 @@ def load_one(
     *,
     again: bool = False,
     on_rows: Callable[[int], None] = lambda rows: None,
-    on_step: Callable[[str], None] = lambda step: None,
+    on_step: OnLoadStep = lambda step: None,
 ) -> LoadReport:
     """Load what is new in a table's source, or replace one window of the table.
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -31,13 +31,11 @@ from lakebed.resources.lake import Lake
 from lakebed.resources.postgres import Connection, Postgres
 from lakebed.schema.ddl import COLUMNS_QUERY, relation_exists
 from lakebed.spec.schema import Column
+from lakebed.spec.steps import OnBackupStep
 from lakebed.spec.table import SourceTable
 from lakebed.spec.types import TYPES
 from lakebed.store.fingerprint import Fingerprint, fingerprint_query, read_fingerprint
 from lakebed.store.locks import loading
-
-Step = Callable[[str], None]
-"""Told the name of each step when it is done: counted, copied, verified, recorded, committed."""
 
 TEXT_STYLE = (
     "set local timezone = 'UTC'",
@@ -84,7 +82,7 @@ def take_backup(
     lake: Lake,
     table: SourceTable,
     *,
-    on_step: Step = lambda step: None,
+    on_step: OnBackupStep = lambda step: None,
 ) -> Backup:
     """Keep a table as it is. No load runs meanwhile. Raises BackupError, LoadBusyError."""
     backup_id = uuid.uuid4().hex[:12]
@@ -116,7 +114,7 @@ def delete_backup(
     postgres: Postgres,
     backup: Backup,
     *,
-    on_step: Step = lambda step: None,
+    on_step: OnBackupStep = lambda step: None,
 ) -> None:
     """Delete a backup: its rows in PostgreSQL in one transaction, then its file.
 
@@ -147,7 +145,7 @@ class _Taker:
     table: SourceTable
     columns: tuple[Column, ...]
     file: Path
-    on_step: Step
+    on_step: OnBackupStep
 
     def run(self, backup_id: str, stored: dict[str, str]) -> None:
         self.duck.execute("begin")

@@ -10,7 +10,6 @@ commit
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,15 +35,12 @@ from lakebed.resources.lake_owner import LakeOwner
 from lakebed.resources.postgres import Connection, Postgres
 from lakebed.schema.parents import has_unique_index
 from lakebed.spec.partitions import window_for_key
+from lakebed.spec.steps import OnPutBackStep
 from lakebed.spec.table import SourceTable
 from lakebed.store.fingerprint import Fingerprint, fingerprint_query, read_fingerprint
 from lakebed.store.grain_mismatch import describe_mismatch, grain_mismatches
 from lakebed.store.locks import loading, move_lock
 from lakebed.store.undo_tables import FORGOTTEN, record_rollback, undo_name
-
-Step = Callable[[str], None]
-"""Told the name of each step when it is done: locked, staged, written, verified, recorded,
-committed."""
 
 STAGE = sql.Identifier("lakebed_backup")
 
@@ -107,7 +103,7 @@ def restore(
     backup_id: str,
     *,
     reload: bool = False,
-    on_step: Step = lambda step: None,
+    on_step: OnPutBackStep = lambda step: None,
 ) -> Restored:
     """Make a table what it was when a backup was taken, hot and cold, in one transaction.
 
@@ -138,7 +134,7 @@ class _Restorer:
     home: Path
     lake: LakeFiles
     table: SourceTable
-    on_step: Step
+    on_step: OnPutBackStep
 
     def run(self, backup_id: str, reload: bool) -> Restored:
         backup = find_backup(self.connection, self.table, backup_id)

@@ -16,7 +16,7 @@ be undone later: they are written in a savepoint for each of those, whose id is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import psycopg
@@ -31,15 +31,12 @@ from lakebed.resources.lake_owner import LakeOwner
 from lakebed.resources.postgres import Connection, Postgres
 from lakebed.schema.parents import has_unique_index
 from lakebed.spec.partitions import window_for_key
+from lakebed.spec.steps import OnRollbackStep
 from lakebed.spec.table import SourceTable
 from lakebed.store.fingerprint import fingerprint_query, read_fingerprint
 from lakebed.store.grain_mismatch import check_grain, describe_mismatch, grain_mismatches, query_on
 from lakebed.store.locks import loading, move_lock
 from lakebed.store.undo_tables import record_rollback, undo_name
-
-Step = Callable[[str], None]
-"""Told the name of each step when it is done: locked, gathered, written, verified, recorded,
-committed."""
 
 BEFORE = sql.Identifier("lakebed_before")
 NAMED = 12
@@ -68,7 +65,7 @@ def rollback(
     *,
     expected: Sequence[str] | None = None,
     reload: bool = False,
-    on_step: Step = lambda step: None,
+    on_step: OnRollbackStep = lambda step: None,
 ) -> RolledBack:
     """Undo the last load of a table that stands, or one and all that came after it.
 
@@ -107,7 +104,7 @@ class _Rollback:
     lake: LakeFiles
     table: SourceTable
     loads: Sequence[RollbackCandidate]
-    on_step: Step
+    on_step: OnRollbackStep
     written_as: set[str] = field(default_factory=set)
 
     def run(self, *, reload: bool) -> RolledBack:

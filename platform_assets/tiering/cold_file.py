@@ -11,8 +11,9 @@ from psycopg import sql
 
 from lakebed.resources.lake_files import NewFile
 from lakebed.spec.names import ColdFileName, cold_path
+from lakebed.spec.steps import OnFileStep
 from lakebed.store.fingerprint import Fingerprint
-from lakebed.tiering.partition import Partition, Step
+from lakebed.tiering.partition import Partition
 from lakebed.tiering.verified_file import Form, new_file, publish, relation_of, write_verified
 
 
@@ -38,7 +39,7 @@ def cold_file(
     rows: sql.Composable,
     counted: Callable[[], Fingerprint],
     after: int,
-    on_step: Step,
+    on_step: OnFileStep,
     meanwhile: Callable[[], None] = lambda: None,
 ) -> Iterator[Written]:
     """Write the rows as the generation after `after`, or a later one; yield the verified file.

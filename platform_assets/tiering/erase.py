@@ -18,7 +18,6 @@ that the manifest vouches for is there.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -31,6 +30,7 @@ from lakebed.resources.postgres import Connection
 from lakebed.resources.spill import left_spilled
 from lakebed.schema.evolved import effective
 from lakebed.spec.partitions import Window
+from lakebed.spec.steps import OnEraseStep
 from lakebed.spec.table import SourceTable
 from lakebed.store.locks import move_lock
 from lakebed.store.platform import Platform
@@ -97,7 +97,7 @@ def erase(
     where: str,
     *,
     keep_text: bool = False,
-    on_step: Callable[[str], None] = lambda step: None,
+    on_step: OnEraseStep = lambda step: None,
 ) -> Erased:
     """Erase the rows of a table that match. keep_text: the ledger keeps the predicate as it is.
 
@@ -173,7 +173,7 @@ def _erase_everywhere(
     table: SourceTable,
     predicate: Predicate,
     number: int,
-    on_step: Callable[[str], None],
+    on_step: OnEraseStep,
 ) -> list[str]:
     """Erase in partitions and in the rest, until one snapshot shows nothing; say where it failed.
 
@@ -217,7 +217,7 @@ def _erase_in(
     window: Window,
     predicate: Predicate,
     number: int,
-    on_step: Callable[[str], None],
+    on_step: OnEraseStep,
 ) -> ErasedPartition:
     """Erase in one partition; wait for a mover that is at work there, but not for ever."""
     until = time.monotonic() + MOVERS_MAY_END
@@ -263,7 +263,7 @@ def _destroy(
     connection: Connection,
     files: LakeFiles,
     table: SourceTable,
-    on_step: Callable[[str], None],
+    on_step: OnEraseStep,
 ) -> list[str]:
     """Destroy what nobody names, whatever its age; say what could not be, as others write there."""
     until = time.monotonic() + MOVERS_MAY_END

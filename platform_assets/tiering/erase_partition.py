@@ -20,6 +20,7 @@ from psycopg import sql
 
 from lakebed.errors import TieringError, VerificationError
 from lakebed.resources.tombstones import asked
+from lakebed.spec.steps import OnMoveStep
 from lakebed.store.fingerprint import Fingerprint
 from lakebed.tiering.cold_file import Written, cold_file
 from lakebed.tiering.generations import (
@@ -32,7 +33,7 @@ from lakebed.tiering.generations import (
     superseded,
     verified,
 )
-from lakebed.tiering.partition import Partition, Step
+from lakebed.tiering.partition import Partition
 from lakebed.tiering.predicate import Predicate
 from lakebed.tiering.verified_file import stored_columns
 
@@ -54,7 +55,7 @@ class ErasedPartition:
 
 
 def erase_partition(
-    partition: Partition, predicate: Predicate, erasure_id: int, on_step: Step
+    partition: Partition, predicate: Predicate, erasure_id: int, on_step: OnMoveStep
 ) -> ErasedPartition:
     """Take all steps between the lock and the commit.
 
@@ -205,7 +206,7 @@ def _rewrite_pinned(
     predicate: Predicate,
     last: int,
     stack: ExitStack,
-    on_step: Step,
+    on_step: OnMoveStep,
 ) -> None:
     """Write a generation without the rows that match, for those who name it."""
     kept = _fingerprint(partition, old, predicate, kept=True, masked=False)

@@ -11,7 +11,7 @@ Each step is a transaction of its own, or several; killed anywhere and run again
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
@@ -28,6 +28,7 @@ from lakebed.schema.ddl import (
     relation_exists,
 )
 from lakebed.spec.partitions import Window
+from lakebed.spec.steps import OnHousekeepStep
 from lakebed.spec.table import SourceTable
 from lakebed.store.grain_mismatch import check_grain, query_on
 from lakebed.store.platform import Platform
@@ -67,7 +68,7 @@ def housekeep(
     tables: Sequence[SourceTable] | None = None,
     *,
     dry_run: bool = False,
-    on_step: Callable[[str], None] = lambda step: None,
+    on_step: OnHousekeepStep = lambda step: None,
 ) -> Housekept:
     """Keep house for some tables, or for all tables and models.
 
@@ -121,7 +122,7 @@ def _expire(
     table: SourceTable,
     now: datetime,
     done: Housekept,
-    on_step: Callable[[str], None],
+    on_step: OnHousekeepStep,
 ) -> None:
     for window in expired(connection, table, now):
         try:
@@ -148,7 +149,7 @@ def _partition_tables(
     table: SourceTable,
     now: datetime,
     done: Housekept,
-    on_step: Callable[[str], None],
+    on_step: OnHousekeepStep,
 ) -> None:
     try:
         if not done.dry_run:

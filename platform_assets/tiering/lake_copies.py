@@ -32,11 +32,12 @@ from lakebed.resources.layouts import rewritten_since
 from lakebed.resources.postgres import Connection
 from lakebed.schema.ddl import relation_exists
 from lakebed.spec.names import lake_copy_path
+from lakebed.spec.steps import OnLakeCopyStep
 from lakebed.spec.table import SourceTable
 from lakebed.store.fingerprint import Fingerprint
 from lakebed.store.locks import lake_copy_lock
 from lakebed.store.platform import Platform
-from lakebed.tiering.transaction import HotTable, Step, in_transaction
+from lakebed.tiering.transaction import HotTable, in_transaction
 from lakebed.tiering.verified_file import Form, new_file, publish, stored_columns, write_verified
 
 PATIENCE = 60.0
@@ -88,7 +89,7 @@ def write_due_copies(
     table: SourceTable,
     *,
     changed: bool = False,
-    on_step: Step = lambda step: None,
+    on_step: OnLakeCopyStep = lambda step: None,
 ) -> list[LakeCopy]:
     """Take the snapshots that are due after a load of a table: its own, and its parents'.
 
@@ -125,7 +126,7 @@ def write_lake_copy(
     *,
     only_if_due: bool = False,
     erasure: int | None = None,
-    on_step: Step = lambda step: None,
+    on_step: OnLakeCopyStep = lambda step: None,
 ) -> LakeCopy | None:
     """Put the table as it is into the lake. None where only_if_due and another process was faster.
 
@@ -155,7 +156,9 @@ def write_lake_copy(
             return None
 
 
-def forget_older(platform: Platform, table: SourceTable, erasure: int, on_step: Step) -> None:
+def forget_older(
+    platform: Platform, table: SourceTable, erasure: int, on_step: OnLakeCopyStep
+) -> None:
     """Give up all snapshots from before an erasure, in favour of a new one where any are kept.
 
     Raises TieringError.
@@ -175,7 +178,7 @@ def expire_lake_copies(connection: Connection, table: SourceTable) -> None:
 
 
 def _take(
-    whole: WholeTable, ledger: sql.Composable, erasure: int | None, on_step: Step
+    whole: WholeTable, ledger: sql.Composable, erasure: int | None, on_step: OnLakeCopyStep
 ) -> LakeCopy:
     """Take all steps between the lock and the commit."""
     table = whole.table

@@ -44,6 +44,7 @@ from psycopg import sql
 from lakebed.resources.lake import Lake
 from lakebed.resources.tombstones import asked
 from lakebed.spec.partitions import Window
+from lakebed.spec.steps import OnMoveStep
 from lakebed.spec.table import SourceTable
 from lakebed.store.fingerprint import Fingerprint
 from lakebed.tiering.cold_file import Written, cold_file
@@ -56,7 +57,7 @@ from lakebed.tiering.generations import (
     verified,
 )
 from lakebed.tiering.holds import leave_if_held, lift_hold
-from lakebed.tiering.partition import Partition, Step, in_transaction
+from lakebed.tiering.partition import Partition, in_transaction
 from lakebed.tiering.report import Moved
 from lakebed.tiering.verified_file import stored_columns
 
@@ -67,7 +68,7 @@ def move(
     window: Window,
     *,
     unless_held_at: datetime | None = None,
-    on_step: Step = lambda step: None,
+    on_step: OnMoveStep = lambda step: None,
     attempts: int = 5,
 ) -> Moved:
     """Move one partition's hot rows to the lake, or fold them and deletes into its cold file.
@@ -91,7 +92,7 @@ def move(
 
 
 def _move(
-    lake: Lake, partition: Partition, unless_held_at: datetime | None, on_step: Step
+    lake: Lake, partition: Partition, unless_held_at: datetime | None, on_step: OnMoveStep
 ) -> Moved:
     """Take all steps between the lock and the commit."""
     if unless_held_at is not None:
@@ -106,7 +107,7 @@ def _move(
     return Moved(partition.table.name, partition.window.key)
 
 
-def _settle(lake: Lake, partition: Partition, last: int, on_step: Step) -> Moved:
+def _settle(lake: Lake, partition: Partition, last: int, on_step: OnMoveStep) -> Moved:
     """Move a partition that has no file: PostgreSQL counts while DuckDB copies."""
     with partition.counting(lake) as counting:
 
@@ -125,7 +126,7 @@ def _settle(lake: Lake, partition: Partition, last: int, on_step: Step) -> Moved
 
 
 def _compact(
-    partition: Partition, old: Generation | None, last: int, tombstones: int, on_step: Step
+    partition: Partition, old: Generation | None, last: int, tombstones: int, on_step: OnMoveStep
 ) -> Moved:
     """Make a new file of a partition that has one, or take out tombstones of no row."""
     hot = partition.fingerprint_of_hot()
@@ -169,7 +170,7 @@ def _with_file(done: Moved, written: Written) -> Moved:
     )
 
 
-def _take_out(partition: Partition, on_step: Step, *, deletes: bool) -> None:
+def _take_out(partition: Partition, on_step: OnMoveStep, *, deletes: bool) -> None:
     """Take out what goes into the new file, and tell beforehand whoever decodes the WAL."""
     partition.announce("move")
     partition.delete_hot()
@@ -179,7 +180,9 @@ def _take_out(partition: Partition, on_step: Step, *, deletes: bool) -> None:
     on_step("deleted")
 
 
-def _name(partition: Partition, old: Generation | None, new: Written | None, on_step: Step) -> None:
+def _name(
+    partition: Partition, old: Generation | None, new: Written | None, on_step: OnMoveStep
+) -> None:
     """Put the new file into the manifest for the old one. new: None where no row is left."""
     if old is not None:
         supersede(partition, old)

@@ -11,9 +11,9 @@ from datetime import datetime
 
 from lakebed.resources.lake import Lake
 from lakebed.spec.partitions import Window
+from lakebed.spec.steps import OnMoveStep
 from lakebed.spec.table import SourceTable
 from lakebed.tiering.move import move
-from lakebed.tiering.partition import Step
 from lakebed.tiering.report import Moved
 
 
@@ -22,7 +22,7 @@ def move_many(
     table: SourceTable,
     windows: Sequence[Window],
     jobs: int = 1,
-    on_start: Callable[[Window], Step] = lambda window: lambda step: None,
+    on_start: Callable[[Window], OnMoveStep] = lambda window: lambda step: None,
     unless_held_at: datetime | None = None,
 ) -> Iterator[tuple[Window, Moved | Exception]]:
     """Move partitions, at most `jobs` at once; yield each as it ends, with what it did or raised.
@@ -52,7 +52,7 @@ def _outcome(
     lake: Lake,
     table: SourceTable,
     window: Window,
-    on_start: Callable[[Window], Step],
+    on_start: Callable[[Window], OnMoveStep],
     unless_held_at: datetime | None,
 ) -> Moved | Exception:
     try:

@@ -17,11 +17,11 @@ from lakebed.resources.lake import Lake
 from lakebed.resources.tombstones import deleted_keys
 from lakebed.schema.registry import key_blocker_query, upsert_policy, upsert_tiered_table
 from lakebed.spec.partitions import Window
+from lakebed.spec.steps import OnTransactionStep
 from lakebed.spec.table import SourceTable
 from lakebed.store.locks import move_lock
 from lakebed.tiering import transaction
 from lakebed.tiering.transaction import HotTable
-from lakebed.tiering.transaction import Step as Step
 
 T = TypeVar("T")
 
@@ -153,7 +153,7 @@ def in_transaction(
     window: Window,
     work: Callable[[Partition], T],
     *,
-    on_step: Step,
+    on_step: OnTransactionStep,
     attempts: int,
 ) -> tuple[T, float]:
     """Do work on a locked partition and commit; again where others changed its rows meanwhile.

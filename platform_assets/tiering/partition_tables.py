@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
@@ -20,6 +20,7 @@ from psycopg import sql
 
 from lakebed.resources.postgres import LOCK_TIMEOUT, Connection
 from lakebed.spec.partitions import Window
+from lakebed.spec.steps import OnTidyStep
 from lakebed.spec.table import SourceTable
 from lakebed.store.locks import load_lock, move_lock
 from lakebed.tiering.horizon import Stay, StayReason, read_horizon
@@ -115,7 +116,7 @@ def tidy(
     now: datetime,
     *,
     dry_run: bool = False,
-    on_step: Callable[[str], None] = lambda step: None,
+    on_step: OnTidyStep = lambda step: None,
 ) -> list[PartitionTableAction]:
     """Vacuum the leaves that moves have emptied, and drop those whose time has come.
 

@@ -27,7 +27,7 @@ To put a backup of a table back is another thing: ingest/restore.py.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -44,12 +44,13 @@ from lakebed.resources.postgres import LOCK_TIMEOUT, Connection, Postgres
 from lakebed.schema.ddl import ensure_partition_tables
 from lakebed.schema.parents import has_unique_index
 from lakebed.spec.partitions import Window
+from lakebed.spec.steps import OnRestoreStep
 from lakebed.spec.table import SourceTable
 from lakebed.store.fingerprint import Fingerprint, fingerprint_query, read_fingerprint
 from lakebed.tiering.generations import Generation, generations, rows_of, supersede, verified
 from lakebed.tiering.holds import hold_partition
 from lakebed.tiering.missing_columns import check_labels, fill_defaults
-from lakebed.tiering.partition import Partition, Step
+from lakebed.tiering.partition import Partition
 
 HELD_FOR = timedelta(days=7)
 CLOSINGS = 10
@@ -121,7 +122,7 @@ def restore(
     now: datetime,
     *,
     hold: timedelta = HELD_FOR,
-    on_step: Step = lambda step: None,
+    on_step: OnRestoreStep = lambda step: None,
     attempts: int = 5,
 ) -> Restored:
     """Bring the cold rows of a partition back to hot, and keep them there for a time.
@@ -177,7 +178,7 @@ class _Restore:
 
     partition: RestoredPartition
     postgres: Postgres
-    on_step: Callable[[str], None]
+    on_step: OnRestoreStep
 
     def run(self, now: datetime, hold: timedelta) -> Restored:
         partition = self.partition

@@ -7,13 +7,13 @@ superseded file does.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
 from lakebed.resources.lake import Lake
 from lakebed.resources.postgres import Connection
 from lakebed.spec.partitions import Window
+from lakebed.spec.steps import OnExpireStep
 from lakebed.spec.table import SourceTable
 from lakebed.tiering.generations import generations, supersede
 from lakebed.tiering.partition import Partition, in_transaction
@@ -54,7 +54,7 @@ def expire(
     table: SourceTable,
     window: Window,
     *,
-    on_step: Callable[[str], None] = lambda step: None,
+    on_step: OnExpireStep = lambda step: None,
     attempts: int = 5,
 ) -> Expired:
     """Drop a partition. Raises PartitionBusyError, or TieringError where it did not happen.
@@ -72,7 +72,7 @@ def expire(
     return done
 
 
-def _expire(partition: Partition, on_step: Callable[[str], None]) -> Expired:
+def _expire(partition: Partition, on_step: OnExpireStep) -> Expired:
     old, _ = generations(partition)
     late = partition.count_hot()
     if old is not None:

@@ -11,7 +11,7 @@ whoever still wanted to name the file cannot, and whoever wakes up late removes 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import PurePosixPath
@@ -28,6 +28,7 @@ from lakebed.spec.names import (
     parse_cold_path,
     parse_lake_copy_path,
 )
+from lakebed.spec.steps import OnSweepStep
 from lakebed.spec.table import SourceTable
 from lakebed.store.locks import AdvisoryLock, build_lock, lake_copy_lock, move_lock
 
@@ -87,7 +88,7 @@ def remove_nameless(
     *,
     models: bool = True,
     dry_run: bool = False,
-    on_step: Callable[[str], None] = lambda step: None,
+    on_step: OnSweepStep = lambda step: None,
 ) -> list[Swept]:
     """Remove the files that no row vouches for; return them.
 
@@ -107,7 +108,7 @@ def remove_nameless(
 
 
 def destroy_nameless(
-    connection: Connection, files: LakeFiles, table: SourceTable, on_step: Callable[[str], None]
+    connection: Connection, files: LakeFiles, table: SourceTable, on_step: OnSweepStep
 ) -> list[PurePosixPath]:
     """Remove the files of a table that no row vouches for, whatever their age; return those left.
 
@@ -143,7 +144,7 @@ def _remove(
     connection: Connection,
     files: LakeFiles,
     found: _Nameless,
-    on_step: Callable[[str], None],
+    on_step: OnSweepStep,
     *,
     wait: bool = False,
 ) -> bool:

@@ -29,14 +29,12 @@ from lakebed.schema.ddl import COLUMNS_QUERY, differences
 from lakebed.schema.evolved import EVOLVED_QUERY, extended_by
 from lakebed.schema.tiering_blockers import TIERING_BLOCKERS_QUERY, tiering_blockers
 from lakebed.spec.schema import Column
+from lakebed.spec.steps import OnTransactionStep
 from lakebed.spec.table import SourceTable
 from lakebed.store.fingerprint import Fingerprint, fingerprint_query, is_text, read_fingerprint
 from lakebed.store.locks import AdvisoryLock
 from lakebed.store.platform import lake_table
 from lakebed.tiering.movers import at_work, lock_statement
-
-Step = Callable[[str], None]
-"""Told the name of each step when it is done."""
 
 MOST_GROUPS = 10_000
 """So many combinations of the values of columns with few values are kept apart, by statistics."""
@@ -208,7 +206,7 @@ def in_transaction(
     work: Callable[[H], T],
     *,
     contended: str,
-    on_step: Step,
+    on_step: OnTransactionStep,
     attempts: int,
 ) -> tuple[T, float]:
     """Do work on what begin makes, locked, and commit; again where others were faster.

@@ -20,8 +20,9 @@ from lakebed.errors import VerificationError
 from lakebed.resources.lake_files import LakeFiles, NewFile, PathOf
 from lakebed.resources.tiers import blooms
 from lakebed.spec.policies import Compression, Tiering
+from lakebed.spec.steps import OnFileStep
 from lakebed.store.fingerprint import Fingerprint
-from lakebed.tiering.transaction import HotTable, Step
+from lakebed.tiering.transaction import HotTable
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def write_verified(
     rows: sql.Composable,
     counted: Callable[[], Fingerprint],
     form: Form,
-    on_step: Step,
+    on_step: OnFileStep,
     meanwhile: Callable[[], None] = lambda: None,
 ) -> Fingerprint:
     """Copy and verify; return what was counted.
@@ -93,7 +94,9 @@ def write_verified(
     return expected
 
 
-def publish(hot: HotTable, file: NewFile, expected: Fingerprint, on_step: Step) -> tuple[int, str]:
+def publish(
+    hot: HotTable, file: NewFile, expected: Fingerprint, on_step: OnFileStep
+) -> tuple[int, str]:
     """Give a verified file its name; return its size in bytes and its SHA-256.
 
     Step: renamed. Raises VerificationError, LakeFileError.
