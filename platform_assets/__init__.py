@@ -64,7 +64,9 @@ if TYPE_CHECKING:
     from lakebed.resources.settings import Settings as Settings
     from lakebed.resources.settings import SettingsError as SettingsError
     from lakebed.resources.settings import read_settings as read_settings
+    from lakebed.scaffolding.adoption import AdoptionError as AdoptionError
     from lakebed.scaffolding.project_files import NewProjectError as NewProjectError
+    from lakebed.scaffolding.table_file import AddError as AddError
     from lakebed.schema.apply import ApplyError as ApplyError
     from lakebed.schema.ddl import DriftError as DriftError
     from lakebed.spec.export import Csv as Csv
@@ -144,6 +146,8 @@ _MODULES = {
     "BusyError": "lakebed.errors",
     "ClosedError": "lakebed.project",
     "DriftError": "lakebed.schema.ddl",
+    "AddError": "lakebed.scaffolding.table_file",
+    "AdoptionError": "lakebed.scaffolding.adoption",
     "ApplyError": "lakebed.schema.apply",
     "ExportError": "lakebed.spec.export",
     "ExportFailedError": "lakebed.exports.target",

@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from lakebed.cli.add import add
 from lakebed.cli.apply import apply
 from lakebed.cli.backfill import backfill
 from lakebed.cli.backup import backup
@@ -35,7 +36,6 @@ from lakebed.cli.plan import plan
 from lakebed.cli.rejects import rejects
 from lakebed.cli.restore import restore
 from lakebed.cli.rollback import rollback
-from lakebed.cli.scaffold import adopt, scaffold
 from lakebed.cli.sql import sql
 from lakebed.cli.status import status
 from lakebed.cli.up import up
@@ -95,7 +95,7 @@ for command in (
         metrics,
         rejects,
     ),
-    *(plan, apply, scaffold, adopt, backup, rollback, estimate, verify, housekeep, export),
+    *(plan, apply, add, backup, rollback, estimate, verify, housekeep, export),
     *(restore, erase, doctor, lake),
 ):
     group.add_command(command)

@@ -19,7 +19,7 @@ from psycopg import sql
 
 from lakebed.errors import WRONG_USAGE, LakebedError
 from lakebed.resources.postgres import Connection
-from lakebed.scaffolding.scaffold import TableFile
+from lakebed.scaffolding.table_file import TableFile
 from lakebed.schema.apply import unique_indexes
 from lakebed.schema.ddl import COLUMNS_QUERY
 from lakebed.schema.tiering_blockers import TIERING_BLOCKERS_QUERY, tiering_blockers
@@ -349,7 +349,7 @@ def _text(parts: _Parts) -> str:
     hot_for = _duration(parts.hot_for)
     return (
         f'"""{parts.name}: a table that others made and write, adopted as it is.\n\n'
-        'Written by lakebed adopt; edit it."""\n\n'
+        'Written by `lakebed add adopt:...`; edit it."""\n\n'
         f"from datetime import UTC, datetime, timedelta\n{annotated}\n"
         f"import pandera.polars as pa\n{polars}\n"
         "from lakebed import Partitioning, SourceTable, Tiering\n\n\n"

@@ -25,9 +25,6 @@ INTERNAL = {
     "UnstorableError",
     "UpError",
     "WholeBatchError",
-    # Of commands that write table files.
-    "AdoptionError",
-    "ScaffoldError",
 }
 
 

@@ -342,7 +342,7 @@ def test_the_command_writes_a_file_that_is_read_as_it_is(
         ("TABLES", folder),
     ):
         monkeypatch.setenv(f"LAKEBED_{name}", str(value))
-    arguments = ["adopt", "shop.orders", "--hot-for", "4w", "--grain", "week"]
+    arguments = ["add", "adopt:shop.orders", "--hot-for", "4w", "--grain", "week"]
     cli.main(arguments)
     out, err = capsys.readouterr()
     assert out.strip() == str(folder / "orders.py")

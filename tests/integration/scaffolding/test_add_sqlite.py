@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from lakebed.resources.settings import Settings
-from lakebed.scaffolding.scaffold import ScaffoldError, write_table_files
+from lakebed.scaffolding.sqlite_tables import table_files
+from lakebed.scaffolding.table_file import AddError, write_files
 from lakebed.spec.table_files import load_tables
 from lakebed.store.platform import open_platform
 from tests.support.queried import ask, load_well
@@ -42,7 +43,7 @@ def shop(settings: Settings) -> Path:
 def test_a_whole_database_is_loaded_by_the_files_that_are_written_for_it(
     settings: Settings, shop: Path, tmp_path: Path
 ) -> None:
-    written = write_table_files(shop, "shop.db", (), tmp_path / "tables")
+    written = write_files(table_files(shop, "shop.db", ()), tmp_path / "tables")
     assert [file.name for file in written] == ["orders.py", "no_key.py", "pairs.py"]
     platform = open_platform(settings, load_tables(tmp_path / "tables"))
     for name in ("orders", "no_key", "pairs"):
@@ -60,14 +61,14 @@ def test_a_whole_database_is_loaded_by_the_files_that_are_written_for_it(
 
 
 def test_nothing_is_overwritten_and_what_cannot_be_is_said(shop: Path, tmp_path: Path) -> None:
-    write_table_files(shop, "shop.db", ["pairs"], tmp_path)
-    with pytest.raises(ScaffoldError, match=r"pairs\.py exists"):
-        write_table_files(shop, "shop.db", (), tmp_path)
+    write_files(table_files(shop, "shop.db", ["pairs"]), tmp_path)
+    with pytest.raises(AddError, match=r"pairs\.py exists"):
+        write_files(table_files(shop, "shop.db", ()), tmp_path)
     assert [file.name for file in tmp_path.glob("*.py")] == ["pairs.py"]
-    with pytest.raises(ScaffoldError, match="no table 'search_data'; there are: Orders, no key"):
-        write_table_files(shop, "shop.db", ["search_data"], tmp_path)
-    with pytest.raises(ScaffoldError, match="there is no file"):
-        write_table_files(tmp_path / "none.db", "none.db", (), tmp_path)
+    with pytest.raises(AddError, match="no table 'search_data'; there are: Orders, no key"):
+        write_files(table_files(shop, "shop.db", ["search_data"]), tmp_path)
+    with pytest.raises(AddError, match="there is no file"):
+        write_files(table_files(tmp_path / "none.db", "none.db", ()), tmp_path)
     (tmp_path / "text.db").write_text("no database " * 100)
-    with pytest.raises(ScaffoldError, match="SQLite cannot read it"):
-        write_table_files(tmp_path / "text.db", "text.db", (), tmp_path)
+    with pytest.raises(AddError, match="SQLite cannot read it"):
+        write_files(table_files(tmp_path / "text.db", "text.db", ()), tmp_path)

@@ -16,24 +16,10 @@ from urllib.parse import quote
 
 from psycopg import sql
 
-from lakebed.errors import WRONG_USAGE, LakebedError
+from lakebed.scaffolding.table_file import AddError, TableFile, table_name
 from lakebed.spec.names import is_name
 
 SAMPLED_ROWS = 10_000
-
-
-class ScaffoldError(LakebedError, ValueError):
-    """A database whose tables cannot be described; the text says why, and what to do."""
-
-    exit_code = WRONG_USAGE
-
-
-@dataclass(frozen=True)
-class TableFile:
-    """A table file to be: the name of its table, and its text."""
-
-    name: str
-    text: str
 
 
 @dataclass(frozen=True)
@@ -45,30 +31,22 @@ class _Column:
     nullable: bool
 
 
-def write_table_files(
-    database: Path, named: str, tables: Sequence[str], folder: Path
-) -> list[Path]:
-    """Write a table file for each table, or for the named ones; return the files.
+def table_files(
+    database: Path, named: str, tables: Sequence[str], called: str | None = None
+) -> list[TableFile]:
+    """Return the table files of a SQLite database's tables, or of the named ones.
 
-    named: the database as the table files shall name it. A file that exists is never overwritten:
-    then nothing is written. Raises ScaffoldError.
+    Args:
+        database: The file.
+        named: The file as the table files name it.
+        tables: Names of tables; without one, all of them.
+        called: The name in Lakebed, of the one table that is named.
+
+    Raises:
+        AddError: The file cannot be read, or has no such table.
     """
-    files = [
-        (folder / f"{file.name}.py", file.text) for file in table_files(database, named, tables)
-    ]
-    there = [path for path, _ in files if path.exists()]
-    if there:
-        raise ScaffoldError(f"{there[0]} exists; name other tables, or another folder with --into")
-    folder.mkdir(parents=True, exist_ok=True)
-    for path, text in files:
-        path.write_text(text)
-    return [path for path, _ in files]
-
-
-def table_files(database: Path, named: str, tables: Sequence[str]) -> list[TableFile]:
-    """Return the table files of a SQLite database's tables, or of the named ones."""
     if not database.is_file():
-        raise ScaffoldError(f"there is no file {database}; name a database below LAKEBED_DATA")
+        raise AddError(f"there is no file {database}; name a database in the folder data/")
     try:
         with closing(sqlite3.connect(f"file:{quote(str(database))}?mode=ro", uri=True)) as opened:
             there = [
@@ -80,17 +58,13 @@ def table_files(database: Path, named: str, tables: Sequence[str]) -> list[Table
             if unknown or not there:
                 what = f"no table {unknown[0]!r}" if unknown else "no table"
                 known = ", ".join(sorted(there)) or "none"
-                raise ScaffoldError(f"{database} has {what}; there are: {known}")
+                raise AddError(f"{database} has {what}; there are: {known}")
             found = [
-                _table_file(name, named, _columns(opened, name)) for name in tables or sorted(there)
+                _table_file(name, called, named, _columns(opened, name))
+                for name in tables or sorted(there)
             ]
     except sqlite3.Error as error:
-        raise ScaffoldError(f"{database}: SQLite cannot read it ({error})") from error
-    twice = {file.name for file in found if [f.name for f in found].count(file.name) > 1}
-    if twice:
-        raise ScaffoldError(
-            f"several tables would be called {sorted(twice)[0]!r}; name one of them with --tables"
-        )
+        raise AddError(f"{database}: SQLite cannot read it ({error})") from error
     return found
 
 
@@ -108,10 +82,10 @@ def _columns(connection: sqlite3.Connection, table: str) -> list[_Column]:
     return columns
 
 
-def _table_file(table: str, database: str, columns: list[_Column]) -> TableFile:
-    name = _identifier(table, "table")[:40]
+def _table_file(table: str, called: str | None, database: str, columns: list[_Column]) -> TableFile:
+    name = table_name(table) if called is None else called
     if not is_name(name):
-        name = f"t_{name}"[:40]
+        raise AddError(f"{name!r} cannot be the name of a table, such as orders")
     model = "".join(part.capitalize() for part in name.split("_")) or "Row"
     key = [column.name for column in sorted(columns, key=lambda c: c.key) if column.key]
     fields = [_field(number, column) for number, column in enumerate(columns, 1)]
@@ -120,7 +94,7 @@ def _table_file(table: str, database: str, columns: list[_Column]) -> TableFile:
         "" if key else '    write_mode="replace",  # it has no key: read whole when it changed\n'
     )
     text = (
-        f'"""{name}: table {table} of {database}. Written by lakebed scaffold; edit it."""\n\n'
+        f'"""{name}: table {table} of {database}. Written by `lakebed add`; edit it."""\n\n'
         "from typing import Annotated\n\n"
         "import pandera.polars as pa\nimport polars as pl\n\n"
         "from lakebed import SourceTable, SqliteTable\n\n\n"

@@ -1,0 +1,179 @@
+"""The text of a table file, for a table of a source whose columns are known."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from lakebed.errors import WRONG_USAGE, LakebedError
+from lakebed.spec.names import is_name
+from lakebed.spec.postgres_types import cold_type, field_line
+from lakebed.spec.schema import Column
+from lakebed.spec.types import SchemaError, type_map
+
+
+class AddError(LakebedError, ValueError):
+    """A source for which no table file can be written; nothing was written."""
+
+    exit_code = WRONG_USAGE
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """A table file to be.
+
+    Attributes:
+        name: The name of the table, and of the file without .py.
+        text: The text of the file.
+    """
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True)
+class SourceColumn:
+    """A column as a source has it.
+
+    Attributes:
+        name: The name in the source.
+        dtype: The polars type of its values; Null where no value is known.
+        nullable: Whether a value may be missing.
+        remark: What a person should look at.
+    """
+
+    name: str
+    dtype: pl.DataType
+    nullable: bool = True
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class DescribedTable:
+    """A table of a source.
+
+    Attributes:
+        name: What the source calls it.
+        title: What it is, for the docstring.
+        source: The call that makes the source, such as CsvFiles(glob="orders/*.csv").
+        columns: Its columns, in order.
+        key: The columns that tell one row from another, if the source says so.
+        whole: Whether the source is read whole where there is no key and no cursor.
+    """
+
+    name: str
+    title: str
+    source: str
+    columns: Sequence[SourceColumn]
+    key: tuple[str, ...] = ()
+    whole: bool = False
+
+
+def write_files(files: Sequence[TableFile], folder: Path) -> list[Path]:
+    """Write table files into a folder; none where one of them exists.
+
+    Raises:
+        AddError: A file exists, or two tables would have one name.
+    """
+    names = [file.name for file in files]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise AddError(
+            f"several tables would be called {twice[0]}. Add one of them with --tables, and give "
+            "it another name with --name"
+        )
+    paths = [folder / f"{file.name}.py" for file in files]
+    there = [path for path in paths if path.exists()]
+    if there:
+        raise AddError(
+            f"{there[0]} exists, and nothing was written. Add other tables with --tables, give the "
+            "table another name with --name, or move the file away"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    for path, file in zip(paths, files, strict=True):
+        path.write_text(file.text, encoding="utf-8")
+    return paths
+
+
+def table_file(table: DescribedTable, name: str | None = None) -> TableFile:
+    """Return the table file of a described table.
+
+    Args:
+        table: The table of the source.
+        name: The name of the table in Lakebed; by default made of the source's name.
+
+    Raises:
+        AddError: The name cannot be one.
+    """
+    name = table_name(table.name) if name is None else name
+    if not is_name(name):
+        raise AddError(
+            f"{name!r} cannot be the name of a table. Use lower case letters, digits and _, at "
+            "most 40, a letter first"
+        )
+    fields = [_field(column) for column in table.columns]
+    constructor = table.source.partition("(")[0]
+    lines = [
+        f'"""{name}: {table.title}. Written by `lakebed add`; edit it."""\n',
+        *(["from typing import Annotated\n"] if "Annotated[" in "".join(fields) else []),
+        "import pandera.polars as pa",
+        *(["import polars as pl"] if "pl." in "".join(fields) else []),
+        f"\nfrom lakebed import {', '.join(sorted((constructor, 'SourceTable')))}\n\n",
+        f"class {_model_name(name)}(pa.DataFrameModel):",
+        f'    """{table.title[0].upper()}{table.title[1:]}."""\n',
+        *(f"    {field}" for field in fields),
+        "\n",
+        f"{name} = SourceTable(",
+        f"    name={name!r},",
+        f"    model={_model_name(name)},",
+        f"    source={table.source},",
+        *_policies(table),
+        ")",
+    ]
+    return TableFile(name, "\n".join(lines) + "\n")
+
+
+def table_name(text: str) -> str:
+    """Return the name of a table for what a source calls it."""
+    plain = re.sub(r"\W+", "_", text.lower(), flags=re.ASCII).strip("_")
+    name = (plain if plain[:1].isalpha() else f"t_{plain}")[:40].rstrip("_")
+    return name if is_name(name) else "t"
+
+
+def _policies(table: DescribedTable) -> list[str]:
+    lines = []
+    if table.key:
+        lines += [f"    key=({', '.join(map(repr, table.key))},),", '    write_mode="merge",']
+    elif table.whole:
+        lines += ['    write_mode="replace",  # it has no key: read whole when it changed']
+    moments = [c.name for c in table.columns if isinstance(c.dtype, pl.Datetime | pl.Date)]
+    column = moments[0] if moments else "..."
+    lines += [f"    # cursor={column!r}, if it grows with each change: then what is new is read."]
+    if moments:
+        lines += [
+            "    # partitioning=..., tiering=...: then old partitions go to the lake.",
+        ]
+    return lines
+
+
+def _field(column: SourceColumn) -> str:
+    dtype, remark = column.dtype, column.remark
+    if isinstance(dtype, pl.Null):
+        dtype, remark = pl.String(), remark or "no value is known: look at the type"
+    try:
+        settled = cold_type(column.name, dtype)
+    except SchemaError:
+        settled, remark = pl.String(), f"{dtype} in the source: look at the type"
+    types = type_map(column.name, settled)
+    line = field_line(Column(column.name, settled, types, column.nullable, False, "", ()))
+    line = line.replace(" = pa.Field()", "")
+    return f"{line}  # {remark}" if remark else line
+
+
+def _model_name(name: str) -> str:
+    model = "".join(part.capitalize() for part in name.split("_"))
+    return f"{model}Row" if model == "SourceTable" else model
