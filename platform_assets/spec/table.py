@@ -44,7 +44,7 @@ from lakebed.spec.sources import JsonFiles as JsonFiles
 from lakebed.spec.sources import ParquetFiles as ParquetFiles
 from lakebed.spec.sources import Source
 from lakebed.spec.transforms import Mapped as Mapped
-from lakebed.spec.transforms import source_columns
+from lakebed.spec.transforms import json_columns, source_columns
 from lakebed.spec.types import SchemaError
 
 DAY = timedelta(days=1)
@@ -260,6 +260,11 @@ class SourceTable:
         found = source_columns(self.transforms, self.contract_names)
         marker = self.marker
         return found if marker is None or marker in found else (*found, marker)
+
+    @property
+    def json_columns(self) -> frozenset[str]:
+        """The source's columns whose values a JSON source gives as JSON, strings in quotes."""
+        return json_columns(self.transforms, self.contract) - {self.marker}
 
     def column(self, name: str) -> Column:
         """Return a column of the table."""

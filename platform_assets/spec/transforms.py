@@ -20,6 +20,8 @@ from lakebed.spec.schema import Column
 Case = Literal["upper", "lower"]
 Value = str | int | float | bool | None
 
+JSON = ("json", "jsonb")
+"""The types of columns that hold JSON."""
 EPOCHS = {"unix": 1_000_000, "unix_ms": 1_000, "unix_us": 1}
 """Formats that count from 1970-01-01 UTC, with the microseconds of what they count."""
 
@@ -35,7 +37,8 @@ class Mapped:
     stands in the source -> what it means; others are kept, or rejected where strict.  decimal,
     thousands: how numbers are written.  format: of times, as polars (chrono) has it, such as
     "%d.%m.%Y %H:%M", or "unix", "unix_ms", "unix_us" for an epoch.  time_zone: of times that name
-    none; an hour that the change of clocks skips or repeats makes a reject.
+    none; an hour that the change of clocks skips or repeats makes a reject.  json_text: of a json
+    column, whether the strings that a JSON source has for it hold JSON as text.
     """
 
     column: str | None = None
@@ -49,6 +52,7 @@ class Mapped:
     thousands: str = field(default="", kw_only=True)
     format: str | None = field(default=None, kw_only=True)
     time_zone: str | None = field(default=None, kw_only=True)
+    json_text: bool = field(default=False, kw_only=True)
     expression: str | None = field(init=False, default=None, repr=False)
     """The expression as text, by which two of them are compared."""
 
@@ -90,6 +94,8 @@ def transform_problem(
         problem = _problem(how, known[name].polars)
         if problem is not None:
             return name, problem
+        if how.json_text and known[name].types.literal not in JSON:
+            return name, f"json_text is for json and jsonb, and it is {known[name].postgres}"
     try:
         order(transforms, list(known))
     except ValueError as error:
@@ -120,6 +126,22 @@ def source_columns(transforms: Mapping[str, Mapped], columns: Sequence[str]) -> 
     """Return the columns that are read of the source, in the order of the contract."""
     found = [source for name in columns for source in sources_of(transforms, columns, name)]
     return tuple(dict.fromkeys(found))
+
+
+def json_columns(transforms: Mapping[str, Mapped], columns: Sequence[Column]) -> frozenset[str]:
+    """Return the source's columns whose values are JSON for the table as they stand, in quotes too.
+
+    One that another column is made of too, or that some step works on, is text for that.
+    """
+    names = [column.name for column in columns]
+    used = [source for name in names for source in sources_of(transforms, names, name)]
+    return frozenset(
+        source
+        for column in columns
+        if column.types.literal in JSON
+        and (how := transforms.get(column.name, PLAIN)).only_renames
+        and used.count(source := how.column or column.name) == 1
+    )
 
 
 def order(transforms: Mapping[str, Mapped], columns: Sequence[str]) -> tuple[str, ...]:

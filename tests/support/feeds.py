@@ -82,3 +82,9 @@ def breaks() -> Iterator[Any]:
     """Give some rows, and then fail."""
     yield [{"at": 1, "what": "a"}]
     raise RuntimeError("the line went dead")
+
+
+@dlt.resource
+def given() -> Iterator[Any]:
+    """Yield ROWS as they are."""
+    yield ROWS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -31,6 +31,11 @@ class JsonReader(LinesReader):
 
     suffixes = (*with_packed(".jsonl", ".ndjson", ".json"), ".zip")
     archives = True
+    _json: frozenset[str] = frozenset()
+
+    def keep_json(self, columns: Collection[str]) -> None:
+        """Let strings of these columns stay JSON strings."""
+        self._json = frozenset(columns)
 
     def _names(self, item: SourceItem) -> list[str]:
         """Return the keys of the first lines; others may come later, and are named when they do."""
@@ -55,7 +60,7 @@ class JsonReader(LinesReader):
 
                 def parse(data: bytes) -> Batch:
                     good, numbers, malformed = judge.sorted(data)
-                    frame, others = _frame(members_of(good), len(numbers), columns)
+                    frame, others = _frame(members_of(good), len(numbers), columns, self._json)
                     return Batch(frame, pl.Series(numbers, dtype=pl.Int64), malformed, 0, others)
 
                 lines = _whole_lines(item, blocks(stream, JSON_BLOCK_BYTES))
@@ -132,10 +137,13 @@ def _decoded(line: bytes) -> str | None:
         return None
 
 
-def _frame(found: Members, rows: int, columns: list[str]) -> tuple[pl.DataFrame, tuple[str, ...]]:
+def _frame(
+    found: Members, rows: int, columns: list[str], json: frozenset[str]
+) -> tuple[pl.DataFrame, tuple[str, ...]]:
     """Return the columns that are asked for, and the names of the others that were met.
 
-    A key that a line lacks is null; of one that stands in it twice the last counts.
+    A key that a line lacks is null; of one that stands in it twice the last counts.  json: columns
+    whose values stay JSON.
     """
     keys = found.keys
     positions = pl.Series(range(len(columns)), dtype=pl.Int32)
@@ -148,7 +156,9 @@ def _frame(found: Members, rows: int, columns: list[str]) -> tuple[pl.DataFrame,
         where = np.full(rows, -1, np.int64)
         where[found.lines[there]] = there
         taken = pl.Series(where).set(pl.Series(where == -1), None)
-        series.append(unquoted(found.values.gather(taken)).alias(name))
+        values = found.values.gather(taken)
+        values = values.set(values == "null", None) if name in json else unquoted(values)
+        series.append(values.alias(name))
     others = keys.filter(pl.Series(index == -1)).unique().sort().to_list()
     return pl.DataFrame(series), tuple(others)
 

@@ -169,6 +169,11 @@ class Reader(ABC):
         It need not. A batch of other values, or one that is asked for them, has them as they are.
         """
 
+    def keep_json(  # noqa: B027  (most sources hold no JSON)
+        self, columns: Collection[str]
+    ) -> None:
+        """Let a reader of JSON give the values of these columns as JSON, strings in quotes."""
+
     @abstractmethod
     def check_unchanged(self, item: SourceItem) -> None:
         """Make sure that an item is still at the version that was found. Raises SourceError."""

@@ -30,6 +30,7 @@ def reader_of(table: SourceTable, settings: Settings) -> Reader:
     Whatever it raises of an item is a SourceError that names the item.
     """
     reader = _reader_of(table, settings)
+    reader.keep_json(table.json_columns)
     # An error of the home's own server concerns more than the rejects that are read.
     pass_on = (psycopg.Error,) if isinstance(table.source, RejectedRows) else ()
     return IsolatedReader(reader, reader.place or table.require_source.title, pass_on)

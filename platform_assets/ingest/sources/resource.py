@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -27,7 +27,7 @@ from lakebed.ingest.sources.reader import (
     row_numbers,
     shortened,
 )
-from lakebed.ingest.sources.values import column
+from lakebed.ingest.sources.values import column, json_column
 from lakebed.resources.settings import Settings
 from lakebed.spec.queried_sources import DltResource
 
@@ -36,6 +36,12 @@ ROWS_AT_ONCE = 10_000
 
 class ResourceReader(TimedReader):
     """What is the same for all dlt resources."""
+
+    _json: frozenset[str] = frozenset()
+
+    def keep_json(self, columns: Collection[str]) -> None:
+        """Let strings of these columns stay JSON strings, where rows are dicts."""
+        self._json = frozenset(columns)
 
     def columns(self, item: SourceItem) -> None:
         """Return None: only the rows can say."""
@@ -46,7 +52,7 @@ class ResourceReader(TimedReader):
         """Yield the rows; of a resource that can be asked for them, those from the cursor on."""
         row = 1
         try:
-            for frame, others in _frames(self._open(columns, newer), columns):
+            for frame, others in _frames(self._open(columns, newer), columns, self._json):
                 yield Batch(frame, row_numbers(row, frame.height), others=others)
                 row += frame.height
         except (SourceError, GeneratorExit):
@@ -184,7 +190,7 @@ def _starting_at(incremental: Any, value: Any) -> Any:
 
 
 def _frames(
-    items: Iterator[Any], columns: list[str]
+    items: Iterator[Any], columns: list[str], json: frozenset[str]
 ) -> Iterator[tuple[pl.DataFrame, tuple[str, ...]]]:
     rows: list[dict[str, Any]] = []
     for item in items:
@@ -197,21 +203,26 @@ def _frames(
             rows += item
         else:
             if rows:
-                yield _of_dicts(rows, columns)
+                yield _of_dicts(rows, columns, json)
                 rows = []
             yield _of_table(_tabular(item), columns)
         if len(rows) >= ROWS_AT_ONCE:
-            yield _of_dicts(rows, columns)
+            yield _of_dicts(rows, columns, json)
             rows = []
     if rows:
-        yield _of_dicts(rows, columns)
+        yield _of_dicts(rows, columns, json)
 
 
 def _of_dicts(
-    rows: list[dict[str, Any]], columns: list[str]
+    rows: list[dict[str, Any]], columns: list[str], json: frozenset[str]
 ) -> tuple[pl.DataFrame, tuple[str, ...]]:
     names = set().union(*rows)
-    frame = pl.DataFrame([column(name, [row.get(name) for row in rows]) for name in columns])
+    frame = pl.DataFrame(
+        [
+            (json_column if name in json else column)(name, [row.get(name) for row in rows])
+            for name in columns
+        ]
+    )
     return frame, tuple(sorted(names - set(columns)))
 
 

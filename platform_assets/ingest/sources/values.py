@@ -57,6 +57,12 @@ def column(name: str, values: Sequence[Any]) -> pl.Series:
     return _texts(name, values, as_bytes=bytes in kinds)
 
 
+def json_column(name: str, values: Sequence[Any]) -> pl.Series:
+    """Return a column of the values as JSON: a string in quotes, None as null."""
+    texts = [None if value is None else json_of(value, text_of) for value in values]
+    return column(name, texts)
+
+
 def dated(values: Sequence[Any], epoch: Epoch) -> list[Any]:
     """Return the values with each number as the moment that it stands for; text stays.
 
