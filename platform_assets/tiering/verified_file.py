@@ -21,6 +21,7 @@ from lakebed.resources.lake_files import LakeFiles, NewFile, PathOf
 from lakebed.resources.tiers import blooms
 from lakebed.spec.policies import Compression, Tiering
 from lakebed.spec.steps import OnFileStep
+from lakebed.spec.table import SourceTable
 from lakebed.store.fingerprint import Fingerprint
 from lakebed.tiering.transaction import HotTable
 
@@ -139,7 +140,9 @@ def _copy(
         **form.notes,
         "lakebed_columns": json.dumps(described, ensure_ascii=False),
     }
-    order = sql.SQL(" order by {}").format(sql.SQL(", ").join(map(sql.Identifier, form.sort)))
+    order = sql.SQL(" order by {}").format(
+        sql.SQL(", ").join(_sorted_by(table, name) for name in form.sort)
+    )
     copy = sql.SQL(
         "copy (select * from ({rows}){order}) to {file} (format parquet,"
         " use_tmp_file false, compression {compression}, row_group_size {group}{encoding}{blooms},"
@@ -158,6 +161,12 @@ def _copy(
         ),
     )
     hot.connection.execute(copy.as_string())
+
+
+def _sorted_by(table: SourceTable, name: str) -> sql.Composable:
+    """Return what rows are sorted by: DuckDB writes -0.0 as 0.0 in a column that it sorts by."""
+    floats = any(column.name == name and column.polars.is_float() for column in table.columns)
+    return sql.SQL("coalesce({0}, {0})" if floats else "{0}").format(sql.Identifier(name))
 
 
 def _verify(hot: HotTable, file: str, expected: Fingerprint) -> None:

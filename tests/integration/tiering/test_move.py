@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -105,13 +106,15 @@ def nasty_rows() -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema, infer_schema_length=None)
 
 
+@pytest.mark.parametrize("sort", [(), ("f32", "f64")], ids=["by time", "by floats"])
 def test_every_type_is_the_same_before_and_after_value_by_value(
-    platform_of: Callable[..., Platform],
+    platform_of: Callable[..., Platform], sort: tuple[str, ...]
 ) -> None:
-    platform = platform_of(every_type)
+    table = replace(every_type, tiering=replace(SETTLES, sort=sort))
+    platform = platform_of(table)
     frame = nasty_rows()
     frame.write_parquet(platform.settings.data / "1.parquet")
-    report = load_table(platform.settings, platform.postgres, platform.clock, every_type)
+    report = load_table(platform.settings, platform.postgres, platform.clock, table)
     assert (report.inserted, report.rejected, report.refused) == (frame.height, 0, ())
 
     def everything() -> list[str]:
