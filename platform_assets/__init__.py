@@ -94,8 +94,8 @@ if TYPE_CHECKING:
     from lakebed.spec.times import TimeTextError as TimeTextError
     from lakebed.spec.transforms import Mapped as Mapped
     from lakebed.store.grain_mismatch import GrainError as GrainError
+    from lakebed.store.lake_tables import connect as connect
     from lakebed.store.locks import LoadBusyError as LoadBusyError
-    from lakebed.store.platform import connect as connect
     from lakebed.tiering.holds import PartitionHeldError as PartitionHeldError
     from lakebed.tiering.lake_copies import LakeCopyBusyError as LakeCopyBusyError
     from lakebed.tiering.partition import PartitionBusyError as PartitionBusyError
@@ -132,7 +132,7 @@ _MODULES = {
     "LoadReport": "lakebed.ingest.report",
     "Moved": "lakebed.tiering.report",
     "PlatformStatus": "lakebed.monitoring.status",
-    "connect": "lakebed.store.platform",
+    "connect": "lakebed.store.lake_tables",
     "ReadSession": "lakebed.resources.session",
     "Settings": "lakebed.resources.settings",
     "read_settings": "lakebed.resources.settings",

@@ -1,6 +1,6 @@
 """The reading protocol, in one place: hot and cold as one table, each row exactly once.
 
-    from lakebed.store.platform import connect
+    from lakebed import connect
 
     with connect() as lake:
         lake.sql("select count(*) from flights").show()
@@ -39,7 +39,7 @@ READER_OPTIONS = "-c default_transaction_read_only=on -c constraint_exclusion=on
 """PostgreSQL refuses what a reading session would change, however it is asked, and answers without
 reading a row where a CHECK forbids the values that it is asked for (exactness.py)."""
 
-DEFAULT_LAKE_COPIES = 20
+SNAPSHOT_ATTEMPTS = 20
 """How many a session takes where a table is written anew (ALTER) between snapshot and reading."""
 
 
@@ -52,6 +52,11 @@ class Lake:
         self.owner = LakeOwner(files, postgres)
         self._postgres = postgres
         self._tables = {table.name: table for table in tables}
+
+    @property
+    def tables(self) -> tuple[LakeTable, ...]:
+        """What is known of the tables that a session can read."""
+        return tuple(self._tables.values())
 
     @contextmanager
     def session(self, names: Collection[str] | None = None) -> Iterator[ReadSession]:
@@ -138,7 +143,7 @@ class Lake:
     ) -> ReadSession:
         """Begin a transaction whose snapshot sees the rows of every hot table that is needed."""
         rewritten: list[str] = []
-        for _ in range(DEFAULT_LAKE_COPIES):
+        for _ in range(SNAPSHOT_ATTEMPTS):
             connection.execute("begin")
             models, read = needed(live_models(connection), names, self.files)
             tables = {name: t for name, t in self._tables.items() if read is None or name in read}

@@ -10,6 +10,7 @@ import duckdb
 from psycopg import sql
 
 from lakebed.resources.lake_files import LakeFiles
+from lakebed.resources.layouts import ask
 from lakebed.resources.stored_form import StoredColumn, as_queried
 from lakebed.resources.tiers import listed
 
@@ -120,10 +121,7 @@ class LiveModel:
 
 def live_models(connection: duckdb.DuckDBPyConnection) -> list[LiveModel]:
     """Return the models in the connection's snapshot, in the order in which they were built."""
-    rows = connection.execute(
-        "from postgres_query('pg', $query)", {"query": _LIVE_MODELS}
-    ).fetchall()
-    return [LiveModel(*row) for row in rows]
+    return [LiveModel(*row) for row in ask(connection, sql.SQL(_LIVE_MODELS))]
 
 
 def needed(

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from lakebed.resources.lake import Lake
+    from lakebed.resources.settings import Settings
     from lakebed.store.platform import Platform
 
 
@@ -28,14 +30,31 @@ def open_for_writing() -> Platform:
 
 def open_for_reading() -> Platform:
     """Open the platform for reading: a home that is not there is a mistake, not a new one."""
-    from lakebed.resources.settings import SettingsError, read_settings
+    from lakebed.resources.settings import read_settings
     from lakebed.store.platform import open_platform
 
     settings = read_settings()
     platform = open_platform(settings)
+    _check_home(settings)
+    return platform
+
+
+def open_lake_for_reading() -> Lake:
+    """Open both tiers for queries alone, which need not import the table files each time."""
+    from lakebed.resources.settings import read_settings
+    from lakebed.store.lake_tables import open_lake
+
+    settings = read_settings()
+    lake = open_lake(settings)
+    _check_home(settings)
+    return lake
+
+
+def _check_home(settings: Settings) -> None:
+    from lakebed.resources.settings import SettingsError
+
     if settings.postgres_url is None and not settings.home.is_dir():
         raise SettingsError(
             f"No Lakebed home at {settings.home}. Load a table first (`lakebed load --all`), set "
             "LAKEBED_HOME, or change to the folder of the project"
         )
-    return platform

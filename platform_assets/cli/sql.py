@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lakebed.cli.context import open_for_reading
+from lakebed.cli.context import open_lake_for_reading
 from lakebed.cli.errors import QueryError
 from lakebed.cli.output_file import open_output
 
@@ -48,8 +48,7 @@ def sql(query: str, form: Format | None, output: Path | None, explain: bool) -> 
             f"there is no folder {output.absolute().parent}", param_hint="--output"
         )
 
-    platform = open_for_reading()
-    with platform.lake.session() as session, _clear_errors(session):
+    with open_lake_for_reading().session() as session, _clear_errors(session):
         if explain:
             _explain(session, text)
         else:

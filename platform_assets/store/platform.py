@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,8 +10,7 @@ from lakebed.resources.clock import Clock
 from lakebed.resources.lake import Lake
 from lakebed.resources.lake_files import lake_files
 from lakebed.resources.postgres import Postgres
-from lakebed.resources.session import ReadSession
-from lakebed.resources.settings import Settings, SettingsError, read_settings
+from lakebed.resources.settings import Settings, SettingsError
 from lakebed.resources.tiers import LakeTable
 from lakebed.spec.export import Export
 from lakebed.spec.table import SourceTable
@@ -74,17 +72,6 @@ def _no_tables(settings: Settings) -> str:
         "pyproject.toml with [tool.lakebed]. Make a project with `lakebed new NAME`, change to the "
         "folder of one, or set LAKEBED_TABLES to a folder of table files"
     )
-
-
-@contextmanager
-def connect(settings: Settings | None = None) -> Iterator[ReadSession]:
-    """Open one snapshot of the platform that the settings name, by default the environment's.
-
-    Raises SettingsError, PostgresUnavailableError, TableError for a table file that makes no sense.
-    """
-    settings = read_settings() if settings is None else settings
-    with open_platform(settings).lake.session() as session:
-        yield session
 
 
 def lake_table(table: SourceTable) -> LakeTable:

@@ -1,0 +1,180 @@
+"""What reading needs to know of the tables, kept in the home: a query imports no table file.
+
+Importing the table files takes most of the time of a small query: they bring pandera, which brings
+pandas and polars. What the reading protocol knows of a table is a few names and types. They are
+kept in `tables.json` in the home, under a digest of the files and of this version of Lakebed, and
+used as long as the digest is the same. Files whose tables may depend on something else than their
+own text are not kept: see `_depends_on_its_text`.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from lakebed.resources.durable import replacing
+from lakebed.resources.lake import Lake
+from lakebed.resources.lake_files import lake_files
+from lakebed.resources.postgres import Postgres
+from lakebed.resources.session import ReadSession
+from lakebed.resources.settings import Settings, read_settings
+from lakebed.resources.tiers import LakeTable
+
+FORM = 1
+"""The version of what is kept. Raise it when LakeTable, or what a type becomes, changes."""
+PURE_MODULES = frozenset(
+    [
+        "__future__",
+        "collections",
+        "dataclasses",
+        "datetime",
+        "decimal",
+        "enum",
+        "fractions",
+        "functools",
+        "itertools",
+        "lakebed",
+        "math",
+        "pandera",
+        "polars",
+        "typing",
+        "zoneinfo",
+    ]
+)
+"""Modules that a table file may import and still say the same whenever it is imported."""
+IMPURE_NAMES = frozenset(
+    [
+        "compile",
+        "eval",
+        "exec",
+        "getattr",
+        "globals",
+        "import_module",
+        "input",
+        "now",
+        "open",
+        "today",
+        "utcnow",
+        "vars",
+        "__file__",
+        "__import__",
+    ]
+)
+
+
+def open_lake(settings: Settings) -> Lake:
+    """Return the lake with the tables that it can read. Opens nothing.
+
+    Raises:
+        SettingsError: There is no folder of table files.
+        TableError: A table file cannot be read.
+    """
+    files = sorted(settings.tables.glob("[!_]*.py")) if settings.tables.is_dir() else []
+    kept = settings.home / "tables.json"
+    digest = _digest(files)
+    tables = _read(kept, digest) if digest is not None else None
+    if tables is not None:
+        return Lake(lake_files(settings), Postgres(settings), tables)
+
+    from lakebed.store.platform import open_platform
+
+    platform = open_platform(settings)
+    if digest is not None and settings.home.is_dir() and _digest(files) == digest:
+        _keep(kept, digest, platform.lake.tables)
+    return platform.lake
+
+
+@contextmanager
+def connect(settings: Settings | None = None) -> Iterator[ReadSession]:
+    """Open one snapshot of the platform that the settings name, by default the environment's.
+
+    Raises SettingsError, PostgresUnavailableError, TableError for a table file that makes no sense.
+    """
+    settings = read_settings() if settings is None else settings
+    with open_lake(settings).session() as session:
+        yield session
+
+
+def _digest(files: Iterable[Path]) -> str | None:
+    """Return what stands for the files' text and this version; None where that is not enough."""
+    digest = hashlib.sha256(f"{FORM} {version('lakebed')} {sys.version_info[:2]}".encode())
+    for module in sorted((Path(__file__).parents[1] / "spec").glob("*.py")):  # of a checkout
+        found = module.stat()
+        digest.update(f"{module.name} {found.st_size} {found.st_mtime_ns} ".encode())
+    for file in files:
+        try:
+            text = file.read_bytes()
+        except OSError:
+            return None
+        if not _depends_on_its_text(text):
+            return None
+        digest.update(f"{file.name} {len(text)} ".encode() + text)
+    return digest.hexdigest()
+
+
+def _depends_on_its_text(text: bytes) -> bool:
+    """Whether a table file says the same whenever it is imported, as far as its text shows.
+
+    It may import what is listed above, and must not read files, the clock or the environment.
+    """
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError):
+        return False
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            named = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            named = [node.module or ""] if node.level == 0 else [""]
+        else:
+            name = node.id if isinstance(node, ast.Name) else getattr(node, "attr", None)
+            if isinstance(name, str) and (
+                name in IMPURE_NAMES or name.startswith(("read_", "scan_"))
+            ):
+                return False
+            continue
+        if any(name.partition(".")[0] not in PURE_MODULES for name in named):
+            return False
+    return True
+
+
+def _read(kept: Path, digest: str) -> list[LakeTable] | None:
+    try:
+        found = json.loads(kept.read_text())
+        if found["digest"] != digest:
+            return None
+        return [_from_json(table) for table in found["tables"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # made again from the table files
+
+
+def _keep(kept: Path, digest: str, tables: Iterable[LakeTable]) -> None:
+    text = json.dumps({"digest": digest, "tables": [_to_json(table) for table in tables]}, indent=1)
+    try:
+        with replacing(kept) as written:
+            written.write_text(text)
+    except OSError:
+        return  # a home that cannot be written to is read without it, more slowly
+
+
+def _to_json(table: LakeTable) -> dict[str, Any]:
+    return vars(table) | {"as_text": sorted(table.as_text), "opaque": sorted(table.opaque)}
+
+
+def _from_json(table: dict[str, Any]) -> LakeTable:
+    return LakeTable(
+        **table
+        | {
+            "columns": tuple((name, kind) for name, kind in table["columns"]),
+            "key": tuple(table["key"]),
+            "as_text": frozenset(table["as_text"]),
+            "opaque": frozenset(table["opaque"]),
+        }
+    )
