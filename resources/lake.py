@@ -29,6 +29,7 @@ from lakebed.resources.lake_sessions import LakeSessions
 from lakebed.resources.layouts import evolved_columns, rewritten_since, with_evolved
 from lakebed.resources.live_models import ModelTable, live_models, needed
 from lakebed.resources.manifest import Manifest, take_manifest
+from lakebed.resources.missing_files import explain_missing
 from lakebed.resources.postgres import Connection, Postgres
 from lakebed.resources.session import LakeReadError, ReadSession
 from lakebed.resources.spill import spill_folder
@@ -181,10 +182,19 @@ class Lake:
         for name in manifest.tables:
             if tables[name].key and tables[name].time:
                 _find_masked(manifest, tables[name], hot.get(name))
-        session = ReadSession(connection, self.files, tables, hot, manifest, models)
+        session = ReadSession(
+            connection, self.files, tables, hot, manifest, models, self._explained
+        )
         if define:
-            session.define()
+            try:
+                session.define()
+            except duckdb.Error as error:
+                raise self._explained(error) or error from None
         return session
+
+    def _explained(self, error: duckdb.Error) -> Exception | None:
+        """Return the error to raise where a file of the lake is missing; see missing_files.py."""
+        return explain_missing(error, self._postgres, self.owner)
 
 
 def _hot_tables(

@@ -22,3 +22,13 @@ class InexactError(LakeReadError):
 
     The text names the column, the rows and what to do. The session goes on.
     """
+
+
+class ErasedError(LakeReadError):
+    """Rows that the session's snapshot shows were erased while it was open, with their file."""
+
+    retryable = True
+
+
+class FileMissingError(LakeReadError):
+    """A file of the lake is missing, which the manifest names."""

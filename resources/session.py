@@ -9,7 +9,7 @@ How a snapshot begins is in lake.py.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from threading import Lock
@@ -38,8 +38,9 @@ class ReadSession:
     """One snapshot of everything, as DuckDB views named like the tables and models.
 
     bare: DuckDB with the views as they are now.  hot: the columns of each hot table that is there.
-    unreadable: models that do not bind, and why. It does one thing at a time, and refuses what a
-    second thread, or somebody in the block of a stream, asks meanwhile.
+    explain: returns the error that says why a file of the lake is missing.  unreadable: models
+    that do not bind, and why. It does one thing at a time, and refuses what a second thread, or
+    somebody in the block of a stream, asks meanwhile.
 
     A view shows the hot rows, and the cold files that some query needed so far: no file is opened
     before that, and an answer that is read again, or built upon, still has all of its rows.
@@ -51,6 +52,9 @@ class ReadSession:
     hot: Mapping[str, Hot]
     manifest: Manifest
     models: Mapping[str, ModelTable | str]
+    explain: Callable[[duckdb.Error], Exception | None] = field(
+        default=lambda error: None, repr=False
+    )
     unreadable: dict[str, str] = field(default_factory=dict)
     _cold_shown: set[str] = field(default_factory=set)
     _kept: dict[str, Bounds] = field(default_factory=dict)
@@ -199,6 +203,8 @@ class ReadSession:
             self._note_end(error)
             if self._end and _ABORTED in str(error):
                 raise SessionEndedError(self._end) from error
+            if isinstance(error, duckdb.Error) and (why := self.explain(error)) is not None:
+                raise why from error
             raise
         finally:
             self._at_work.release()

@@ -46,15 +46,12 @@ from lakebed.tiering.erase_rest import (
     kept_by_loads,
     searches_tombstones,
 )
-from lakebed.tiering.horizon import read_horizon
+from lakebed.tiering.horizon import READERS_MAY_END
 from lakebed.tiering.lake_copies import forget_older
 from lakebed.tiering.movers import let_mover_end, let_older_end
 from lakebed.tiering.partition import PartitionBusyError, in_transaction
 from lakebed.tiering.predicate import Predicate, predicate_of
 from lakebed.tiering.sweep import destroy_nameless
-
-READERS_MAY_END = 5.0
-"""Seconds for which readers whose snapshot names a file that goes are waited for."""
 
 MOVERS_MAY_END = 30.0
 """Seconds for which movers are waited for: one of a partition, and those that may have seen rows
@@ -121,7 +118,6 @@ def erase(
             except TieringError as error:
                 failed.append(str(error))
         failed += _renew_catalog(platform)
-        _let_readers_end(connection)
         platform.lake.owner.advance()
         failed += _destroy(connection, platform.lake.files, table, on_step)
         done = _report(platform, connection, table, predicate, number, failed)
@@ -269,19 +265,12 @@ def _destroy(
     until = time.monotonic() + MOVERS_MAY_END
     left: set[str] | None = None
     while left is None or (left and time.monotonic() < until):
-        now = {str(path) for path in destroy_nameless(connection, files, table, on_step)}
+        now = {
+            str(path)
+            for path in destroy_nameless(connection, files, table, READERS_MAY_END, on_step)
+        }
         left = now if left is None else left & now  # what came later is of those who came later
     return [f"{path}: others write there, and it may hold what was erased" for path in sorted(left)]
-
-
-def _let_readers_end(connection: Connection) -> None:
-    """Wait a little for the snapshots that may name files which were given up."""
-    ((newest,),) = connection.execute(
-        "select pg_snapshot_xmax(pg_current_snapshot())::text"
-    ).fetchall()
-    until = time.monotonic() + READERS_MAY_END
-    while read_horizon(connection).blind_to(int(newest) - 1) and time.monotonic() < until:
-        time.sleep(0.1)
 
 
 def _report(

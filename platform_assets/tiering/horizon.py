@@ -7,6 +7,7 @@ transaction, by a replication slot. Ids are compared with 64 bits, so that none 
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -41,6 +42,9 @@ class Stay:
     reason: StayReason
     text: str
 
+
+READERS_MAY_END = 5.0
+"""Seconds for which readers are waited for whose snapshot may name a file that was given up."""
 
 _QUERY = """
 select 'session' as kind, pid, coalesce(nullif(application_name, ''), backend_type) as name,
@@ -131,6 +135,17 @@ def read_horizon(connection: Connection) -> Horizon:
         for kind, pid, name, xmin, since in connection.execute(_QUERY)
     ]
     return Horizon(tuple(holders), hidden)
+
+
+def let_readers_end(connection: Connection, xid: int, seconds: float) -> None:
+    """Wait until every reader sees what a committed transaction did, but not for ever.
+
+    seconds: the longest that is waited. Where sessions of other roles are hidden, so long.
+    The connection must be in autocommit mode.
+    """
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and read_horizon(connection).why_not(xid) is not None:
+        time.sleep(0.1)
 
 
 def widen(xid: int, newest: int) -> int:

@@ -96,10 +96,12 @@ def housekeep(
                 why = platform.lake.redact(str(error))
                 done.failed.append(f"the catalog file, so that no file was removed: {why}")
                 return done
+        unread: set[str] = set()
         for name in [None] if tables is None else [table.name for table in tables]:
             going, spared = give_up_superseded(connection, grace, name, dry_run=dry_run)
             on_step("given up")
             done.spared += spared
+            unread.update(file.path for file in going)
             if dry_run:
                 done.swept += going
         if not dry_run:
@@ -109,6 +111,7 @@ def housekeep(
             platform.lake.files,
             chosen,
             grace,
+            unread=unread,
             models=tables is None,
             dry_run=dry_run,
             on_step=on_step,

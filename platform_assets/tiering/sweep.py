@@ -11,7 +11,7 @@ whoever still wanted to name the file cannot, and whoever wakes up late removes 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import PurePosixPath
@@ -31,6 +31,7 @@ from lakebed.spec.names import (
 from lakebed.spec.steps import OnSweepStep
 from lakebed.spec.table import SourceTable
 from lakebed.store.locks import AdvisoryLock, build_lock, lake_copy_lock, move_lock
+from lakebed.tiering.horizon import READERS_MAY_END, let_readers_end, widen
 
 Why = Literal["superseded", "orphan", "unfinished"]
 
@@ -65,16 +66,19 @@ class _Name:
 
 @dataclass(frozen=True)
 class _Nameless:
-    """A file that no row vouches for. given_up: a row says that nobody may name it."""
+    """A file that no row vouches for.
+
+    given_up_by: the transaction that says that nobody may name it, None where none does.
+    """
 
     name: _Name
     file: StoredFile
-    given_up: bool
+    given_up_by: int | None
 
     @property
     def swept(self) -> Swept:
         """What is told of it when it is removed."""
-        why: Why = "superseded" if self.given_up else "orphan"
+        why: Why = "orphan" if self.given_up_by is None else "superseded"
         if self.file.path.suffix == _UNFINISHED:
             why = "unfinished"
         return Swept(self.name.owner, str(self.file.path), self.file.bytes, why)
@@ -86,38 +90,49 @@ def remove_nameless(
     tables: Sequence[SourceTable],
     grace: timedelta,
     *,
+    unread: Collection[str] = (),
     models: bool = True,
     dry_run: bool = False,
     on_step: OnSweepStep = lambda step: None,
 ) -> list[Swept]:
     """Remove the files that no row vouches for; return them.
 
-    Those that were given up go at once, those that were never named when they are older than grace
-    and nobody writes in their partition, or their model, just now. Files whose paths are of another
-    kind are not Lakebed's and stay. Steps: burnt, removed.
+    Those that were given up go when no reader's snapshot can name them, or READERS_MAY_END later;
+    those that were never named when they are older than grace and no process writes in their
+    partition, or their model, just now. Files whose paths are of another kind are not Lakebed's and
+    stay. unread: paths of files that no reader can name. Steps: burnt, removed.
     The connection must be in autocommit mode.
     """
     nameless = _nameless(connection, files, tables, models=models)
     ((now,),) = connection.execute("select clock_timestamp()").fetchall()
+    if not dry_run:
+        left = [found for found in nameless if str(found.name.path) not in unread]
+        _let_readers_end(connection, left, READERS_MAY_END)
     return [
         found.swept
         for found in nameless
-        if (found.given_up or found.file.modified <= now - grace)
+        if (found.given_up_by is not None or found.file.modified <= now - grace)
         and (dry_run or _remove(connection, files, found, on_step))
     ]
 
 
 def destroy_nameless(
-    connection: Connection, files: LakeFiles, table: SourceTable, on_step: OnSweepStep
+    connection: Connection,
+    files: LakeFiles,
+    table: SourceTable,
+    readers_may_end: float,
+    on_step: OnSweepStep,
 ) -> list[PurePosixPath]:
     """Remove the files of a table that no row vouches for, whatever their age; return those left.
 
     Others write in the partitions of these, longer than was waited for: next time it is their turn
     to wait. Steps: burnt, removed. The connection must be in autocommit mode.
     """
+    nameless = _nameless(connection, files, [table], models=False)
+    _let_readers_end(connection, nameless, readers_may_end)
     return [
         found.name.path
-        for found in _nameless(connection, files, [table], models=False)
+        for found in nameless
         if not _remove(connection, files, found, on_step, wait=True)
     ]
 
@@ -130,14 +145,21 @@ def _nameless(
     known = _known_models(connection) if models else {}
     for group in {folder.parts[0] for folder in known.values()}:
         stored += files.listing(group)
-    vouched, given_up = _paths(connection)
+    vouched, given_up = _paths(connection)  # after the listing: what it names now counts
     by_name = {table.name: table for table in tables}
     return [
-        _Nameless(name, file, str(name.path) in given_up)
+        _Nameless(name, file, given_up.get(str(name.path)))
         for file in sorted(stored, key=lambda found: found.path)
         if (name := _name_of(file.path, by_name, known)) is not None
         and str(name.path) not in vouched
     ]
+
+
+def _let_readers_end(connection: Connection, nameless: Sequence[_Nameless], seconds: float) -> None:
+    """Give the readers whose snapshot may name one of these files time to end."""
+    given_up = [found.given_up_by for found in nameless if found.given_up_by is not None]
+    if given_up:
+        let_readers_end(connection, max(given_up), seconds)
 
 
 def _remove(
@@ -152,7 +174,7 @@ def _remove(
 
     What was given up nobody can name, whoever writes in its partition.
     """
-    if not found.given_up and not _burn(connection, found.name, found.file, wait=wait):
+    if found.given_up_by is None and not _burn(connection, found.name, found.file, wait=wait):
         return False
     on_step("burnt")
     files.remove(found.file.path)
@@ -183,21 +205,26 @@ def _burn(connection: Connection, name: _Name, file: StoredFile, *, wait: bool) 
 
 
 _NAMED = (
-    "with named as (select path, removed_at from lakebed.cold_file union all"
-    " select path, removed_at from lakebed.lake_copy union all"
-    " select path, removed_at from lakebed.model_version where path is not null"
-    " union all select path, removed_at from lakebed.model_file)"
+    "with named as (select path, removed_at, xmin from lakebed.cold_file union all"
+    " select path, removed_at, xmin from lakebed.lake_copy union all"
+    " select path, removed_at, xmin from lakebed.model_version where path is not null"
+    " union all select path, removed_at, xmin from lakebed.model_file)"
 )
 _IS_VOUCHED = sql.SQL(_NAMED) + sql.SQL(
     " select exists (select from named where path = %s and removed_at is null)"
 )
-_ARE_VOUCHED = sql.SQL(_NAMED) + sql.SQL(" select path, removed_at is null from named")
+_ARE_VOUCHED = sql.SQL(_NAMED) + sql.SQL(" select path, removed_at is null, xmin::text from named")
 
 
-def _paths(connection: Connection) -> tuple[set[str], set[str]]:
-    """Return the paths that some row vouches for, and those that were given up."""
+def _paths(connection: Connection) -> tuple[set[str], dict[str, int]]:
+    """Return the paths that some row vouches for, and by whom the other ones were given up."""
     rows = connection.execute(_ARE_VOUCHED).fetchall()
-    return {path for path, there in rows if there}, {path for path, there in rows if not there}
+    ((newest,),) = connection.execute(
+        "select pg_snapshot_xmax(pg_current_snapshot())::text"
+    ).fetchall()
+    vouched = {path for path, there, _ in rows if there}
+    given_up = {path: widen(int(xid), int(newest)) for path, there, xid in rows if not there}
+    return vouched, given_up
 
 
 def _known_models(connection: Connection) -> dict[str, PurePosixPath]:
