@@ -119,6 +119,14 @@ def ensure_partition_tables(
     return made
 
 
+def lacks_partition_table(connection: Connection, table: SourceTable, window: Window) -> bool:
+    """Return whether rows of a window are refused, as a partition table of ours is missing."""
+    if table.adopted or not is_partitioned(connection, table):
+        return False
+    name = partition_table_name(table.name, window)
+    return name not in _partition_tables(connection, table)
+
+
 def ensure_upcoming_partition_tables(
     connection: Connection, table: SourceTable, now: datetime
 ) -> int:

@@ -41,7 +41,7 @@ from lakebed.errors import LakebedError, TieringError, VerificationError
 from lakebed.pgcopy.cold_rows import copy_cold_rows
 from lakebed.resources.lake import Lake
 from lakebed.resources.postgres import LOCK_TIMEOUT, Connection, Postgres
-from lakebed.schema.ddl import ensure_partition_tables
+from lakebed.schema.ddl import ensure_partition_tables, lacks_partition_table
 from lakebed.schema.parents import has_unique_index
 from lakebed.spec.partitions import Window
 from lakebed.spec.steps import OnRestoreStep
@@ -183,6 +183,7 @@ class _Restore:
     def run(self, now: datetime, hold: timedelta) -> Restored:
         partition = self.partition
         partition.lock()
+        self._check_partition_table()
         self.on_step("locked")
         partition.take_columns()
         old, _ = generations(partition)
@@ -211,6 +212,15 @@ class _Restore:
             in_file.rows - kept.rows,
             now + hold,
         )
+
+    def _check_partition_table(self) -> None:
+        """Begin again where housekeeping has dropped the emptied partition table by now.
+
+        It drops none while the lock is held. Asked apart: the snapshot may be from before the lock.
+        """
+        with self.postgres.connect(autocommit=True) as connection:
+            if lacks_partition_table(connection, self.partition.table, self.partition.window):
+                raise _OvertakenError("housekeeping has dropped the emptied partition table")
 
     def _copy(self, old: Generation, in_file: Fingerprint) -> None:
         """Copy the file's rows into the stage. Raises VerificationError, TieringError."""

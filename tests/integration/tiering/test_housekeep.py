@@ -9,12 +9,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pytest
 
 from lakebed.recovery.backup import take_backup
 from lakebed.recovery.restore_backup import restore
 from lakebed.resources.postgres import Connection
+from lakebed.resources.read_errors import LakeReadError
 from lakebed.store.platform import Platform, open_platform
 from lakebed.tiering import partition_tables, superseded
 from lakebed.tiering.horizon import Horizon, StayReason, read_horizon
@@ -120,7 +120,7 @@ def test_a_snapshot_from_the_very_moment_of_a_fold_keeps_the_file_it_names(
     monkeypatch.setattr(
         Horizon, "blind_to", lambda self, xid: [h for h in self.holders if xid > h.xmin]
     )
-    with pytest.raises(duckdb.Error):
+    with pytest.raises(LakeReadError):
         _read_across_a_fold(settled)
 
 
@@ -153,7 +153,7 @@ def test_readers_notice_that_files_go_without_grace_and_horizon(
     with settled.lake.session() as session:
         fold(settled)
         assert len(housekeep(kept(settled, grace=DAY)).swept) == 1
-        with pytest.raises(duckdb.Error):
+        with pytest.raises(LakeReadError):
             session.sql(ALL).fetchall()
 
 

@@ -26,6 +26,7 @@ from lakebed.tiering import restore as restoring
 from lakebed.tiering.holds import PartitionHeldError
 from lakebed.tiering.move import move
 from lakebed.tiering.partition import Partition, PartitionBusyError
+from lakebed.tiering.partition_tables import tidy
 from lakebed.tiering.pending import waiting
 from lakebed.tiering.restorable import chosen, hold_of
 from lakebed.tiering.restore import Restored, restore
@@ -323,3 +324,41 @@ def test_any_row_settles_and_comes_back_to_the_byte(
         assert done.rows == len(made)
         assert differing(connection, settling) == []
         assert all_rows(platform, "settling") == before
+
+
+def test_a_partition_table_that_housekeeping_drops_meanwhile_is_made_again(
+    settled: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The drop comes after the restore has looked, and before it holds the lock."""
+    drops = iter([True, False])
+
+    def dropped(connection: Any, table: Any, windows: Any) -> int:
+        made = ensure_partition_tables(connection, table, windows)
+        if next(drops):
+            do(settled, "drop table events_2024_02")
+        return made
+
+    monkeypatch.setattr(restoring, "ensure_partition_tables", dropped)
+    rows = all_rows(settled, "events")
+    done = restore(settled.postgres, settled.lake, events, WINDOW, datetime.now(UTC))
+    assert (done.rows, next(drops, None)) == (10, None)
+    assert all_rows(settled, "events") == rows
+
+
+def test_no_partition_table_is_dropped_while_a_restore_is_at_work(settled: Platform) -> None:
+    stays: list[Any] = []
+
+    def tidy_up(step: str) -> None:
+        if step in ("locked", "recorded"):
+            table = replace(
+                events,
+                tiering=replace(events.require_tiering, drop_emptied_after=timedelta(days=2)),
+            )
+            with settled.postgres.connect(autocommit=True) as connection:
+                notes = tidy(connection, table, datetime.now(UTC))
+                stays.append([note.what for note in notes])
+
+    restore(settled.postgres, settled.lake, events, WINDOW, datetime.now(UTC), on_step=tidy_up)
+    assert "waits" in stays[0]
+    assert "dropped" not in [what for notes in stays for what in notes]
+    assert ask(settled, "select count(*) from events_2024_02") == [(10,)]
