@@ -14,6 +14,7 @@ from lakebed.recovery.restore_backup import restore
 from lakebed.store.platform import Platform, open_platform
 from lakebed.tiering import erase as erasing
 from lakebed.tiering import erase_partition as partitions
+from lakebed.tiering import erase_rest as rests
 from lakebed.tiering.erase import Erased, erase, would_erase
 from lakebed.tiering.predicate import PredicateError
 from lakebed.tiering.verify import verify
@@ -191,6 +192,29 @@ def test_what_loads_keep_and_the_quarantine_are_searched(of_modes: Platform) -> 
     ]
     assert seen(of_modes, "select distinct id from customers") == [(2,)]
     assert day(1) is not None
+
+
+@pytest.mark.parametrize("way", [erase, would_erase])
+def test_what_a_load_kept_may_go_while_an_erasure_looks(
+    of_modes: Platform, monkeypatch: pytest.MonkeyPatch, way: Any
+) -> None:
+    """A load that ends drops it between the look at the names and the look at the rows."""
+    for number in (1, 2):
+        deliver(of_modes, f"customers/{number}.csv", [customer(1, "Ulm", number)])
+        load(of_modes, "customers")
+    kept = rests.kept_by_loads
+    dropped: list[str] = []
+
+    def drops(connection: Any, table: Any) -> Any:
+        found = kept(connection, table)
+        if not dropped:
+            dropped.extend(load_id for load_id, _ in found)
+            do(of_modes, *(f'drop table lakebed_undo."{load_id}"' for load_id in dropped))
+        return found
+
+    monkeypatch.setattr(rests, "kept_by_loads", drops)
+    done = way(of_modes, of_modes.table("customers"), "id = 1")
+    assert (len(dropped), done.failed, done.hot_rows, done.undo_rows) == (1, (), 2, 0)
 
 
 def test_a_reader_that_has_begun_before_is_waited_for(
