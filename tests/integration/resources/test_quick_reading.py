@@ -110,8 +110,8 @@ def test_a_query_of_the_command_imports_nothing_heavy(settings: Settings) -> Non
     program = (
         "import sys; from lakebed.cli.main import main\n"
         "try: main(['sql', 'select count(*) as n from things', '--format', 'csv'])\n"
-        f"finally: print([name for name in {HEAVY} if name in sys.modules])"
-    )
+        "finally: print([name for name in HEAVY if name in sys.modules])"
+    ).replace("HEAVY", repr(HEAVY))
     environment = settings.environment() | {"PATH": "/usr/bin"}
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
