@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from lakebed.models.selection import SelectionError as SelectionError
     from lakebed.monitoring.status import PlatformStatus as PlatformStatus
     from lakebed.operations.load_tables import LoadChoiceError as LoadChoiceError
+    from lakebed.orchestration.dagster_private import DagsterVersionError as DagsterVersionError
     from lakebed.orchestration.dagster_resources import HotResource as HotResource
     from lakebed.orchestration.dagster_resources import LakeResource as LakeResource
     from lakebed.project import ClosedError as ClosedError
@@ -145,6 +146,7 @@ _MODULES = {
     "BackupError": "lakebed.recovery.backup",
     "BusyError": "lakebed.errors",
     "ClosedError": "lakebed.project",
+    "DagsterVersionError": "lakebed.orchestration.dagster_private",
     "DriftError": "lakebed.schema.ddl",
     "AddError": "lakebed.scaffolding.table_file",
     "AdoptionError": "lakebed.scaffolding.adoption",

