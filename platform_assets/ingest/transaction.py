@@ -125,7 +125,7 @@ _ENTER = (
     " cursor_ties, sha256, boundary) values (%s, %s, %s, %s, %s, %s, %s, %s, %s)"
 )
 _ENTER_AGAIN = (
-    f"{_ENTER} on conflict (table_name, path, version) do update set load_id = excluded.load_id,"
+    f"{_ENTER} on conflict (table_name, digest) do update set load_id = excluded.load_id,"
     " rows_read = excluded.rows_read, cursor_max = excluded.cursor_max,"
     " cursor_ties = excluded.cursor_ties, sha256 = excluded.sha256, boundary = excluded.boundary"
 )

@@ -66,7 +66,8 @@ def _read_v4(texts: pl.Series, *, cidr: bool) -> pl.Series:
     number, mask = _v4(COLUMN)
     good = number.is_not_null()
     if cidr:
-        good &= number % pl.lit(2, pl.Int64).pow(32 - mask) == 0
+        # A mask above 32 is no number of bits: the address is bad already, and no power may fail.
+        good &= number % pl.lit(2, pl.Int64).pow(32 - mask.clip(0, 32)) == 0
         whole = pl.concat_str(COLUMN.str.extract(r"^([^/]+)"), pl.lit("/"), mask)
     else:
         whole = COLUMN.str.strip_suffix("/32")

@@ -16,7 +16,13 @@ from urllib.parse import quote
 
 from psycopg import sql
 
-from lakebed.scaffolding.table_file import AddError, TableFile, table_name
+from lakebed.scaffolding.table_file import (
+    AddError,
+    TableFile,
+    names_in_postgres,
+    table_name,
+    transforms_of,
+)
 from lakebed.spec.names import is_name
 
 SAMPLED_ROWS = 10_000
@@ -87,8 +93,11 @@ def _table_file(table: str, called: str | None, database: str, columns: list[_Co
     if not is_name(name):
         raise AddError(f"{name!r} cannot be the name of a table, such as orders")
     model = "".join(part.capitalize() for part in name.split("_")) or "Row"
-    key = [column.name for column in sorted(columns, key=lambda c: c.key) if column.key]
-    fields = [_field(number, column) for number, column in enumerate(columns, 1)]
+    names = names_in_postgres([column.name for column in columns])
+    key = [names[column.name] for column in sorted(columns, key=lambda c: c.key) if column.key]
+    fields = [
+        _field(number, column, names[column.name]) for number, column in enumerate(columns, 1)
+    ]
     key_text = f'    key=({", ".join(map(repr, key))},),\n    write_mode="merge",\n' if key else ""
     whole = (
         "" if key else '    write_mode="replace",  # it has no key: read whole when it changed\n'
@@ -103,20 +112,22 @@ def _table_file(table: str, called: str | None, database: str, columns: list[_Co
         f"{name} = SourceTable(\n"
         f"    name={name!r},\n    model={model},\n"
         f"    source=SqliteTable(database={database!r}, table={table!r}),\n"
-        f"{key_text}{whole}"
+        f"{key_text}{whole}{transforms_of(names)}"
         "    # cursor=...: a column that grows with each change; then only what is new is read.\n"
         ")\n"
     )
     if "Annotated[" not in "".join(fields):
         text = text.replace("from typing import Annotated\n\n", "")
+    if "Mapped(" in text:
+        text = text.replace("from lakebed import ", "from lakebed import Mapped, ", 1)
     if "pl." not in "".join(fields):
         text = text.replace("import polars as pl\n", "")
     return TableFile(name, text)
 
 
-def _field(number: int, column: _Column) -> str:
-    name = _identifier(column.name, f"column_{number}")
-    options = [f"alias={column.name!r}"] if name != column.name else []
+def _field(number: int, column: _Column, called: str) -> str:
+    name = _identifier(called, f"column_{number}")
+    options = [f"alias={called!r}"] if name != called else []
     options += ["nullable=True"] if column.nullable else []
     kind, remark = _type_of(column)
     default = f" = pa.Field({', '.join(options)})" if options else ""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
@@ -13,6 +13,7 @@ from lakebed.errors import WRONG_USAGE, LakebedError
 from lakebed.spec.names import is_name
 from lakebed.spec.postgres_types import cold_type, field_line
 from lakebed.spec.schema import Column
+from lakebed.spec.table_rules import MAX_IDENTIFIER_BYTES
 from lakebed.spec.types import SchemaError, type_map
 
 
@@ -115,14 +116,19 @@ def table_file(table: DescribedTable, name: str | None = None) -> TableFile:
             f"{name!r} cannot be the name of a table. Use lower case letters, digits and _, at "
             "most 40, a letter first"
         )
+    names = names_in_postgres([column.name for column in table.columns])
+    columns = [replace(column, name=names[column.name]) for column in table.columns]
+    table = replace(table, columns=columns, key=tuple(names[key] for key in table.key))
+    transforms = transforms_of(names).rstrip("\n")
     fields = [_field(column) for column in table.columns]
-    constructor = table.source.partition("(")[0]
+    imported = {table.source.partition("(")[0], "SourceTable"}
+    imported |= {"Mapped"} if transforms else set()
     lines = [
         f'"""{name}: {table.title}. Written by `lakebed add`; edit it."""\n',
         *(["from typing import Annotated\n"] if "Annotated[" in "".join(fields) else []),
         "import pandera.polars as pa",
         *(["import polars as pl"] if "pl." in "".join(fields) else []),
-        f"\nfrom lakebed import {', '.join(sorted((constructor, 'SourceTable')))}\n\n",
+        f"\nfrom lakebed import {', '.join(sorted(imported))}\n\n",
         f"class {_model_name(name)}(pa.DataFrameModel):",
         f'    """{table.title[0].upper()}{table.title[1:]}."""\n',
         *(f"    {field}" for field in fields),
@@ -131,10 +137,31 @@ def table_file(table: DescribedTable, name: str | None = None) -> TableFile:
         f"    name={name!r},",
         f"    model={_model_name(name)},",
         f"    source={table.source},",
+        *([transforms] if transforms else []),
         *_policies(table),
         ")",
     ]
     return TableFile(name, "\n".join(lines) + "\n")
+
+
+def names_in_postgres(source: Sequence[str]) -> dict[str, str]:
+    """Return what each column of a source is called: its name, cut to what PostgreSQL holds."""
+    found: dict[str, str] = {}
+    for number, name in enumerate(source, 1):
+        data, mark = name.encode(), f"_{number}"
+        found[name] = name
+        if len(data) > MAX_IDENTIFIER_BYTES:
+            found[name] = data[: MAX_IDENTIFIER_BYTES - len(mark)].decode(errors="ignore") + mark
+    return found
+
+
+def transforms_of(names: Mapping[str, str]) -> str:
+    """Return the lines of a table file that say which columns have other names in the source."""
+    renamed = {ours: theirs for theirs, ours in names.items() if ours != theirs}
+    if not renamed:
+        return ""
+    lines = "".join(f"        {ours!r}: Mapped({theirs!r}),\n" for ours, theirs in renamed.items())
+    return f"    transforms={{\n{lines}    }},\n"
 
 
 def table_name(text: str) -> str:

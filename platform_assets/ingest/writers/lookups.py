@@ -90,7 +90,7 @@ def reject_missing(
 
 def _quarantine(connection: Connection, load: LoadStamp) -> None:
     """Give the rows that were taken out to the quarantine, as they were read."""
-    connection.execute(sql.SQL("create index on {} (source_file, row_number)").format(_MISSING))
+    connection.execute(sql.SQL("create index on {} (row_number)").format(_MISSING))
     connection.execute(sql.SQL("analyze {}").format(_MISSING))
     query = sql.SQL(
         "select row_number, kind, rule, column_name, message from {}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -433,3 +434,23 @@ def test_data_that_are_mounted_elsewhere_are_not_loaded_again(
     moved = open_platform(replace(platform.settings, data=elsewhere), platform.tables)
     assert load(moved, "readings").load_id is None
     assert numbers(platform) == [1]
+
+
+def test_paths_that_are_longer_than_an_index_entry_load_once(
+    platform_of: Callable[..., Platform],
+) -> None:
+    """Members of archives have names of any length; letters that do not compress fill an index."""
+    table = replace(declared_readings, source=CsvFiles(glob="*.zip"), changed_files="refuse")
+    platform = platform_of(table)
+    letters = "".join(chr(0x4E00 + (i * 7919) % 20_000) for i in range(3_000))
+    header = "at,sensor,value,number\n"
+    with zipfile.ZipFile(platform.settings.data / "1.zip", "w") as archive:
+        archive.writestr(f"{letters}1.csv", f"{header}2024-01-01T00:00:00Z,a,1.0,1\n")
+        archive.writestr(f"{letters}2.csv", f"{header}2024-01-01T01:00:00Z,a,-5000,2\n"
+                         "2024-01-01T01:00:00Z,a,1.0,2\n" * 1)  # fmt: skip
+        archive.writestr(f"{letters}\\x.csv", f"{header}2024-01-01T02:00:00Z,a,1.0,3\n")
+    table = replace(table, reject_share=0.9)
+    report = load_table(platform.settings, platform.postgres, platform.clock, table)
+    assert (report.refused, report.inserted, report.rejected) == ((), 3, 1)
+    again = load_table(platform.settings, platform.postgres, platform.clock, table)
+    assert (again.load_ids, again.refused) == ((), ())

@@ -72,3 +72,21 @@ def test_nothing_is_overwritten_and_what_cannot_be_is_said(shop: Path, tmp_path:
     (tmp_path / "text.db").write_text("no database " * 100)
     with pytest.raises(AddError, match="SQLite cannot read it"):
         write_files(table_files(tmp_path / "text.db", "text.db", ()), tmp_path)
+
+
+def test_names_that_postgres_cannot_hold_are_shortened_and_mapped(
+    settings: Settings, tmp_path: Path
+) -> None:
+    long, longer = "c" * 64, "é" * 40
+    database = settings.data / "wide.db"
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute(f'create table wide ("{long}" integer primary key, "{longer}" text)')
+        connection.execute("insert into wide values (1, 'a')")
+        connection.commit()
+    write_files(table_files(database, "wide.db", ()), tmp_path / "tables")
+    platform = open_platform(settings, load_tables(tmp_path / "tables"))
+    table = platform.table("wide")
+    assert all(len(name.encode()) <= 63 for name in table.column_names)
+    assert (len(set(table.column_names)), table.key) == (2, (table.column_names[0],))
+    assert table.source_columns == (long, longer)
+    assert load_well(platform, "wide").inserted == 1
