@@ -20,7 +20,7 @@ from psycopg import sql
 
 from lakebed.resources.hot_columns import Hot
 from lakebed.resources.layouts import ask
-from lakebed.resources.pruning import Bounds
+from lakebed.resources.pruning import Bounds, Scan
 from lakebed.resources.tiers import LakeTable
 
 
@@ -60,28 +60,26 @@ class Exactness:
         """Whether no column can hold what DuckDB misreads, whatever the rows are."""
         return not self._losses and not self._conditions
 
-    def find_misread(self, columns: Collection[str], bounds: Bounds) -> dict[str, str]:
-        """Return why columns cannot be read within some bounds of time, by name.
-
-        Args:
-            columns: The columns that a query reads.
-            bounds: The times of the hot rows that it can read.
-        """
+    def find_misread(self, scan: Scan) -> dict[str, str]:
+        """Return why columns of the hot rows that a query needs cannot be read, by name."""
+        columns = scan.columns
+        if columns is None:
+            columns = frozenset(name for name, _ in self.table.columns)
         found = {name: why for name, why in self._losses.items() if name in columns}
         unknown = [
             name
             for name in self._conditions
             if name in columns
-            and not any(sound.covers(bounds) for sound in self._sound.get(name, ()))
+            and not any(sound.covers(scan.bounds) for sound in self._sound.get(name, ()))
         ]
         if not unknown:
             return found
-        ((*counts,),) = ask(self.connection, self._query(unknown, bounds))
+        ((*counts,),) = ask(self.connection, self._query(unknown, scan))
         for name, count in zip(unknown, counts, strict=True):
             if count:
                 found[name] = self._why(name, count)
-            else:
-                self._sound.setdefault(name, []).append(bounds)
+            elif not scan.comparisons:
+                self._sound.setdefault(name, []).append(scan.bounds)
         return found
 
     def guard(self) -> bool:
@@ -89,10 +87,10 @@ class Exactness:
 
         For queries that are not looked at one by one. Returns whether there are such columns.
         """
-        self.errors = self.find_misread([name for name, _ in self.table.columns], Bounds())
+        self.errors = self.find_misread(Scan())
         return bool(self.errors)
 
-    def _query(self, names: Collection[str], bounds: Bounds) -> sql.Composed:
+    def _query(self, names: Collection[str], scan: Scan) -> sql.Composed:
         conditions = [self._conditions[name] for name in names]
         counts = sql.SQL(", ").join(
             sql.SQL("count(*) filter (where {}) as {}").format(condition, sql.Identifier(f"n{i}"))
@@ -102,8 +100,24 @@ class Exactness:
             counts,
             sql.Identifier(self.table.schema, self.table.name),
             sql.SQL(" or ").join(conditions),
-            sql.SQL("").join(_within(self.table, bounds)),
+            sql.SQL("").join([*_within(self.table, scan.bounds), *self._compared(scan)]),
         )
+
+    def _compared(self, scan: Scan) -> Iterator[sql.Composable]:
+        """Yield the filters that PostgreSQL understands as DuckDB does, so that indexes serve."""
+        for comparison in scan.comparisons:
+            column = self.hot.get(comparison.column)
+            form = (
+                None if column is None else column.comparable(comparison.kind, comparison.operator)
+            )
+            if form is None:
+                continue
+            values = [sql.SQL(form).format(sql.Literal(value)) for value in comparison.values]
+            yield sql.SQL(" and {} {} ({})").format(
+                sql.Identifier(comparison.column),
+                sql.SQL(comparison.operator),
+                sql.SQL(", ").join(values),
+            )
 
     def _why(self, name: str, count: int) -> str:
         kind, condition = dict(self.table.columns)[name], self._conditions[name].as_string()

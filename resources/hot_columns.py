@@ -26,6 +26,7 @@ _TEXTS = re.compile(r"text|character varying(\(\d+\))?")
 _DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
 _NUMERIC = re.compile(r"numeric(?:\((\d+),(-?\d+)\))?")
 _MOMENT = re.compile(r"timestamp(\(\d\))? with(out)? time zone")
+_INTEGERS = {"smallint", "integer", "bigint"}
 _WHOLE = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT"}
 
 _COLUMNS = """\
@@ -102,6 +103,26 @@ class HotColumn:
         if duckdb_kind != "VARCHAR" or self.is_enum:
             return False
         return not self.deterministic or _TEXTS.fullmatch(self.kind) is None
+
+    def comparable(self, kind: str, operator: str) -> str | None:
+        """Return how to write a value so that PostgreSQL finds every row that DuckDB does.
+
+        Args:
+            kind: What the value is: integer, decimal, text or uuid.
+            operator: The comparison. Equal texts are equal by any collation, and indexes know it.
+
+        Returns:
+            SQL, into whose braces goes the value as text; None where the column is of another kind.
+        """
+        if self.is_list or self.is_enum:
+            return None
+        if kind == "integer" and self.kind in _INTEGERS:
+            return "{}::bigint"
+        if kind in ("integer", "decimal") and _NUMERIC.fullmatch(self.kind):
+            return "{}::numeric"
+        if kind == "text" and _TEXTS.fullmatch(self.kind):
+            return "{}::text" if operator in ("=", "in") else '{}::text collate "C"'
+        return "{}::uuid" if kind == self.kind == "uuid" else None
 
     def misread(self) -> sql.Composable | None:
         """Return PostgreSQL's condition for values that DuckDB's type has not; None: it has all."""

@@ -12,9 +12,12 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import duckdb
+
+Kind = Literal["integer", "decimal", "text", "uuid"]
+"""What the values of a comparison are."""
 
 Parameters = Sequence[Any] | Mapping[str, Any] | None
 """Values for the ? of a query, or for its $names."""
@@ -27,6 +30,12 @@ _COMPARISON = re.compile(
     r"(?P<column>.+?)(?P<operator>>=|<=|>|<|=)"
     r"'(?P<moment>[^']+)'::TIMESTAMP WITH TIME ZONE"
 )
+
+# A quote inside of a text is doubled there, and such a text is not taken.
+_VALUE = r"(?:-?\d+(?:\.\d+)?|'[^']*'(?:::UUID)?)"
+_NAME = r"(?P<column>[^\s'\"<>=!]+)"
+_SIMPLE = re.compile(rf"{_NAME}(?P<operator>>=|<=|>|<|=)(?P<values>{_VALUE})")
+_CHOICE = re.compile(rf"{_NAME} IN \((?P<values>{_VALUE}(?:, {_VALUE})*)\)")
 
 
 @dataclass(frozen=True)
@@ -58,11 +67,32 @@ class Bounds:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """A filter that a query puts on the rows of a table, understood for certain.
+
+    Attributes:
+        column: The column that is compared.
+        operator: One of =, <, >, <=, >= and, with several values, in.
+        values: Numbers as they are written, or texts without their quotes.
+        kind: What the values are.
+    """
+
+    column: str
+    operator: str
+    values: tuple[str, ...]
+    kind: Kind
+
+
+@dataclass(frozen=True)
 class Scan:
-    """What a query reads of a table: the times, and the columns; None stands for all columns."""
+    """What a query reads of a table: the times, and the columns; None stands for all columns.
+
+    comparisons: further filters, each of which holds for every row that the query needs.
+    """
 
     bounds: Bounds = Bounds()
     columns: frozenset[str] | None = None
+    comparisons: tuple[Comparison, ...] = ()
 
     def with_other(self, other: Scan) -> Scan:
         """Return what both read together."""
@@ -109,7 +139,9 @@ def planned(
         info, name = node["extra_info"], node["name"].strip()
         table, columns = info.get("Table"), _names(info.get("Projections"))
         if name == "POSTGRES_SCAN" and table in time_columns:
-            scan = Scan(_bounds(info.get("Filters", []), time_columns[table]), columns)
+            filters = info.get("Filters", [])
+            filters = [filters] if isinstance(filters, str) else filters
+            scan = Scan(_bounds(filters, time_columns[table]), columns, comparisons(filters))
             found[table] = found[table].with_other(scan) if table in found else scan
         elif name == "POSTGRES_QUERY":
             asked = None if asked is None or columns is None else asked | columns
@@ -127,6 +159,34 @@ def _nodes(plan: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     for node in plan:
         yield node
         yield from _nodes(node["children"])
+
+
+def comparisons(filters: Iterable[str]) -> tuple[Comparison, ...]:
+    """Return the filters of EXPLAIN, each of one column, that can be read in one way only."""
+    found: list[Comparison] = []
+    for text in filters:
+        # An optional filter narrows a scan by what another node of the plan makes sure of.
+        text = text.removeprefix("optional: ")
+        chosen = _CHOICE.fullmatch(text)
+        parts = [text] if chosen else text.split(" AND ")
+        compared = [_CHOICE.fullmatch(part) or _SIMPLE.fullmatch(part) for part in parts]
+        if all(compared) and len({part["column"] for part in compared if part}) == 1:
+            found += [_comparison(part) for part in compared if part]
+    return tuple(found)
+
+
+def _comparison(found: re.Match[str]) -> Comparison:
+    operator = found.groupdict().get("operator") or "in"
+    values = tuple(value[0] for value in re.finditer(_VALUE, found["values"]))
+    kind: Kind = "decimal" if any("." in value for value in values) else "integer"
+    if values[0].startswith("'"):
+        kind = "uuid" if values[0].endswith("::UUID") else "text"
+    return Comparison(
+        found["column"],
+        operator,
+        tuple(value.removesuffix("::UUID").removeprefix("'").removesuffix("'") for value in values),
+        kind,
+    )
 
 
 def _bounds(filters: str | list[str], column: str | None) -> Bounds:

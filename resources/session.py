@@ -274,10 +274,7 @@ class ReadSession:
         found: list[str] = []
         for name, scan in needed.items():
             if name in self._exact:
-                columns = [column for column, _ in self.tables[name].columns]
-                if scan.columns is not None:
-                    columns = [column for column in columns if column in scan.columns]
-                found += self._exact[name].find_misread(columns, scan.bounds).values()
+                found += self._exact[name].find_misread(scan).values()
         if found:
             raise InexactError("\n".join(found))
 

@@ -16,7 +16,7 @@ from lakebed.exports.write import write_export
 from lakebed.models.reading import reading
 from lakebed.resources.hot_columns import HotColumn
 from lakebed.resources.lake import READER_OPTIONS
-from lakebed.resources.pruning import Bounds
+from lakebed.resources.pruning import Scan
 from lakebed.resources.read_errors import InexactError
 from lakebed.resources.settings import Settings
 from lakebed.schema.ddl import ensure_table
@@ -136,14 +136,55 @@ def test_a_check_saves_the_look(odd: Platform) -> None:
     """PostgreSQL's planner knows that no row can be found, and reads none."""
     with odd.lake.session() as session:
         exact = session._exact["odd"]
-        assert exact.find_misread(["sure"], Bounds()) == {}
-        query = exact._query(["sure"], Bounds())
+        assert exact.find_misread(Scan(columns=frozenset({"sure"}))) == {}
+        query = exact._query(["sure"], Scan())
     with odd.postgres.connect() as connection:
         name, value = READER_OPTIONS.rpartition(" ")[2].split("=")
         connection.execute(sql.SQL("set {} = {}").format(sql.Identifier(name), sql.Literal(value)))
         plan = connection.execute(sql.SQL("explain {}").format(query)).fetchall()
     assert any("One-Time Filter: false" in line for (line,) in plan)
     assert not any("Scan" in line for (line,) in plan)
+
+
+@pytest.mark.parametrize(
+    ("where", "operator"),
+    [
+        ("id = 7", "="),
+        ("id in (3, 9, 5)", "in"),
+        ("note = 'b'", "="),
+        ("note in ('b', 'it is')", "in"),
+        ("note > 'b'", ">"),
+        ("sure >= 99.5", ">="),
+    ],
+)
+def test_a_look_reads_the_rows_of_the_query_alone(odd: Platform, where: str, operator: str) -> None:
+    """So a query by a key stays one by an index; the rows with odd values are others here."""
+    query = f"select count(amount) from odd where {where}"  # noqa: S608
+    with odd.lake.session() as session:
+        (scan,) = session.needed(query).values()
+        assert operator in [c.operator for c in scan.comparisons]
+        text = session._exact["odd"]._query(["amount"], scan).as_string()
+        assert all(f'"{c.column}" {c.operator} (' in text for c in scan.comparisons)
+        assert session.sql(query).fetchall() == session.sql(query).fetchall()
+        with pytest.raises(InexactError):
+            session.sql("select amount from odd where id = 1")
+        with pytest.raises(InexactError):
+            session.sql("select amount from odd where id in (1, 5, 9)")
+        with pytest.raises(InexactError):
+            session.sql("select amount from odd")
+
+
+def test_comparisons_of_other_kinds_are_left_to_duckdb() -> None:
+    for column, kind in (
+        (HotColumn("t", "character(5)"), "text"),
+        (HotColumn("t", "text", is_list=True), "text"),
+        (HotColumn("f", "double precision"), "decimal"),
+        (HotColumn("i", "bigint"), "decimal"),
+        (HotColumn("m", "public.mood", is_enum=True), "text"),
+        (HotColumn("t", "text"), "uuid"),
+    ):
+        assert column.comparable(kind, "=") is None
+    assert 'collate "C"' in str(HotColumn("t", "text").comparable("text", "<"))
 
 
 def test_a_hot_nan_in_a_key_hides_no_cold_row(settings: Settings) -> None:
@@ -161,8 +202,9 @@ def test_a_hot_nan_in_a_key_hides_no_cold_row(settings: Settings) -> None:
     assert seen(platform, by_note) == [("cold", 9), ("hot", 2)]
     cold = "select count(*) from sums where id = 0 and \"at\" < '2024-01-01'"
     assert seen(platform, cold) == [(0,)]
+    assert seen(platform, "select count(*), min(note) from sums where id = 0") == [(1, "cold")]
     with pytest.raises(InexactError, match=r"sums\.id: "):
-        seen(platform, "select count(*) from sums where id = 0")
+        seen(platform, "select count(*) from sums where id >= 0")
 
 
 @pytest.mark.parametrize(

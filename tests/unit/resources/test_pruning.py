@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakebed.resources.pruning import Bounds, _bounds, tells_apart
+from lakebed.resources.pruning import Bounds, _bounds, comparisons, tells_apart
 
 JAN, FEB, MAR = (datetime(2024, month, 1, tzinfo=UTC) for month in (1, 2, 3))
 TICK = timedelta(microseconds=1)
@@ -75,3 +75,34 @@ def test_a_file_on_the_edge_is_touched() -> None:
     assert not Bounds(FEB, FEB).touches(JAN, JAN)
     assert not Bounds(FEB, FEB).touches(MAR, MAR)
     assert Bounds().touches(JAN, MAR)
+
+
+@pytest.mark.parametrize(
+    ("filters", "found"),
+    [
+        (["id=77"], [("id", "=", ("77",), "integer")]),
+        (["id>=-1 AND id<=5"], [("id", ">=", ("-1",), "integer"), ("id", "<=", ("5",), "integer")]),
+        (["n=1.50", "b>3"], [("n", "=", ("1.50",), "decimal"), ("b", ">", ("3",), "integer")]),
+        (["optional: id IN (1, 5, 9)"], [("id", "in", ("1", "5", "9"), "integer")]),
+        (["name='a b'"], [("name", "=", ("a b",), "text")]),
+        (["optional: name IN ('a', 'b, c')"], [("name", "in", ("a", "b, c"), "text")]),
+        ([f"u='{'0' * 32}'::UUID"], [("u", "=", ("0" * 32,), "uuid")]),
+        # What could be read in two ways, or is of another kind, is not taken.
+        (["name='it''s AND id=5'"], []),
+        (["name='a AND id=5'"], []),
+        (["name>='a' AND id<5"], []),
+        (["optional: id=1 OR id=2"], []),
+        (["optional: Dynamic Filter (id)"], []),
+        (["d>='2024-01-01'::DATE"], []),
+        (["by='a'::BLOB"], []),
+        (["id!=5"], []),
+        (["a b=5"], []),
+        (["'a'=5"], []),
+        (["f=nan"], []),
+        (["f=1e+30"], []),
+    ],
+)
+def test_a_comparison_is_taken_where_it_can_be_read_in_one_way(
+    filters: list[str], found: list[tuple[str, str, tuple[str, ...], str]]
+) -> None:
+    assert [(c.column, c.operator, c.values, c.kind) for c in comparisons(filters)] == found
