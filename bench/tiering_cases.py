@@ -16,8 +16,10 @@ from typing import Any
 from psycopg import sql
 
 from bench import tpch
-from lakebed.demo.demo_files import DemoDataError, write_demo_files
+from lakebed.demo.demo_files import write_demo_files
+from lakebed.demo.demo_folders import TABLES as DEMO_TABLES
 from lakebed.ingest.load import load_table
+from lakebed.resources.extras import MissingExtraError
 from lakebed.resources.settings import read_settings
 from lakebed.resources.tiers import listed, parquet
 from lakebed.spec.partitions import Window
@@ -176,12 +178,17 @@ def sizes(bench: Bench) -> None:
     bench.move(bench.windows())
     _add_size(bench, bench.platform, "lineitem", before)
     settings = read_settings(
-        {"LAKEBED_HOME": str(bench.home / "flights"), "LAKEBED_POSTGRES_URL": bench.url},
+        {
+            "LAKEBED_HOME": str(bench.home / "flights"),
+            "LAKEBED_POSTGRES_URL": bench.url,
+            "LAKEBED_TABLES": str(DEMO_TABLES),
+            "LAKEBED_DATA": str(bench.home / "flights" / "data"),
+        },
         bench.home,
     )
     try:
         write_demo_files(settings.data)
-    except DemoDataError as error:
+    except MissingExtraError as error:
         bench.add("size", f"flights: skipped, {error}")
         return
     platform = open_platform(settings)

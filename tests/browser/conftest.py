@@ -20,6 +20,7 @@ import pytest
 
 from lakebed.resources.embedded import data_folder
 from tests.conftest import open_folder
+from tests.support.checkout import ROOT
 
 CHROMIUM_FLAGS = (
     "--no-sandbox",
@@ -45,7 +46,7 @@ from lakebed.resources.settings import read_settings
 from lakebed.spec.partitions import window_for_key
 from lakebed.store.locks import move_lock
 platform, (table, key) = open_platform(read_settings()), sys.argv[1:]
-lock = move_lock(table, window_for_key(platform.table(table).partitioned.grain, key))
+lock = move_lock(table, window_for_key(platform.table(table).require_partitioning.grain, key))
 with platform.postgres.connect(autocommit=True) as connection, lock.held(connection):
     print("held", flush=True)
     sys.stdin.read()
@@ -73,7 +74,7 @@ class Up:
         done = subprocess.run(
             [sys.executable, "-c", QUERY, query],
             env=self.environment,
-            cwd=self.home,
+            cwd=ROOT,
             capture_output=True,
             text=True,
             timeout=60,
@@ -87,7 +88,7 @@ class Up:
         holder = subprocess.Popen(
             [sys.executable, "-c", HOLD, table, key],
             env=self.environment,
-            cwd=self.home,
+            cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -156,7 +157,7 @@ def up(chromium: str) -> Iterator[Up]:
         process = subprocess.Popen(
             [str(Path(sys.executable).with_name("lakebed")), "up", "--port", str(port)],
             env=environment,
-            cwd=home,
+            cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

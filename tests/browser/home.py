@@ -18,6 +18,7 @@ from lakebed.demo.demo_files import write_demo_files
 from lakebed.orchestration.instance import instance_environment, prepare_instance
 from lakebed.resources.settings import read_settings, remember
 from lakebed.store.platform import open_platform
+from tests.support.checkout import ROOT
 
 NOW = datetime(2013, 2, 1, tzinfo=UTC)
 """A time at which nothing is due yet, so that no sensor moves what the browser shall move."""
@@ -26,7 +27,7 @@ NOW = datetime(2013, 2, 1, tzinfo=UTC)
 def prepare_home(home: Path) -> None:
     """Load every table and build every model, as runs of the home's own Dagster instance."""
     remember(home, "LAKEBED_CLOCK", NOW.isoformat())
-    settings = read_settings({"LAKEBED_HOME": str(home)}, folder=home)
+    settings = read_settings({"LAKEBED_HOME": str(home)}, folder=ROOT)
     write_demo_files(settings.data)
     platform = open_platform(settings)
     folder = prepare_instance(platform)
