@@ -46,6 +46,7 @@ select c.conname, c.contype, pg_get_expr(c.conbin, c.conrelid), c.confmatchtype,
 from pg_constraint c
 left join pg_class r on r.oid = c.confrelid left join pg_namespace n on n.oid = r.relnamespace
 where c.conrelid = to_regclass({}) and c.contype in ('c', 'f')
+  and coalesce((to_jsonb(c) ->> 'conenforced')::boolean, true)
 order by c.contype, c.conname"""
 
 

@@ -185,7 +185,14 @@ def is_partitioned(connection: Connection, table: SourceTable) -> bool:
     return row is not None and bool(row[0])
 
 
-COLUMNS_QUERY = """\
+HOLDS_NO_NULL = """\
+(attnotnull and not exists (select from pg_constraint n
+ where n.conrelid = attrelid and n.contype = 'n' and n.conkey = array[attnum]
+   and not n.convalidated))"""
+"""Whether no row of a column is null. From PostgreSQL 18 on NOT NULL ... NOT VALID lets old nulls
+stay, and pg_attribute says NOT NULL all the same."""
+
+COLUMNS_QUERY = f"""\
 select
   attname::text as name,
   coalesce(
@@ -193,11 +200,11 @@ select
      from pg_type t join pg_namespace n on n.oid = typnamespace
      where t.oid = atttypid and typtype = 'e'),
     format_type(atttypid, atttypmod)) as kind,
-  attnotnull
+  {HOLDS_NO_NULL} as attnotnull
 from pg_attribute
-where attrelid = to_regclass({})
+where attrelid = to_regclass({{}})
   and attnum > 0 and not attisdropped
-order by attnum"""
+order by attnum"""  # noqa: S608
 """Name, type and NOT NULL of each column of a table; `SourceTable.oid` goes into the braces.
 
 An enum's type is named with its schema, whatever the search path.

@@ -43,6 +43,7 @@ select 'referenced', f.conname || ' of ' || f.conrelid::regclass
 from pg_constraint f
 where f.contype = 'f' and f.confrelid in (select oid from parts)
   and f.conparentid = 0
+  and coalesce((to_jsonb(f) ->> 'conenforced')::boolean, true)
 union all
 select 'rule', r.rulename
 from t join pg_rewrite r on r.ev_class = t.oid where r.ev_type in ('2', '3', '4')

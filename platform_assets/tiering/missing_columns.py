@@ -13,6 +13,7 @@ from psycopg import sql
 
 from lakebed.errors import TieringError
 from lakebed.resources.postgres import Connection
+from lakebed.schema.ddl import HOLDS_NO_NULL
 from lakebed.spec.table import SourceTable
 from lakebed.tiering.transaction import HotTable
 
@@ -75,16 +76,24 @@ def fill_defaults(partition: HotTable, stage: sql.Identifier) -> None:
     """
     columns = partition.ask(
         sql.SQL(
-            "select attname::text, pg_get_expr(adbin, adrelid) from pg_attribute"
+            "select attname::text, pg_get_expr(adbin, adrelid),"  # noqa: S608
+            f" attnotnull and not {HOLDS_NO_NULL} from pg_attribute"
             " left join pg_attrdef on adrelid = attrelid and adnum = attnum"
             " where attrelid = to_regclass({}) and attnum > 0 and not attisdropped"
             " and (attnotnull or attgenerated <> '') order by attnum"
         ).format(partition.table.oid)
     )
-    for name, default in columns:
+    for name, default, may_hold_nulls in columns:
         null = sql.SQL("{} where {} is null").format(stage, sql.Identifier(name))
         if not partition.ask(sql.SQL("select exists (select from {})").format(null))[0][0]:
             continue
+        if may_hold_nulls:
+            raise TieringError(
+                f"{partition}: nothing was restored: settled rows hold null in {name}, which is "
+                "NOT NULL NOT VALID: PostgreSQL keeps such rows and takes none back. ALTER TABLE "
+                f"{partition.table.place} ALTER COLUMN {name} DROP NOT NULL, restore, and add the "
+                "constraint again"
+            )
         if default is None:
             raise TieringError(
                 f"{partition}: nothing was restored: settled rows have no {name}, which is NOT "

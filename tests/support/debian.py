@@ -27,10 +27,13 @@ def speaks(language: str) -> bool:
 
 
 @contextmanager
-def debian_server(folder: Path, *settings: str, language: str = "en") -> Iterator[str]:
+def debian_server(
+    folder: Path, *settings: str, language: str = "en", programs: Path = DEBIAN / "bin"
+) -> Iterator[str]:
     """Run Debian's PostgreSQL 15 with these lines of configuration; yield its URL.
 
-    language: what the server's messages are in, where `speaks` says so.
+    language: what the server's messages are in, where `speaks` says so.  programs: the folder of
+    another PostgreSQL's programs.
     """
     user = pwd.getpwnam("postgres") if os.geteuid() == 0 else None
     data = folder / "debian"
@@ -40,7 +43,7 @@ def debian_server(folder: Path, *settings: str, language: str = "en") -> Iterato
 
     def run(program: str, *arguments: str) -> None:
         subprocess.run(
-            [DEBIAN / "bin" / program, "-D", data, *arguments],
+            [programs / program, "-D", data, *arguments],
             user="postgres" if user else None,
             cwd=data,
             env={"LANG": "C.UTF-8", "LANGUAGE": language, "PATH": os.environ["PATH"]},
