@@ -8,6 +8,7 @@ snapshot and within the times that the query can touch:
     a CHECK forbids it            PostgreSQL's planner knows it and reads no row
     no such value is there        the column is read as before; the session remembers it
     there is one                  the query is refused; queries on other columns are answered
+    the query ends by its LIMIT   PostgreSQL looks at each value as it sends it, and not before
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from lakebed.resources.hot_columns import Hot
 from lakebed.resources.layouts import ask
 from lakebed.resources.pruning import Bounds, Scan
 from lakebed.resources.tiers import LakeTable
+from lakebed.resources.tombstones import asked
 
 
 @dataclass
@@ -30,12 +32,14 @@ class Exactness:
 
     Attributes:
         errors: The columns whose reading fails in every query, and the error's text.
+        watched: The relation of the hot rows in which PostgreSQL watches each value, if any.
     """
 
     connection: duckdb.DuckDBPyConnection
     table: LakeTable
     hot: Hot
     errors: dict[str, str] = field(default_factory=dict)
+    watched: sql.Composable | None = None
     _losses: dict[str, str] = field(default_factory=dict)
     _conditions: dict[str, sql.Composable] = field(default_factory=dict)
     _sound: dict[str, list[Bounds]] = field(default_factory=dict)
@@ -62,16 +66,8 @@ class Exactness:
 
     def find_misread(self, scan: Scan) -> dict[str, str]:
         """Return why columns of the hot rows that a query needs cannot be read, by name."""
-        columns = scan.columns
-        if columns is None:
-            columns = frozenset(name for name, _ in self.table.columns)
-        found = {name: why for name, why in self._losses.items() if name in columns}
-        unknown = [
-            name
-            for name in self._conditions
-            if name in columns
-            and not any(sound.covers(scan.bounds) for sound in self._sound.get(name, ()))
-        ]
+        found = {name: why for name, why in self._losses.items() if scan.reads(name)}
+        unknown = self._unknown(scan)
         if not unknown:
             return found
         ((*counts,),) = ask(self.connection, self._query(unknown, scan))
@@ -81,6 +77,48 @@ class Exactness:
             elif not scan.comparisons:
                 self._sound.setdefault(name, []).append(scan.bounds)
         return found
+
+    def is_known(self, scan: Scan) -> bool:
+        """Whether it is known already what a query can find."""
+        lossy = any(scan.reads(name) for name in self._losses)
+        return lossy or not self._unknown(scan)
+
+    def _unknown(self, scan: Scan) -> list[str]:
+        return [
+            name
+            for name in self._conditions
+            if scan.reads(name)
+            and not any(sound.covers(scan.bounds) for sound in self._sound.get(name, ()))
+        ]
+
+    def watch(self, scan: Scan) -> None:
+        """Let PostgreSQL fail at the first misread value that is read, instead of looking first.
+
+        For queries that may end early, by a LIMIT, long before a look would have.
+        """
+        columns = sql.SQL(", ").join(
+            self._watched_column(name) for name, _ in self.table.columns if name in self.hot
+        )
+        query = sql.SQL("select {} from {} where true{}").format(
+            columns,
+            sql.Identifier(self.table.schema, self.table.name),
+            sql.SQL("").join([*_within(self.table, scan.bounds), *self._compared(scan)]),
+        )
+        self.watched = asked(query)
+
+    def _watched_column(self, name: str) -> sql.Composable:
+        identifier = sql.Identifier(name)
+        if name in self.table.as_text:
+            return sql.SQL("{0}::text as {0}").format(identifier)
+        if name not in self._conditions:
+            return identifier
+        column = self.hot[name]
+        kind = sql.SQL(f"{column.kind}[]" if column.is_list else column.kind)
+        why = f" is in a hot row of {self.table.name}.{name}, and DuckDB has no such value"
+        # A cast of a text that is no such value fails with the text.
+        return sql.SQL(
+            "case when {condition} then ({name}::text || {why})::{kind} else {name} end as {name}"
+        ).format(condition=self._conditions[name], name=identifier, why=sql.Literal(why), kind=kind)
 
     def guard(self) -> bool:
         """Look at all columns of all rows, and let reading those fail that DuckDB would misread.

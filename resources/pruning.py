@@ -37,6 +37,9 @@ _NAME = r"(?P<column>[^\s'\"<>=!]+)"
 _SIMPLE = re.compile(rf"{_NAME}(?P<operator>>=|<=|>|<|=)(?P<values>{_VALUE})")
 _CHOICE = re.compile(rf"{_NAME} IN \((?P<values>{_VALUE}(?:, {_VALUE})*)\)")
 
+_STREAMING = {"POSTGRES_SCAN", "PROJECTION", "FILTER", "LIMIT", "STREAMING_LIMIT"}
+"""What a plan consists of that hands on each row before it reads the next ones."""
+
 
 @dataclass(frozen=True)
 class Bounds:
@@ -88,11 +91,17 @@ class Scan:
     """What a query reads of a table: the times, and the columns; None stands for all columns.
 
     comparisons: further filters, each of which holds for every row that the query needs.
+    ends_early: the query may end before it has read all of these rows.
     """
 
     bounds: Bounds = Bounds()
     columns: frozenset[str] | None = None
     comparisons: tuple[Comparison, ...] = ()
+    ends_early: bool = False
+
+    def reads(self, column: str) -> bool:
+        """Whether the column is read."""
+        return self.columns is None or column in self.columns
 
     def with_other(self, other: Scan) -> Scan:
         """Return what both read together."""
@@ -115,10 +124,12 @@ class Reading:
             scan is not there: it may have been optimized away for reasons that hold for hot rows
             only, or PostgreSQL is asked for it with a query.
         asked: The columns of PostgreSQL's answers to queries, None for all.
+        ends_early: Whether the query may end before all of its rows are read, by its LIMIT.
     """
 
     scans: Mapping[str, Scan]
     asked: frozenset[str] | None
+    ends_early: bool = False
 
 
 def planned(
@@ -135,8 +146,10 @@ def planned(
     row = connection.execute(f"explain (format json) {query}", params).fetchone()
     found: dict[str, Scan] = {}
     asked: frozenset[str] | None = frozenset()
+    names: set[str] = set()
     for node in _nodes(json.loads(row[1]) if row else []):
         info, name = node["extra_info"], node["name"].strip()
+        names.add(name)
         table, columns = info.get("Table"), _names(info.get("Projections"))
         if name == "POSTGRES_SCAN" and table in time_columns:
             filters = info.get("Filters", [])
@@ -145,7 +158,9 @@ def planned(
             found[table] = found[table].with_other(scan) if table in found else scan
         elif name == "POSTGRES_QUERY":
             asked = None if asked is None or columns is None else asked | columns
-    return Reading(found, asked)
+    # A limit that goes along to PostgreSQL is not in the plan.
+    limited = any(query[at : at + 5].lower() == "limit" for at, _ in duckdb.tokenize(query))
+    return Reading(found, asked, limited and names <= _STREAMING)
 
 
 def _names(projections: str | list[str] | None) -> frozenset[str] | None:

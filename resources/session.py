@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Lock
 
 import duckdb
@@ -60,6 +60,7 @@ class ReadSession:
     _kept: dict[str, Bounds] = field(default_factory=dict)
     _at_work: Lock = field(default_factory=Lock, repr=False)
     _end: str = ""
+    _watched: set[str] = field(default_factory=set)
     _exact: dict[str, Exactness] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -144,11 +145,13 @@ class ReadSession:
         shown: dict[str, Bounds] = {}
         try:
             needed = self._needed(query, params)
-            self._look(needed)
+            watched = self._look(needed)
             cold = {name: needed[name].bounds for name in needed if name in self.manifest.tables}
-            self._show({name: self.manifest.within(name, cold[name]) for name in cold})
+            parts: dict[str, Sequence[ColdPart]] = dict.fromkeys(watched, ())
+            parts |= {name: self.manifest.within(name, cold[name]) for name in cold}
+            self._show(parts)
             self._keep(cold)
-            shown = cold
+            shown = {name: cold[name] for name in cold if name not in watched}
             yield
         finally:
             self._show_kept(shown)
@@ -229,7 +232,9 @@ class ReadSession:
 
     def _needed(self, query: str, params: Parameters) -> dict[str, Scan]:
         """Do the same, and leave every view over hot rows alone."""
-        self._show(dict.fromkeys(self._cold_shown, ()))
+        for name in self._watched:
+            self._exact[name].watched = None
+        self._show(dict.fromkeys(self._cold_shown | self._watched, ()))
         statements = self.bare.extract_statements(query)
         if any(statement.type == duckdb.StatementType.TRANSACTION for statement in statements):
             raise LakeReadError(
@@ -257,7 +262,7 @@ class ReadSession:
         """Return what DuckDB's plan of a statement reads of each table. Raises duckdb.Error."""
         times = {name: self._pruned_by(table) for name, table in self.tables.items()}
         plan = planned(self.bare, query, times, params)
-        found = dict(plan.scans)
+        found = {n: replace(scan, ends_early=plan.ends_early) for n, scan in plan.scans.items()}
         # A plan may have lost a table's scan for reasons that hold for hot rows only.
         unseen = self.manifest.tables - found.keys()
         if unseen and not self._binds_without(unseen, query, params):
@@ -269,14 +274,26 @@ class ReadSession:
                 found[name] = Scan(columns=plan.asked)
         return found
 
-    def _look(self, needed: Mapping[str, Scan]) -> None:
-        """Raise InexactError where hot rows hold values that DuckDB would misread."""
+    def _look(self, needed: Mapping[str, Scan]) -> set[str]:
+        """Raise InexactError where hot rows hold values that DuckDB would misread.
+
+        Returns the tables in which PostgreSQL watches for them instead.
+        """
         found: list[str] = []
+        watched: set[str] = set()
         for name, scan in needed.items():
-            if name in self._exact:
-                found += self._exact[name].find_misread(scan).values()
+            exact = self._exact.get(name)
+            if exact is None:
+                continue
+            if scan.ends_early and not exact.is_known(scan):
+                exact.watch(scan)
+                watched.add(name)
+            else:
+                found += exact.find_misread(scan).values()
         if found:
             raise InexactError("\n".join(found))
+        self._watched |= watched
+        return watched
 
     def _guard(self) -> None:
         """Let reading a misread column fail, in queries of which it is not known what they read."""
@@ -323,7 +340,10 @@ class ReadSession:
 
         shown: tables of which what some bounds touch is shown already, and kept.
         """
-        for name in self._kept.keys() | self._cold_shown:
+        for name in self._watched:
+            # For what is built upon an earlier answer, whose rows nothing has looked at.
+            self._exact[name].watch(Scan())
+        for name in self._kept.keys() | self._cold_shown | self._watched:
             if shown and name in shown and shown[name].covers(self._kept[name]):
                 continue
             try:
@@ -336,8 +356,9 @@ class ReadSession:
     def _show(self, cold: Mapping[str, Sequence[ColdPart]]) -> None:
         """Define the views of tables over their hot rows and these parts of their cold files."""
         for name, parts in cold.items():
-            errors = self._exact[name].errors if name in self._exact else {}
-            body = all_rows(self.tables[name], self.hot.get(name), parts, errors)
+            exact = self._exact.get(name)
+            more = (exact.errors, exact.watched) if exact else ()
+            body = all_rows(self.tables[name], self.hot.get(name), parts, *more)
             self._cold_shown.add(name)
             _define(self.bare, name, body)
             self.manifest.fill(parts)

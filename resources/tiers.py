@@ -53,6 +53,7 @@ def all_rows(
     hot: Collection[str] | None,
     parts: Sequence[ColdPart],
     refused: Mapping[str, str] | None = None,
+    hot_rows: sql.Composable | None = None,
 ) -> sql.Composable:
     """Return the query that gives each row of a table once: the protocol itself.
 
@@ -61,11 +62,13 @@ def all_rows(
         hot: The columns that it has in PostgreSQL; None where it is not there.
         parts: Its cold files.
         refused: Columns of hot rows whose reading fails, and the error's text.
+        hot_rows: The relation of the hot rows, by default a scan.
     """
     queries: list[sql.Composable] = []
     if hot is not None:
         columns = typed(table.columns, hot, refused)
-        queries.append(sql.SQL("select {} from {}").format(columns, hot_scan(table, hot)))
+        relation = hot_scan(table, hot) if hot_rows is None else hot_rows
+        queries.append(sql.SQL("select {} from {}").format(columns, relation))
     for part in parts:
         files = sql.SQL("getvariable({})").format(sql.Literal(part.variable))
         query = cold_rows(table, part.layout, files)

@@ -64,7 +64,7 @@ def _text_orders(session: ReadSession, name: str, scan: Scan) -> tuple[tuple[str
         for column, kind in session.tables[name].columns
         if kind == "VARCHAR"
         and column in hot
-        and (scan.columns is None or column in scan.columns)
+        and scan.reads(column)
         and (order := hot[column].order) is not None
     )
 

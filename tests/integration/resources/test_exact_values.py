@@ -174,6 +174,21 @@ def test_a_look_reads_the_rows_of_the_query_alone(odd: Platform, where: str, ope
             session.sql("select amount from odd")
 
 
+@pytest.mark.parametrize("column", MISREAD)
+def test_a_query_that_ends_early_looks_at_what_it_reads_alone(odd: Platform, column: str) -> None:
+    with odd.lake.session() as session:
+        few = f"select id, {column} from odd where {BEFORE_MARCH} limit 25"  # noqa: S608
+        assert len(session.sql(few).fetchall()) == 25
+        assert session._exact["odd"]._sound == {}
+        march = f"select id, {column} from odd where \"at\" >= '2024-03-01'"  # noqa: S608
+        found = session.sql(f"{march} and id > 10 limit 5")
+        # What is built upon an answer reads no other rows, and none otherwise.
+        session.sql("select count(*) from odd")
+        assert found.filter("id > 0").aggregate(f"count({column})").fetchall() == [(5,)]
+        with pytest.raises(duckdb.Error, match=rf"odd\.{column}"):
+            session.sql(f"{march} limit 100")
+
+
 def test_comparisons_of_other_kinds_are_left_to_duckdb() -> None:
     for column, kind in (
         (HotColumn("t", "character(5)"), "text"),
