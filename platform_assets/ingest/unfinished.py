@@ -81,6 +81,16 @@ def is_unfinished(connection: Connection, table: str) -> bool:
     return row is not None
 
 
+def waits_for(connection: Connection, table: str) -> tuple[str, ...]:
+    """Return the tables that the load of a table waits for; none where it waits for nothing."""
+    rows = connection.execute(
+        "select jsonb_object_keys(seen) from lakebed.unfinished_load where table_name = %s"
+        " order by 1",
+        [table],
+    ).fetchall()
+    return tuple(name for (name,) in rows)
+
+
 def waits_for_parents(connection: Connection, table: str) -> int:
     """Return how many rows of a table wait in the quarantine for their parents."""
     query = (

@@ -55,13 +55,14 @@ class Code(StrEnum):
     ITEM_REFUSED = "item_refused"
     LOAD_UNBALANCED = "load_unbalanced"
     REJECTS_WAITING = "rejects_waiting"
+    LOAD_WAITS = "load_waits"
     REJECT_SHARE = "reject_share"
     ROWS_STALE = "rows_stale"
     NO_ROWS = "no_rows"
     CONTRACT_DRIFT = "contract_drift"
 
 
-_WARNINGS = {Code.COVERAGE_GAP, Code.REJECTS_WAITING, Code.NO_ROWS}
+_WARNINGS = {Code.COVERAGE_GAP, Code.REJECTS_WAITING, Code.LOAD_WAITS, Code.NO_ROWS}
 _NOTES = {
     Code.LOCK_WAIT,
     Code.NO_DISCONNECT_CHECK,

@@ -78,7 +78,20 @@ def _of_quarantine(table: SourceTable, state: TableState) -> Iterator[Finding]:
             Code.REJECTS_WAITING,
             table.name,
             f"{found.waiting:,} rows wait in the quarantine: {_named(rules)}",
-            f"lakebed rejects {table.name}; after a fix, lakebed rejects {table.name} --retry",
+            f"lakebed rejects {table.name}; after a fix, "
+            + (
+                f"lakebed load {table.name} --again"
+                if table.loads_whole
+                else f"lakebed rejects {table.name} --retry"
+            ),
+        )
+    if state.waits_for:
+        parents = " or ".join(state.waits_for)
+        yield Finding(
+            Code.LOAD_WAITS,
+            table.name,
+            f"its load is not done: rows wait for rows of {parents} to come, or to go",
+            f"lakebed load {' '.join(state.waits_for)}, which finishes it",
         )
     if found.share > table.reject_share:
         yield Finding(

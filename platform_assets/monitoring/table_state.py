@@ -13,6 +13,7 @@ from lakebed.ingest.incremental import is_missing, pending_files
 from lakebed.ingest.reject_groups import RejectGroup, read_reject_groups
 from lakebed.ingest.sources.reader import SourceError
 from lakebed.ingest.sources.readers import reader_of
+from lakebed.ingest.unfinished import waits_for
 from lakebed.monitoring.watch import (
     Coverage,
     Quarantine,
@@ -68,6 +69,7 @@ class TableState:
         newest: The time of the newest row.
         drift: Where the table in PostgreSQL differs from its contract, in words.
         coverage: Gaps and overlaps of the partitions of a table with tiering.
+        waits_for: The tables whose rows would finish its load, if it waits for any.
     """
 
     now: datetime
@@ -78,6 +80,7 @@ class TableState:
     newest: datetime | None = None
     drift: tuple[str, ...] = ()
     coverage: Coverage | None = None
+    waits_for: tuple[str, ...] = ()
 
 
 _COUNTS = ("rows_read", "inserted", "updated", "unchanged", "superseded", "marked", "rejected")
@@ -97,6 +100,7 @@ def read_table_state(
         newest=newest_row(connection, table, now) if has_age(table) else None,
         drift=tuple(drift(connection, table)),
         coverage=read_coverage(connection, table, now) if table.tiering is not None else None,
+        waits_for=waits_for(connection, table.name),
     )
 
 

@@ -16,6 +16,9 @@ from lakebed.ingest.load import load_table
 from lakebed.ingest.retry import retry_rejects
 from lakebed.ingest.unfinished import unfinished_loads
 from lakebed.ingest.writers import LoadConflictError, RelatedRowsError
+from lakebed.monitoring.findings import Code
+from lakebed.monitoring.table_findings import findings_of
+from lakebed.monitoring.table_state import read_table_state
 from lakebed.operations.load_tables import (
     LoadChoiceError,
     Outcome,
@@ -119,6 +122,14 @@ def waiting(platform: Platform) -> list[str]:
         return [one.table for one in unfinished_loads(connection)]
 
 
+def codes(platform: Platform, name: str) -> set[Code]:
+    """Return what is found wrong with a table."""
+    table, now = platform.table(name), platform.clock.now()
+    with platform.postgres.connect(autocommit=True) as connection:
+        state = read_table_state(connection, platform.settings, table, now)
+    return {finding.code for finding in findings_of(table, state)}
+
+
 LABEL_ROWS = [(1, "Blue"), (2, "Verve")]
 ARTIST_ROWS = [(1, "Ella", 2), (2, "Miles", 1)]
 ALBUM_ROWS = [(number, f"album {number}", 1 + number % 2) for number in range(1, 9)]
@@ -162,6 +173,7 @@ def test_a_row_whose_parent_comes_later_is_loaded_with_the_parent(platform_of: M
     (report,), finished = load(platform, "album")
     assert (report.inserted, report.rejected, finished) == (4, 4, [])
     assert waiting(platform) == ["album"]
+    assert codes(platform, "album") == {Code.REJECTS_WAITING, Code.LOAD_WAITS}
     # A full extract that waits is not done: it is read again, though nothing of it has changed.
     (report,), _ = load(platform, "album")
     assert (report.rows_read, report.rejected) == (8, 4)
