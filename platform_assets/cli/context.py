@@ -58,3 +58,12 @@ def _check_home(settings: Settings) -> None:
             f"No Lakebed home at {settings.home}. Load a table first (`lakebed load --all`), set "
             "LAKEBED_HOME, or change to the folder of the project"
         )
+
+
+def say_that_no_table_is_declared(platform: Platform) -> None:
+    """Say on stderr that there are no table files, and how to write one."""
+    click.echo(
+        f"No table is declared in {platform.settings.tables}. Write a table file there, let "
+        "`lakebed add` write one, or set LAKEBED_TABLES",
+        err=True,
+    )

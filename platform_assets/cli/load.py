@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lakebed.cli.context import open_for_writing
+from lakebed.cli.context import open_for_writing, say_that_no_table_is_declared
 from lakebed.cli.errors import words
 from lakebed.cli.lake_copies import write_lake_copies
 from lakebed.cli.output import as_json, fail, numbers, say_what_needs_quotes, show, speed
@@ -120,6 +120,8 @@ def _chosen(
     if bool(names) == everything:
         known = ", ".join(table.name for table in platform.tables)
         raise click.UsageError(f"name tables, or say --all; there are: {known}")
+    if not platform.tables:
+        say_that_no_table_is_declared(platform)
     tables = chosen_tables(platform, names)
     windowed = [table.name for table in tables if table.load_by == "window"]
     if windowed and everything and not keys:

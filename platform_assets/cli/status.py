@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from lakebed.cli.context import open_for_reading
+from lakebed.cli.context import open_for_reading, say_that_no_table_is_declared
 
 
 @click.command()
@@ -23,6 +23,8 @@ def status(as_json: bool) -> None:
     from lakebed.monitoring.status_tables import details, findings_table, heat_map
 
     platform = open_for_reading()
+    if not platform.tables:
+        say_that_no_table_is_declared(platform)
     found = read_status(platform)
     if as_json:
         click.echo(json.dumps(found.to_json(), indent=2))
