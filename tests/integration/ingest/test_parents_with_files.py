@@ -12,6 +12,9 @@ import pytest
 
 from lakebed.errors import LakebedError
 from lakebed.operations.load_tables import Outcome, load_in_order
+from lakebed.recovery.backup import take_backup
+from lakebed.recovery.restore_backup import restore
+from lakebed.recovery.rollback import rollback
 from lakebed.schema.apply import apply_plan, read_plan
 from lakebed.schema.ddl import DriftError
 from lakebed.spec.table import CsvFiles, Lookup, SourceTable, Surrogate
@@ -250,3 +253,30 @@ def test_the_worked_example_of_the_documents_works(platform_of: Make, tmp_path: 
     with platform.lake.session() as session:
         found = session.sql(query).fetchall()
     assert sorted(tuple(v for v in row if v is not None) for row in found) == sorted(shown)
+
+
+@pytest.mark.parametrize("kind", ["uuid", "identity"])
+def test_a_rollback_and_a_backup_bring_rows_back_with_their_surrogate(
+    platform_of: Make, kind: Any
+) -> None:
+    parent = publications(surrogate=Surrogate("id", kind=kind), deletes="full_extract")
+    platform = platform_of(parent)
+    table = platform.table("publications")
+    deliver(platform, "publications/1.csv", "name,country\nx,DE\ny,FR\n")
+    load_well(platform)
+    home = platform.settings.home
+    before = ask(platform, "select id, name, country from publications order by name")
+    backup = take_backup(home, platform.postgres, platform.lake, table)
+    deliver(platform, "publications/1.csv", "name,country\ny,AT\nz,IT\n")
+    load_well(platform)
+    rollback(platform.postgres, platform.lake.files, table)
+    after = "select id, name, country from publications order by name"
+    assert ask(platform, after) == before
+    with platform.postgres.connect(autocommit=True) as connection:
+        connection.execute("delete from publications")
+    restore(home, platform.postgres, platform.lake.files, table, backup.backup_id)
+    assert ask(platform, after) == before
+    deliver(platform, "publications/1.csv", "name,country\nx,DE\ny,FR\nw,ES\n")
+    load_well(platform)
+    ids = ask(platform, "select count(distinct id) from publications")
+    assert ids == [(3,)]
