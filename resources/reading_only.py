@@ -42,6 +42,9 @@ _CHANGE_DUCKDB = {
     "write_log",
 }
 
+_READ_MEMORY = {"arrow_scan", "arrow_scan_dumb", "pandas_scan", "python_map_function"}
+"""They take an address in memory; a wrong one ends the process."""
+
 _ADVICE = {
     _KINDS.CREATE: "Give an intermediate result a name with WITH name AS (...), and keep a result "
     "as a model (`lakebed build`) or as a file (`lakebed sql --output`, `lakebed export`)",
@@ -55,6 +58,11 @@ _ADVICE = {
 _CHANGES_ROWS = (
     "Change rows in PostgreSQL, with psql or the resource `hot`; delete moved rows with "
     "lakebed.delete_row()"
+)
+_DOES = (
+    dict.fromkeys(_RUN_SQL, "runs SQL that is not checked")
+    | dict.fromkeys(_CHANGE_DUCKDB, "changes DuckDB itself")
+    | dict.fromkeys(_READ_MEMORY, "reads memory")
 )
 _OPTIONS = {"analyze", "analyse", "format"}
 """What can follow EXPLAIN, or open its brackets, without being the explained statement."""
@@ -78,8 +86,8 @@ def check_reads_only(connection: duckdb.DuckDBPyConnection, text: str) -> None:
             # What DuckDB itself splits into several statements has the text of none of them.
             raise _refusal(statement.query.strip() or text, statement.type)
     for name in _called(text):
-        if name in _RUN_SQL or name in _CHANGE_DUCKDB:
-            does = "runs SQL that is not checked" if name in _RUN_SQL else "changes DuckDB itself"
+        does = _DOES.get(name)
+        if does is not None:
             raise ReadOnlyError(
                 f"the function {name} {does}, and this session only reads. Other tables of "
                 "PostgreSQL can be read as pg.SCHEMA.TABLE; for anything else use psql"

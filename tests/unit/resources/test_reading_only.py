@@ -98,6 +98,7 @@ def test_what_changes_anything_is_refused(parser: duckdb.DuckDBPyConnection, tex
         "call force_checkpoint()",
         "call enable_logging()",
         "select write_log('x')",
+        "from arrow_scan(1::pointer, 2::pointer, 3::pointer)",
         "explain analyze from postgres_execute('pg', 'x')",
         "explain from postgres_execute('pg', 'x')",
         "pivot (from postgres_execute('pg', 'x')) on success using count(*)",
