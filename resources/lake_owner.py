@@ -26,7 +26,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -35,9 +35,9 @@ from typing import Any
 import psycopg
 
 from lakebed.resources.lake_files import LakeFileError, LakeFiles, OwnerFile
+from lakebed.resources.locks import lake_lock
 from lakebed.resources.postgres import Connection, Postgres
 
-LOCK = "lakebed.lake"
 LOCK_SECONDS = 30
 FORMAT = 1
 
@@ -261,16 +261,16 @@ class LakeOwner:
             connection.execute(f"set lock_timeout = '{LOCK_SECONDS}s'")
             # A token that the lake has must survive a crash of the server.
             connection.execute("set synchronous_commit = on")
-            kind = "_shared" if shared else ""
-            take = f"select pg_advisory_lock{kind}(hashtextextended(%s, 0))"
+            held = ExitStack()
             try:
-                connection.execute(take.encode(), [LOCK])
+                held.enter_context(lake_lock().held(connection, shared=shared))
             except psycopg.errors.LockNotAvailable:
                 raise LakeFileError(
                     f"{self._files}: another process has been giving the lake a token for "
                     f"{LOCK_SECONDS} seconds; nothing was written. Is that process stopped?"
                 ) from None
-            yield connection
+            with held:
+                yield connection
 
 
 def _owner_of(file: OwnerFile, lake: str) -> Owner:

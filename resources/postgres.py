@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,13 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from lakebed.errors import UNREACHABLE, LakebedError
 from lakebed.resources import embedded
+from lakebed.resources.locks import migration_lock
 from lakebed.resources.settings import Settings
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 OLDEST_VERSION = 15
-MIGRATION_LOCK = 0x1A_4E_BE_D0
 LOCK_TIMEOUT = "200ms"
 OPTIONS = "-c timezone=UTC -c datestyle=ISO -c intervalstyle=postgres -c quote_all_identifiers=off"
 """How each session has what PostgreSQL says as text, whatever the server or the role is set to."""
@@ -172,7 +171,7 @@ def migrate(connection: Connection, folder: Path = MIGRATIONS) -> list[str]:
     """
     files = sorted(folder.glob("*.sql"))
     ran: list[str] = []
-    with _advisory_lock(connection, MIGRATION_LOCK):
+    with migration_lock().held(connection):
         _make_schema(connection)
         done: dict[str, str] = dict(
             connection.execute("select name, sha256 from lakebed.migration").fetchall()
@@ -220,15 +219,6 @@ def _make_schema(connection: Connection) -> None:
             f"the role {role} may not make the schemas lakebed and lakebed_undo: GRANT CREATE ON "
             f"DATABASE {database} TO {role}; they can be made once, and the GRANT taken back"
         ) from error
-
-
-@contextmanager
-def _advisory_lock(connection: Connection, key: int) -> Iterator[None]:
-    connection.execute("select pg_advisory_lock(%s)", [key])
-    try:
-        yield
-    finally:
-        connection.execute("select pg_advisory_unlock(%s)", [key])
 
 
 def change_schema(

@@ -19,6 +19,7 @@ from psycopg import sql
 from lakebed.ingest.contract import unknown_columns
 from lakebed.ingest.report import LoadReport
 from lakebed.ingest.sources.reader import Reader, SourceError, SourceItem, quoted
+from lakebed.resources.locks import evolve_lock
 from lakebed.resources.postgres import Connection, change_schema
 from lakebed.schema.apply import read_found
 from lakebed.schema.evolved import effective, evolved_column, record_statement, utc_day
@@ -28,7 +29,6 @@ from lakebed.spec.schema import Column
 from lakebed.spec.table import SourceTable
 from lakebed.spec.table_rules import name_problem
 from lakebed.spec.types import SchemaError, type_map
-from lakebed.store.locks import evolve_lock
 
 
 @dataclass

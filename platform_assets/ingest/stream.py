@@ -172,7 +172,7 @@ class Stream:
             self._rejects = []
 
     def _note(self, step: LoadStep) -> None:
-        """Tell of a step that is canonical_json of once."""
+        """Tell of a step once."""
         if step not in self._noted:
             self._noted.add(step)
             self.on_step(step)

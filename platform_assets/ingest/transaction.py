@@ -23,10 +23,10 @@ from lakebed.ingest.unfinished import forget_unfinished, note_unfinished, waits_
 from lakebed.ingest.windows import WindowWriter
 from lakebed.ingest.writers import Counts, LoadConflictError, LoadStamp, writer_of
 from lakebed.resources.lake_files import LakeFiles
+from lakebed.resources.locks import cursor_lock
 from lakebed.resources.postgres import Connection
 from lakebed.spec.sources import RejectedRows
 from lakebed.spec.steps import OnLoadStep
-from lakebed.store.locks import cursor_lock
 from lakebed.store.rejects import Reject, write_rejects
 from lakebed.store.undo_tables import record_rollback
 

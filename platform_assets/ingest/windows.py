@@ -19,11 +19,11 @@ from lakebed.ingest.resume_point import below, record_cursor
 from lakebed.ingest.sources.reader import Batch
 from lakebed.ingest.transform import transform
 from lakebed.ingest.writers import Counts, Writer
+from lakebed.resources.locks import move_lock
 from lakebed.spec.partitions import Window
 from lakebed.spec.schema import Column
 from lakebed.spec.table import SourceTable
 from lakebed.store.grain_mismatch import check_grain, query_on
-from lakebed.store.locks import move_lock
 
 
 class WindowFilter:

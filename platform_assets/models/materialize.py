@@ -38,13 +38,13 @@ from lakebed.models.reading import errors_located, reading
 from lakebed.resources.lake_files import NewFile
 from lakebed.resources.lake_sessions import LakeSessions
 from lakebed.resources.live_models import FileGroup, rows_of
+from lakebed.resources.locks import build_lock
 from lakebed.resources.postgres import Connection
 from lakebed.resources.session import ReadSession
 from lakebed.resources.stored_form import Forms, TooWideError
 from lakebed.spec.names import model_path
 from lakebed.spec.partitions import Window
 from lakebed.spec.steps import OnBuildStep
-from lakebed.store.locks import build_lock
 from lakebed.store.platform import Platform
 
 EXAMPLES = 10

@@ -32,6 +32,7 @@ from lakebed.recovery.older_backup import Columns, columns_for
 from lakebed.resources.durable import sha256
 from lakebed.resources.lake_files import LakeFiles
 from lakebed.resources.lake_owner import LakeOwner
+from lakebed.resources.locks import move_lock
 from lakebed.resources.postgres import Connection, Postgres
 from lakebed.schema.parents import has_unique_index
 from lakebed.spec.partitions import window_for_key
@@ -39,7 +40,7 @@ from lakebed.spec.steps import OnPutBackStep
 from lakebed.spec.table import SourceTable
 from lakebed.store.fingerprint import Fingerprint, fingerprint_query, read_fingerprint
 from lakebed.store.grain_mismatch import describe_mismatch, grain_mismatches
-from lakebed.store.locks import loading, move_lock
+from lakebed.store.locks import loading
 from lakebed.store.undo_tables import FORGOTTEN, record_rollback, undo_name
 
 STAGE = sql.Identifier("lakebed_backup")

@@ -28,6 +28,7 @@ from lakebed.ingest.writers.writer import names, same
 from lakebed.recovery.rollback_candidates import RollbackCandidate, RollbackError, loads_to_undo
 from lakebed.resources.lake_files import LakeFiles
 from lakebed.resources.lake_owner import LakeOwner
+from lakebed.resources.locks import move_lock
 from lakebed.resources.postgres import Connection, Postgres
 from lakebed.schema.parents import has_unique_index
 from lakebed.spec.partitions import window_for_key
@@ -35,7 +36,7 @@ from lakebed.spec.steps import OnRollbackStep
 from lakebed.spec.table import SourceTable
 from lakebed.store.fingerprint import fingerprint_query, read_fingerprint
 from lakebed.store.grain_mismatch import check_grain, describe_mismatch, grain_mismatches, query_on
-from lakebed.store.locks import loading, move_lock
+from lakebed.store.locks import loading
 from lakebed.store.undo_tables import record_rollback, undo_name
 
 BEFORE = sql.Identifier("lakebed_before")

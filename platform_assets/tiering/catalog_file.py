@@ -20,10 +20,10 @@ from psycopg import sql
 from lakebed.resources.lake_files import LakeFileError
 from lakebed.resources.layouts import ask, typed
 from lakebed.resources.live_models import ModelTable
+from lakebed.resources.locks import catalog_lock
 from lakebed.resources.pruning import Bounds
 from lakebed.resources.session import ReadSession
 from lakebed.resources.tiers import cold_rows, listed
-from lakebed.store.locks import catalog_lock
 from lakebed.store.platform import Platform
 
 NAME = "catalog.duckdb"

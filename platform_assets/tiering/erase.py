@@ -28,13 +28,13 @@ from psycopg import sql
 
 from lakebed.errors import TieringError
 from lakebed.resources.lake_files import LakeFileError, LakeFiles
+from lakebed.resources.locks import move_lock
 from lakebed.resources.postgres import Connection
 from lakebed.resources.spill import left_spilled
 from lakebed.schema.evolved import effective
 from lakebed.spec.partitions import Window
 from lakebed.spec.steps import OnEraseStep
 from lakebed.spec.table import SourceTable
-from lakebed.store.locks import move_lock
 from lakebed.store.platform import Platform
 from lakebed.tiering.catalog_file import write_catalog
 from lakebed.tiering.erasable import check_erasable, disagreement

@@ -29,13 +29,13 @@ from psycopg import sql
 
 from lakebed.errors import BusyError
 from lakebed.resources.layouts import rewritten_since
+from lakebed.resources.locks import lake_copy_lock
 from lakebed.resources.postgres import Connection
 from lakebed.schema.ddl import relation_exists
 from lakebed.spec.names import lake_copy_path
 from lakebed.spec.steps import OnLakeCopyStep
 from lakebed.spec.table import SourceTable
 from lakebed.store.fingerprint import Fingerprint
-from lakebed.store.locks import lake_copy_lock
 from lakebed.store.platform import Platform
 from lakebed.tiering.transaction import HotTable, in_transaction
 from lakebed.tiering.verified_file import Form, new_file, publish, stored_columns, write_verified

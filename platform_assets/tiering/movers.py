@@ -20,10 +20,10 @@ import psycopg
 from psycopg import sql
 
 from lakebed.resources.lake_files import LakeFileError, LakeFiles
+from lakebed.resources.locks import AdvisoryLock
 from lakebed.resources.postgres import Connection
 from lakebed.resources.spool import Spool
 from lakebed.spec.table import SourceTable
-from lakebed.store.locks import AdvisoryLock
 
 PAUSE = 0.1
 

@@ -14,12 +14,12 @@ from lakebed.errors import BusyError
 from lakebed.errors import TieringError as TieringError
 from lakebed.errors import VerificationError as VerificationError
 from lakebed.resources.lake import Lake
+from lakebed.resources.locks import move_lock
 from lakebed.resources.tombstones import deleted_keys
 from lakebed.schema.registry import key_blocker_query, upsert_policy, upsert_tiered_table
 from lakebed.spec.partitions import Window
 from lakebed.spec.steps import OnTransactionStep
 from lakebed.spec.table import SourceTable
-from lakebed.store.locks import move_lock
 from lakebed.tiering import transaction
 from lakebed.tiering.transaction import HotTable
 

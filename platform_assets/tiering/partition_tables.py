@@ -18,11 +18,11 @@ from typing import Literal
 import psycopg
 from psycopg import sql
 
+from lakebed.resources.locks import load_lock, move_lock
 from lakebed.resources.postgres import LOCK_TIMEOUT, Connection
 from lakebed.spec.partitions import Window
 from lakebed.spec.steps import OnTidyStep
 from lakebed.spec.table import SourceTable
-from lakebed.store.locks import load_lock, move_lock
 from lakebed.tiering.horizon import Stay, StayReason, read_horizon
 
 DROP_ATTEMPTS = 5

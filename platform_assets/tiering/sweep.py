@@ -21,6 +21,7 @@ import psycopg
 from psycopg import sql
 
 from lakebed.resources.lake_files import LakeFiles, StoredFile
+from lakebed.resources.locks import AdvisoryLock, build_lock, lake_copy_lock, move_lock
 from lakebed.resources.postgres import LOCK_TIMEOUT, Connection
 from lakebed.spec.names import (
     ColdFileName,
@@ -30,7 +31,6 @@ from lakebed.spec.names import (
 )
 from lakebed.spec.steps import OnSweepStep
 from lakebed.spec.table import SourceTable
-from lakebed.store.locks import AdvisoryLock, build_lock, lake_copy_lock, move_lock
 from lakebed.tiering.horizon import READERS_MAY_END, let_readers_end, widen
 
 Why = Literal["superseded", "orphan", "unfinished"]

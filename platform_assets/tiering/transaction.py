@@ -22,6 +22,7 @@ from lakebed.errors import TieringError
 from lakebed.resources.lake import Lake
 from lakebed.resources.lake_files import LakeFileError, LakeFiles
 from lakebed.resources.layouts import ask
+from lakebed.resources.locks import AdvisoryLock
 from lakebed.resources.postgres import LOCK_TIMEOUT, Connection
 from lakebed.resources.sqlstate import CONTENTION, UNKNOWN
 from lakebed.resources.tiers import hot_scan
@@ -32,7 +33,6 @@ from lakebed.spec.schema import Column
 from lakebed.spec.steps import OnTransactionStep
 from lakebed.spec.table import SourceTable
 from lakebed.store.fingerprint import Fingerprint, fingerprint_query, is_text, read_fingerprint
-from lakebed.store.locks import AdvisoryLock
 from lakebed.store.platform import lake_table
 from lakebed.tiering.movers import at_work, lock_statement
 

@@ -44,7 +44,7 @@ import sys
 from lakebed.store.platform import open_platform
 from lakebed.resources.settings import read_settings
 from lakebed.spec.partitions import window_for_key
-from lakebed.store.locks import move_lock
+from lakebed.resources.locks import move_lock
 platform, (table, key) = open_platform(read_settings()), sys.argv[1:]
 lock = move_lock(table, window_for_key(platform.table(table).require_partitioning.grain, key))
 with platform.postgres.connect(autocommit=True) as connection, lock.held(connection):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from lakebed.resources.locks import move_lock
 from lakebed.spec.partitions import window_for_key
-from lakebed.store.locks import move_lock
 from lakebed.store.platform import Platform
 
 

@@ -13,10 +13,10 @@ import duckdb
 import pytest
 
 from lakebed.errors import TieringError
+from lakebed.resources.locks import move_lock
 from lakebed.resources.spool import Spool
 from lakebed.spec.names import ColdFileName, cold_path
 from lakebed.spec.partitions import window_for_key
-from lakebed.store.locks import move_lock
 from lakebed.store.platform import Platform
 from lakebed.tiering import erase as erasing
 from lakebed.tiering.erase import Erased, erase

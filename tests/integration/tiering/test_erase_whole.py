@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from lakebed.resources.lake_files import LakeFileError
+from lakebed.resources.locks import catalog_lock
 from lakebed.spec.table import Grain, SourceTable
-from lakebed.store.locks import catalog_lock
 from lakebed.store.platform import Platform, open_platform
 from lakebed.tiering import catalog_file
 from lakebed.tiering import erase as erasing

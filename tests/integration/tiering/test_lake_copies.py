@@ -19,8 +19,8 @@ from psycopg import sql
 from lakebed.cli import main as cli
 from lakebed.errors import VerificationError
 from lakebed.recovery.rollback import rollback
+from lakebed.resources.locks import lake_copy_lock
 from lakebed.spec.table import Lookup, ParquetFiles, SourceTable
-from lakebed.store.locks import lake_copy_lock
 from lakebed.store.platform import Platform, open_platform
 from lakebed.tiering import verified_file
 from lakebed.tiering.catalog_file import write_catalog

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from lakebed.resources import locks
+from lakebed.resources.locks import AdvisoryLock
 from lakebed.spec.partitions import Grain, window_for_key
-from lakebed.store import locks
-from lakebed.store.locks import AdvisoryLock
 
 ROOT = Path(__file__).parents[3]
 MONTHS = [window_for_key(Grain.MONTH, key) for key in ("2024-01", "2024-02")]
@@ -31,13 +31,12 @@ def test_each_lock_has_a_name_of_its_own() -> None:
     windowed = (locks.move_lock, locks.window_lock)
     made = [lock(name) for lock in named for name in ("readings", "members")]
     made += [lock("readings", window) for lock in windowed for window in MONTHS]
-    made.append(locks.catalog_lock())
-    assert len(set(made)) == len(made) == 15
+    made += [locks.catalog_lock(), locks.lake_lock(), locks.migration_lock()]
+    assert len(set(made)) == len(made) == 17
     assert locks.move_lock("readings", MONTHS[0]) == locks.move_lock("readings", MONTHS[0])
 
 
 def test_only_the_module_of_locks_calls_postgresql_s_functions() -> None:
-    """But for the migrations: they run before there is any table, under a number."""
     called = re.compile(r"pg_(?:try_)?advisory|hashtextextended")
     files = [*(ROOT / "platform_assets").rglob("*.py"), *(ROOT / "resources").rglob("*.py")]
     found = {
@@ -45,4 +44,4 @@ def test_only_the_module_of_locks_calls_postgresql_s_functions() -> None:
         for file in files
         if "platform_assets/resources" not in file.as_posix() and called.search(file.read_text())
     }
-    assert found == {"platform_assets/store/locks.py", "resources/postgres.py"}
+    assert found == {"resources/locks.py"}
