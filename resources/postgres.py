@@ -18,6 +18,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from lakebed.errors import UNREACHABLE, LakebedError
 from lakebed.resources import embedded
 from lakebed.resources.locks import migration_lock
+from lakebed.resources.patience import Patience
 from lakebed.resources.settings import Settings
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -56,6 +57,11 @@ class Postgres:
     def __init__(self, settings: Settings) -> None:
         """Remember where the server is; open nothing."""
         self._settings = settings
+
+    @property
+    def patience(self) -> Patience:
+        """How long to wait for others."""
+        return self._settings.patience
 
     @cached_property
     def url(self) -> str:

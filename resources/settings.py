@@ -33,6 +33,7 @@ from lakebed.resources import bucket
 from lakebed.resources.bucket import Bucket
 from lakebed.resources.clock import Clock, FixedClock, SystemClock
 from lakebed.resources.durable import replacing
+from lakebed.resources.patience import PATIENCE, Patience
 from lakebed.resources.project_folder import ProjectFolder, find_project
 from lakebed.spec.times import TimeTextError, read_duration, read_time
 
@@ -71,6 +72,7 @@ class Settings:
     paths start.  exports: where relative paths of exports start.
     file_grace: for how long a file of the lake that was superseded is kept, and an orphan.
     keep_runs: for how long Dagster remembers a run.  run_timeout: how long one may take.
+    patience: how long to wait for others; only code sets it.
     """
 
     home: Path
@@ -86,6 +88,7 @@ class Settings:
     file_grace: timedelta = timedelta(hours=24)
     keep_runs: timedelta = timedelta(days=90)
     run_timeout: timedelta = timedelta(hours=24)
+    patience: Patience = PATIENCE
     project: Path | None = field(default=None, compare=False)
 
     @property

@@ -99,7 +99,7 @@ def load_table(
     with (
         failure_recorded(settings, postgres, table),
         postgres.connect(autocommit=True) as connection,
-        loading(connection, table),
+        loading(connection, table, patience=settings.patience),
     ):
         reader = reader_of(table, settings)
         columns = Columns(effective(connection, table))
@@ -151,7 +151,7 @@ def load_window(
     with (
         failure_recorded(settings, postgres, table, window),
         postgres.connect(autocommit=True) as connection,
-        loading(connection, table, window),
+        loading(connection, table, window, patience=settings.patience),
     ):
         reader = reader_of(table, settings)
 

@@ -87,7 +87,10 @@ def take_backup(
     """Keep a table as it is. No load runs meanwhile. Raises BackupError, LoadBusyError."""
     backup_id = uuid.uuid4().hex[:12]
     file = home / "backups" / table.name / backup_id / "hot.parquet"
-    with postgres.connect(autocommit=True) as connection, loading(connection, table):
+    with (
+        postgres.connect(autocommit=True) as connection,
+        loading(connection, table, patience=postgres.patience),
+    ):
         if not relation_exists(connection, table):
             raise BackupError(f"{table.name} is not there yet; load it first")
         columns = as_text(stored_columns(connection, table))

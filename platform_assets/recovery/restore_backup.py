@@ -113,7 +113,10 @@ def restore(
     """
     LakeOwner(lake, postgres).check()
     try:
-        with postgres.connect(autocommit=True) as connection, loading(connection, table):
+        with (
+            postgres.connect(autocommit=True) as connection,
+            loading(connection, table, patience=postgres.patience),
+        ):
             on_step("locked")
             with connection.transaction():
                 done = _Restorer(connection, home, lake, table, on_step).run(backup_id, reload)

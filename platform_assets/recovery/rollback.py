@@ -76,7 +76,10 @@ def rollback(
     """
     LakeOwner(lake, postgres).check()
     try:
-        with postgres.connect(autocommit=True) as connection, loading(connection, table):
+        with (
+            postgres.connect(autocommit=True) as connection,
+            loading(connection, table, patience=postgres.patience),
+        ):
             on_step("locked")
             with connection.transaction():
                 loads = loads_to_undo(connection, table, load_id)

@@ -9,11 +9,10 @@ import psycopg
 
 from lakebed.errors import LakebedError
 from lakebed.resources.locks import load_lock, window_lock
+from lakebed.resources.patience import PATIENCE, Patience
 from lakebed.resources.postgres import Connection
 from lakebed.spec.partitions import Window
 from lakebed.spec.table import SourceTable
-
-WAIT_FOR_OTHER_LOAD = "60s"
 
 
 class LoadBusyError(LakebedError, RuntimeError):
@@ -24,13 +23,18 @@ class LoadBusyError(LakebedError, RuntimeError):
 
 @contextmanager
 def loading(
-    connection: Connection, table: SourceTable, window: Window | None = None
+    connection: Connection,
+    table: SourceTable,
+    window: Window | None = None,
+    *,
+    patience: Patience = PATIENCE,
 ) -> Iterator[None]:
     """Hold the load lock of a table, or of a window of it; wait for another load, but not for ever.
 
     Raises LoadBusyError. The connection must be in autocommit mode.
     """
-    connection.execute("select set_config('lock_timeout', %s, false)", [WAIT_FOR_OTHER_LOAD])
+    limit = f"{patience.for_other_load * 1000:.0f}ms"
+    connection.execute("select set_config('lock_timeout', %s, false)", [limit])
     with ExitStack() as held:
         try:
             whole = load_lock(table.name)
@@ -39,7 +43,7 @@ def loading(
                 held.enter_context(window_lock(table.name, window).held(connection))
         except psycopg.errors.LockNotAvailable as error:
             raise LoadBusyError(
-                f"another load of {table.name} has been running for {WAIT_FOR_OTHER_LOAD}; "
+                f"another load of {table.name} has been running for {patience.for_other_load:g} s; "
                 "run this one again when it has ended"
             ) from error
         connection.execute("select set_config('lock_timeout', '0', false)")

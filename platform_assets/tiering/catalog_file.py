@@ -27,7 +27,6 @@ from lakebed.resources.tiers import cold_rows, listed
 from lakebed.store.platform import Platform
 
 NAME = "catalog.duckdb"
-PATIENCE = "30s"
 
 
 def write_catalog(platform: Platform) -> str:
@@ -37,14 +36,16 @@ def write_catalog(platform: Platform) -> str:
     """
     platform.lake.owner.check()
     with platform.postgres.connect(autocommit=True) as connection, ExitStack() as held:
-        connection.execute(sql.SQL("set lock_timeout = {}").format(sql.Literal(PATIENCE)))
+        patience = platform.settings.patience.for_catalog_file
+        limit = sql.Literal(f"{patience * 1000:.0f}ms")
+        connection.execute(sql.SQL("set lock_timeout = {}").format(limit))
         try:
             # Whoever reads the manifest last must also be the last to replace the file.
             held.enter_context(catalog_lock().held(connection))
         except psycopg.errors.LockNotAvailable:
             raise LakeFileError(
                 f"{platform.lake.files.address(NAME)}: another process has been writing it for "
-                f"{PATIENCE}; the old one stays. Look whether that process is stopped"
+                f"{patience:g} s; the old one stays. Look whether that process is stopped"
             ) from None
         files, models = _views(platform)
         with platform.lake.files.replacing(NAME) as file:

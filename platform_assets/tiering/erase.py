@@ -27,7 +27,7 @@ import psycopg
 from psycopg import sql
 
 from lakebed.errors import TieringError
-from lakebed.resources.lake_files import LakeFileError, LakeFiles
+from lakebed.resources.lake_files import LakeFileError
 from lakebed.resources.locks import move_lock
 from lakebed.resources.postgres import Connection
 from lakebed.resources.spill import left_spilled
@@ -48,20 +48,11 @@ from lakebed.tiering.erase_rest import (
     kept_by_loads,
     searches_tombstones,
 )
-from lakebed.tiering.horizon import READERS_MAY_END
 from lakebed.tiering.lake_copies import forget_older
 from lakebed.tiering.movers import let_mover_end, let_older_end
 from lakebed.tiering.partition import PartitionBusyError, in_transaction
 from lakebed.tiering.predicate import Predicate, predicate_of
 from lakebed.tiering.sweep import destroy_nameless
-
-MOVERS_MAY_END = 30.0
-"""Seconds for which movers are waited for: one of a partition, and those that may have seen rows
-that are erased now.
-"""
-
-PASSES = 20
-"""How often partitions that others move or write meanwhile are erased in again."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +104,7 @@ def erase(
         failed = _erase_everywhere(platform, connection, table, predicate, number, on_step)
         on_step("rest")
         failed += disagreement(platform, table, predicate)
-        failed += _at_work(connection, platform.lake.files, table)
+        failed += _at_work(platform, connection, table)
         if _has_lake_copies(connection, table):
             try:
                 forget_older(platform, table, number, on_step)
@@ -121,7 +112,7 @@ def erase(
                 failed.append(str(error))
         failed += _renew_catalog(platform)
         platform.lake.owner.advance()
-        failed += _destroy(connection, platform.lake.files, table, on_step)
+        failed += _destroy(platform, connection, table, on_step)
         done = _report(platform, connection, table, predicate, number, failed)
         if not failed:
             connection.execute(
@@ -187,10 +178,16 @@ def _erase_everywhere(
     """
     done: dict[str, int] = {}
     failed: dict[str, str] = {}
-    for _ in range(PASSES):
+    for _ in range(platform.settings.patience.erase_passes):
         try:
             due = erase_rest(
-                connection, table, predicate, number, done, failed, seconds=MOVERS_MAY_END
+                connection,
+                table,
+                predicate,
+                number,
+                done,
+                failed,
+                seconds=platform.settings.patience.for_movers,
             )
         except TieringError as error:
             return [*failed.values(), str(error)]
@@ -226,7 +223,8 @@ def _erase_in(
     on_step: OnEraseStep,
 ) -> ErasedPartition:
     """Erase in one partition; wait for a mover that is at work there, but not for ever."""
-    until = time.monotonic() + MOVERS_MAY_END
+    patience = platform.settings.patience
+    until = time.monotonic() + patience.for_movers
     while True:
         try:
             done, _ = in_transaction(
@@ -235,7 +233,7 @@ def _erase_in(
                 window,
                 lambda partition: erase_partition(partition, predicate, number, on_step),
                 on_step=on_step,
-                attempts=5,
+                attempts=patience.attempts,
             )
             return done
         except PartitionBusyError:
@@ -244,11 +242,13 @@ def _erase_in(
             let_mover_end(connection, move_lock(table.name, window))
 
 
-def _at_work(connection: Connection, files: LakeFiles, table: SourceTable) -> list[str]:
+def _at_work(platform: Platform, connection: Connection, table: SourceTable) -> list[str]:
     """Wait for the movers that may have seen what was erased; say which of them have not ended."""
     return [
         f"{table.name}: {mover} began before, and its file may hold what was erased"
-        for mover in let_older_end(connection, files, table, MOVERS_MAY_END)
+        for mover in let_older_end(
+            connection, platform.lake.files, table, platform.settings.patience.for_movers
+        )
     ]
 
 
@@ -266,18 +266,19 @@ def _renew_catalog(platform: Platform) -> list[str]:
 
 
 def _destroy(
+    platform: Platform,
     connection: Connection,
-    files: LakeFiles,
     table: SourceTable,
     on_step: OnEraseStep,
 ) -> list[str]:
     """Destroy what nobody names, whatever its age; say what could not be, as others write there."""
-    until = time.monotonic() + MOVERS_MAY_END
+    files, patience = platform.lake.files, platform.settings.patience
+    until = time.monotonic() + patience.for_movers
     left: set[str] | None = None
     while left is None or (left and time.monotonic() < until):
         now = {
             str(path)
-            for path in destroy_nameless(connection, files, table, READERS_MAY_END, on_step)
+            for path in destroy_nameless(connection, files, table, patience.for_readers, on_step)
         }
         left = now if left is None else left & now  # what came later is of those who came later
     return [f"{path}: others write there, and it may hold what was erased" for path in sorted(left)]

@@ -43,9 +43,6 @@ class Stay:
     text: str
 
 
-READERS_MAY_END = 5.0
-"""Seconds for which readers are waited for whose snapshot may name a file that was given up."""
-
 _QUERY = """
 select 'session' as kind, pid, coalesce(nullif(application_name, ''), backend_type) as name,
     backend_xmin::text as xmin, xact_start as since

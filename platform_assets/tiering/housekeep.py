@@ -114,6 +114,7 @@ def housekeep(
             unread=unread,
             models=tables is None,
             dry_run=dry_run,
+            readers_may_end=platform.settings.patience.for_readers,
             on_step=on_step,
         )
     return done

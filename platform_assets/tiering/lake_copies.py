@@ -40,8 +40,6 @@ from lakebed.store.platform import Platform
 from lakebed.tiering.transaction import HotTable, in_transaction
 from lakebed.tiering.verified_file import Form, new_file, publish, stored_columns, write_verified
 
-PATIENCE = 60.0
-"""Seconds to wait for another snapshot of the same table."""
 PAUSE = 0.2
 
 
@@ -134,7 +132,7 @@ def write_lake_copy(
     Steps: locked, counted, copied, verified, renamed, recorded, committed.
     Raises SnapshotBusyError, VerificationError, TieringError. Nothing has happened then.
     """
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + platform.settings.patience.for_lake_copy
     while True:
         try:
             taken, seconds = in_transaction(
@@ -144,7 +142,7 @@ def write_lake_copy(
                 lambda whole: _take(whole, _ledger(platform, table), erasure, on_step),
                 contended=f"others always were faster; {WholeTable.unchanged}",
                 on_step=on_step,
-                attempts=5,
+                attempts=platform.settings.patience.attempts,
             )
         except LakeCopyBusyError:
             if time.monotonic() > until:

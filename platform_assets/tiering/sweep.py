@@ -22,6 +22,7 @@ from psycopg import sql
 
 from lakebed.resources.lake_files import LakeFiles, StoredFile
 from lakebed.resources.locks import AdvisoryLock, build_lock, lake_copy_lock, move_lock
+from lakebed.resources.patience import PATIENCE
 from lakebed.resources.postgres import LOCK_TIMEOUT, Connection
 from lakebed.spec.names import (
     ColdFileName,
@@ -31,7 +32,7 @@ from lakebed.spec.names import (
 )
 from lakebed.spec.steps import OnSweepStep
 from lakebed.spec.table import SourceTable
-from lakebed.tiering.horizon import READERS_MAY_END, let_readers_end, widen
+from lakebed.tiering.horizon import let_readers_end, widen
 
 Why = Literal["superseded", "orphan", "unfinished"]
 
@@ -93,11 +94,12 @@ def remove_nameless(
     unread: Collection[str] = (),
     models: bool = True,
     dry_run: bool = False,
+    readers_may_end: float = PATIENCE.for_readers,
     on_step: OnSweepStep = lambda step: None,
 ) -> list[Swept]:
     """Remove the files that no row vouches for; return them.
 
-    Those that were given up go when no reader's snapshot can name them, or READERS_MAY_END later;
+    Those that were given up go when no reader's snapshot can name them, or readers_may_end seconds later;
     those that were never named when they are older than grace and no process writes in their
     partition, or their model, just now. Files whose paths are of another kind are not Lakebed's and
     stay. unread: paths of files that no reader can name. Steps: burnt, removed.
@@ -107,7 +109,7 @@ def remove_nameless(
     ((now,),) = connection.execute("select clock_timestamp()").fetchall()
     if not dry_run:
         left = [found for found in nameless if str(found.name.path) not in unread]
-        _let_readers_end(connection, left, READERS_MAY_END)
+        _let_readers_end(connection, left, readers_may_end)
     return [
         found.swept
         for found in nameless

@@ -11,6 +11,8 @@ import pytest
 from lakebed.errors import VerificationError
 from lakebed.recovery.backup import take_backup
 from lakebed.recovery.restore_backup import restore
+from lakebed.resources.patience import Patience
+from lakebed.resources.settings import Settings
 from lakebed.store.platform import Platform, open_platform
 from lakebed.tiering import erase as erasing
 from lakebed.tiering import erase_partition as partitions
@@ -20,6 +22,7 @@ from lakebed.tiering.predicate import PredicateError
 from lakebed.tiering.verify import verify
 from tests.support import processes
 from tests.support.modes import customer, day, deliver, load
+from tests.support.patience import with_patience
 from tests.support.tiers import EACH, ask, do, files, fill, named, seen, settle
 
 WHO = "sensor = 's3'"
@@ -27,9 +30,10 @@ OF_THEM = "select count(*) from readings where sensor = 's3'"
 OTHERS = "select count(*), sum(number)::int from readings where sensor <> 's3'"
 
 
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(erasing, "READERS_MAY_END", 0.5)
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Where nobody is waited for long."""
+    return replace(settings, patience=Patience(for_readers=0.5))
 
 
 @pytest.fixture
@@ -217,10 +221,8 @@ def test_what_a_load_kept_may_go_while_an_erasure_looks(
     assert (len(dropped), done.failed, done.hot_rows, done.undo_rows) == (1, (), 2, 0)
 
 
-def test_a_reader_that_has_begun_before_is_waited_for(
-    mixed: Platform, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(erasing, "READERS_MAY_END", 60.0)
+def test_a_reader_that_has_begun_before_is_waited_for(mixed: Platform) -> None:
+    mixed = with_patience(mixed, for_readers=60.0)
     truth = seen(mixed, "select count(*) from readings")
     (theirs,) = seen(mixed, OF_THEM)
     with processes.readers(
@@ -279,7 +281,6 @@ def test_a_condition_that_makes_no_sense_changes_nothing(mixed: Platform) -> Non
 
 def erase_and_die(settings: Any, step: str) -> None:
     """Erase, and die at the first visit of a step."""
-    erasing.READERS_MAY_END = 0.5
     platform = open_platform(settings)
     erase(platform, platform.table("readings"), WHO, on_step=processes.kill_at(step))
 

@@ -11,9 +11,10 @@ import polars as pl
 import pytest
 
 from lakebed.ingest.load import load_table
+from lakebed.resources.patience import Patience
+from lakebed.resources.settings import Settings
 from lakebed.spec.table import CsvFiles, Mapped, SourceTable
 from lakebed.store.platform import Platform
-from lakebed.tiering import erase as erasing
 from lakebed.tiering.erase import Erased, erase, would_erase
 from lakebed.tiering.line_fields import field_pattern
 
@@ -47,9 +48,10 @@ LINES = [
 HEADER = "id;Kunde;price;status;at\n"
 
 
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(erasing, "READERS_MAY_END", 0.2)
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Where nobody is waited for long."""
+    return replace(settings, patience=Patience(for_readers=0.2))
 
 
 @pytest.fixture

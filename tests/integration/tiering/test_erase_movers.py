@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -14,25 +15,27 @@ import pytest
 
 from lakebed.errors import TieringError
 from lakebed.resources.locks import move_lock
+from lakebed.resources.patience import Patience
+from lakebed.resources.settings import Settings
 from lakebed.resources.spool import Spool
 from lakebed.spec.names import ColdFileName, cold_path
 from lakebed.spec.partitions import window_for_key
 from lakebed.store.platform import Platform
-from lakebed.tiering import erase as erasing
 from lakebed.tiering.erase import Erased, erase
 from lakebed.tiering.move import move
 from lakebed.tiering.movers import let_older_end
 from lakebed.tiering.report import Moved
+from tests.support.patience import with_patience
 from tests.support.tiers import ask, do, files, fill, named, seen, settle
 
 WHO = "sensor = 's3'"
 OPEN = "select count(*) from lakebed.erasure where finished_at is null"
 
 
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(erasing, "READERS_MAY_END", 0.1)
-    monkeypatch.setattr(erasing, "MOVERS_MAY_END", 20.0)
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Where nobody is waited for long."""
+    return replace(settings, patience=Patience(for_readers=0.1, for_movers=20.0))
 
 
 def erase_them(platform: Platform, at: str = "", work: Callable[[], object] = print) -> Erased:
@@ -136,10 +139,8 @@ def test_an_orphan_goes_when_the_one_who_writes_its_partition_ends(
     assert (done.failed, left.exists(), holding(platform)) == ((), False, [])
 
 
-def test_an_orphan_that_cannot_go_leaves_the_erasure_open(
-    platform: Platform, busy: Busy, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(erasing, "MOVERS_MAY_END", 0.3)
+def test_an_orphan_that_cannot_go_leaves_the_erasure_open(platform: Platform, busy: Busy) -> None:
+    platform = with_patience(platform, for_movers=0.3)
     left = orphan(platform, "2024-01", 7)
     done = erase_them(platform, "rest", busy.start)
     assert [why.split(":")[0] for why in done.failed] == [str(left.relative_to(lake(platform)))]
@@ -233,9 +234,9 @@ def test_a_mover_from_before_is_waited_for(
 
 @pytest.mark.parametrize("cut_off", [False, True])
 def test_a_mover_from_before_that_does_not_end_leaves_the_erasure_open(
-    platform: Platform, mover: Mover, monkeypatch: pytest.MonkeyPatch, *, cut_off: bool
+    platform: Platform, mover: Mover, *, cut_off: bool
 ) -> None:
-    monkeypatch.setattr(erasing, "MOVERS_MAY_END", 0.3)
+    platform = with_patience(platform, for_movers=0.3)
     mover.start()
     if cut_off:
         end_its_session(platform)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from lakebed.resources.patience import Patience
+from lakebed.resources.settings import Settings
 from lakebed.spec.partitions import window_for_key
 from lakebed.store.platform import Platform
-from lakebed.tiering import erase as erasing
 from lakebed.tiering import erase_rest
 from lakebed.tiering.erase import Erased, erase
 from lakebed.tiering.partition import Partition, PartitionBusyError
 from lakebed.tiering.restore import restore
+from tests.support.patience import with_patience
 from tests.support.tiers import EACH, ask, do, fill, seen, settle
 
 WHO = "sensor = 's3'"
@@ -21,10 +24,10 @@ OF_THEM = "select count(*) from readings where sensor = 's3'"
 OPEN = "select count(*) from lakebed.erasure where finished_at is null"
 
 
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(erasing, "READERS_MAY_END", 0.1)
-    monkeypatch.setattr(erasing, "MOVERS_MAY_END", 0.1)
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Where nobody is waited for long."""
+    return replace(settings, patience=Patience(for_readers=0.1, for_movers=0.1))
 
 
 def erase_and_do(platform: Platform, step: str, work: Callable[[], object], **more: str) -> Erased:
@@ -132,10 +135,8 @@ def test_a_damaged_file_is_not_believed_that_nothing_matches(
     assert erase(platform, platform.table("readings"), "sensor = 'nobody'").failed == ()
 
 
-def test_others_who_bring_in_rows_all_the_while_leave_it_open(
-    platform: Platform, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(erasing, "PASSES", 3)
+def test_others_who_bring_in_rows_all_the_while_leave_it_open(platform: Platform) -> None:
+    platform = with_patience(platform, erase_passes=3)
     fill(platform)
     settle(platform, "readings", "2024-01")
     late = "insert into readings values ('2024-01-09', 's3', 1, 1)"

@@ -16,22 +16,24 @@ import pytest
 
 from lakebed.resources.lake_files import LakeFileError
 from lakebed.resources.locks import catalog_lock
+from lakebed.resources.patience import Patience
+from lakebed.resources.settings import Settings
 from lakebed.spec.table import Grain, SourceTable
 from lakebed.store.platform import Platform, open_platform
 from lakebed.tiering import catalog_file
-from lakebed.tiering import erase as erasing
 from lakebed.tiering.erase import erase, would_erase
 from lakebed.tiering.predicate import PredicateError
+from tests.support.patience import with_patience
 from tests.support.tiers import EACH, ask, do, files, fill, named, seen, settle
 
 WHO = "sensor = 's3'"
 OPEN = "select count(*) from lakebed.erasure where finished_at is null"
 
 
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(erasing, "READERS_MAY_END", 0.1)
-    monkeypatch.setattr(erasing, "MOVERS_MAY_END", 0.5)
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Where nobody is waited for long."""
+    return replace(settings, patience=Patience(for_readers=0.1, for_movers=0.5))
 
 
 def with_table(platform: Platform, change: Callable[[SourceTable], SourceTable]) -> Platform:
@@ -112,9 +114,9 @@ def test_rows_that_others_hold_are_not_waited_for_with_rows_in_hand(platform: Pl
 
 
 def test_a_catalog_that_another_writes_for_ever_keeps_no_file(
-    platform: Platform, monkeypatch: pytest.MonkeyPatch
+    platform: Platform,
 ) -> None:
-    monkeypatch.setattr(catalog_file, "PATIENCE", "200ms")
+    platform = with_patience(platform, for_catalog_file=0.2)
     fill(platform)
     settle(platform, "readings", "2024-01")
     with platform.postgres.connect() as other, catalog_lock().held(other):

@@ -37,6 +37,7 @@ from lakebed.tiering.verify import verify
 from tests.conftest import NOW
 from tests.support import processes, tiers
 from tests.support.modes import ask, day, deliver, do, load
+from tests.support.patience import with_patience
 
 STEPS = ("locked", "counted", "copied", "verified", "renamed", "recorded", "committed")
 NONE_KEPT = timedelta(0)
@@ -237,9 +238,9 @@ def test_who_gets_the_lock_with_an_older_view_of_the_table_does_not_win(
 
 
 def test_who_waits_too_long_for_another_says_so(
-    of_modes: Platform, monkeypatch: pytest.MonkeyPatch
+    of_modes: Platform,
 ) -> None:
-    monkeypatch.setattr("lakebed.tiering.lake_copies.PATIENCE", 0.0)
+    of_modes = with_patience(of_modes, for_lake_copy=0.0)
     deliver(of_modes, "members/1.csv", [member(1, "a")])
     load(of_modes, "members")
     with (

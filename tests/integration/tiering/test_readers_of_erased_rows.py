@@ -13,12 +13,12 @@ import pytest
 
 from lakebed.resources.lake_files import LakeFolder
 from lakebed.resources.lake_owner import ForeignLakeError
+from lakebed.resources.patience import Patience
 from lakebed.resources.read_errors import ErasedError, FileMissingError
 from lakebed.store.platform import Platform, open_platform
-from lakebed.tiering import erase as erasing
-from lakebed.tiering import sweep
 from lakebed.tiering.erase import erase
 from lakebed.tiering.housekeep import housekeep
+from tests.support.patience import with_patience
 from tests.support.tiers import ask, do, fill, settle
 
 WHO = "sensor = 's3'"
@@ -26,11 +26,11 @@ SECONDS = 1.5
 
 
 @pytest.fixture
-def settled(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Platform:
-    for module in (erasing, sweep):
-        monkeypatch.setattr(module, "READERS_MAY_END", SECONDS)
+def settled(platform: Platform) -> Platform:
     table = platform.table("readings")
-    settings = replace(platform.settings, file_grace=timedelta(0))
+    settings = replace(
+        platform.settings, file_grace=timedelta(0), patience=Patience(for_readers=SECONDS)
+    )
     platform = open_platform(settings, (table,))
     fill(platform)
     settle(platform, "readings", "2024-01", "2024-02")
@@ -78,10 +78,9 @@ def test_what_an_erasure_gave_up_stays_for_its_readers(
 
 
 def test_nothing_waits_where_no_reader_has_begun_before(
-    settled: Platform, monkeypatch: pytest.MonkeyPatch
+    settled: Platform,
 ) -> None:
-    for module in (erasing, sweep):
-        monkeypatch.setattr(module, "READERS_MAY_END", 600.0)
+    settled = with_patience(settled, for_readers=600.0)
     erase(settled, settled.table("readings"), WHO)
     do(settled, "insert into readings values ('2024-01-03', 'late', 1, 1)")
     settle(settled, "readings", "2024-01")
