@@ -125,7 +125,7 @@ def erase(
 
 def would_erase(platform: Platform, table: SourceTable, where: str) -> Erased:
     """Count what would be erased, and change nothing. Raises PredicateError."""
-    for _ in range(PASSES):
+    for _ in range(platform.settings.patience.erase_passes):
         # A load that ends drops what an older one kept for a rollback: a newer snapshot then.
         with suppress(psycopg.errors.UndefinedTable):
             return _would_erase(platform, table, where)

@@ -99,8 +99,8 @@ def remove_nameless(
 ) -> list[Swept]:
     """Remove the files that no row vouches for; return them.
 
-    Those that were given up go when no reader's snapshot can name them, or readers_may_end seconds later;
-    those that were never named when they are older than grace and no process writes in their
+    Those that were given up go when no reader's snapshot can name them, or readers_may_end seconds
+    later; those that were never named when they are older than grace and no process writes in their
     partition, or their model, just now. Files whose paths are of another kind are not Lakebed's and
     stay. unread: paths of files that no reader can name. Steps: burnt, removed.
     The connection must be in autocommit mode.
