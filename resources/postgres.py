@@ -24,6 +24,9 @@ from lakebed.resources.settings import Settings
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+BASELINE = "001_baseline.sql"
+BEFORE_THE_BASELINE = "001_lakebed.sql"
+"""The first of the files that the baseline replaces."""
 OLDEST_VERSION = 15
 LOCK_TIMEOUT = "200ms"
 OPTIONS = "-c timezone=UTC -c datestyle=ISO -c intervalstyle=postgres -c quote_all_identifiers=off"
@@ -49,6 +52,10 @@ class LockWaitError(LakebedError, RuntimeError):
 
 class MigrationError(LakebedError, RuntimeError):
     """The schema `lakebed` in the database and this version of Lakebed do not fit."""
+
+
+class UnreleasedSchemaError(MigrationError):
+    """The schema is one from before the first release; it is made again, not mended."""
 
 
 class Postgres:
@@ -182,6 +189,8 @@ def migrate(connection: Connection, folder: Path = MIGRATIONS) -> list[str]:
         done: dict[str, str] = dict(
             connection.execute("select name, sha256 from lakebed.migration").fetchall()
         )
+        if BEFORE_THE_BASELINE in done:
+            raise _unreleased(connection)
         unknown = sorted(set(done) - {file.name for file in files})
         if unknown:
             raise MigrationError(
@@ -192,6 +201,8 @@ def migrate(connection: Connection, folder: Path = MIGRATIONS) -> list[str]:
             text = file.read_text()
             digest = hashlib.sha256(text.encode()).hexdigest()
             if file.name in done:
+                if done[file.name] != digest and file.name == BASELINE:
+                    raise _unreleased(connection)
                 if done[file.name] != digest:
                     raise MigrationError(
                         f"migration {file.name} was changed after it ran; restore it and add a new"
@@ -205,6 +216,17 @@ def migrate(connection: Connection, folder: Path = MIGRATIONS) -> list[str]:
                 )
             ran.append(file.name)
     return ran
+
+
+def _unreleased(connection: Connection) -> UnreleasedSchemaError:
+    ((database,),) = connection.execute("select current_database()").fetchall()
+    return UnreleasedSchemaError(
+        f"the schema lakebed of the database {database} was made by a Lakebed from before its "
+        "first release, and this one has another. Make the home again: with the version that made "
+        "it, `lakebed restore` what is cold and has no other source; then drop the schemas lakebed "
+        "and lakebed_undo and the loaded tables (of an embedded PostgreSQL: delete the home), take "
+        "a new folder for the lake, and load again"
+    )
 
 
 def _make_schema(connection: Connection) -> None:

@@ -14,13 +14,22 @@ import psycopg
 import pytest
 
 from lakebed.ingest.load import load_table
-from lakebed.resources.postgres import MIGRATIONS, Postgres, PostgresUnavailableError, migrate
+from lakebed.resources.postgres import (
+    BASELINE,
+    MIGRATIONS,
+    MigrationError,
+    Postgres,
+    PostgresUnavailableError,
+    UnreleasedSchemaError,
+    migrate,
+)
 from lakebed.resources.settings import Settings
 from lakebed.schema.ddl import DriftError, ensure_partition_tables, ensure_table
 from lakebed.spec.partitions import window_for_key
 from lakebed.spec.table import Grain, ParquetFiles, Partitioning, SourceTable, Tiering
 from lakebed.store.platform import Platform
 from tests.conftest import Server, settings_for
+from tests.support.catalog import catalog_of
 
 
 class Model(pa.DataFrameModel):
@@ -43,6 +52,12 @@ def table(**fields: object) -> SourceTable:
         "tiering": Tiering(hot_for=timedelta(days=30)),
     }
     return SourceTable(**given | fields)  # type: ignore[arg-type]
+
+
+def copied_migrations(folder: Path) -> Path:
+    for file in MIGRATIONS.glob("*.sql"):
+        (folder / file.name).write_text(file.read_text())
+    return folder
 
 
 @pytest.fixture
@@ -76,10 +91,56 @@ def test_processes_that_migrate_at_once_do_not_disturb_each_other(server: Server
 def test_a_migration_that_was_changed_after_it_ran_is_refused(
     connection: psycopg.Connection, tmp_path: Path
 ) -> None:
-    for file in MIGRATIONS.glob("*.sql"):
-        (tmp_path / file.name).write_text(file.read_text() + "-- a word more\n")
-    with pytest.raises(RuntimeError, match=r"001_lakebed\.sql was changed"):
+    later = copied_migrations(tmp_path) / "002_later.sql"
+    later.write_text("create table lakebed.later (a int)")
+    assert migrate(connection, tmp_path) == [later.name]
+    later.write_text("create table lakebed.later (a bigint)")
+    with pytest.raises(MigrationError, match=r"002_later\.sql was changed"):
         migrate(connection, tmp_path)
+
+
+def test_a_baseline_that_was_changed_is_another_schema(
+    connection: psycopg.Connection, tmp_path: Path
+) -> None:
+    baseline = copied_migrations(tmp_path) / BASELINE
+    baseline.write_text(baseline.read_text() + "-- a word more\n")
+    with pytest.raises(UnreleasedSchemaError, match="Make the home again"):
+        migrate(connection, tmp_path)
+
+
+def test_a_home_from_before_the_baseline_is_refused_and_left_as_it_is(server: Server) -> None:
+    name = server.create()
+    with psycopg.connect(server.url_of(name), autocommit=True) as connection:
+        connection.execute("create schema lakebed")
+        connection.execute(
+            "create table lakebed.migration (name text primary key, sha256 text not null,"
+            " applied_at timestamptz not null default now())"
+        )
+        connection.execute("insert into lakebed.migration values ('001_lakebed.sql', 'x', now())")
+        before = catalog_of(connection)
+        with pytest.raises(UnreleasedSchemaError, match=name):
+            migrate(connection)
+        assert catalog_of(connection) == before
+    server.drop(name)
+
+
+def test_a_fresh_schema_is_the_baseline_with_the_later_migrations(
+    server: Server, tmp_path: Path
+) -> None:
+    """Nobody has another schema for having been there earlier."""
+    (tmp_path / BASELINE).write_text((MIGRATIONS / BASELINE).read_text())
+    catalogs = []
+    for steps in ([MIGRATIONS], [tmp_path, MIGRATIONS]):
+        name = server.create()
+        with psycopg.connect(server.url_of(name), autocommit=True) as connection:
+            for folder in steps:
+                migrate(connection, folder)
+            catalogs.append(catalog_of(connection))
+            connection.execute("comment on table lakebed.load is 'another'")
+            assert catalog_of(connection) != catalogs[-1], "a difference is seen"
+        server.drop(name)
+    assert catalogs[0] == catalogs[1]
+    assert sum(line.startswith("table lakebed.") for line in catalogs[0]) > 20
 
 
 def test_a_database_ahead_of_this_version_is_refused(
