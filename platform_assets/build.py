@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import dagster as dg
 
 from lakebed.models.model import ModelSet
-from lakebed.models.runner import models_of
+from lakebed.models.runner import columns_of_tables, models_of
+from lakebed.models.schemas import fitting_models
+from lakebed.monitoring.project_check import broken_exports
+from lakebed.orchestration.broken_assets import broken_assets
 from lakebed.orchestration.cold_assets import cold_asset
 from lakebed.orchestration.dagster_resources import platform_resources
 from lakebed.orchestration.export_assets import export_assets
@@ -28,19 +33,20 @@ def build_defs(
 ) -> dg.Definitions:
     """Return the whole graph, from the sources to the exports. Opens nothing.
 
+    A table file, a model or an export that cannot be used takes nothing else out of the graph: its
+    own asset says what is wrong, and fails.
+
     Args:
         settings: By default those of the project that the working folder is in.
         tables: By default the tables of the folder that the settings name.
         models: By default the models of the folder that the settings name.
-
-    Raises:
-        TableError: A table file cannot be used.
-        ModelError: A model cannot be used.
-        ExportError: An export cannot be used.
     """
     settings = read_settings() if settings is None else settings
     platform = open_platform(settings, tables)
     models = models_of(platform) if models is None else models
+    models, schemas = fitting_models(models, columns_of_tables(platform))
+    exports = list(broken_exports(platform, models))
+    broken = [*platform.broken, *models.broken, *exports]
 
     loaded = [table for table in platform.tables if table.source is not None]
     tiered = [table for table in platform.tables if table.tiering is not None]
@@ -49,17 +55,18 @@ def build_defs(
     watch, watching = watch_job(platform)
     unloaded = [table for table in platform.tables if table.source is None]
 
+    assets: list[dg.AssetsDefinition | dg.AssetSpec] = [
+        *(source_spec(platform, table) for table in loaded),
+        *(hot_asset(platform, table) for table in loaded if table.load_by == "cursor"),
+        *(window_asset(platform, table) for table in loaded if table.load_by == "window"),
+        *(hot_spec(table) for table in unloaded),
+        *(cold_asset(platform, table) for table in tiered),
+        *model_assets(platform, models, schemas),
+        *export_assets(platform, models, {item.name for item in exports}),
+        health_asset(platform),
+    ]
     return dg.Definitions(
-        assets=[
-            *(source_spec(platform, table) for table in loaded),
-            *(hot_asset(platform, table) for table in loaded if table.load_by == "cursor"),
-            *(window_asset(platform, table) for table in loaded if table.load_by == "window"),
-            *(hot_spec(table) for table in unloaded),
-            *(cold_asset(platform, table) for table in tiered),
-            *model_assets(platform, models),
-            *export_assets(platform, models),
-            health_asset(platform),
-        ],
+        assets=[*assets, *broken_assets(platform, broken, _keys_of(assets))],
         asset_checks=[
             *(checks_of_unloaded_tables(platform, table) for table in unloaded),
             *model_checks(platform, models),
@@ -81,3 +88,11 @@ def build_defs(
         # One process a run: a step a process would cost three seconds more each.
         executor=dg.in_process_executor,
     )
+
+
+def _keys_of(assets: Sequence[dg.AssetsDefinition | dg.AssetSpec]) -> set[dg.AssetKey]:
+    return {
+        key
+        for asset in assets
+        for key in (asset.keys if isinstance(asset, dg.AssetsDefinition) else [asset.key])
+    }

@@ -21,7 +21,7 @@ from psycopg import sql
 from lakebed.resources.settings import Settings, read_settings
 from lakebed.spec.table import SourceTable
 from lakebed.store.platform import Platform, open_platform
-from tests.support.checkout import DEMO_MODELS
+from tests.support.checkout import DEMO_MODELS, DEMO_TABLES
 
 hypothesis_settings.register_profile(
     "lakebed",
@@ -34,6 +34,7 @@ hypothesis_settings.register_profile(
 hypothesis_settings.load_profile("lakebed")
 
 TABLES = Path(__file__).parent / "tables"
+NO_MODELS = Path(__file__).parent / "no_models"
 NOW = "2024-07-01T00:00:00+00:00"
 
 SERVER_SETTINGS = {
@@ -152,12 +153,16 @@ def database(server: Server, migrated: str) -> Iterator[str]:
 
 
 def settings_for(home: Path, url: str, **more: str) -> Settings:
-    """Return settings below one folder, with the tests' tables and clock unless said otherwise."""
+    """Return settings below one folder, with the tests' tables and clock unless said otherwise.
+
+    The models of the demo go with its tables: the tests' tables have none.
+    """
+    of_the_demo = more.get("LAKEBED_TABLES") == str(DEMO_TABLES)
     environ = {
         "LAKEBED_HOME": str(home),
         "LAKEBED_POSTGRES_URL": url,
         "LAKEBED_TABLES": str(TABLES),
-        "LAKEBED_MODELS": str(DEMO_MODELS),
+        "LAKEBED_MODELS": str(DEMO_MODELS if of_the_demo else NO_MODELS),
         "LAKEBED_CLOCK": NOW,
     }
     return read_settings(environ | more, folder=home)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lakebed.cli.check import words_of
 from lakebed.cli.context import open_for_writing
 from lakebed.cli.lake_copies import refresh_catalog
 from lakebed.cli.model_selection import selected_models, selecting
@@ -86,6 +87,8 @@ def build(
         show(_results(results))
     click.echo(_summary(results), err=True)
     failures = [f"{r.name}: {r.error}" for r in results if r.status == "failed"]
+    if not names and not select:
+        failures += [words_of(item) for item in platform.broken]
     fail(failures + refresh_catalog(platform), "failed")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import click
 
+from lakebed.cli.check import words_of
 from lakebed.cli.context import open_for_writing
 from lakebed.cli.model_selection import selected_models, selecting
 from lakebed.cli.output import fail
@@ -37,4 +38,5 @@ def compile_models(
             click.echo(models.compiled(query, run).sql.strip() + "\n")
     else:
         click.echo(f"{len(models.models)} models and {len(models.tests)} tests", err=True)
-    fail([f"{name}: {error}" for name, error in refused.items()], "do not fit")
+    broken = [words_of(item) for item in selected.broken]
+    fail(broken + [f"{name}: {error}" for name, error in refused.items()], "do not fit")

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lakebed.cli.check import warn_of_broken
+
 if TYPE_CHECKING:
     from lakebed.resources.lake import Lake
     from lakebed.resources.settings import Settings
@@ -25,6 +27,7 @@ def open_for_writing() -> Platform:
             "(LAKEBED_CLOCK, as the demo sets it)",
             err=True,
         )
+    warn_of_broken(platform.broken)
     return platform
 
 
@@ -36,6 +39,7 @@ def open_for_reading() -> Platform:
     settings = read_settings()
     platform = open_platform(settings)
     _check_home(settings)
+    warn_of_broken(platform.broken)
     return platform
 
 
@@ -45,7 +49,7 @@ def open_lake_for_reading() -> Lake:
     from lakebed.store.lake_tables import open_lake
 
     settings = read_settings()
-    lake = open_lake(settings)
+    lake = open_lake(settings, warn_of_broken)
     _check_home(settings)
     return lake
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lakebed.cli.check import words_of
 from lakebed.cli.context import open_for_reading
-from lakebed.cli.output import as_json
+from lakebed.cli.output import as_json, fail
 
 if TYPE_CHECKING:
     from lakebed.exports.write import Exported
@@ -88,6 +89,7 @@ def export(
     done = [_write(platform, each) for each in exports]
     if as_json:
         click.echo(json.dumps([asdict(each) for each in done], indent=2))
+    fail([words_of(item) for item in platform.broken] if everything else [], "not exported")
 
 
 def _declared(platform: Platform, names: Sequence[str]) -> list[Export]:

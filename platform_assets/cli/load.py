@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lakebed.cli.check import words_of
 from lakebed.cli.context import open_for_writing, say_that_no_table_is_declared
 from lakebed.cli.errors import words
 from lakebed.cli.lake_copies import write_lake_copies
@@ -73,6 +74,7 @@ def load(
     if fault is not None:
         raise fault
     lost = list(dict.fromkeys(text for texts in problems.values() for text in texts))
+    lost += [words_of(item) for item in platform.broken] if everything else []
     fail(lost + copies, "not loaded" if lost else "not done")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from lakebed.cli.check import warn_of_broken
 from lakebed.cli.context import open_for_writing
 from lakebed.cli.model_selection import selected_models, selecting
 from lakebed.cli.output import as_json
@@ -26,6 +27,7 @@ def ls(
     """List models, seeds and tests, all or those selected, in the order of building."""
     platform = open_for_writing()
     _, selected = selected_models(platform, (*names, *select), exclude, variables)
+    warn_of_broken(selected.broken)
     if not as_json:
         for model in selected.models:
             click.echo("/".join(model.key))

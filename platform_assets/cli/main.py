@@ -18,6 +18,7 @@ from lakebed.cli.apply import apply
 from lakebed.cli.backfill import backfill
 from lakebed.cli.backup import backup
 from lakebed.cli.build import build
+from lakebed.cli.check import check
 from lakebed.cli.compile import compile_models
 from lakebed.cli.demo import demo
 from lakebed.cli.doctor import doctor
@@ -96,7 +97,7 @@ for command in (
         rejects,
     ),
     *(plan, apply, add, backup, rollback, estimate, verify, housekeep, export),
-    *(restore, erase, doctor, lake),
+    *(restore, erase, doctor, lake, check),
 ):
     group.add_command(command)
 

@@ -6,7 +6,7 @@ No reading of files, no templates and no SQL parsing belong here.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from functools import cached_property
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, TypeVar
 
 from lakebed.errors import WRONG_USAGE, LakebedError
+from lakebed.spec.broken import Broken
 from lakebed.spec.partitions import Grain, Window
 
 Materialization = Literal["view", "table", "incremental", "ephemeral", "seed"]
@@ -218,12 +219,14 @@ class Compiler(Protocol):
 class ModelSet:
     """The models of a folder, each one after the models that it reads, and their tests.
 
-    sources: (source, table) as YAML and source() name it -> the platform's table.
+    sources: (source, table) as YAML and source() name it -> the platform's table.  broken: what
+    the folder has and cannot be used; its models and tests are not among the others.
     """
 
     folder: Path
     models: tuple[Model, ...]
     tests: tuple[SqlTest, ...]
+    broken: tuple[Broken, ...] = ()
     compiler: Compiler | None = field(default=None, repr=False, compare=False)
     sources: Mapping[tuple[str, str], str] = field(default_factory=dict, hash=False)
 
@@ -231,6 +234,31 @@ class ModelSet:
     def by_name(self) -> Mapping[str, Model]:
         """The models by their names."""
         return {model.name: model for model in self.models}
+
+    @cached_property
+    def broken_models(self) -> Mapping[str, Broken]:
+        """The models that cannot be used, by their names."""
+        return {item.name: item for item in self.broken if item.kind == "model"}
+
+    def without(self, refused: Mapping[str, ModelError]) -> ModelSet:
+        """Return the set without some models, what reads them, and the tests of either."""
+        broken = [
+            Broken("model", name, self.by_name[name].path, error, self.by_name[name].group)
+            for name, error in refused.items()
+        ]
+        gone = set(refused)
+        for model in self.models:
+            read = next((ref for ref in model.refs if ref in gone), None)
+            if read is not None and model.name not in gone:
+                gone.add(model.name)
+                why = reads_broken(model.name, model.path, None, read)
+                broken.append(Broken("model", model.name, model.path, why, model.group, read))
+        return replace(
+            self,
+            models=tuple(model for model in self.models if model.name not in gone),
+            tests=tuple(test for test in self.tests if not gone & {*test.refs}),
+            broken=(*self.broken, *broken),
+        )
 
     @cached_property
     def _tests_by_model(self) -> Mapping[str, tuple[SqlTest, ...]]:
@@ -250,6 +278,8 @@ class ModelSet:
     def get(self, name: str) -> Model:
         """Return the model of this name. Raises ModelError where there is none."""
         found = self.by_name.get(name)
+        if found is None and name in self.broken_models:
+            raise self.broken_models[name].error
         if found is None:
             advice = did_you_mean(name, self.by_name, "The models")
             raise ModelError(self.folder, None, f"there is no model {name!r}", advice)
@@ -277,6 +307,13 @@ class ModelSet:
     def built(self) -> Iterator[Model]:
         """Yield the models that building leaves something of, in order."""
         return (model for model in self.models if model.is_built)
+
+
+def reads_broken(name: str, path: Path, line: int | None, read: str) -> ModelError:
+    """Return the error of what is left out because it reads what is broken."""
+    return ModelError(
+        path, line, f"{name!r} reads {read!r}, which is broken", f"Mend {read} first."
+    )
 
 
 def did_you_mean(word: str, known: Collection[str], what: str) -> str:

@@ -17,6 +17,7 @@ from typing import Literal
 from lakebed.models.model import ModelError, SourceLocation
 from lakebed.models.options import option_name
 from lakebed.models.yaml_files import Lines, map_of, read_yaml
+from lakebed.spec.broken import Broken
 
 Kind = Literal["model", "macro", "seed", "test", "snapshot"]
 PROJECT_FILE = "dbt_project.yml"
@@ -121,9 +122,7 @@ def open_project(folder: Path) -> Project:
             problem = f"{hook} is not run here"
             raise ModelError(file, None, problem, "Take it out; a model's hooks are run.")
     roots = {kind: tuple(_roots(folder, settings, kind, is_dbt)) for kind in _FOLDERS}
-    project = Project(folder, name, roots, _variables(settings, name, file), settings, is_dbt)
-    _refuse_snapshots(project)
-    return project
+    return Project(folder, name, roots, _variables(settings, name, file), settings, is_dbt)
 
 
 def _roots(folder: Path, settings: Lines, kind: Kind, is_dbt: bool) -> Iterator[Path]:
@@ -145,12 +144,13 @@ def _variables(settings: Lines, name: str, file: Path) -> dict[str, object]:
     return {**said, **own} if isinstance(own, Lines) else dict(said)
 
 
-def _refuse_snapshots(project: Project) -> None:
-    for suffix in (".sql", ".yml"):
-        for path, _ in project.files("snapshot", suffix):
-            raise ModelError(
-                path,
-                None,
-                "snapshots are not built here",
-                "Take the file away; the lake keeps a table's history by itself.",
-            )
+def broken_snapshots(project: Project) -> list[Broken]:
+    """Return the snapshots of a project, none of which is built here."""
+    advice = "Take the file away; the lake keeps a table's history by itself."
+    return [
+        Broken(
+            "model", path.stem, path, ModelError(path, None, "snapshots are not built here", advice)
+        )
+        for suffix in (".sql", ".yml")
+        for path, _ in project.files("snapshot", suffix)
+    ]

@@ -6,7 +6,8 @@ The grammar is dbt's. Templates in the texts are not rendered here, options not 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from lakebed.models.model import ModelError, SourceLocation
 from lakebed.models.options import TEST_OPTIONS, option_name
 from lakebed.models.project import Project
 from lakebed.models.yaml_files import Lines, items_of, map_of, read_yaml
+from lakebed.spec.broken import Broken
 
+_WORD = re.compile(r"\w+")
 _LOG = logging.getLogger("lakebed.models")
 # Sections of dbt that have no meaning here and change no rows.
 _NOT_READ = {
@@ -55,31 +58,57 @@ class Properties:
 
 @dataclass(frozen=True)
 class Described:
-    """Everything that the YAML files of a project say; sources by (source, table)."""
+    """Everything that the YAML files of a project say; sources by (source, table).
+
+    broken: the files that cannot be used.  unusable: models and seeds of which a file says what
+    cannot be used, or that a broken file names, and why.
+    """
 
     models: dict[str, Properties] = field(default_factory=dict)
     seeds: dict[str, Properties] = field(default_factory=dict)
     tests: dict[str, Properties] = field(default_factory=dict)
     sources: dict[tuple[str, str], Properties] = field(default_factory=dict)
+    broken: list[Broken] = field(default_factory=list)
+    unusable: dict[str, ModelError] = field(default_factory=dict)
 
 
-def read_properties(project: Project) -> Described:
-    """Read all YAML files of a project. Raises ModelError."""
+def read_properties(project: Project, names: Collection[str]) -> Described:
+    """Read all YAML files of a project.
+
+    Of a file that cannot be read, every model that it names is unusable: what the file says of it,
+    that it is incremental or has a test, is not known.
+
+    Args:
+        project: Where the files are.
+        names: The models and seeds of the project.
+    """
     found = Described()
     for path in project.yaml_files():
-        said = read_yaml(path)
-        _check_sections(said, path)
-        for item in items_of(said, "models", path):
-            _add(found.models, item["name"], _properties(item, path, item["name"]))
-        for item in items_of(said, "seeds", path):
-            _add(found.seeds, item["name"], _properties(item, path, item["name"]))
-        for section in ("tests", "data_tests"):
-            for item in items_of(said, section, path):
-                _add(found.tests, item["name"], _properties(item, path, item["name"]))
-        for item in items_of(said, "sources", path):
-            for name, properties in _tables(item, path):
-                _add(found.sources, name, properties)
+        try:
+            _read_file(found, path)
+        except ModelError as error:
+            found.broken.append(Broken("YAML file", path.name, path, error))
+            text = path.read_bytes().decode(errors="replace")
+            words = set(_WORD.findall(text))
+            found.unusable.update({name: error for name in names if name in words})
     return found
+
+
+def _read_file(found: Described, path: Path) -> None:
+    said = read_yaml(path)
+    _check_sections(said, path)
+    for section, known in (("models", found.models), ("seeds", found.seeds)):
+        for item in items_of(said, section, path):
+            try:
+                _add(known, item["name"], _properties(item, path, item["name"]))
+            except ModelError as error:
+                found.unusable.setdefault(item["name"], error)
+    for section in ("tests", "data_tests"):
+        for item in items_of(said, section, path):
+            _add(found.tests, item["name"], _properties(item, path, item["name"]))
+    for item in items_of(said, "sources", path):
+        for name, properties in _tables(item, path):
+            _add(found.sources, name, properties)
 
 
 def _check_sections(said: Lines, path: Path) -> None:

@@ -14,12 +14,13 @@ from typing import Literal
 from lakebed.models.calls import SOURCE
 from lakebed.models.materialize import BuildRange, FailingRows, build_model, run_test
 from lakebed.models.model import Model, ModelError, ModelSet, SqlTest
-from lakebed.models.parser import load_models
+from lakebed.models.parser import read_models
 from lakebed.models.schedule import run_tasks
 from lakebed.models.schemas import refused_models
 from lakebed.models.selection import Selected, select
 from lakebed.resources.lake_sessions import LakeSessions
 from lakebed.resources.settings import environment
+from lakebed.spec.broken import Broken
 from lakebed.spec.queried_sources import secret_names
 from lakebed.store.platform import Platform
 
@@ -50,15 +51,17 @@ class BuildResult:
 def models_of(platform: Platform, variables: Mapping[str, object] = _NOTHING) -> ModelSet:
     """Read the platform's folder of models; a project without that folder has none.
 
-    Raises:
-        ModelError: A model cannot be used.
+    A model that cannot be used is left out, with what reads it; the set's `broken` says why.
     """
     if not platform.settings.models.is_dir():
         return ModelSet(folder=platform.settings.models, models=(), tests=())
     tables = {SOURCE: {table.name for table in platform.tables}}
     times = {t.name: t.partitioning.column for t in platform.tables if t.partitioning is not None}
     secrets = {name for table in platform.tables for name in secret_names(table.source)}
-    return load_models(platform.settings.models, tables, variables, environment(), times, secrets)
+    broken = {item.name for item in platform.broken if item.kind == "table"}
+    return read_models(
+        platform.settings.models, tables, variables, environment(), times, secrets, broken
+    )
 
 
 def columns_of_tables(platform: Platform) -> dict[str, dict[str, str]]:
@@ -95,18 +98,21 @@ def build(
 
     full_refresh: incremental models are built whole.  stretch: of those that are built by windows.
     What does not fit the known columns fails before anything runs; what fails skips what depends
-    on it, the rest goes on.
+    on it, the rest goes on. So does what is broken: a model that cannot be read, a test of one.
     """
     models = models_of(platform) if models is None else models
     selected = select(models) if selected is None else selected
     wanted = {model.name: model for model in selected.models if model.is_built}
     tests = {f"{_TEST}{test.name}": test for test in selected.tests}
+    broken = {_task_of(item): item for item in selected.broken}
     with platform.lake.sessions() as sessions:
         refused = refused_models(models, _known_columns(platform, sessions), wanted)
 
         def work(task: str) -> BuildResult:
             on_start(task.removeprefix(_TEST))
-            if task in tests:
+            if task in broken:
+                result = _of_broken(broken[task])
+            elif task in tests:
                 result = _test(platform, models, tests[task], sessions)
             elif task in refused:
                 result = _failed(wanted[task], refused[task])
@@ -123,7 +129,7 @@ def build(
             on_result(result)
             return result
 
-        after = _order(models, wanted, tests)
+        after = _order(models, wanted, tests, broken)
         results = run_tasks(
             _sorted(after),
             after,
@@ -137,17 +143,26 @@ def build(
 
 
 def _order(
-    models: ModelSet, wanted: Mapping[str, Model], tests: Mapping[str, SqlTest]
+    models: ModelSet,
+    wanted: Mapping[str, Model],
+    tests: Mapping[str, SqlTest],
+    broken: Mapping[str, Broken],
 ) -> dict[str, frozenset[str]]:
     """Return what each task waits for.
 
     A model waits for the models that it reads, through others too, and for those of their tests
-    that can run before it and whose severity is error; a test for the models that it reads.
+    that can run before it and whose severity is error; a test for the models that it reads. A
+    broken test is one of severity error.
     """
-    after: dict[str, frozenset[str]] = {}
+    after: dict[str, frozenset[str]] = {task: frozenset() for task in broken}
     reads = {task: _all_read(models, test) for task, test in tests.items()}
     blocking = [
         (task, frozenset(test.refs)) for task, test in tests.items() if test.severity == "error"
+    ]
+    blocking += [
+        (task, frozenset({item.about}))
+        for task, item in broken.items()
+        if item.about is not None and item.reads is None
     ]
     for name in wanted:
         known = models.ancestors[name]
@@ -156,6 +171,18 @@ def _order(
     for task in tests:
         after[task] = frozenset(reads[task] & wanted.keys())
     return after
+
+
+def _task_of(item: Broken) -> str:
+    return f"{_TEST}{item.name}" if item.kind == "test" else f"{item.kind} {item.name}"
+
+
+def _of_broken(item: Broken) -> BuildResult:
+    """Return the result of what cannot be read, or reads what cannot be read."""
+    status: Status = "failed" if item.reads is None else "skipped"
+    return BuildResult(
+        item.name, item.kind, error=str(item.error), skipped=status == "skipped", status=status
+    )
 
 
 def _all_read(models: ModelSet, test: SqlTest) -> frozenset[str]:

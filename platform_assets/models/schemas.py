@@ -14,6 +14,7 @@ import duckdb
 
 from lakebed.models.model import Model, ModelError, ModelSet, Query, SourceLocation
 from lakebed.models.queries import quoted
+from lakebed.spec.broken import raise_first
 
 Schemas = dict[str, dict[str, str]]
 _LINE = re.compile(r"^LINE (\d+): ", re.M)
@@ -25,11 +26,36 @@ def model_schemas(models: ModelSet, tables: Mapping[str, Mapping[str, str]]) -> 
     tables: name -> column -> DuckDB type, of every source table that a model reads.
     Raises ModelError for a model that does not fit the tables.
     """
+    bound, schemas = fitting_models(models, tables)
+    raise_first(bound.broken)
+    return schemas
+
+
+def fitting_models(
+    models: ModelSet, tables: Mapping[str, Mapping[str, str]]
+) -> tuple[ModelSet, Schemas]:
+    """Return the models that fit the tables and each other, and the columns of all of these.
+
+    The others are broken, as is what reads them.
+
+    Args:
+        models: The models that can be read.
+        tables: Name -> column -> DuckDB type, of every source table that a model reads.
+    """
     schemas: Schemas = {name: dict(columns) for name, columns in tables.items()}
+    refused: dict[str, ModelError] = {}
+    unknown: set[str] = set()
     with _empty_tables(tables) as connection:
         for model in models.models:
-            schemas[model.name] = _bind(connection, model)
-    return schemas
+            if unknown & {*model.refs}:
+                unknown.add(model.name)
+                continue
+            try:
+                schemas[model.name] = _bind(connection, model)
+            except ModelError as error:
+                unknown.add(model.name)
+                refused[model.name] = error
+    return models.without(refused), schemas
 
 
 def refused_models(

@@ -17,6 +17,7 @@ from functools import cached_property
 
 from lakebed.errors import WRONG_USAGE, LakebedError
 from lakebed.models.model import Model, ModelSet, SqlTest, did_you_mean
+from lakebed.spec.broken import Broken
 
 _TERM = re.compile(
     r"(?P<around>@)?(?:(?P<up>\d*)\+)?(?:(?P<method>[a-z_]+(?:\.[\w.]+)?):)?(?P<value>.*?)"
@@ -34,10 +35,11 @@ class SelectionError(LakebedError, ValueError):
 
 @dataclass(frozen=True)
 class Selected:
-    """What an expression names, in the order of building."""
+    """What an expression names, in the order of building. broken: what cannot be built."""
 
     models: tuple[Model, ...]
     tests: tuple[SqlTest, ...]
+    broken: tuple[Broken, ...] = ()
 
     @property
     def names(self) -> frozenset[str]:
@@ -57,15 +59,30 @@ def select(
     Raises SelectionError for a selector that makes no sense, or names nothing.
     """
     graph = _Graph(models, built or {})
-    chosen = graph.union(select) if select else frozenset(graph.nodes)
-    if select:
-        chosen = graph.with_tests(chosen)
-    if exclude:
-        chosen -= graph.with_tests(graph.union(exclude))
+    asked, broken = _apart(models, select)
+    left_out, not_broken = _apart(models, exclude)
+    if not select:
+        chosen, broken = frozenset(graph.nodes), {item.name for item in models.broken}
+    else:
+        chosen = graph.with_tests(graph.union(asked)) if asked else frozenset()
+    if left_out:
+        chosen -= graph.with_tests(graph.union(left_out))
+    broken |= {item.name for item in models.broken if item.about in chosen}
     return Selected(
         tuple(model for model in models.models if model.name in chosen),
         tuple(test for test in models.tests if f"{_TEST}{test.name}" in chosen),
+        tuple(item for item in models.broken if item.name in broken - not_broken),
     )
+
+
+def _apart(models: ModelSet, expressions: Sequence[str]) -> tuple[list[str], set[str]]:
+    """Return the terms of selectors that name nothing broken, and the broken names of the rest."""
+    names = {item.name for item in models.broken}
+    terms = [term for expression in expressions for term in expression.split()]
+    matches = {term: _TERM.fullmatch(term) for term in terms}
+    found = {term: match["value"] if match else "" for term, match in matches.items()}
+    rest = [term for term, name in found.items() if name not in names]
+    return rest, {name for name in found.values() if name in names}
 
 
 @dataclass

@@ -7,14 +7,15 @@ comment of a singular test says what a returned row means.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import cast
 
+from lakebed.errors import LakebedError
 from lakebed.models.ephemeral import Text, inlined
-from lakebed.models.generic_tests import ask
+from lakebed.models.generic_tests import ask, name_of
 from lakebed.models.model import (
     Model,
     ModelError,
@@ -24,22 +25,34 @@ from lakebed.models.model import (
     SourceLocation,
     SqlTest,
     UnlocatedModelError,
+    reads_broken,
 )
 from lakebed.models.options import TEST_OPTIONS, checked, layered
 from lakebed.models.project import Project
 from lakebed.models.properties import Described, GenericTest, Properties
 from lakebed.models.queries import leading_comment, parse_query
 from lakebed.models.templates import Rendered, Renderer
+from lakebed.spec.broken import Broken
 
 _NO_PROPERTIES = Properties(SourceLocation(Path(), None))
+_Make = Callable[[Run], SqlTest | None]
+
+
+class _ReadsBrokenError(LakebedError):
+    """A test reads what was left out."""
+
+    def __init__(self, read: str) -> None:
+        self.read = read
+        super().__init__(read)
 
 
 @dataclass
 class TestReader:
     """Reads the tests of a project.
 
-    models: in the order of building.  names: of all models, those that are disabled too.
-    texts: the ephemeral models in a run.  versions: name -> the test as it is in a run.
+    models: in the order of building.  left_out: broken models and tables.  texts: the ephemeral
+    models in a run.  versions: name -> the test as it is in a run.  broken: tests that cannot be
+    used, after `read`.
     """
 
     __test__ = False
@@ -48,41 +61,47 @@ class TestReader:
     described: Described
     renderer: Renderer
     models: ModelSet
-    names: frozenset[str]
+    left_out: Collection[str]
     texts: Callable[[Run], Mapping[str, Text]]
 
     def __post_init__(self) -> None:
         """Begin with none."""
         self.versions: dict[str, Callable[[Run], SqlTest]] = {}
+        self.broken: list[Broken] = []
 
     def read(self) -> tuple[SqlTest, ...]:
-        """Return the tests, by name. Raises ModelError for one that makes no sense."""
+        """Return the tests that can be used, by name."""
         tests: dict[str, SqlTest] = {}
-        for make in self._all():
-            test = make(Run())
-            if test is None:
-                continue
-            if test.name in tests:
-                problem = f"the test {test.name!r} is also defined by {tests[test.name].path}"
-                raise ModelError(test.path, test.line, problem, "Rename one of them.")
-            tests[test.name] = test
-            self.versions[test.name] = cast(Callable[[Run], SqlTest], make)
+        for name, path, about, make in self._all():
+            try:
+                test = make(Run())
+                if test is None:
+                    continue
+                if test.name in tests:
+                    problem = f"the test {test.name!r} is also defined by {tests[test.name].path}"
+                    raise ModelError(test.path, test.line, problem, "Rename one of them.")
+            except _ReadsBrokenError as error:
+                why = reads_broken(name, path, None, error.read)
+                self.broken.append(Broken("test", name, path, why, reads=error.read, about=about))
+            except ModelError as error:
+                self.broken.append(Broken("test", name, path, error, about=about))
+            else:
+                tests[test.name] = test
+                self.versions[test.name] = cast(Callable[[Run], SqlTest], make)
         return tuple(tests[name] for name in sorted(tests))
 
-    def _all(self) -> Iterator[Callable[[Run], SqlTest | None]]:
+    def _all(self) -> Iterator[tuple[str, Path, str | None, _Make]]:
+        """Yield the name, the file and the model of each test, and what makes it."""
         for path, folders in self.project.files("test", ".sql"):
             if folders[:1] != ("generic",):
-                base = self._base(
-                    (*folders, path.stem), self.described.tests.get(path.stem, _NO_PROPERTIES)
-                )
-                yield partial(self._singular, path, base)
+                yield path.stem, path, None, partial(self._singular, path, folders)
         said = [*self.described.models.items(), *self.described.seeds.items()]
         for of, properties in [*said, *self.described.sources.items()]:
             if isinstance(of, str) and of not in self.models.by_name:
                 continue  # it is disabled, or that it is unknown was said before
             for test in properties.tests:
-                base = self._base(("generic",), _NO_PROPERTIES)
-                yield partial(self._generic, test, base)
+                about = of if isinstance(of, str) else None
+                yield name_of(test), test.place.path, about, partial(self._generic, test)
 
     def _base(self, folders: tuple[str, ...], properties: Properties) -> Mapping[str, object]:
         layers: list[dict[str, object]] = []
@@ -107,7 +126,9 @@ class TestReader:
         except UnlocatedModelError as complaint:
             raise complaint.at(*place) from complaint
 
-    def _singular(self, path: Path, base: Mapping[str, object], run: Run) -> SqlTest | None:
+    def _singular(self, path: Path, folders: tuple[str, ...], run: Run) -> SqlTest | None:
+        said = self.described.tests.get(path.stem, _NO_PROPERTIES)
+        base = self._base((*folders, path.stem), said)
         if not path.stem.isidentifier():
             advice = "Use letters, digits and '_', a letter first."
             raise ModelError(path, None, f"{path.stem!r} cannot be the name of a check", advice)
@@ -129,8 +150,8 @@ class TestReader:
         )
         return replace(test, model=self._last(test))
 
-    def _generic(self, said: GenericTest, base: Mapping[str, object], run: Run) -> SqlTest | None:
-        asked = ask(said, self.renderer, base, run)
+    def _generic(self, said: GenericTest, run: Run) -> SqlTest | None:
+        asked = ask(said, self.renderer, self._base(("generic",), _NO_PROPERTIES), run)
         rendered = asked.rendered
         if not self._applies(rendered):
             return None
@@ -143,8 +164,12 @@ class TestReader:
         return replace(test, kind=said.kind, model=self._about(test, said))
 
     def _applies(self, rendered: Rendered) -> bool:
-        enabled = rendered.config.get("enabled", True)
-        return bool(enabled) and all(ref in self.models.by_name for ref in rendered.refs)
+        if not rendered.config.get("enabled", True):
+            return False
+        for name in (*rendered.refs, *rendered.sources):
+            if name in self.left_out:
+                raise _ReadsBrokenError(name)
+        return all(ref in self.models.by_name for ref in rendered.refs)
 
     def _test(
         self,

@@ -24,6 +24,7 @@ from lakebed.models.calls import Calls, ProjectContext, Relation
 from lakebed.models.functions import Returned
 from lakebed.models.model import ModelError, Run, SourceLocation, UnlocatedModelError, did_you_mean
 from lakebed.models.options import MODEL_OPTIONS, Options
+from lakebed.spec.broken import Broken
 
 _MARK = re.compile("\0(\\d+)\0")
 _UNDEFINED_NAME = re.compile(r"'(\w+)' is undefined")
@@ -39,6 +40,7 @@ _TEMPLATE_FAULTS = (
     TypeError,
     ValueError,
 )
+_MACRO_HEAD = re.compile(r"\{%-?\s*(macro|test|data_test)\s+(\w+)")
 _NO_OPTIONS: Mapping[str, object] = {}
 TEST = "test_"
 """How the name of the macro behind {% test name(...) %} begins, as in dbt."""
@@ -91,8 +93,13 @@ class Renderer:
         self._macro_texts: list[str] = []
         self._add_macros(Path(__file__).with_name("built_in_tests.sql"))
         self._own = set(self._macros)
+        self.broken: list[Broken] = []
+        self._broken_macros: dict[str, ModelError] = {}
         for path in macro_files:
-            self._add_macros(path)
+            try:
+                self._add_macros(path)
+            except ModelError as error:
+                self._leave_out(path, error)
 
     def render(
         self,
@@ -177,7 +184,7 @@ class Renderer:
 
     def has_test(self, kind: str) -> bool:
         """Whether there is a generic test of this name."""
-        return f"{TEST}{kind}" in self._macros
+        return f"{TEST}{kind}" in self._macros.keys() | self._broken_macros.keys()
 
     @property
     def tests(self) -> list[str]:
@@ -217,10 +224,18 @@ class Renderer:
             namespace["model"] = {"name": this, "alias": this, "schema": "main"}
         for name, template in self._macros.items():
             namespace[name] = _macro(name, template, namespace)
+        namespace |= {name: _unusable(name, why) for name, why in self._broken_macros.items()}
         # A macro is also known below the name of the project.
         project = {name: namespace[name] for name in self._macros}
         namespace.setdefault(self.world.project, project)
         return namespace
+
+    def _leave_out(self, path: Path, error: ModelError) -> None:
+        """Remember a broken file; what calls a macro that it names is broken too."""
+        self.broken.append(Broken("macros", path.name, path, error))
+        text = path.read_bytes().decode(errors="replace")
+        for tag, name in _MACRO_HEAD.findall(text):
+            self._broken_macros[name if tag == "macro" else f"{TEST}{name}"] = error
 
     def _add_macros(self, path: Path) -> None:
         text = read_sql(path)
@@ -303,6 +318,15 @@ def _macro(
             return str(getattr(module, f"{_MACRO}{name}")(*args, **kwargs))
         except Returned as returned:
             return returned.value
+
+    return call
+
+
+def _unusable(name: str, why: ModelError) -> Callable[..., object]:
+    def call(*args: object, **kwargs: object) -> object:
+        raise UnlocatedModelError(
+            f"the macro {name!r} cannot be used: {why.problem}", f"Mend {why.path}."
+        )
 
     return call
 

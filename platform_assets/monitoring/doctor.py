@@ -21,7 +21,8 @@ from lakebed.monitoring.diagnosis import (
     of_table,
     of_undeclared,
 )
-from lakebed.monitoring.findings import Finding, is_well, most_severe_first
+from lakebed.monitoring.findings import Code, Finding, is_well, most_severe_first
+from lakebed.monitoring.project_check import check_project
 from lakebed.monitoring.table_findings import findings_of
 from lakebed.monitoring.table_state import read_table_state
 from lakebed.resources.postgres import Connection
@@ -65,6 +66,15 @@ def examine(platform: Platform) -> Diagnosis:
         found = list(of_server(_server(connection)))
         foreign = platform.lake.owner.problem()
         found += of_owner(foreign)
+        found += [
+            Finding(
+                Code.DECLARATION_BROKEN,
+                item.name,
+                platform.text_of(item.error),
+                "mend the file; lakebed check",
+            )
+            for item in check_project(platform)
+        ]
         now = platform.clock.now()
         for table in tiered:
             if relation_exists(connection, table):

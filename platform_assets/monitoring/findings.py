@@ -48,6 +48,8 @@ class Code(StrEnum):
     LAKE_FOREIGN = "lake_foreign"
     FILES_UNNEEDED = "files_unneeded"
     FILES_HELD = "files_held"
+    # The files of the project
+    DECLARATION_BROKEN = "declaration_broken"
     # The loads of a table
     SOURCE_MISSING = "source_missing"
     SOURCE_UNREADABLE = "source_unreadable"

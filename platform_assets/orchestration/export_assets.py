@@ -1,6 +1,6 @@
 """exports/<name>: a declared export as a Dagster asset, written anew when its rows change."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import dagster as dg
@@ -11,7 +11,7 @@ from lakebed.ingest.sources.places import is_url
 from lakebed.models.model import ModelSet
 from lakebed.orchestration.conditions import when_read_data_changed
 from lakebed.orchestration.dagster_metadata import code_link, owners, pace
-from lakebed.spec.export import Export, Format, check_exports
+from lakebed.spec.export import Export, Format
 from lakebed.spec.names import cold_key, export_key, hot_key
 from lakebed.store.platform import Platform
 
@@ -23,11 +23,12 @@ _KINDS: dict[Format, set[str]] = {
 }
 
 
-def export_assets(platform: Platform, models: ModelSet) -> list[dg.AssetsDefinition]:
-    """Return an asset for each declared export. Raises ExportError for one of what is not there."""
-    known = {*(model.name for model in models.built()), *(t.name for t in platform.tables)}
-    check_exports(platform.exports, known)
-    return [_export_asset(platform, models, export) for export in platform.exports]
+def export_assets(
+    platform: Platform, models: ModelSet, broken: Collection[str] = ()
+) -> list[dg.AssetsDefinition]:
+    """Return an asset for each declared export. broken: the names of those that cannot be used."""
+    usable = [export for export in platform.exports if export.name not in broken]
+    return [_export_asset(platform, models, export) for export in usable]
 
 
 def _export_asset(platform: Platform, models: ModelSet, export: Export) -> dg.AssetsDefinition:

@@ -10,8 +10,6 @@ import dagster as dg
 from lakebed.models.lineage import UpstreamColumn, source_lineage
 from lakebed.models.materialize import BuildRange, FailingRows, build_model, run_test
 from lakebed.models.model import Batches, Model, ModelSet, SqlTest
-from lakebed.models.runner import columns_of_tables
-from lakebed.models.schemas import model_schemas
 from lakebed.models.sql_tests import is_apart
 from lakebed.orchestration.conditions import when_read_data_changed, when_window_changed
 from lakebed.orchestration.dagster_metadata import code_link, owners, pace, query_of
@@ -33,9 +31,16 @@ _LONGEST = {
 }
 
 
-def model_assets(platform: Platform, models: ModelSet) -> list[dg.AssetsDefinition]:
-    """Return an asset for each model. Raises ModelError where SQL and tables disagree."""
-    schemas = model_schemas(models, columns_of_tables(platform))
+def model_assets(
+    platform: Platform, models: ModelSet, schemas: Mapping[str, Mapping[str, str]]
+) -> list[dg.AssetsDefinition]:
+    """Return an asset for each model.
+
+    Args:
+        platform: Where the models are built.
+        models: Models that fit the tables and each other.
+        schemas: The columns of the tables and of these models, by name.
+    """
     lineage = source_lineage(models, schemas)
     with warnings.catch_warnings():
         # Backfill policies are in beta; that they may change is ours to know, not the user's.

@@ -13,7 +13,7 @@ import ast
 import hashlib
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -26,6 +26,7 @@ from lakebed.resources.postgres import Postgres
 from lakebed.resources.session import ReadSession
 from lakebed.resources.settings import Settings, read_settings
 from lakebed.resources.tiers import LakeTable
+from lakebed.spec.broken import Broken
 
 FORM = 1
 """The version of what is kept. Raise it when LakeTable, or what a type becomes, changes."""
@@ -69,12 +70,18 @@ IMPURE_NAMES = frozenset(
 )
 
 
-def open_lake(settings: Settings) -> Lake:
+def open_lake(
+    settings: Settings, on_broken: Callable[[tuple[Broken, ...]], None] = lambda broken: None
+) -> Lake:
     """Return the lake with the tables that it can read. Opens nothing.
+
+    Args:
+        settings: Where everything is.
+        on_broken: Is called with the table files that cannot be used, where there are any. Their
+            tables are left out, and nothing is kept until they can be.
 
     Raises:
         SettingsError: There is no folder of table files.
-        TableError: A table file cannot be read.
     """
     files = sorted(settings.tables.glob("[!_]*.py")) if settings.tables.is_dir() else []
     kept = settings.home / "tables.json"
@@ -86,7 +93,9 @@ def open_lake(settings: Settings) -> Lake:
     from lakebed.store.platform import open_platform
 
     platform = open_platform(settings)
-    if digest is not None and settings.home.is_dir() and _digest(files) == digest:
+    if platform.broken:
+        on_broken(platform.broken)
+    elif digest is not None and settings.home.is_dir() and _digest(files) == digest:
         _keep(kept, digest, platform.lake.tables)
     return platform.lake
 
@@ -95,7 +104,7 @@ def open_lake(settings: Settings) -> Lake:
 def connect(settings: Settings | None = None) -> Iterator[ReadSession]:
     """Open one snapshot of the platform that the settings name, by default the environment's.
 
-    Raises SettingsError, PostgresUnavailableError, TableError for a table file that makes no sense.
+    A table file that cannot be used is left out. Raises SettingsError, PostgresUnavailableError.
     """
     settings = read_settings() if settings is None else settings
     with open_lake(settings).session() as session:

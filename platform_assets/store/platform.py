@@ -12,8 +12,9 @@ from lakebed.resources.lake_files import lake_files
 from lakebed.resources.postgres import Postgres
 from lakebed.resources.settings import Settings, SettingsError
 from lakebed.resources.tiers import LakeTable
+from lakebed.spec.broken import Broken
 from lakebed.spec.export import Export
-from lakebed.spec.table import SourceTable
+from lakebed.spec.table import SourceTable, TableError
 from lakebed.spec.table_files import read_table_files, table_named
 
 
@@ -21,7 +22,8 @@ from lakebed.spec.table_files import read_table_files, table_named
 class Platform:
     """Everything that a load, a move or a query needs. Opens nothing until it is used.
 
-    export_files: the file that declares an export, by its name.
+    export_files: the file that declares an export, by its name.  broken: table files that cannot
+    be used; their tables are not among the tables.
     """
 
     settings: Settings
@@ -31,10 +33,11 @@ class Platform:
     clock: Clock
     exports: tuple[Export, ...] = ()
     export_files: Mapping[str, Path] = field(default_factory=dict)
+    broken: tuple[Broken, ...] = ()
 
     def table(self, name: str) -> SourceTable:
         """Return a table by name. Raises TableError with the names that there are."""
-        return table_named(self.tables, name)
+        return table_named(self.tables, name, self.broken)
 
     def text_of(self, error: BaseException) -> str:
         """Return an error's text without the database's password and the keys of the lake."""
@@ -45,20 +48,40 @@ class Platform:
 def open_platform(settings: Settings, tables: tuple[SourceTable, ...] | None = None) -> Platform:
     """Put the platform together from its settings; tables default to those of its folder.
 
+    A table file that cannot be used is left out; `broken` says why.
     Exports are declared in that folder too; with tables of one's own there are none.
     """
     exports: tuple[Export, ...] = ()
     export_files: Mapping[str, Path] = {}
+    broken: tuple[Broken, ...] = ()
     if tables is None:
         if not settings.tables.is_dir():
             raise SettingsError(_no_tables(settings))
         files = read_table_files(settings.tables)
         tables, exports, export_files = files.tables, files.exports, files.export_files
-    tables = tuple(table.with_parents(tables) for table in tables)
+        broken = files.broken
+    tables, unfit = _with_parents(tables)
+    broken = (*broken, *unfit)
     postgres = Postgres(settings)
     known = [lake_table(table) for table in tables]
     lake = Lake(lake_files(settings), postgres, [*known, *parent_tables(tables)])
-    return Platform(settings, tables, postgres, lake, settings.clock, exports, export_files)
+    return Platform(settings, tables, postgres, lake, settings.clock, exports, export_files, broken)
+
+
+def _with_parents(
+    tables: tuple[SourceTable, ...],
+) -> tuple[tuple[SourceTable, ...], list[Broken]]:
+    """Return the tables that fit the parents of their lookups, and those that do not."""
+    linked: list[SourceTable] = []
+    broken: list[Broken] = []
+    for table in tables:
+        try:
+            linked.append(table.with_parents(tables))
+            lake_table(linked[-1])
+        except TableError as error:
+            linked = [one for one in linked if one.name != table.name]
+            broken.append(Broken("table", table.name, None, error))
+    return tuple(linked), broken
 
 
 def _no_tables(settings: Settings) -> str:

@@ -9,7 +9,6 @@ import dagster as dg
 import pytest
 
 from lakebed.build import build_defs
-from lakebed.spec.export import ExportError
 from lakebed.store.platform import open_platform
 from tests.conftest import TABLES, settings_for
 from tests.dagster.conftest import MODELS, Project, asset_key, metadata_of
@@ -95,10 +94,17 @@ def test_an_export_is_written_when_what_it_reads_has_changed_and_tells_what_it_w
     assert [c.name for c in told["dagster/column_schema"].columns] == ["month", "readings", "least"]
 
 
-def test_an_export_of_what_is_not_there_fails_the_definitions(exporting: Project) -> None:
+def test_an_export_of_what_is_not_there_says_so_and_the_others_work(exporting: Project) -> None:
     folder = exporting.platform.settings.tables
     (folder / "more.py").write_text(
         EXPORTS.splitlines()[1] + "\nx = Export(name='x', path='x.csv')"
     )
-    with pytest.raises(ExportError, match="there is no table or model 'x'"):
-        build_defs(exporting.platform.settings)
+    specs = {
+        spec.key.to_user_string(): spec
+        for spec in build_defs(exporting.platform.settings).resolve_all_asset_specs()
+    }
+    assert specs["exports/x"].group_name == "broken"
+    assert "'x'" in str(specs["exports/x"].description)
+    others = [spec for name, spec in specs.items() if name != "exports/x"]
+    assert all(spec.group_name != "broken" for spec in others)
+    assert {"exports", "hot"} <= {spec.group_name for spec in others}

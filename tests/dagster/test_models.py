@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
@@ -83,3 +84,36 @@ def test_an_asset_says_where_its_columns_come_from_and_waits_for_what_its_tests_
         ("id", "INTEGER", "The key; from raw.id"),
         ("kind", "VARCHAR", "from raw.kind"),
     ]
+
+
+def test_what_is_broken_fails_with_its_reason_and_the_rest_works(
+    project: Project, tmp_path: Path
+) -> None:
+    settings = project.platform.settings
+    (settings.models / "marts" / "bad.sql").write_text("select x'ab' as b")
+    (settings.models / "marts" / "unfit.sql").write_text("select no from {{ ref('items') }}")
+    (settings.models / "marts" / "reads_bad.sql").write_text("from {{ ref('bad') }}")
+    tables = tmp_path / "tables"
+    tables.mkdir()
+    (tables / "torn.py").write_text("torn = SourceTable(name='torn', model=1 / 0)")
+    settings = replace(settings, tables=tables)
+    project.platform, project.defs = open_platform(settings), build_defs(settings)
+    broken = {
+        spec.key.to_user_string(): spec
+        for spec in project.defs.resolve_all_asset_specs()
+        if spec.group_name == "broken"
+    }
+    assert broken.keys() == {"marts/bad", "marts/unfit", "marts/reads_bad", "hot/torn"}
+    for name in broken:
+        result = project.run(name, raise_on_error=False)
+        assert not result.success
+        (failure,) = [e for e in result.all_events if e.is_step_failure]
+        data = failure.step_failure_data
+        assert data.user_failure_data is not None
+        assert broken[name].metadata["problem"] == data.user_failure_data.description
+        assert broken[name].metadata["problem"] in str(broken[name].description)
+    project.run("seeds/raw", "staging/kinds")
+    health = project.run("platform/health")
+    check = check_of(health, "platform/health", "nothing_is_wrong")
+    assert not check.passed
+    assert {"torn", "bad", "unfit"} <= {row["where"] for row in table_of(check, "findings")}

@@ -187,3 +187,29 @@ def test_the_time_of_the_run_and_the_environment_reach_the_rows(
     project.write({"a/x.sql": f"select '{{{{ run_started_at.date() }}}}' as d, '{region}' as r"})
     project.build()
     assert project.rows("from x") == [("2024-07-01", "north")]
+
+
+def test_what_cannot_be_read_fails_and_the_rest_is_built(project: Project) -> None:
+    project.write(
+        {
+            "a/bad.sql": "select x'ab' as b",
+            "a/reads_bad.sql": "from {{ ref('bad') }}",
+            "a/good.sql": "select 1 as n",
+            "a/reads_good.sql": "from {{ ref('good') }}",
+            "a/guarded.sql": "select 1 as n",
+            "a/reads_guarded.sql": "from {{ ref('guarded') }}",
+            "a/x.yml": "models: [{name: guarded, data_tests: [{no_such: {name: guard}}]}]",
+        }
+    )
+    results = project.build()
+    assert {name: result.status for name, result in results.items()} == {
+        "bad": "failed",
+        "reads_bad": "skipped",
+        "good": "ok",
+        "reads_good": "ok",
+        "guarded": "ok",
+        "guard": "failed",
+        "reads_guarded": "skipped",
+    }
+    assert project.rows("from reads_good") == [(1,)]
+    assert {name: result.status for name, result in project.build("good").items()} == {"good": "ok"}

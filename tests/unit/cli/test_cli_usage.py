@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -115,14 +116,70 @@ def test_a_setting_that_makes_no_sense_exits_with_2(
     assert "geheim" not in err
 
 
-def test_a_table_file_that_makes_no_sense_exits_with_2_and_names_the_file(
-    lakebed: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.fixture
+def folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A project of one table and one model, both of which can be used."""
+    for name in ("tables", "models/marts"):
+        (tmp_path / name).mkdir(parents=True)
+    monkeypatch.setenv("LAKEBED_TABLES", str(tmp_path / "tables"))
+    monkeypatch.setenv("LAKEBED_MODELS", str(tmp_path / "models"))
+    table = 'SourceTable(name="good", model=M)'
+    (tmp_path / "tables" / "good.py").write_text(
+        "import pandera.polars as pa\nfrom lakebed import SourceTable\n"
+        f"class M(pa.DataFrameModel):\n    a: int\ngood = {table}\n"
+    )
+    (tmp_path / "models" / "marts" / "ok.sql").write_text("from {{ source('lakebed', 'good') }}")
+    return tmp_path
+
+
+def test_check_is_content_with_a_project_that_can_be_used(lakebed: Run, folders: Path) -> None:
+    assert lakebed("check", "--json")[:2] == (0, "[]\n")
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "kind", "name"),
+    [
+        ("tables/broken.py", "1 / 0\n", "table", "broken"),
+        ("tables/broken.py", "raise SystemExit(0)\n", "table", "broken"),
+        (
+            "tables/export.py",
+            "from lakebed import Export\nx = Export(name='x', path='x.csv')\n",
+            "export",
+            "x",
+        ),
+        ("models/marts/bad.sql", "select x'ab' as b", "model", "bad"),
+        (
+            "models/marts/unfit.sql",
+            "select no from {{ source('lakebed', 'good') }}",
+            "model",
+            "unfit",
+        ),
+        ("models/marts/x.yml", "models: [", "YAML file", "x.yml"),
+        ("models/macros/m.sql", "{% macro m( %}", "macros", "m.sql"),
+        ("models/tests/t.sql", "select 1 from", "test", "t"),
+        ("models/dbt_project.yml", "name: [", "project", "models"),
+    ],
+)
+def test_check_names_each_broken_thing_and_exits_with_1(
+    lakebed: Run, folders: Path, file: str, text: str, kind: str, name: str
 ) -> None:
-    (tmp_path / "broken.py").write_text("1 / 0\n")
-    monkeypatch.setenv("LAKEBED_TABLES", str(tmp_path))
-    code, _, err = lakebed("status")
-    assert code == 2
-    assert err == f"error: {tmp_path / 'broken.py'}, line 1: division by zero\n"
+    path = folders / file
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    code, out, err = lakebed("check", "--json")
+    assert code == 1
+    (found,) = json.loads(out)
+    assert (found["kind"], found["name"], found["file"]) == (kind, name, str(path))
+    assert found["problem"] in err
+
+
+def test_check_names_a_setting_that_cannot_be_used(
+    lakebed: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAKEBED_POSTGRES_URL", "mysql://me:geheim@host/db")
+    code, out, err = lakebed("check", "--json")
+    assert (code, [item["kind"] for item in json.loads(out)]) == (1, ["settings"])
+    assert "geheim" not in out + err
 
 
 def test_an_error_nobody_expected_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

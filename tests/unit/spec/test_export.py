@@ -9,7 +9,7 @@ import pytest
 
 from lakebed.spec.export import Csv, Export, ExportError, check_exports
 from lakebed.spec.table import TableError
-from lakebed.spec.table_files import read_table_files
+from lakebed.spec.table_files import load_tables, read_table_files
 
 
 def test_what_is_left_out_is_what_one_would_think() -> None:
@@ -62,7 +62,9 @@ def test_a_table_file_may_hold_exports_alone_and_each_name_once(tmp_path: Path) 
     assert [export.name for export in read_table_files(tmp_path).exports] == ["it"]
     (tmp_path / "two.py").write_text(text)
     with pytest.raises(ExportError, match=r"export 'it' is in .*one.py and in .*two.py"):
-        read_table_files(tmp_path)
+        load_tables(tmp_path)
+    assert read_table_files(tmp_path).exports == ()
     (tmp_path / "two.py").write_text(text.replace("it.csv", "it.doc"))
     with pytest.raises(TableError, match=r"two.py, line 2: export 'it': path"):
-        read_table_files(tmp_path)
+        load_tables(tmp_path)
+    assert [export.name for export in read_table_files(tmp_path).exports] == ["it"]
