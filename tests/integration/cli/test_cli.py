@@ -21,6 +21,8 @@ import pytest
 
 from lakebed.cli import main as cli
 from lakebed.demo.demo_files import write_demo_files
+from lakebed.resources.settings import read_settings
+from lakebed.store.platform import open_platform
 from tests.conftest import Server, open_folder
 from tests.support.checkout import ROOT
 
@@ -134,6 +136,7 @@ def _lakebed(
             monkeypatch.setenv(setting, value)
         if lake is not None:
             shutil.copytree(lake, home / "lake")
+            open_platform(read_settings()).lake.owner.claim()
         yield Lakebed(home, url, capsys)
     server.drop(name)
 
@@ -179,8 +182,8 @@ def test_a_refused_file_is_named_exits_with_1_and_leaves_stdout_to_the_json(
     bad.write_bytes(bad.read_bytes()[:1000])
     said = empty("load", "weather", "airlines", "--json")
     assert said.code == 1
-    weather, airlines = json.loads(said.out)
-    assert (weather["files"], airlines["inserted"]) == (11, 16)
+    found = {report["table"]: report for report in json.loads(said.out)}
+    assert (found["weather"]["files"], found["airlines"]["inserted"]) == (11, 16)
     assert [refused["path"] for refused in weather["refused"]] == [str(bad)]
     assert f"error: 1 not loaded:\n  weather: {bad}: its header cannot be read" in said.err
 

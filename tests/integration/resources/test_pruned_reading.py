@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import duckdb
 import pytest
 
+from lakebed.resources.read_errors import FileMissingError
 from lakebed.resources.session import ReadSession
 from lakebed.resources.touched import touched
 from lakebed.schema.ddl import ensure_partition_tables, ensure_table
 from lakebed.spec.partitions import window_for_key
-from lakebed.store.platform import Platform, connect, open_platform
+from lakebed.store.lake_tables import connect
+from lakebed.store.platform import Platform, open_platform
 from tests.conftest import Server, settings_for
 from tests.support.processes import move_key
 
@@ -105,7 +106,7 @@ def test_what_is_touched_is_counted(settled: Platform) -> None:
 
 
 def test_a_query_that_needs_a_file_that_is_gone_fails_and_names_it(settled: Platform) -> None:
-    with settled.lake.session() as session, pytest.raises(duckdb.Error, match="readings/gone_"):
+    with settled.lake.session() as session, pytest.raises(FileMissingError, match="readings/gone_"):
         session.sql("select count(*) from readings")
 
 
@@ -147,4 +148,4 @@ def test_connect_reads_the_platform_that_the_environment_names(
         frame = found.pl()
         assert frame.columns == ["sensor", "number"]
         assert frame["number"].to_list() == list(range(4, 31))
-        assert found.to_arrow_table().num_rows == found.df().transforms[0] == frame.height
+        assert found.to_arrow_table().num_rows == found.df().shape[0] == frame.height
