@@ -184,7 +184,7 @@ def test_a_refused_file_is_named_exits_with_1_and_leaves_stdout_to_the_json(
     assert said.code == 1
     found = {report["table"]: report for report in json.loads(said.out)}
     assert (found["weather"]["files"], found["airlines"]["inserted"]) == (11, 16)
-    assert [refused["path"] for refused in weather["refused"]] == [str(bad)]
+    assert [refused["path"] for refused in found["weather"]["refused"]] == [str(bad)]
     assert f"error: 1 not loaded:\n  weather: {bad}: its header cannot be read" in said.err
 
 
