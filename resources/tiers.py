@@ -172,13 +172,41 @@ def hot_scan(table: LakeTable, there: Collection[str]) -> sql.Composable:
     """
     if not table.as_text and not table.asked:
         return _opaque(table, there)
+    asked = [(name, kind) for name, kind in table.columns if name in there]
     columns = sql.SQL(", ").join(
-        sql.SQL("{0}::text as {0}" if name in table.as_text else "{0}").format(sql.Identifier(name))
-        for name, _ in table.columns
-        if name in there
+        sql.SQL(_asked_as(kind, name in table.as_text)).format(sql.Identifier(name))
+        for name, kind in asked
     )
     query = sql.SQL("select {} from {}").format(columns, sql.Identifier(table.schema, table.name))
-    return sql.SQL("postgres_query('pg', {})").format(sql.Literal(query.as_string()))
+    scan = sql.SQL("postgres_query('pg', {})").format(sql.Literal(query.as_string()))
+    bytes_of_hex = [
+        sql.SQL(
+            "list_transform(from_json({0}, '[\"VARCHAR\"]'), lambda lakebed_x: unhex(lakebed_x))"
+            " as {0}"
+        ).format(sql.Identifier(name))
+        for name, kind in asked
+        if kind == _BYTES_LIST
+    ]
+    if not bytes_of_hex:
+        return scan
+    return sql.SQL("(select * replace ({}) from {})").format(sql.SQL(", ").join(bytes_of_hex), scan)
+
+
+_BYTES_LIST = "BLOB[]"
+
+
+def _asked_as(kind: str, as_text: bool) -> str:
+    """Return PostgreSQL's SQL over `{0}` for a column of a query that PostgreSQL runs for DuckDB.
+
+    An array comes as text then, and DuckDB cannot read bytes in it.
+    """
+    if kind == _BYTES_LIST:
+        return (
+            "case when {0} is not null then array_to_json(array("
+            "select encode(u.e, 'hex') from unnest({0}) with ordinality as u (e, i) order by i"
+            "))::text end as {0}"
+        )
+    return "{0}::text as {0}" if as_text else "{0}"
 
 
 def _opaque(table: LakeTable, there: Collection[str]) -> sql.Composable:

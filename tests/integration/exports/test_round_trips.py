@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 import pandera.polars as pa
 import polars as pl
@@ -96,6 +96,39 @@ def differing(platform: Platform, table: SourceTable) -> list[Any]:
     ).format(pairs, sql.Identifier(table.name))
     with platform.postgres.connect() as connection:
         return connection.execute(query).fetchall()
+
+
+class Asked(pa.DataFrameModel):
+    """A table of whose rows PostgreSQL is asked by a query, for its bare numeric."""
+
+    id: pl.Int64
+    exact: str = pa.Field(metadata={"postgres": "numeric"})
+    parts: Annotated[pl.List, pl.Binary] = pa.Field(nullable=True)
+
+
+def test_lists_of_bytes_come_back_beside_a_bare_numeric(
+    platform_of: Callable[..., Platform],
+) -> None:
+    tables = [
+        SourceTable(name=name, model=Asked, source=CsvFiles(f"{name}.csv"), lake_copies=0)
+        for name in ("asked", "asked_again")
+    ]
+    platform = platform_of(*tables)
+    data = platform.settings.data
+    lists = [[b"\x00\xff", b"", None, b'a"\\'], [], None]
+    written = [
+        None if each is None else json.dumps([b if b is None else f"\\x{b.hex()}" for b in each])
+        for each in lists
+    ]
+    pl.DataFrame({"id": range(3), "exact": "1.50", "parts": written}).write_csv(data / "asked.csv")
+    for table in tables:
+        report = load_table(platform.settings, platform.postgres, platform.clock, table)
+        assert (report.inserted, report.rejected, report.refused) == (3, 0, ())
+        if table.name == "asked":
+            write_export(platform, Export(name="asked", path=str(data / "asked_again.csv")))
+    with platform.postgres.connect() as connection:
+        found = connection.execute("select parts from asked_again order by id").fetchall()
+    assert found == [(each,) for each in lists]
 
 
 class Blob(pa.DataFrameModel):
