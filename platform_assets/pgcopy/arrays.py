@@ -13,7 +13,8 @@ from lakebed.pgcopy.json_text import SCALAR, STRING, is_jsonb
 from lakebed.pgcopy.wire import big_endian, in_turn, joined, where_not_null
 
 _PLAIN = r'"(?:[^"\\]|\\.)*"|[^,{}"\\\s](?:[^,{}"\\]*[^,{}"\\\s])?'
-_JSON = rf"{STRING}|{SCALAR}"
+_JSON = rf"{STRING}|{SCALAR}|-?Infinity|NaN"
+"""A scalar of JSON, or a float that JSON has not and that most programs write so all the same."""
 
 
 def _array_of(element: str, opening: str, closing: str) -> str:
@@ -46,7 +47,8 @@ def read_arrays(texts: pl.Series) -> pl.Series:
     brackets = texts.str.contains(_array_of(_JSON, r"\[", r"\]")).fill_null(False)
     if brackets.any():
         # Escapes that are half a character have no text.
-        brackets &= is_jsonb(texts.set(~brackets, None)).fill_null(False)
+        strings = texts.set(~brackets, None).str.extract_all(STRING).list.join(",")
+        brackets &= is_jsonb("[" + strings + "]").fill_null(False)
     plain = texts.set(~braces, None).str.extract_all(f"(?s){_PLAIN}").set(~braces, None)
     json = texts.set(~brackets, None).str.extract_all(_JSON).set(~brackets, None)
     found = of_elements(plain, _unquoted(elements(plain)[0]))
