@@ -48,8 +48,8 @@ ANY_ROW = {name: nullable(name, values) for name, values in VALUES.items() if na
 ANY_ROW["tz"] = nullable("tz", VALUES["tz"].filter(lambda text: not re.search(r":00:\d\d$", text)))
 
 
-@hypothesis_settings(max_examples=2, phases=[Phase.generate])
-@given(made=st.lists(st.fixed_dictionaries(ANY_ROW), min_size=20, max_size=40))
+@hypothesis_settings(max_examples=3, phases=[Phase.generate])
+@given(made=st.lists(st.fixed_dictionaries(ANY_ROW), min_size=8, max_size=16))
 def test_any_row_comes_back_from_any_format(
     platform_of: Callable[..., Platform], made: list[dict[str, Any]]
 ) -> None:
