@@ -55,8 +55,11 @@ if TYPE_CHECKING:
     from lakebed.resources.postgres import LockWaitError as LockWaitError
     from lakebed.resources.postgres import MigrationError as MigrationError
     from lakebed.resources.postgres import PostgresUnavailableError as PostgresUnavailableError
+    from lakebed.resources.postgres import UnreleasedSchemaError as UnreleasedSchemaError
     from lakebed.resources.private import OpenDoorError as OpenDoorError
     from lakebed.resources.project_folder import ProjectError as ProjectError
+    from lakebed.resources.read_errors import ErasedError as ErasedError
+    from lakebed.resources.read_errors import FileMissingError as FileMissingError
     from lakebed.resources.read_errors import InexactError as InexactError
     from lakebed.resources.read_errors import LakeReadError as LakeReadError
     from lakebed.resources.read_errors import ReadOnlyError as ReadOnlyError
@@ -143,23 +146,26 @@ _MODULES = {
     "HotResource": "lakebed.orchestration.dagster_resources",
     # Errors
     "LakebedError": "lakebed.errors",
+    "AddError": "lakebed.scaffolding.table_file",
+    "AdoptionError": "lakebed.scaffolding.adoption",
+    "ApplyError": "lakebed.schema.apply",
     "BackupError": "lakebed.recovery.backup",
     "BusyError": "lakebed.errors",
     "ClosedError": "lakebed.project",
     "DagsterVersionError": "lakebed.orchestration.dagster_private",
     "DriftError": "lakebed.schema.ddl",
-    "AddError": "lakebed.scaffolding.table_file",
-    "AdoptionError": "lakebed.scaffolding.adoption",
-    "ApplyError": "lakebed.schema.apply",
+    "EmbeddedServerError": "lakebed.resources.embedded_programs",
+    "ErasedError": "lakebed.resources.read_errors",
     "ExportError": "lakebed.spec.export",
     "ExportFailedError": "lakebed.exports.target",
     "ExtensionError": "lakebed.resources.extensions",
     "ExtractError": "lakebed.resources.dlt_pipelines",
+    "FileMissingError": "lakebed.resources.read_errors",
     "ForeignLakeError": "lakebed.resources.lake_owner",
     "GrainError": "lakebed.store.grain_mismatch",
-    "LakeFileError": "lakebed.resources.lake_files",
-    "EmbeddedServerError": "lakebed.resources.embedded_programs",
     "InexactError": "lakebed.resources.read_errors",
+    "LakeCopyBusyError": "lakebed.tiering.lake_copies",
+    "LakeFileError": "lakebed.resources.lake_files",
     "LakeReadError": "lakebed.resources.read_errors",
     "LoadBusyError": "lakebed.store.locks",
     "LoadChoiceError": "lakebed.operations.load_tables",
@@ -167,11 +173,11 @@ _MODULES = {
     "LockWaitError": "lakebed.resources.postgres",
     "MigrationError": "lakebed.resources.postgres",
     "MissingExtraError": "lakebed.resources.extras",
-    "NewProjectError": "lakebed.scaffolding.project_files",
     "ModelError": "lakebed.models.model",
+    "NewProjectError": "lakebed.scaffolding.project_files",
+    "OpenDoorError": "lakebed.resources.private",
     "PartitionBusyError": "lakebed.tiering.partition",
     "PartitionHeldError": "lakebed.tiering.holds",
-    "OpenDoorError": "lakebed.resources.private",
     "PartlyFailedError": "lakebed.errors",
     "PostgresUnavailableError": "lakebed.resources.postgres",
     "PredicateError": "lakebed.tiering.predicate",
@@ -183,12 +189,12 @@ _MODULES = {
     "SelectionError": "lakebed.models.selection",
     "SessionEndedError": "lakebed.resources.read_errors",
     "SettingsError": "lakebed.resources.settings",
-    "LakeCopyBusyError": "lakebed.tiering.lake_copies",
     "SourceError": "lakebed.ingest.sources.reader",
     "TableError": "lakebed.spec.table",
     "TieringError": "lakebed.errors",
     "TimeTextError": "lakebed.spec.times",
     "TooManyViolationsError": "lakebed.ingest.constraints",
+    "UnreleasedSchemaError": "lakebed.resources.postgres",
     "VerificationError": "lakebed.errors",
 }
 
