@@ -81,8 +81,11 @@ def is_missing(connection: Connection, table: SourceTable) -> bool:
 def new_files_of(
     connection: Connection, table: SourceTable, files: list[SourceItem]
 ) -> list[SourceItem]:
-    """Return those of the files that a load would read: new ones, and changed ones by policy."""
-    pending, _ = pending_files(connection, table, files)
+    """Return those of the files that a load would read: new ones, and changed ones by policy.
+
+    A full extract that only waits for other tables is none: nothing of it is new.
+    """
+    pending, _ = pending_files(connection, table, files, waiting=False)
     return [item.file for item in pending]
 
 
@@ -97,19 +100,26 @@ def last_load_of(connection: Connection, table: SourceTable) -> str | None:
 
 
 def pending_files(
-    connection: Connection, table: SourceTable, files: list[SourceItem], *, again: bool = False
+    connection: Connection,
+    table: SourceTable,
+    files: list[SourceItem],
+    *,
+    again: bool = False,
+    waiting: bool = True,
 ) -> tuple[list[Pending], list[Refused]]:
     """Tell new and changed files from those that are in the ledger.
 
     Of a source that is loaded whole all are new when any of them changed, came or went, and as long
-    as the last load waits for other tables.  again: all are, whatever the ledger says.
+    as the last load waits for other tables, unless waiting is False.  again: all are, whatever the
+    ledger says.
     """
     if again:
         return [Pending(file, again=True) for file in files if _is_text(file.path)], [
             _no_text(file) for file in files if not _is_text(file.path)
         ]
     if table.loads_whole:
-        return _all_or_nothing(connection, table, files)
+        waits = waiting and is_unfinished(connection, table.name)
+        return _all_or_nothing(connection, table, files, waits)
     # What was rolled back is not in the table, but is not loaded again by itself either.
     rows = connection.execute(
         "select distinct on (f.path) f.path, array_agg(f.version) over same_path,"
@@ -181,7 +191,7 @@ def _rejected(connection: Connection, table: SourceTable, file: SourceItem) -> d
 
 
 def _all_or_nothing(
-    connection: Connection, table: SourceTable, files: list[SourceItem]
+    connection: Connection, table: SourceTable, files: list[SourceItem], waits: bool
 ) -> tuple[list[Pending], list[Refused]]:
     """Return all files where they are not just those that the last load of the table read."""
     rows = connection.execute(
@@ -196,7 +206,7 @@ def _all_or_nothing(
     same = {file.name for file in files} == known.keys() and all(
         is_loaded(file.version, [known[file.name]]) for file in files
     )
-    if same and not refused and not is_unfinished(connection, table.name):
+    if same and not refused and not waits:
         return [], []
     return pending, refused
 

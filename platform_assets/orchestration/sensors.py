@@ -11,11 +11,13 @@ from lakebed.ingest.incremental import new_files_of
 from lakebed.ingest.relatives import load_order
 from lakebed.ingest.sources.reader import SourceError, SourceItem
 from lakebed.ingest.sources.readers import reader_of
+from lakebed.ingest.unfinished import unfinished_loads
 from lakebed.orchestration.alerts import post_alert
 from lakebed.orchestration.cold_assets import BY_POLICY
 from lakebed.orchestration.dagster_runs import failed_partitions
 from lakebed.orchestration.load_checks import RECONCILIATION
 from lakebed.orchestration.run_keys import delivery_key, digest
+from lakebed.resources.postgres import Connection
 from lakebed.spec.names import cold_key, hot_key, source_key
 from lakebed.spec.table import SourceTable
 from lakebed.store.platform import Platform
@@ -75,11 +77,28 @@ def new_files_sensor(platform: Platform, tables: list[SourceTable]) -> dg.Sensor
                             tags={"lakebed/new_files": str(len(new))},
                         )
                     )
+            requests += _finishing(connection, tables)
         return dg.SensorResult(
             run_requests=requests, asset_events=observations, cursor=json.dumps(seen)
         )
 
     return new_files
+
+
+def _finishing(connection: Connection, tables: Sequence[SourceTable]) -> list[dg.RunRequest]:
+    """Return runs of tables that wait for one that has been loaded since: one a state of those.
+
+    The run that loads the other table finishes them, unless it is stopped before it does.
+    """
+    names = {table.name for table in tables}
+    return [
+        dg.RunRequest(
+            run_key=f"{one.table}:waits:{hashlib.sha256(repr(one.now).encode()).hexdigest()[:16]}",
+            asset_selection=[dg.AssetKey(hot_key(one.table))],
+        )
+        for one in unfinished_loads(connection)
+        if one.ready and one.table in names
+    ]
 
 
 def due_sensor(platform: Platform, table: SourceTable) -> dg.SensorDefinition:
