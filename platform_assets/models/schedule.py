@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from graphlib import TopologicalSorter
 from typing import TypeVar
 
 Result = TypeVar("Result")
@@ -29,26 +30,34 @@ def run_tasks(
     """
     results: dict[str, Result] = {}
     failed: set[str] = set()
-    waiting = list(tasks)
+    rank = {task: place for place, task in enumerate(tasks)}
+    order = TopologicalSorter(after)
+    order.prepare()
+    ready: list[str] = []
     running: dict[Future[Result], str] = {}
+
+    def ended(task: str, result: Result) -> None:
+        results[task] = result
+        if is_failed(result):
+            failed.add(task)
+        order.done(task)
+
     with ThreadPoolExecutor(threads, thread_name_prefix="lakebed-build") as pool:
         try:
-            while waiting or running:
-                for task in [*waiting]:
-                    if after[task] & failed:
-                        results[task] = skip(task)
-                        failed.add(task)
-                        waiting.remove(task)
-                    elif len(running) < threads and after[task] <= results.keys():
-                        running[pool.submit(work, task)] = task
-                        waiting.remove(task)
-                if running:
-                    done, _ = wait(running, return_when=FIRST_COMPLETED)
-                    for future in done:
-                        task = running.pop(future)
-                        results[task] = future.result()
-                        if is_failed(results[task]):
-                            failed.add(task)
+            while order.is_active():
+                ready = sorted([*ready, *order.get_ready()], key=rank.__getitem__)
+                lost = next((task for task in ready if after[task] & failed), None)
+                if lost is not None:
+                    ready.remove(lost)
+                    failed.add(lost)
+                    ended(lost, skip(lost))
+                    continue
+                while ready and len(running) < threads:
+                    task = ready.pop(0)
+                    running[pool.submit(work, task)] = task
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    ended(running.pop(future), future.result())
         except BaseException:
             stop()
             raise
