@@ -69,14 +69,14 @@ def query_of(
     return dg.MetadataValue.md(f"```sql\nselect * from {name}{where}\nlimit 100\n```")
 
 
-def picture(png: bytes, text: str) -> dg.MetadataValue[Any]:
+def picture(svg: bytes, text: str) -> dg.MetadataValue[Any]:
     """Return a picture within Markdown, and the text below it."""
-    return dg.MetadataValue.md(f"{inline(png)}\n\n{text}")
+    return dg.MetadataValue.md(f"{inline(svg)}\n\n{text}")
 
 
-def inline(png: bytes) -> str:
+def inline(svg: bytes) -> str:
     """Return a picture as Markdown that holds all of it."""
-    return f"![partitions](data:image/png;base64,{b64encode(png).decode()})"
+    return f"![partitions](data:image/svg+xml;base64,{b64encode(svg).decode()})"
 
 
 def load_summary(report: LoadReport) -> str:

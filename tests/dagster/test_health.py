@@ -36,7 +36,7 @@ def test_a_look_shows_sizes_partitions_and_runs_and_how_much_has_grown(guarded: 
     assert (told["hot_rows"], told["cold_rows"], told["quarantined_rows"]) == (118, 182, 0)
     assert told["hot_bytes"] > 0 < told["cold_bytes"]
     assert told["grown_since"] == "the first look"
-    assert "data:image/png;base64,iVBOR" in told["heat_map"]
+    assert "data:image/svg+xml;base64," in told["heat_map"]
     assert "3 cold (blue)" in told["heat_map"]
     guarded.deliver_readings("2.parquet", first=300, rows=20)
     guarded.run("hot/readings")

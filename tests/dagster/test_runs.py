@@ -179,7 +179,7 @@ def test_a_range_of_partitions_moves_in_one_run_and_each_is_materialized(project
         assert told[f"seconds_{phase}"] >= 0, phase
     assert told["file"].endswith("readings_2024_05_g0001.parquet")
     assert """where "at" >= '2024-05-01T00:00:00+00:00'""" in told["query"]
-    assert told["heat_map"].startswith("![partitions](data:image/png;base64,iVBOR")
+    assert told["heat_map"].startswith("![partitions](data:image/svg+xml;base64,")
     assert told["heat_map"].endswith("5 cold (blue), 2 empty (grey)")
     assert "heat_map" not in april.metadata, "one picture a run"
     checks = checks_of(result, "cold/readings", "fingerprint")

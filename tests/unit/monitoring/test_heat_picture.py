@@ -1,10 +1,9 @@
-"""The heat map's picture: a PNG that any reader takes, each cell in the colour of its state."""
+"""The heat map's picture: an SVG, each cell in the colour of its state."""
 
 from __future__ import annotations
 
-import struct
-import zlib
 from datetime import UTC, datetime
+from xml.etree import ElementTree
 
 import pytest
 
@@ -12,42 +11,33 @@ from lakebed.monitoring.heat_picture import COLOURS, ROWS, heat_picture, legend
 from lakebed.monitoring.status import State
 from lakebed.spec.partitions import Grain
 
-Colour = tuple[int, int, int]
+SVG = "{http://www.w3.org/2000/svg}"
 
 
-def decoded(png: bytes) -> list[list[Colour]]:
-    """Read a PNG as its specification says; every checksum must be right."""
-    assert png[:8] == b"\x89PNG\r\n\x1a\n"
-    chunks: dict[bytes, bytes] = {}
-    at = 8
-    while at < len(png):
-        (size,) = struct.unpack(">I", png[at : at + 4])
-        kind, data = png[at + 4 : at + 8], png[at + 8 : at + 8 + size]
-        assert struct.unpack(">I", png[at + 8 + size : at + 12 + size]) == (
-            zlib.crc32(kind + data),
+def cells(svg: bytes) -> dict[tuple[int, int], tuple[str, str]]:
+    """Return the cells of a picture by row and column, each with its colour and its tooltip."""
+    root = ElementTree.fromstring(svg)  # noqa: S314
+    return {
+        ((int(cell.get("y", "")) - 16) // 18, (int(cell.get("x", "")) - 92) // 18): (
+            cell.get("fill", ""),
+            cell.findtext(f"{SVG}title", ""),
         )
-        chunks[kind] = data
-        at += 12 + size
-    width, height, depth, colours, *_ = struct.unpack(">IIBBBBB", chunks[b"IHDR"])
-    assert (depth, colours) == (8, 3)
-    palette = list(zip(*[iter(chunks[b"PLTE"])] * 3, strict=True))
-    raw = zlib.decompress(chunks[b"IDAT"])
-    assert len(raw) == height * (width + 1)
-    lines = [raw[y * (width + 1) : (y + 1) * (width + 1)] for y in range(height)]
-    return [[palette[value] for value in line[1:]] for line in lines]
+        for cell in root.iter(f"{SVG}rect")
+        if cell.get("x")
+    }
 
 
-def cell(png: bytes, row: int, column: int) -> Colour:
-    return decoded(png)[16 + row * 18 + 8][92 + column * 18 + 8]
+def colour(state: State) -> str:
+    return "#" + bytes(COLOURS[state][1]).hex()
 
 
 def test_a_month_stands_in_the_row_of_its_year_in_the_colour_of_its_state() -> None:
     states: dict[str, State] = {"2023-12": "cold", "2024-01": "late", "2024-02": "missing"}
-    png = heat_picture(states, Grain.MONTH)
-    assert cell(png, 0, 11) == COLOURS["cold"][1]
-    assert cell(png, 1, 0) == COLOURS["late"][1]
-    assert cell(png, 1, 1) == COLOURS["missing"][1]
-    assert cell(png, 1, 2) == (255, 255, 255), "what is no partition has no cell"
+    assert cells(heat_picture(states, Grain.MONTH)) == {
+        (0, 11): (colour("cold"), "2023-12 cold"),
+        (1, 0): (colour("late"), "2024-01 late"),
+        (1, 1): (colour("missing"), "2024-02 missing"),
+    }
 
 
 @pytest.mark.parametrize(
@@ -62,23 +52,23 @@ def test_a_month_stands_in_the_row_of_its_year_in_the_colour_of_its_state() -> N
     ids=lambda value: value.value if isinstance(value, Grain) else "",
 )
 def test_each_grain_has_its_columns(grain: Grain, key: datetime, column: int) -> None:
-    png = heat_picture({key.strftime(grain.key_format): "hot"}, grain)
-    assert cell(png, 0, column) == COLOURS["hot"][1]
+    ((place, (shown, _)),) = cells(
+        heat_picture({key.strftime(grain.key_format): "hot"}, grain)
+    ).items()
+    assert (place, shown) == ((0, column), colour("hot"))
 
 
 def test_of_very_many_rows_the_last_ones_are_drawn() -> None:
     states: dict[str, State] = {f"{year}-01": "cold" for year in range(1900, 2000)}
-    png = heat_picture(states | {"1999-02": "hot"}, Grain.MONTH)
-    assert len(decoded(png)) == 16 + ROWS * 18
-    assert cell(png, ROWS - 1, 1) == COLOURS["hot"][1]
-    assert len(png) < 5000
+    svg = heat_picture(states | {"1999-02": "hot"}, Grain.MONTH)
+    found = cells(svg)
+    assert len(found) == ROWS + 1
+    assert found[ROWS - 1, 1] == (colour("hot"), "1999-02 hot")
+    assert ElementTree.fromstring(svg).get("height") == str(16 + ROWS * 18)  # noqa: S314
 
 
 def test_no_partition_makes_a_picture_without_cells() -> None:
-    assert {colour for line in decoded(heat_picture({}, Grain.DAY)) for colour in line} == {
-        (255, 255, 255),
-        (90, 90, 90),
-    }
+    assert cells(heat_picture({}, Grain.DAY)) == {}
 
 
 def test_the_legend_counts_the_states_that_there_are() -> None:
