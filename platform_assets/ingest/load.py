@@ -28,6 +28,7 @@ from lakebed.ingest.incremental import (
 )
 from lakebed.ingest.package import format_cursor
 from lakebed.ingest.relatives import child_of_constraint, relatives
+from lakebed.ingest.repeated_keys import find_repeated_key
 from lakebed.ingest.report import Commit, LoadReport, report_of
 from lakebed.ingest.row_violations import can_check_constraints
 from lakebed.ingest.sources.reader import Reader, SourceError
@@ -35,7 +36,7 @@ from lakebed.ingest.sources.readers import reader_of
 from lakebed.ingest.statistics import analyze
 from lakebed.ingest.stream import Stream
 from lakebed.ingest.unfinished import Seen, last_loads, note_unfinished
-from lakebed.ingest.writers import LoadConflictError, RelatedRowsError
+from lakebed.ingest.writers import LoadConflictError, RelatedRowsError, RepeatedKeyError
 from lakebed.resources.clock import Clock
 from lakebed.resources.lake_files import lake_files
 from lakebed.resources.postgres import Connection, Postgres
@@ -217,6 +218,11 @@ def _run(
     """Load items; where PostgreSQL refuses a row, find all such rows and load the others."""
     try:
         return stream().run(connection, items)
+    except RepeatedKeyError as error:
+        found = find_repeated_key(connection, stream(), items, error)
+        if found is None:
+            raise
+        raise found from error
     except OF_A_ROW as error:
         if not can_check_constraints(table) or _holding_child(connection, table, error) is not None:
             raise _refused(connection, table, error) from error

@@ -13,7 +13,7 @@ import json
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime
@@ -32,7 +32,7 @@ from lakebed.ingest.report import Commit
 from lakebed.ingest.resume_point import ResumePoint, canonical_json
 from lakebed.ingest.row_violations import check_constraints
 from lakebed.ingest.sources.isolation import isolated
-from lakebed.ingest.sources.reader import Batch, Reader, SourceError
+from lakebed.ingest.sources.reader import Batch, Reader, SourceError, SourceItem
 from lakebed.ingest.transaction import LoadTransaction
 from lakebed.ingest.unfinished import Seen
 from lakebed.ingest.windows import WindowFilter
@@ -201,6 +201,19 @@ class Stream:
             self._check_end(read)
             self._judge(read)
             self.package.files.append(read)
+
+    def good_rows(
+        self, pending: Sequence[Pending]
+    ) -> Iterator[tuple[SourceItem, pl.DataFrame, pl.Series]]:
+        """Yield the good rows of the items with their numbers, batch by batch; load nothing."""
+        for item in pending:
+            start = self._start(item)
+            read = self._read_of(item, start)
+            columns = columns_to_read(self.table, item.file, self.reader.columns(item.file))
+            for whole in self._batches(item, start, columns):
+                checked = check(self.table, item.file, start.filter(whole, read))
+                if checked.good.height:
+                    yield item.file, checked.good, checked.numbers
 
     def _good_rows(
         self, read: FileRead, start: ResumePoint | WindowFilter, whole: Batch

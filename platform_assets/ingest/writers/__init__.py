@@ -22,6 +22,7 @@ from lakebed.ingest.writers.writer import Counts as Counts
 from lakebed.ingest.writers.writer import LoadConflictError as LoadConflictError
 from lakebed.ingest.writers.writer import LoadStamp as LoadStamp
 from lakebed.ingest.writers.writer import RelatedRowsError as RelatedRowsError
+from lakebed.ingest.writers.writer import RepeatedKeyError as RepeatedKeyError
 from lakebed.ingest.writers.writer import Writer as Writer
 from lakebed.ingest.writers.writer import target_of as target_of
 from lakebed.resources.postgres import Connection

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from psycopg import sql
 
 from lakebed.ingest.writers.stage import Stage
-from lakebed.ingest.writers.writer import Counts, LoadConflictError, Writer, names, target_of
+from lakebed.ingest.writers.writer import Counts, RepeatedKeyError, Writer, names, target_of
 from lakebed.pgcopy.encoding import copy_rows
 from lakebed.spec.table import SourceTable
 
@@ -25,7 +25,7 @@ class AppendWriter(Writer):
         self.stage = Stage(self.connection, self.table, self.load) if self.table.lookups else None
 
     def copy(self, parquet: Path) -> None:
-        """Copy into the table or the stage. Raises LoadConflictError where a key is there."""
+        """Copy into the table or the stage. Raises RepeatedKeyError where a key is there."""
         if self.stage is not None:
             self.stage.copy(parquet)
             return
@@ -35,7 +35,7 @@ class AppendWriter(Writer):
         self.sent += pq.read_metadata(parquet).num_rows
 
     def finish(self) -> Counts:
-        """Return how many rows were added. Raises LoadConflictError where a key is there.
+        """Return how many rows were added. Raises RepeatedKeyError where a key is there.
 
         Those that a trigger of the table left out changed nothing.
         """
@@ -64,7 +64,9 @@ def _one_row_a_key(table: SourceTable) -> Iterator[None]:
             if table.write_mode == "append"
             else "a key is delivered twice"
         )
-        raise LoadConflictError(
+        raise RepeatedKeyError(
             f"{table.name}: {twice} ({error.diag.message_detail}); nothing was loaded. An appended "
-            "or replaced table takes a key once: use write_mode='merge', or leave the key out"
+            "or replaced table takes a key once: use write_mode='merge', or leave the key out",
+            error.diag.schema_name,
+            error.diag.constraint_name,
         ) from error

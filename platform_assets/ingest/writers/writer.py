@@ -28,6 +28,21 @@ class LoadConflictError(LakebedError, RuntimeError):
     """What the load would write is there already, or would undo too much; nothing was changed."""
 
 
+class RepeatedKeyError(LoadConflictError):
+    """A row has a key that another row has; nothing was loaded.
+
+    Attributes:
+        schema: The schema of the unique index that refused the row.
+        index: The index.
+    """
+
+    def __init__(self, text: str, schema: str | None, index: str | None) -> None:
+        """Keep the index, by which the row can be found."""
+        super().__init__(text)
+        self.schema = schema
+        self.index = index
+
+
 class RelatedRowsError(LoadConflictError):
     """Rows of another table are missing, or are in the way; nothing was changed.
 
