@@ -191,7 +191,7 @@ def test_what_was_rolled_back_to_be_loaded_again_is_asked_for_once(
         assert "hot/readings" in keys_of(files.tick())
         project.run("hot/readings")
     for _ in range(2):
-        rollback(project.platform.postgres, project.platform.lake, readings, reload=True)
+        rollback(project.platform.postgres, project.platform.lake.files, readings, reload=True)
         assert keys_of(files.tick()) == ["hot/readings"]
         assert files.tick() == []
         project.run("hot/readings")
