@@ -22,6 +22,7 @@ from dlt.common.storages import FileStorage
 from dlt.pipeline.exceptions import PipelineStepFailed
 
 from lakebed.errors import LakebedError
+from lakebed.resources.private import make_private_folder
 
 
 class ExtractError(LakebedError, RuntimeError):
@@ -66,7 +67,7 @@ def extract_packages(
     configure_dlt()
     shutil.rmtree(folder, ignore_errors=True)
     files = folder / "files"
-    files.mkdir(parents=True)
+    make_private_folder(files)
     delivered: list[Path] = []
 
     def deliver(path: Any, table: TTableSchema) -> None:

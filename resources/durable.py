@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
+from lakebed.resources.private import FILE_MODE, make_private_file, make_private_folder
+
 
 def unfinished(file: Path) -> Path:
     """Return the name under which a file is written, beside its final one."""
@@ -30,9 +32,9 @@ def reserve(path_of: Callable[[int], Path], first: int) -> tuple[int, Path]:
     """
     for generation in count(first):
         file = path_of(generation)
-        file.parent.mkdir(parents=True, exist_ok=True)
+        make_private_folder(file.parent)
         try:
-            unfinished(file).open("xb").close()
+            make_private_file(unfinished(file))
         except FileExistsError:
             continue
         if not file.exists():
@@ -41,11 +43,14 @@ def reserve(path_of: Callable[[int], Path], first: int) -> tuple[int, Path]:
     raise AssertionError("unreachable")
 
 
-def make_durable(written: Path, file: Path, root: Path) -> None:
+def make_durable(written: Path, file: Path, root: Path, mode: int | None = FILE_MODE) -> None:
     """Give a file its final name so that it survives a power cut: fsync, rename, fsync.
 
     root: the lake; the folders from the file up to it may be new, so they are made durable too.
+    mode: who may read it, by default its owner alone; None leaves it as it was written.
     """
+    if mode is not None:
+        written.chmod(mode)
     _fsync(written)
     written.replace(file)
     for folder in file.parents:
@@ -67,10 +72,12 @@ def forget(file: Path) -> None:
 def replacing(file: Path) -> Iterator[Path]:
     """Give where to write a file that takes the place of another by a rename, as the block ends.
 
-    Where the block raises, the old file stays, and what was written goes. Not synced to the disk.
+    It is empty, and its owner's alone. Where the block raises, the old file stays, and what was
+    written goes. Not synced to the disk.
     """
     written = file.with_name(f".{file.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}")
     try:
+        make_private_file(written)
         yield written
         written.replace(file)
     finally:

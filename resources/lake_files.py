@@ -27,6 +27,7 @@ import duckdb
 
 from lakebed.errors import LakebedError
 from lakebed.resources.durable import forget, make_durable, reserve, sha256, unfinished
+from lakebed.resources.private import make_private_folder, open_private
 from lakebed.resources.settings import Settings
 from lakebed.resources.spill import process_lives
 
@@ -280,7 +281,7 @@ class LakeFolder(LakeFiles):
         writer = f"{platform.node()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         written = file.with_name(f"{file.name}.{writer}.tmp")
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
+            make_private_folder(file.parent)
             _remove_abandoned(file)
         except OSError as error:
             raise LakeFileError(f"{file} cannot be written: {error.strerror}") from error
@@ -312,8 +313,8 @@ class LakeFolder(LakeFiles):
         file = self.root / self.OWNER
         written = unfinished(file)
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            with file.with_name(f"{file.name}.lock").open("a") as lock:
+            make_private_folder(self.root)
+            with open_private(file.with_name(f"{file.name}.lock")) as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 if self.read_owner() != old:
                     return False

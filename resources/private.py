@@ -6,14 +6,22 @@ with mode 0700 and files with 0600. A folder that exists keeps the mode that its
 
 from __future__ import annotations
 
+import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from lakebed.errors import UNREACHABLE, LakebedError
 
 FOLDER_MODE = 0o700
 FILE_MODE = 0o600
 NOT_THE_OWNER = stat.S_IRWXG | stat.S_IRWXO
+
+
+_users_umask: dict[str, int] = {}
+"""The umask that the process was started with, under `umask`, once `keep_private` replaced it."""
 
 
 class OpenDoorError(LakebedError, RuntimeError):
@@ -40,6 +48,47 @@ def make_private_folder(folder: Path) -> Path:
         # mkdir takes the umask away, and a folder keeps the set-group-ID bit of its parent.
         made.chmod(FOLDER_MODE | (made.stat().st_mode & stat.S_ISGID))
     return made
+
+
+def make_private_file(file: Path) -> None:
+    """Make an empty file of mode 0600. Raises FileExistsError."""
+    os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE))
+
+
+def open_private(file: Path) -> IO[str]:
+    """Open a file to append to, for a lock or a log; a new one has the mode 0600.
+
+    A link in its place is not followed: OSError.
+    """
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.fdopen(os.open(file, flags, FILE_MODE), "a")
+
+
+def keep_private() -> None:
+    """Let this process, and those that it starts, make files and folders for their owner alone.
+
+    For what libraries write, too. `as_users` is for what the user asks for elsewhere.
+    """
+    before = os.umask(NOT_THE_OWNER)
+    _users_umask.setdefault("umask", before)
+
+
+@contextmanager
+def as_users() -> Iterator[None]:
+    """Make files with the modes of the user's own umask while the block runs."""
+    if not _users_umask:
+        yield
+        return
+    os.umask(_users_umask["umask"])
+    try:
+        yield
+    finally:
+        os.umask(NOT_THE_OWNER)
+
+
+def users_file_mode() -> int | None:
+    """Return the mode of a new file by the user's umask, None where that is the process's own."""
+    return 0o666 & ~_users_umask["umask"] if _users_umask else None
 
 
 def check_private_folder(folder: Path, owner: int) -> None:

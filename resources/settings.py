@@ -34,6 +34,7 @@ from lakebed.resources.bucket import Bucket
 from lakebed.resources.clock import Clock, FixedClock, SystemClock
 from lakebed.resources.durable import replacing
 from lakebed.resources.patience import PATIENCE, Patience
+from lakebed.resources.private import make_private_folder
 from lakebed.resources.project_folder import ProjectFolder, find_project
 from lakebed.spec.times import TimeTextError, read_duration, read_time
 
@@ -246,7 +247,7 @@ def remember(home: Path, name: str, value: str) -> None:
             f"{name}: its value cannot be remembered as it is (a carriage return, or no UTF-8); "
             "set it in the environment instead"
         )
-    home.mkdir(parents=True, exist_ok=True)
+    make_private_folder(home)
     with replacing(home / "settings.env") as written:
         written.write_text(text, encoding="utf-8")
 

@@ -16,25 +16,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lakebed.resources.private import make_private_folder
+
 _OURS = re.compile(r"(?P<host>.+)-(?P<process>\d+)-[0-9a-f]{8}")
 
 
 @contextmanager
 def spill_folder(parent: Path) -> Iterator[Path]:
-    """Yield a path at which DuckDB makes a folder when it needs one; it is gone afterwards.
+    """Yield a folder for what does not fit in memory, its owner's alone; it is gone afterwards.
 
     What killed processes of this machine have left in the parent goes too. Where nothing may be
     written in the parent, as in a lake that is mounted to be read, it is the machine's own folder
     for temporary files.
     """
     try:
-        parent.mkdir(parents=True, exist_ok=True)
+        make_private_folder(parent)
         writable = os.access(parent, os.W_OK)
     except OSError:
         writable = False
     parent = parent if writable else Path(tempfile.gettempdir())
     _sweep(parent)
     folder = parent / f"{platform.node()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    make_private_folder(folder)
     try:
         yield folder
     finally:

@@ -12,6 +12,8 @@ import shutil
 import uuid
 from pathlib import Path
 
+from lakebed.resources.private import make_private_folder
+
 
 class SpoolFile:
     """A name for a file or a folder that nobody else writes; nothing is there yet."""
@@ -37,7 +39,7 @@ class Spool:
 
     def take(self, suffix: str) -> SpoolFile:
         """Return a file for this process alone; remove what dead ones left."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_private_folder(self.folder)
         for lock in self.folder.glob("*.lock"):
             _remove_dead(lock)
         while True:

@@ -42,6 +42,7 @@ from lakebed.cli.status import status
 from lakebed.cli.up import up
 from lakebed.cli.verify import verify
 from lakebed.errors import exit_code
+from lakebed.resources.private import keep_private
 
 HELP = """Load tables into PostgreSQL, let old partitions settle as Parquet, query both as one.
 
@@ -104,6 +105,7 @@ for command in (
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command and exit; expected errors are one line on stderr, without a traceback."""
+    keep_private()
     stopped: list[int] = []
 
     def stop(number: int, frame: object) -> None:

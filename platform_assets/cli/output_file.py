@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from lakebed.resources.private import as_users
+
 
 @contextmanager
 def open_output(output: Path) -> Iterator[TextIO]:
@@ -21,7 +23,9 @@ def open_output(output: Path) -> Iterator[TextIO]:
         return
     unfinished = output.with_name(f".{output.name}.part")
     try:
-        with unfinished.open("w", newline="", encoding="utf-8") as stream:
+        with as_users():
+            stream = unfinished.open("w", newline="", encoding="utf-8")
+        with stream:
             yield stream
     except BaseException:
         unfinished.unlink(missing_ok=True)

@@ -17,6 +17,7 @@ import polars as pl
 
 from lakebed.resources.durable import replacing
 from lakebed.resources.extras import MissingExtraError
+from lakebed.resources.private import make_private_folder
 
 
 def write_demo_files(folder: Path) -> list[Path]:
@@ -30,7 +31,7 @@ def write_demo_files(folder: Path) -> list[Path]:
         raise MissingExtraError("demo", "The demo's data")
     # Its own module needs pkg_resources, which new Pythons lack; the data are plain files.
     package = Path(spec.submodule_search_locations[0]) / "data"
-    folder.mkdir(parents=True, exist_ok=True)
+    make_private_folder(folder)
     files = [
         _copied(package / f"{name}.csv", folder) for name in ("airlines", "airports", "planes")
     ]
@@ -55,7 +56,7 @@ def _flights(package: Path, folder: Path) -> list[Path]:
         frame = frame.with_columns(
             pl.col("time_hour").str.to_datetime(time_unit="us", time_zone="UTC")
         )
-        folder.mkdir(exist_ok=True)
+        make_private_folder(folder)
         for month, target in months.items():
             if not target.exists():
                 with replacing(target) as written:
@@ -68,7 +69,7 @@ def _weather(package: Path, folder: Path) -> list[Path]:
     if not all(file.exists() for file in months.values()):
         # As text, so that the source's own spelling of each value is delivered.
         frame = pl.read_csv(package / "weather.csv", infer_schema=False)
-        folder.mkdir(exist_ok=True)
+        make_private_folder(folder)
         for month, target in months.items():
             if not target.exists():
                 text = io.BytesIO()

@@ -10,6 +10,7 @@ import errno
 import fcntl
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ import duckdb
 from lakebed.errors import LakebedError
 from lakebed.ingest.sources.places import filesystem_of, is_url, store_errors
 from lakebed.resources.durable import make_durable
+from lakebed.resources.private import FILE_MODE, FOLDER_MODE, users_file_mode
 from lakebed.resources.settings import Settings
 from lakebed.resources.spill import spill_folder
 from lakebed.spec.export import Export, ExportError, Format
@@ -59,9 +61,16 @@ def written(target: str, form: Format, platform: Platform) -> Iterator[Path]:
     try:
         with _unfinished(file) as path:
             yield path
-            make_durable(path, file, file.parent)
+            make_durable(path, file, file.parent, _mode(file, platform.settings))
     except OSError as error:
         raise failed(str(file), error) from error
+
+
+def _mode(file: Path, settings: Settings) -> int | None:
+    """Return the mode of an export: of the file it replaces, or private in the home."""
+    if file.exists():
+        return stat.S_IMODE(file.stat().st_mode)
+    return FILE_MODE if settings.home in file.parents else users_file_mode()
 
 
 def failed(target: str, error: BaseException) -> ExportFailedError:
@@ -134,7 +143,7 @@ def _unfinished(file: Path) -> Iterator[Path]:
 def _locked(folder: Path, file: Path) -> int:
     """Return a descriptor of the folder, made or emptied, in which this process alone writes."""
     while True:
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(FOLDER_MODE, exist_ok=True)
         try:
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         except FileNotFoundError:
@@ -165,7 +174,6 @@ def _uploaded(url: str, spill: Path) -> Iterator[Path]:
     """Yield a path of this machine, whose file is then put into the store as one object."""
     filesystem, name = filesystem_of(url)
     with spill_folder(spill) as folder:
-        folder.mkdir()
         yield folder / "export"
         with store_errors(url):
             filesystem.put_file(str(folder / "export"), name)

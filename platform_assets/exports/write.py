@@ -20,6 +20,7 @@ from psycopg import sql
 
 from lakebed.exports.query import FLOATS, Selection, selection
 from lakebed.exports.target import MARK, ExportFailedError, failed, target_of, written
+from lakebed.resources.private import make_private_folder
 from lakebed.resources.session import ReadSession
 from lakebed.resources.tiers import blooms
 from lakebed.spec.export import Export, ExportError
@@ -54,7 +55,7 @@ def write_export(
     started = time.monotonic()
     target = target_of(export, platform.settings)
     if target != export.path and not Path(export.path).is_absolute():
-        Path(target).parent.mkdir(parents=True, exist_ok=True)
+        make_private_folder(Path(target).parent)
     with written(target, export.kind, platform) as path:
         with platform.lake.session() as session, _clear_errors(export, target, path):
             chosen = [selection(session, export, name) for name in export.names]

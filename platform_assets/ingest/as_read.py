@@ -13,6 +13,7 @@ from pathlib import Path
 import polars as pl
 
 from lakebed.ingest.sources.reader import Batch, SourceItem
+from lakebed.resources.private import make_private_folder
 
 _NUMBER, _ROW = "number", "row"
 
@@ -44,7 +45,7 @@ class AsRead:
         """Put the rows of a batch aside."""
         if batch.frame.height == 0:
             return
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_private_folder(self._folder)
         path = self._folder / f"{len(self._parts):06}.arrow"
         rows = batch.frame.to_struct(_ROW)  # whatever its columns are called
         numbers = batch.numbers.cast(pl.Int64).alias(_NUMBER)

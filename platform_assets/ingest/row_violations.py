@@ -19,6 +19,7 @@ from lakebed.ingest.contract import Checked, rejects_at, to_arrow
 from lakebed.ingest.sources.reader import Batch, SourceError, SourceItem
 from lakebed.ingest.writers import target_of
 from lakebed.resources.postgres import Postgres
+from lakebed.resources.private import make_private_folder
 from lakebed.schema.ddl import ensure_partition_tables
 from lakebed.spec.partitions import Window
 from lakebed.spec.table import SourceTable
@@ -48,7 +49,7 @@ def check_constraints(
     """
     if checked.good.height == 0:
         return checked
-    folder.mkdir(parents=True, exist_ok=True)
+    make_private_folder(folder)
     parquet = folder / "sifted.parquet"
     pq.write_table(to_arrow(table, checked.good), parquet)
     key = () if table.write_mode == "append" else table.key

@@ -9,6 +9,8 @@ from psycopg import sql
 from sqlalchemy.engine import make_url
 
 from lakebed.resources.durable import replacing
+from lakebed.resources.embedded import make_home
+from lakebed.resources.private import make_private_folder
 from lakebed.store.platform import Platform
 
 STORAGE_VARIABLE = "DAGSTER_STORAGE_URL"
@@ -55,7 +57,9 @@ _WORKSPACE = "# Written by Lakebed at each start.\nload_from:\n  - {}\n"
 def prepare_instance(platform: Platform) -> Path:
     """Write the instance file and the workspace file into DAGSTER_HOME; return that folder."""
     home = platform.settings.dagster_home
-    home.mkdir(parents=True, exist_ok=True)
+    if platform.settings.postgres_url is None:
+        make_home(platform.settings.home)
+    make_private_folder(home)
     timeout = f"{platform.settings.run_timeout.total_seconds():.0f}"
     _write(home / "dagster.yaml", _INSTANCE.replace("@run_timeout@", timeout))
     _write(home / "workspace.yaml", _WORKSPACE.format(json.dumps(_location(platform))))

@@ -22,6 +22,7 @@ from rich.console import Console
 from lakebed.errors import LakebedError
 from lakebed.orchestration.instance import instance_environment, prepare_instance
 from lakebed.resources.extras import require
+from lakebed.resources.private import make_private_file, make_private_folder, open_private
 from lakebed.store.platform import Platform
 
 READY_TIMEOUT_SECONDS = 120
@@ -138,8 +139,10 @@ def _start(
 ) -> _Process:
     home = platform.settings.home
     log = home / "logs" / f"{name}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
+    make_private_folder(log.parent)
     arguments = [str(Path(sys.executable).with_name(command[0])), *command[1:]]
+    log.unlink(missing_ok=True)
+    make_private_file(log)
     with log.open("wb") as stream:
         # A session of its own: Ctrl-C reaches this process alone, which stops the others in order.
         popen = subprocess.Popen(
@@ -206,8 +209,8 @@ def _location_loaded(address: str) -> bool:
 @contextmanager
 def _only_one(home: Path) -> Iterator[None]:
     """Two daemons of one instance would start every run twice."""
-    home.mkdir(parents=True, exist_ok=True)
-    with (home / "up.lock").open("a") as lock:
+    make_private_folder(home)
+    with open_private(home / "up.lock") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -29,6 +29,7 @@ from lakebed.recovery.rollback_candidates import RollbackError
 from lakebed.resources.durable import forget, make_durable, sha256, unfinished
 from lakebed.resources.lake import Lake
 from lakebed.resources.postgres import Connection, Postgres
+from lakebed.resources.private import make_private_folder
 from lakebed.schema.ddl import COLUMNS_QUERY, relation_exists
 from lakebed.spec.schema import Column
 from lakebed.spec.steps import OnBackupStep
@@ -95,7 +96,7 @@ def take_backup(
             raise BackupError(f"{table.name} is not there yet; load it first")
         columns = as_text(stored_columns(connection, table))
         stored = kinds(connection, table)
-        file.parent.mkdir(parents=True)
+        make_private_folder(file.parent)
         try:
             with lake.attached(read_only=False) as duck:
                 taker = _Taker(duck, home, table, columns, file, on_step)

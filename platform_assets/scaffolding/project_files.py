@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lakebed.errors import WRONG_USAGE, LakebedError
+from lakebed.resources.private import as_users
 
 TEMPLATE = Path(__file__).resolve().parent / "new_project"
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
@@ -48,8 +49,9 @@ def write_project(folder: Path) -> list[Path]:
     files = []
     for source in _template_files():
         target = folder / _target(source)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(source.read_bytes().replace(b"{{name}}", name.encode()))
+        with as_users():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(source.read_bytes().replace(b"{{name}}", name.encode()))
         files.append(target)
     return files
 

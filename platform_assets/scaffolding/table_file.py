@@ -10,6 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from lakebed.errors import WRONG_USAGE, LakebedError
+from lakebed.resources.private import as_users
 from lakebed.spec.names import is_name
 from lakebed.spec.postgres_types import cold_type, field_line
 from lakebed.spec.schema import Column
@@ -94,9 +95,10 @@ def write_files(files: Sequence[TableFile], folder: Path) -> list[Path]:
             f"{there[0]} exists, and nothing was written. Add other tables with --tables, give the "
             "table another name with --name, or move the file away"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    for path, file in zip(paths, files, strict=True):
-        path.write_text(file.text, encoding="utf-8")
+    with as_users():
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, file in zip(paths, files, strict=True):
+            path.write_text(file.text, encoding="utf-8")
     return paths
 
 

@@ -49,7 +49,6 @@ def test_what_a_killed_process_left_goes_and_what_a_live_one_has_stays(tmp_path:
     for folder in (dead, elsewhere, foreign):
         folder.mkdir()
     with spill_folder(tmp_path) as mine:
-        mine.mkdir()
         with spill_folder(tmp_path) as other:
             assert other != mine
         assert set(tmp_path.iterdir()) == {mine, elsewhere, foreign}
@@ -65,8 +64,8 @@ def test_a_lake_that_may_only_be_read_spills_elsewhere(
         assert folder.parent.is_dir()
 
 
-def test_duckdb_makes_the_folder_itself_where_the_lake_is_not_there_yet(tmp_path: Path) -> None:
+def test_the_folder_is_made_where_the_lake_is_not_there_yet(tmp_path: Path) -> None:
     with spill_folder(tmp_path / "lake" / ".spill") as folder, duckdb.connect() as connection:
-        assert not folder.exists()
+        assert folder.stat().st_mode & 0o777 == 0o700
         assert folder.parent.is_dir()
         connection.execute(f"set temp_directory = '{folder}'")
