@@ -122,7 +122,7 @@ def _chosen(
     if bool(names) == everything:
         known = ", ".join(table.name for table in platform.tables)
         raise click.UsageError(f"name tables, or say --all; there are: {known}")
-    if not platform.tables:
+    if not platform.tables and not platform.broken:
         say_that_no_table_is_declared(platform)
     tables = chosen_tables(platform, names)
     windowed = [table.name for table in tables if table.load_by == "window"]

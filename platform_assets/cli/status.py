@@ -23,7 +23,7 @@ def status(as_json: bool) -> None:
     from lakebed.monitoring.status_tables import details, findings_table, heat_map
 
     platform = open_for_reading()
-    if not platform.tables:
+    if not platform.tables and not platform.broken:
         say_that_no_table_is_declared(platform)
     found = read_status(platform)
     if as_json:

@@ -51,6 +51,12 @@ def find_model_files(
         except ModelError as error:
             broken.append(Broken("model", name, file.path, error, file.group))
         found.setdefault(name, file)
+    for path, folders in project.files("model", ".py"):
+        if folders or project.is_dbt:
+            advice = "Write it as SQL, or take the file away."
+            why = ModelError(path, None, "Python models are not built here", advice)
+            group = folders[0] if folders else "models"
+            broken.append(Broken("model", path.stem, path, why, group))
     unusable = {item.name for item in broken}
     return {name: file for name, file in found.items() if name not in unusable}, broken
 

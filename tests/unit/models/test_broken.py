@@ -42,6 +42,7 @@ def read(project: Project, files: dict[str, str]) -> ModelSet:
         {"marts/bad.sql": "select 1 as n", "seeds/bad.csv": "n\n1\n"},
         {"marts/bad.sql": "select 1 as n", "bad.sql": "select 2 as n"},
         {"seeds/bad.csv": ""},
+        {"marts/bad.py": "def model(dbt, session):\n    return session.sql('select 1 as n')"},
         {"bad.sql": "select 1 as n"},
         {"hot/bad.sql": "select 1 as n"},
         {"marts/bad.sql": "select 1 as n", "marts/x.yml": "models: [{name: bad, versions: [1]}]"},
