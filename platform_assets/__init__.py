@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from lakebed.ingest.sources.reader import SourceError as SourceError
     from lakebed.ingest.writers.writer import LoadConflictError as LoadConflictError
     from lakebed.ingest.writers.writer import RelatedRowsError as RelatedRowsError
+    from lakebed.ingest.writers.writer import RepeatedKeyError as RepeatedKeyError
     from lakebed.models.model import ModelError as ModelError
     from lakebed.models.selection import SelectionError as SelectionError
     from lakebed.monitoring.status import PlatformStatus as PlatformStatus
@@ -184,6 +185,7 @@ _MODULES = {
     "ProjectError": "lakebed.resources.project_folder",
     "ReadOnlyError": "lakebed.resources.read_errors",
     "RelatedRowsError": "lakebed.ingest.writers.writer",
+    "RepeatedKeyError": "lakebed.ingest.writers.writer",
     "RestoreRequestError": "lakebed.tiering.restorable",
     "RollbackError": "lakebed.recovery.rollback_candidates",
     "SelectionError": "lakebed.models.selection",
