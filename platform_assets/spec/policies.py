@@ -19,17 +19,16 @@ Compression = Literal["zstd", "snappy", "lz4"]
 
 @dataclass(frozen=True, kw_only=True)
 class Partitioning:
-    """How the table is cut by time.
-
-    column: a timestamp with time zone.  start: the first moment that can be partitioned; rows
-    before it are rejected.  end: the first moment after the last, for tables that are complete;
-    None where time goes on.
-    """
+    """How time divides a table into partitions."""
 
     column: str
+    """The timestamp with time zone that decides to which partition a row belongs."""
     grain: Grain
+    """The length of a partition: `hour`, `day`, `week`, `month` or `year`."""
     start: datetime
+    """The start of the first partition. Rows before it are rejects."""
     end: datetime | None = None
+    """The end of the last partition, for a table that is complete. None where time goes on."""
 
     def __post_init__(self) -> None:
         """Take the grain by its name, such as "month", too."""
@@ -38,72 +37,75 @@ class Partitioning:
 
 @dataclass(frozen=True, kw_only=True)
 class Tiering:
-    """When partitions settle, and how their files are written.
-
-    hot_for: a partition is due when its end is older than this.  sort: column order of the rows
-    in the file; the time column where empty.  late_for: how long after a partition's end rows of it
-    may still come; later ones are folded all the same, and `lakebed doctor` tells of them.
-    drop_emptied_after: a leaf whose partition is cold is dropped when its end is older than this;
-    None keeps it.  keep_cold_for: a cold partition whose end is older than this is dropped, with
-    every row of it; None keeps it for ever.
-    """
+    """When partitions move to the lake, and how their files are written."""
 
     hot_for: timedelta
+    """A partition is due for its move when its end is older than this."""
     late_for: timedelta | None = None
+    """For how long after the end of a partition late rows are expected. Later ones are visible and
+    compacted too, and `lakebed doctor` reports them."""
     drop_emptied_after: timedelta | None = None
+    """`lakebed housekeep` drops the partition table of a cold partition whose end is older than
+    this, once no open transaction sees a row in it. Must exceed `hot_for`. None keeps it.
+    PostgreSQL then refuses later rows of that time, except from `lakebed load`, which creates the
+    partition table again."""
     keep_cold_for: timedelta | None = None
+    """`lakebed housekeep` drops a cold partition whose end is older than this, late rows included.
+    Must exceed `hot_for`. None keeps it."""
     sort: tuple[str, ...] = ()
+    """The columns by which the rows of a file are sorted; by default the time column."""
     compression: Compression = "zstd"
+    """The compression of Parquet files: `zstd`, `snappy` or `lz4`."""
     row_group_rows: int = 122_880
+    """Rows of a row group of Parquet, at least 2048."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Deletes:
-    """How the source says that a row is gone: by a marker, or by leaving it out of a full extract.
-
-    marker: a source column, of the contract or not.  values: what it holds in a row that is gone,
-    as text, whatever the case.  full_extract: each load reads a full extract, and rows that
-    are missing from it are deleted.  at_most: the share of the table's rows that one extract may
-    delete.
-    """
+    """How the source says that a row is deleted: by a marker, or by absence from a full extract."""
 
     marker: str | None = None
+    """The column of the source that marks deleted rows. The model may or may not have it."""
     values: tuple[str, ...] = ("true", "t", "yes", "y", "1")
+    """The marker's values in a deleted row, as text, in any case."""
     full_extract: bool = False
+    """Whether each load reads a full extract and deletes the rows that are missing from it."""
     at_most: float = 0.5
+    """The share of the table's rows that one full extract may delete. A load refuses an extract
+    that would delete more."""
 
 
 @dataclass(frozen=True)
 class Surrogate:
-    """A key that PostgreSQL makes for each row of a table, and to which other tables refer.
-
-    column: its name; no field of the model.  kind: a uuid, or an identity, which is a bigint that
-    counts up.
-    """
+    """A key that PostgreSQL makes for each row of a table, and to which other tables refer."""
 
     column: str = "id"
+    """Name of the column. The model has no field of that name."""
     kind: SurrogateKind = "uuid"
+    """`uuid`, or `identity` for a bigint that counts up."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lookup:
-    """A natural key in the source that becomes the surrogate key of another table.
-
-    column: the surrogate in this table, with a foreign key.  natural: columns of the contract, left
-    out of this table unless kept.  table, key, natural_key: the parent, its surrogate, and its
-    columns that natural stands for (of the same names where empty).  key_kind: of the parent's
-    surrogate, a uuid or an identity.  insert_missing: parents that are
-    missing are inserted; else their rows are rejected.  A null in natural gives a null surrogate.
-    """
+    """A natural key in the source that a load turns into the surrogate key of another table."""
 
     column: str
+    """The column of this table that holds the surrogate key, with a foreign key to the parent."""
     natural: tuple[str, ...]
+    """The columns of the contract that hold the natural key. A null in one gives a null
+    surrogate."""
     table: str
+    """The parent table."""
     key: str = "id"
+    """The surrogate column of the parent."""
     natural_key: tuple[str, ...] = ()
+    """The parent's columns for `natural`; by default those of the same names."""
     key_kind: SurrogateKind = "uuid"
+    """The kind of the parent's surrogate: `uuid` or `identity`."""
     insert_missing: bool = True
+    """Whether a load inserts missing parents. Otherwise rows without a parent are rejects."""
     keep: bool = False
+    """Whether this table keeps the natural columns as well."""
 
     def __post_init__(self) -> None:
         """Call the parent's columns like this table's where nothing else is said."""

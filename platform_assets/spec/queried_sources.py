@@ -19,9 +19,10 @@ HOURLY = timedelta(hours=1)
 
 @dataclass(frozen=True)
 class Secret:
-    """The name of an environment variable (or of a line in .env) that is read when it is needed."""
+    """The name of an environment variable, or of a line in .env, that is read when it is needed."""
 
     setting: str
+    """The name of the variable, such as `SHOP_TOKEN`."""
 
     def problem(self) -> str | None:
         """Say why the name cannot be, or None."""
@@ -30,17 +31,18 @@ class Secret:
 
 @dataclass(frozen=True, kw_only=True)
 class SqliteTable:
-    """A table or view of SQLite databases that match a glob, relative to LAKEBED_DATA.
-
-    dates: columns whose numbers are moments, by how they count; their text is read as ISO 8601.
-    """
+    """A table or view of SQLite databases."""
 
     kind: ClassVar[str] = "sqlite"
     resumes: ClassVar[Literal["query"]] = "query"
 
     database: str
+    """The database files: a path or pattern relative to LAKEBED_DATA."""
     table: str
+    """The table or view."""
     dates: Mapping[str, Epoch] = field(default_factory=dict, hash=False)
+    """Columns whose numbers are moments, and how they count: `{"created": "unix"}`, `unix_ms` or
+    `julian`. Their text is read as ISO 8601."""
 
     def problem(self) -> str | None:
         """Say why the source makes no sense, with the way out, or None."""
@@ -58,14 +60,17 @@ class SqliteTable:
 
 @dataclass(frozen=True, kw_only=True)
 class DuckdbTable:
-    """A table or view of DuckDB databases that match a glob, relative to LAKEBED_DATA."""
+    """A table or view of DuckDB databases."""
 
     kind: ClassVar[str] = "duckdb"
     resumes: ClassVar[Literal["query"]] = "query"
 
     database: str
+    """The database files: a path or pattern relative to LAKEBED_DATA."""
     table: str
+    """The table or view."""
     schema: str = "main"
+    """The schema of the table in DuckDB."""
 
     def problem(self) -> str | None:
         """Say why the source makes no sense, with the way out, or None."""
@@ -79,22 +84,22 @@ class DuckdbTable:
 
 @dataclass(frozen=True, kw_only=True)
 class SqlTable:
-    """A table, a view or a query of PostgreSQL, MySQL, MariaDB or what else SQLAlchemy speaks.
-
-    url_setting: the name of the environment variable that holds the database's URL with its
-    password.  table or query: what is read; the query's columns are the table's.  every: how often
-    it is read again where the database cannot cheaply say whether something changed, which is
-    everything without a cursor but plain tables of PostgreSQL.
-    """
+    """A table, a view or a query of PostgreSQL, MySQL, MariaDB or another server of SQLAlchemy."""
 
     kind: ClassVar[str] = "sql"
     resumes: ClassVar[Literal["query"]] = "query"
 
     url_setting: str
+    """The environment variable that holds the URL of the database with its password."""
     table: str | None = None
+    """The table or view. Excludes `query`."""
     schema: str | None = None
+    """The schema of the table."""
     query: str | None = None
+    """A query, whose columns are those of the source. Excludes `table`."""
     every: timedelta = HOURLY
+    """How often the sensor reads the source where the database cannot cheaply say whether it
+    changed. With a cursor, and for a plain table of PostgreSQL, it can."""
 
     def problem(self) -> str | None:
         """Say why the source makes no sense, with the way out, or None."""
@@ -120,30 +125,34 @@ class SqlTable:
 
 @dataclass(frozen=True, kw_only=True)
 class RestApi:
-    """One list of an HTTP API that answers in JSON, read page by page through dlt's rest_api.
-
-    data_selector: the JSON path of the list in an answer; dlt looks for it where it is not given.
-    paginator, auth: as dlt's rest_api has them, such as {"type": "page_number", "base_page": 1}
-    and {"type": "bearer", "token": Secret("SHOP_TOKEN")}.  cursor_param: the parameter that asks
-    for rows from the cursor on, cursor_format: its form as strftime has it (a time's default is ISO
-    8601).  page_without_list: "refuse" an answer that has no list where data_selector says, or take
-    it for an "empty" page.  every: how often it is read.
-    """
+    """One list of an HTTP API that answers in JSON, read page by page through dlt's rest_api."""
 
     kind: ClassVar[str] = "rest"
     resumes: ClassVar[Literal["query"]] = "query"
 
     base_url: str
+    """The http or https address, without a user name or password."""
     path: str
+    """The path of the list below the address."""
     params: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """Parameters of the query."""
     headers: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """Headers of the request."""
     data_selector: str | None = None
+    """The JSON path of the list in an answer. By default dlt searches for the list."""
     paginator: str | Mapping[str, Any] | None = field(default=None, hash=False)
+    """A paginator of dlt's rest_api, such as `{"type": "page_number", "base_page": 1}`."""
     auth: Mapping[str, Any] | None = field(default=None, hash=False)
+    """An auth of dlt's rest_api, such as `{"type": "bearer", "token": Secret("SHOP_TOKEN")}`."""
     cursor_param: str | None = None
+    """The parameter that asks for rows from the cursor on."""
     cursor_format: str | None = None
+    """The format of `cursor_param`, in strftime's notation. By default ISO 8601 for a time."""
     page_without_list: Literal["refuse", "empty"] = "refuse"
+    """What an answer without a list at `data_selector` is: `refuse` makes the load fail, `empty`
+    makes it an empty page."""
     every: timedelta = HOURLY
+    """How often the sensor reads the source."""
 
     def problem(self) -> str | None:
         """Say why the source makes no sense, with the way out, or None."""
@@ -183,23 +192,26 @@ class RestApi:
 
 @dataclass(frozen=True, kw_only=True)
 class DltResource:
-    """Any dlt resource, as package.module:name; the module must be importable.
+    """Any dlt resource, by its importable name.
 
-    name may be a resource, or a function that returns one or a dlt source, of which `select` then
-    names the resource.  arguments: what it is called with; Secret("NAME") stands for a secret.
-    table: of a resource that gives rows to several tables, the one whose rows are taken.  Its own
-    dlt.sources.incremental, where it has one, starts at the cursor of Lakebed's ledger; dlt's state
-    is not kept.  every: how often it is read.
+    A `dlt.sources.incremental` of the resource starts at the cursor of Lakebed's ledger. Lakebed
+    keeps no state of dlt.
     """
 
     kind: ClassVar[str] = "dlt"
     resumes: ClassVar[Literal["query"]] = "query"
 
     resource: str
+    """A resource, or a function that returns a resource or a dlt source, as
+    `package.module:name`."""
     arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """The arguments of the call. `Secret("NAME")` stands for a secret."""
     select: str | None = None
+    """The name of the resource in a dlt source."""
     table: str | None = None
+    """The table whose rows are taken from a resource that yields rows of several tables."""
     every: timedelta = HOURLY
+    """How often the sensor reads the source."""
 
     def problem(self) -> str | None:
         """Say why the source makes no sense, with the way out, or None."""

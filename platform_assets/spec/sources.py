@@ -21,19 +21,17 @@ Resumes = Literal["bytes", "cursor", "query"]
 
 @dataclass(frozen=True, kw_only=True)
 class Files:
-    """What all files have in common.
-
-    glob: a file, a folder (all files of the kind below it) or a pattern, relative to LAKEBED_DATA
-    unless absolute; or an fsspec URL such as s3://bucket/prefix/*.csv. Behind a .zip it goes on in
-    the archive: feeds/*.zip/stops.txt.  hive: columns that are taken from the path, year and month
-    of .../year=2024/month=01/...
-    """
+    """What all kinds of files have in common."""
 
     kind: ClassVar[str]
     resumes: ClassVar[Resumes]
 
     glob: str = field(kw_only=False)
+    """A file, a folder (all files of the kind below it) or a pattern, relative to LAKEBED_DATA or
+    absolute; or an fsspec URL such as `s3://bucket/prefix/*.csv`. A path behind a .zip names its
+    members: `feeds/*.zip/stops.txt`."""
     hive: tuple[str, ...] = ()
+    """Columns whose values come from the path: year and month of `.../year=2024/month=01/...`."""
 
     def problem(self) -> str | None:
         """Say why the source makes no sense, with the way out, or None."""
@@ -78,36 +76,42 @@ class JsonFiles(Files):
 
 @dataclass(frozen=True, kw_only=True)
 class CsvFiles(Files):
-    """CSV files; also .gz, .bz2, .xz, .zst and the members of a .zip.
-
-    columns: the names, of files without a header line.  quote: None where quotes mean nothing.
-    doubled_quotes: whether "" in a quoted value is one quote.  escape: takes its meaning from the
-    character that follows.  null_strings: what stands for null; quoted_nulls: in quotes as well.
-    multiline: whether a quoted value may hold line breaks; where none does, say so, and a stray
-    quote spoils its own line only.  encoding: any that Python knows.  skip_rows: lines before the
-    header.  comment: lines that begin with it are left out.  skip_initial_space: whether spaces
-    before a value are left out.  short_lines: what a line with too few values is: a reject, or a
-    row with nulls for the values that it lacks.  line_breaks: what ends a line: what ends the
-    "first" one, so that any other break is part of a quoted value or spoils its line, or "any".
-    """
+    """CSV files; also .gz, .bz2, .xz, .zst and the members of a .zip."""
 
     kind: ClassVar[str] = "csv"
     resumes: ClassVar[Resumes] = "bytes"
 
     delimiter: str = ","
+    """The ASCII character between values."""
     quote: str | None = '"'
+    """The ASCII character around values. None where quotes have no meaning."""
     null_strings: tuple[str, ...] = ("",)
+    """Texts that mean null."""
     columns: tuple[str, ...] = ()
+    """The names of the columns, for files without a header line."""
     escape: str | None = None
+    """A character that makes the next character literal."""
     doubled_quotes: bool = True
+    """Whether `""` in a quoted value is one quote."""
     quoted_nulls: bool = True
+    """Whether `null_strings` mean null in quotes too."""
     multiline: bool = True
+    """Whether a quoted value may contain line breaks. With False, a stray quote spoils its own line
+    only."""
     encoding: str = "utf-8"
+    """Any encoding that Python knows. A byte order mark is skipped."""
     skip_rows: int = 0
+    """The number of lines before the header."""
     comment: str | None = None
+    """Lines that begin with this character are skipped."""
     skip_initial_space: bool = False
+    """Whether spaces before a value are skipped, as in `1, "a, b"`."""
     short_lines: Literal["reject", "null"] = "reject"
+    """What a line with too few values is: a `reject`, or a row with `null` for the missing values
+    at its end."""
     line_breaks: Literal["first", "any"] = "first"
+    """What ends a line. `first`: the line break that ends the first line; any other is part of a
+    quoted value or spoils its line. `any`: CR, LF or CR LF."""
 
     def problem(self) -> str | None:
         """Say why the source makes no sense, with the way out, or None."""
@@ -145,17 +149,21 @@ class CsvFiles(Files):
 
 @dataclass(frozen=True, kw_only=True)
 class CopyFiles(CsvFiles):
-    r"""Text files as PostgreSQL's COPY, psql and pg_dump write them, and MySQL's INTO OUTFILE.
+    r"""Text files of PostgreSQL's COPY, psql and pg_dump, and of MySQL's INTO OUTFILE.
 
-    Values are separated by tabs and never quoted. Null is \N; \b, \f, \n, \r, \t, \v, \ooo and \xhh
-    stand for characters. A line \. ends the data. Such files have no header line as a rule: say
+    Tabs separate values, which are never quoted. Null is \N; \b, \f, \n, \r, \t, \v, \ooo and \xhh
+    mean characters. A line \. ends the data. Such files rarely have a header line: declare
     columns=(...).
     """
 
     delimiter: str = "\t"
+    """The ASCII character between values."""
     quote: str | None = None
+    """Always None: COPY's text has no quotes."""
     null_strings: tuple[str, ...] = ("\\N",)
+    """Texts that mean null."""
     escape: str | None = "\\"
+    r"""Always `\`."""
 
     def problem(self) -> str | None:
         """Say why the source makes no sense, with the way out, or None."""

@@ -59,67 +59,93 @@ class TableError(LakebedError, ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class SourceTable:
-    """One table: its contract, its source, its policies.
+    """One table: its contract, its source and its policies.
 
-    name: of the table in Postgres, in the lake and in SQL.  model: the contract, and the single
-    source of types.  cursor: the column that grows with time.  lag: how far before the cursor a
-    database or an API is read again, for rows that come late.  key: the columns that tell one row
-    from another; needed for merge and history.  write_mode: append adds rows, merge lets the newest
-    row of a key win, replace makes the table what the source holds whenever that changed, history
-    keeps every version of a row with the time for which it held.  load_by: cursor takes what is new
-    in the source; window replaces one partition at a time by what the source has of it, and
-    remembers nothing.  deletes: how the source says that a row is gone; "full_extract" where
-    each load reads one.  surrogate: a key that PostgreSQL makes for each row, for other tables to
-    refer to.  unique: further sets of columns whose values are unique in the table.  lookups:
-    natural keys that become the surrogate keys of other tables.
-    reject_share: the share of bad rows above which a file is refused as a whole.  new_columns: what
-    to do with columns the contract does not know: freeze refuses the file, discard leaves them out
-    and reports them, evolve adds them to the table.  missing_columns: what to do where a nullable
-    column is missing: refuse the file, or take null.  ignored: source columns that are left out on
-    purpose.  transforms: how columns come out of the source where they do not have its name and its
-    values.  changed_files: what to do with a file that was loaded and has changed since: reload all
-    of it (merge, history), read what was added where it has only grown, or refuse it.
-    parallel_files: how many files of an append are loaded at once, each in its own transaction;
-    with 1, all files of a load are one transaction.  undo_loads: of how many last loads the rows
-    that they updated or deleted are kept, so that `lakebed rollback` can put them back; 0 for none.
-    lake_copies: how many of the last copies of a table without partitioning the lake keeps, one a
-    load that changed it; 3 where nothing is said, 0 for none.
-    freshness: how old the newest row may be.  redact: columns whose values the checks in the UI do
-    not show.  optional: whether there may be nothing at the source yet; a load of a source in which
-    nothing is and nothing ever was fails otherwise.  schema: PostgreSQL's, in which an adopted
-    table is.  adopted: others made the table: nothing of it is made, altered or dropped but by
-    `lakebed apply`, and no leaf ever.  Raises TableError.
+    Raises:
+        TableError: The declaration contradicts itself; the text names the field and the fix.
     """
 
     name: str
+    """Name of the table in PostgreSQL, in the lake and in SQL."""
     model: type[DataFrameModel]
+    """The contract, a pandera `DataFrameModel`: the columns, their types and their rules."""
     source: Source | None = None
+    """Where the rows come from: files, a database, an API or a dlt resource. None for a table that
+    an application writes."""
     cursor: str | None = None
+    """The column that grows with time. A load reads rows beyond its last value."""
     lag: timedelta | int | float | None = None
+    """How far before the last cursor a load reads a database or an API again, to find late rows: a
+    timedelta or a number."""
     key: tuple[str, ...] = ()
+    """The columns that identify a row: the primary key. Merge and history need one. The key of a
+    partitioned table includes its time column."""
     write_mode: WriteMode = "append"
+    """`append` adds rows. `merge` keeps the newest row of each key and does not rewrite equal rows.
+    `replace` makes the table equal to its source. `history` keeps every version of a row with the
+    time for which it was valid."""
     load_by: LoadBy = "cursor"
+    """`cursor` loads what is new in the source. `window` replaces one partition at a time with the
+    rows that the source has now."""
     deletes: Deletes | Literal["full_extract"] | None = None
+    """How the source says that a row is deleted: `Deletes(...)`. `"full_extract"` is short for
+    `Deletes(full_extract=True)`."""
     surrogate: Surrogate | None = None
+    """A key that PostgreSQL makes for each row, to which other tables refer: `Surrogate("id")`. The
+    model has no field for it."""
     unique: tuple[tuple[str, ...], ...] = ()
+    """Further sets of columns whose values are unique in the table, such as `(("isbn",), ("author",
+    "title"))`."""
     lookups: tuple[Lookup, ...] = ()
+    """Natural keys that a load turns into surrogate keys of other tables: one `Lookup(...)`, a
+    tuple or a list."""
     partitioning: Partitioning | None = None
+    """How time divides the table into partitions: `Partitioning(...)`."""
     tiering: Tiering | None = None
+    """When partitions move to the lake: `Tiering(...)`."""
     reject_share: float = 0.01
+    """The share of bad rows above which a load refuses a file as a whole. A batch of which every
+    row is bad refuses its file too."""
     new_columns: NewColumns = "freeze"
+    """What a load does with a column that the contract does not have. `freeze` refuses the file,
+    `discard` skips and reports the column, `evolve` adds it to the table."""
     missing_columns: MissingColumns = "refuse"
+    """What a load does where a file does not have a nullable column. `refuse` refuses the file,
+    `null` reads nulls."""
     ignored: tuple[str, ...] = ()
+    """Columns of the source that loads skip and do not report."""
     transforms: Mapping[str, Mapped] = field(default_factory=dict, hash=False)
+    """How to make columns from the source, by column: `{"price": Mapped(...)}`. A column without an
+    entry takes the source's column of its name."""
     changed_files: ChangedFiles | None = None
+    """What a load does with an item that has changed since it was loaded. `reload` reads all of it:
+    the default of merge from files, of replace, history and full extracts. `grown` reads the rows
+    that were added: the default of databases with a cursor and of appends from CSV and JSON lines.
+    `refuse` reports it: the default of appends from Parquet and Arrow."""
     parallel_files: int = 1
+    """How many files of an append load at once, each in its own transaction. With 1, all files of a
+    load are one transaction."""
     undo_loads: int = 3
+    """For how many of the last loads the platform keeps the rows that they updated or deleted, so
+    that `lakebed rollback` can restore them. Appends need none."""
     lake_copies: int | None = None
+    """How many copies of a table without partitioning the lake keeps, one for each load that
+    changed it. By default 3 without partitioning and 0 with it."""
     owner: str | None = None
+    """`team:...` or an e-mail address, for the UI."""
     freshness: timedelta | None = None
+    """How old the newest row may be. An asset check reports an older one."""
     redact: tuple[str, ...] = ()
+    """Columns whose values the UI does not show in examples of failed checks."""
     optional: bool = False
+    """Whether the source may be empty. Otherwise a load fails where the source is empty and has
+    never had an item."""
     schema: str = "public"
+    """PostgreSQL's schema of an adopted table. The lake and SQL over both tiers use the name
+    alone."""
     adopted: bool = False
+    """Whether an application owns the table. Lakebed then creates, alters and drops nothing, except
+    by `lakebed apply`, and never creates a partition table."""
     columns: tuple[Column, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

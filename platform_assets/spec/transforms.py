@@ -28,31 +28,37 @@ EPOCHS = {"unix": 1_000_000, "unix_ms": 1_000, "unix_us": 1}
 
 @dataclass(frozen=True)
 class Mapped:
-    """Where the values of a column come from, and what is done to them on the way.
-
-    column: the source's name for it; its own name where neither this nor expr is given.  expr: a
-    polars expression, or SQL, over one row: a name in it is a column of the table, shaped and cast,
-    else one of the source as it was read (of a CSV as text); its own name is the source's.
-    trim: take white space off both ends.  null_strings: texts that stand for null.  values: what
-    stands in the source -> what it means; others are kept, or rejected where strict.  decimal,
-    thousands: how numbers are written.  format: of times, as polars (chrono) has it, such as
-    "%d.%m.%Y %H:%M", or "unix", "unix_ms", "unix_us" for an epoch.  time_zone: of times that name
-    none; an hour that the change of clocks skips or repeats makes a reject.  json_text: of a json
-    column, whether the strings that a JSON source has for it hold JSON as text.
-    """
+    """Where the values of a column come from, and how a load changes them on the way."""
 
     column: str | None = None
+    """The source's name of the column; by default the column's own. Excludes `expr`."""
     expr: pl.Expr | str | None = field(default=None, compare=False, kw_only=True)
+    """A polars expression, or SQL, over one row. A name in it is a column of the table after its
+    steps, or else a column of the source as read (text from CSV). The column's own name means the
+    source's column."""
     trim: bool = field(default=False, kw_only=True)
+    """Whether to remove white space at both ends."""
     null_strings: tuple[str, ...] = field(default=(), kw_only=True)
+    """Texts that mean null, such as `("-", "n/a")`."""
     case: Case | None = field(default=None, kw_only=True)
+    """`upper` or `lower`."""
     values: Mapping[Value, Value] = field(default_factory=dict, hash=False, kw_only=True)
+    """Source values and what they mean, such as `{"P": "paid", None: "unknown"}`. Values without an
+    entry stay as they are."""
     strict: bool = field(default=False, kw_only=True)
+    """Whether a value without an entry in `values` makes its row a reject."""
     decimal: Literal[".", ","] = field(default=".", kw_only=True)
+    """The decimal mark of numbers."""
     thousands: str = field(default="", kw_only=True)
+    """The mark between groups of three digits."""
     format: str | None = field(default=None, kw_only=True)
+    """The format of times, in chrono's notation such as `%d.%m.%Y %H:%M`, or `unix`, `unix_ms` or
+    `unix_us` for an epoch."""
     time_zone: str | None = field(default=None, kw_only=True)
+    """The time zone of times that name none. A time that a change of the clocks skips or repeats
+    makes its row a reject."""
     json_text: bool = field(default=False, kw_only=True)
+    """Whether strings that a JSON source has for a json column hold JSON as text."""
     expression: str | None = field(init=False, default=None, repr=False)
     """The expression as text, by which two of them are compared."""
 
