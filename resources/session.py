@@ -214,11 +214,8 @@ class ReadSession:
 
     def _note_end(self, error: BaseException) -> None:
         """Note that the snapshot is gone, where an error took it along."""
-        if isinstance(error, KeyboardInterrupt):
-            # The query may still run, and the next one would wait for it.
-            self.bare.interrupt()
-            self._end = "the session has ended, because it was interrupted; open another session"
-            return
+        # A signal ends the call, not the query, for whose end the next one would wait.
+        self.bare.interrupt()
         try:
             self.bare.execute("select 1")
         except duckdb.Error:

@@ -367,7 +367,10 @@ def test_who_is_stopped_leaves_the_old_file_and_nothing_in_the_way(
         assert time.monotonic() < deadline
         time.sleep(0.05)
     process.send_signal(number)
-    _, said = process.communicate(timeout=60)
+    try:
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert path.read_text() == "old\n"
     if number == signal.SIGKILL:
         assert process.returncode == -signal.SIGKILL
