@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
@@ -31,6 +30,7 @@ from lakebed.errors import LakebedError
 from lakebed.resources.bucket import Bucket
 from lakebed.resources.durable import sha256_digest
 from lakebed.resources.lake_files import LakeFileError
+from lakebed.resources.retries import retrying
 
 SINGLE_PUT_BYTES = 64 << 20
 """Larger files go up in parts."""
@@ -147,21 +147,22 @@ class ObjectStore:
         writer: tells this attempt from all others; who asks again, after an answer that was lost,
         is told that it was done. Raises LakeFileError; no part of the file is left then.
         """
-        for attempt in range(ATTEMPTS):
-            try:
-                with self._told(key):
-                    checksum = self._write(key, file, writer, if_none_match="*")
-                break
-            except _RacedError:
-                time.sleep(0.1 * 2**attempt)
-            except _TakenError:
-                there = self.find(key)
-                if there is None or there.writer != writer:
-                    return False
-                checksum = None
-                break
-        else:
-            raise LakeFileError(f"{self.url(key)}: others write it again and again; try later")
+
+        def write() -> str | None:
+            with self._told(key):
+                return self._write(key, file, writer, if_none_match="*")
+
+        try:
+            checksum = retrying(ATTEMPTS, _RacedError)(write)
+        except _RacedError as error:
+            raise LakeFileError(
+                f"{self.url(key)}: others write it again and again; try later"
+            ) from error
+        except _TakenError:
+            there = self.find(key)
+            if there is None or there.writer != writer:
+                return False
+            checksum = None
         self._check(key, file.stat().st_size, checksum)
         return True
 

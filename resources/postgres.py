@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import random
-import time
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +17,7 @@ from lakebed.errors import UNREACHABLE, LakebedError
 from lakebed.resources import embedded
 from lakebed.resources.locks import migration_lock
 from lakebed.resources.patience import Patience
+from lakebed.resources.retries import retrying
 from lakebed.resources.settings import Settings
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -258,19 +257,20 @@ def change_schema(
     the pause between two attempts is not. The connection must be in autocommit mode.
     Raises LockWaitError after the last attempt.
     """
-    for attempt in range(attempts):
-        try:
-            with connection.transaction():
-                connection.execute(
-                    sql.SQL("set local lock_timeout = {}").format(sql.Literal(LOCK_TIMEOUT))
-                )
-                for statement in statements:
-                    connection.execute(statement)
-        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
-            time.sleep(min(2.0, 0.05 * 2 ** min(attempt, 5)) * (0.5 + random.random()))
-        else:
-            return
-    raise LockWaitError(
-        f"no lock in {attempts} attempts for: {statements[0].as_string(connection)[:200]}\n"
-        "Some other session holds the table; see pg_locks and pg_stat_activity, then try again."
-    )
+    contended = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
+
+    def change() -> None:
+        with connection.transaction():
+            connection.execute(
+                sql.SQL("set local lock_timeout = {}").format(sql.Literal(LOCK_TIMEOUT))
+            )
+            for statement in statements:
+                connection.execute(statement)
+
+    try:
+        retrying(attempts, contended, first=0.05)(change)
+    except contended as error:
+        raise LockWaitError(
+            f"no lock in {attempts} attempts for: {statements[0].as_string(connection)[:200]}\n"
+            "Some other session holds the table; see pg_locks and pg_stat_activity, then try again."
+        ) from error

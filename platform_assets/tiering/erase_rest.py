@@ -14,7 +14,6 @@ commits and nothing is due, its snapshot showed all that matched, wherever it wa
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Mapping
 
 import psycopg
@@ -22,6 +21,7 @@ from psycopg import sql
 
 from lakebed.errors import TieringError
 from lakebed.resources.postgres import LOCK_TIMEOUT, Connection
+from lakebed.resources.retries import retrying
 from lakebed.spec.partitions import Window, window_for_key
 from lakebed.spec.table import SourceTable
 from lakebed.store.rejects import line_key
@@ -59,24 +59,24 @@ def erase_rest(
     It waits for no row long, so that nobody waits behind it, and tries again for some seconds.
     Raises TieringError where others kept changing or holding the rows, or a trigger keeps them.
     """
-    until = time.monotonic() + seconds
-    attempts = 0
-    while attempts < ATTEMPTS or time.monotonic() < until:
-        attempts += 1
-        try:
-            with connection.transaction():
-                connection.execute("set transaction isolation level repeatable read")
-                connection.execute(
-                    sql.SQL("set local lock_timeout = {}").format(sql.Literal(LOCK_TIMEOUT))
-                )
-                return _in_snapshot(connection, table, predicate, number, done, failed)
-        except _CONTENDED:
-            time.sleep(min(0.1 * 2**attempts, 1.0))
-    raise TieringError(
-        f"{table.name}: rows that match were changed or held during each of {attempts} attempts; "
-        "those outside of cold partitions were not erased. Run it again when their writers have "
-        "ended"
-    )
+
+    def attempt() -> list[Window]:
+        with connection.transaction():
+            connection.execute("set transaction isolation level repeatable read")
+            connection.execute(
+                sql.SQL("set local lock_timeout = {}").format(sql.Literal(LOCK_TIMEOUT))
+            )
+            return _in_snapshot(connection, table, predicate, number, done, failed)
+
+    retries = retrying(ATTEMPTS, _CONTENDED, first=0.2, longest=1.0, seconds=seconds)
+    try:
+        return retries(attempt)
+    except _CONTENDED as error:
+        raise TieringError(
+            f"{table.name}: rows that match were changed or held during each of "
+            f"{retries.statistics['attempt_number']} attempts; those outside of cold partitions "
+            "were not erased. Run it again when their writers have ended"
+        ) from error
 
 
 def _in_snapshot(

@@ -9,7 +9,6 @@ given them all back. That is looked at under the lock under which the leaf is dr
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +19,7 @@ from psycopg import sql
 
 from lakebed.resources.locks import load_lock, move_lock
 from lakebed.resources.postgres import LOCK_TIMEOUT, Connection
+from lakebed.resources.retries import retrying
 from lakebed.spec.partitions import Window
 from lakebed.spec.steps import OnTidyStep
 from lakebed.spec.table import SourceTable
@@ -192,20 +192,22 @@ def _drop(
 ) -> Stay | None:
     """Drop a leaf that holds no row for anybody; return why that could not be done."""
     assert partition_table.window is not None
-    stay = None
-    for attempt in range(DROP_ATTEMPTS):
-        try:
-            with connection.transaction():
-                stay = _why_stays(connection, table, partition_table, partition_table.window)
-                if stay is None:
-                    connection.execute(sql.SQL("drop table {}").format(partition_table.identifier))
-            return stay
-        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
-            stay = Stay(StayReason.BUSY, "others hold the table; see pg_locks")
-            time.sleep(min(1.0, 0.05 * 2**attempt))
-        except psycopg.errors.DependentObjectsStillExist as error:
-            return Stay(StayReason.DEPENDENT, str(error.diag.message_primary))
-    return stay
+    window = partition_table.window
+    contended = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
+
+    def drop() -> Stay | None:
+        with connection.transaction():
+            stay = _why_stays(connection, table, partition_table, window)
+            if stay is None:
+                connection.execute(sql.SQL("drop table {}").format(partition_table.identifier))
+        return stay
+
+    try:
+        return retrying(DROP_ATTEMPTS, contended, first=0.05, longest=1.0)(drop)
+    except contended:
+        return Stay(StayReason.BUSY, "others hold the table; see pg_locks")
+    except psycopg.errors.DependentObjectsStillExist as error:
+        return Stay(StayReason.DEPENDENT, str(error.diag.message_primary))
 
 
 def _why_stays(

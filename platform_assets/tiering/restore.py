@@ -41,6 +41,7 @@ from lakebed.errors import LakebedError, TieringError, VerificationError
 from lakebed.pgcopy.cold_rows import copy_cold_rows
 from lakebed.resources.lake import Lake
 from lakebed.resources.postgres import LOCK_TIMEOUT, Connection, Postgres
+from lakebed.resources.retries import retrying
 from lakebed.schema.ddl import ensure_partition_tables, lacks_partition_table
 from lakebed.schema.parents import has_unique_index
 from lakebed.spec.partitions import Window
@@ -134,29 +135,32 @@ def restore(
     """
     started = time.monotonic()
     lake.owner.check()
-    problem: Exception | None = None
-    for attempt in range(attempts):
-        try:
-            with postgres.connect(autocommit=True) as connection, lake.reader() as reader:
-                partition = RestoredPartition(reader, lake.files, table, window, connection)
-                if generations(partition)[0] is None:
-                    return Restored(table.name, window.key)
-                ensure_partition_tables(connection, table, [window])
-                with _transaction(partition):
-                    done = _Restore(partition, postgres, on_step).run(now, hold)
-            on_step("committed")
-            return replace(done, seconds=time.monotonic() - started)
-        except _AGAIN as error:
-            problem = error
-            time.sleep(0.1 * 2**attempt)
-        except (psycopg.Error, duckdb.Error, ValueError) as error:
-            text = lake.redact(str(error)).strip()
-            raise TieringError(f"{table.name} {window.key}: nothing was restored: {text}") from None
-    raise TieringError(
-        f"{table.name} {window.key}: others wrote to the partition during each of {attempts} "
-        f"attempts; nothing was restored ({str(problem).strip()}). Restore it when nobody writes "
-        "there"
-    )
+
+    def bring_back() -> Restored | None:
+        with postgres.connect(autocommit=True) as connection, lake.reader() as reader:
+            partition = RestoredPartition(reader, lake.files, table, window, connection)
+            if generations(partition)[0] is None:
+                return None
+            ensure_partition_tables(connection, table, [window])
+            with _transaction(partition):
+                done = _Restore(partition, postgres, on_step).run(now, hold)
+        on_step("committed")
+        return done
+
+    try:
+        done = retrying(attempts, _AGAIN)(bring_back)
+    except _AGAIN as error:
+        raise TieringError(
+            f"{table.name} {window.key}: others wrote to the partition during each of {attempts} "
+            f"attempts; nothing was restored ({str(error).strip()}). Restore it when nobody writes "
+            "there"
+        ) from None
+    except (psycopg.Error, duckdb.Error, ValueError) as error:
+        text = lake.redact(str(error)).strip()
+        raise TieringError(f"{table.name} {window.key}: nothing was restored: {text}") from None
+    if done is None:
+        return Restored(table.name, window.key)
+    return replace(done, seconds=time.monotonic() - started)
 
 
 @contextmanager
