@@ -161,7 +161,7 @@ def _contract(
         check_name=name,
         passed=not rows,
         severity=_SEVERITY_OF_REJECTS,
-        description=f"{rows} rows wait in the quarantine.",
+        description=f"Rows that wait in the quarantine: {rows:,}.",
         metadata={
             "failures": metadata_table(
                 [group.to_row() for group in groups if group.kind in kinds],

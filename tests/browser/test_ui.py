@@ -157,7 +157,7 @@ def test_a_new_file_is_loaded_without_a_hand(up: Up) -> None:
 
 def test_the_checks_of_the_hot_table_show_the_rejected_row(page: Any, up: Up) -> None:
     page.goto(up.page("/assets/hot/flights?view=checks&checkDetail=contract_values"))
-    page.get_by_text("1 of 200 rows went to quarantine.").wait_for()
+    page.get_by_text("Rows that wait in the quarantine: 1.").wait_for()
     for name in ("contract_values", "freshness", "reconciliation", "source_files"):
         assert page.get_by_text(name, exact=True).count() >= 1, name
     ((column, kind, rule, rows, example),) = cells(page)

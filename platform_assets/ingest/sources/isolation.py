@@ -122,6 +122,10 @@ class IsolatedReader(Reader):
         """Let the reader read columns of text as these types."""
         self._reader.expect(types)
 
+    def keep_json(self, columns: Collection[str]) -> None:
+        """Let a reader of JSON give the values of these columns as JSON."""
+        self._reader.keep_json(columns)
+
     def check_unchanged(self, item: SourceItem) -> None:
         """Make sure that an item is still at the version that was found."""
         with self._of(item.path, "looking whether it has changed"):
