@@ -1,4 +1,4 @@
-"""What a project declares and Lakebed cannot use: it is named and left out, and the rest works."""
+"""Name the parts of a project that Lakebed cannot use. It skips them, and the rest works."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ Kind = Literal[
 
 @dataclass(frozen=True)
 class Broken:
-    """One thing that cannot be used.
+    """One part of a project that Lakebed cannot use.
 
     Attributes:
-        kind: What it would be.
-        name: Its name; of a file whose names are not known, the name of the file.
-        path: The file that is to be mended, None for settings.
-        error: What is wrong, with file and line, and what to do.
-        group: Of a model, the first part of its asset key.
-        reads: What it reads, where that is broken and the thing itself is not.
-        about: Of a test, the model that it guards.
+        kind: The kind of part.
+        name: Its name, or the name of the file where the file reveals no names.
+        path: The file to fix; None for settings.
+        error: What is wrong, with file and line, and how to fix it.
+        group: The first part of a model's asset key.
+        reads: The broken part that this one reads, where the fault is not its own.
+        about: The model that a test checks.
     """
 
     kind: Kind
@@ -43,6 +43,6 @@ class Broken:
 
 
 def raise_first(broken: Sequence[Broken]) -> None:
-    """Raise the error of the first thing that is broken, if anything is."""
+    """Raise the error of the first broken part, if there is one."""
     if broken:
         raise broken[0].error

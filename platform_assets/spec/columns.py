@@ -1,8 +1,8 @@
-"""Which columns a table has, and which its rows have on the way there.
+"""Derive the columns of a table, and of the rows that a load sends to PostgreSQL. No I/O.
 
-The contract says what a source row holds. A lookup puts a surrogate in the place of a natural key,
-history adds the time for which a version holds; on the wire a row also says whether it is gone, and
-where it was read, for writers that need to know. No I/O.
+The contract has the columns of a source row. A lookup replaces a natural key by a surrogate, and a
+history adds the time for which a version is valid. The rows that a load sends also say whether the
+source deleted them, and where a load read them, for writers that need to know.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lakebed.spec.surrogates import surrogate_column
 from lakebed.spec.types import type_map
 
 OURS = "lakebed_"
-"""How the columns begin that a row has on its way only."""
+"""The prefix of columns that rows have during a load only."""
 GONE = f"{OURS}gone"
 SOURCE_FILE = f"{OURS}source_file"
 ROW_NUMBER = f"{OURS}row_number"
@@ -37,7 +37,7 @@ def columns_in_table(
 ) -> tuple[Column, ...]:
     """Return the columns of the table: its own surrogate, and then those of the contract.
 
-    The surrogate of a parent stands where the first natural column of its lookup stood.
+    The surrogate of a parent takes the position of the first natural column of its lookup.
     """
     dropped = {name for lookup in lookups if not lookup.keep for name in lookup.natural}
     columns: list[Column] = []
@@ -54,9 +54,9 @@ def columns_in_table(
             columns.append(column)
     if history:
         columns += [
-            _made(VALID_FROM, MOMENT, False, "from this moment on the version holds"),
+            _made(VALID_FROM, MOMENT, False, "the version is valid from this moment on"),
             _made(
-                VALID_TO, MOMENT, True, "the version holds until before this; null: it still does"
+                VALID_TO, MOMENT, True, "the version is valid before this moment; null: still valid"
             ),
         ]
     return tuple(columns)
@@ -68,9 +68,13 @@ def columns_on_the_wire(
     deletes: Deletes | None,
     lookups: Sequence[Lookup],
 ) -> tuple[Column, ...]:
-    """Return the columns of the rows that are copied.
+    """Return the columns of the rows that a load sends to PostgreSQL.
 
-    needed: those that a row which is gone must have; of the others it may lack any.
+    Args:
+        contract: The columns of a source row.
+        needed: The columns that a deleted row must have. Its other columns may be null.
+        deletes: How the source marks deleted rows.
+        lookups: The lookups of the table.
     """
     columns = list(contract)
     if deletes is not None and deletes.marker is not None:

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lakebed.errors import WRONG_USAGE, LakebedError
+from lakebed.errors import WRONG_USAGE
 
 MODULES = ("table.py", "policies.py", "transforms.py", "sources.py", "queried_sources.py")
 """The files of this package whose dataclasses a page may show."""
@@ -26,10 +26,8 @@ HEADER = "| field | default | meaning |\n|---|---|---|\n"
 OUTDATED = 1
 
 
-class FieldReferenceError(LakebedError):
+class FieldReferenceError(ValueError):
     """A page or a class from which no table of fields can be made."""
-
-    exit_code = WRONG_USAGE
 
 
 @dataclass(frozen=True)

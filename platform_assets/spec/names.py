@@ -1,11 +1,11 @@
-"""The naming grammar, once: asset keys, Postgres names, lake paths.
+"""Name everything in one place: asset keys, PostgreSQL's tables, paths in the lake.
 
 asset keys       source/<table>  hot/<table>  cold/<table>  <group>/<model>  exports/<name>
                  platform/health
-Postgres         public.<table>, its leaves public.<table>_<key with _>
+PostgreSQL       public.<table>, its partition tables public.<table>_<key with _>
 lake             <table>/year=2024/month=01/day=05/<table>_2024_01_05_g0001.parquet
-                 <table>/<table>_g0001.parquet of a table that is kept as snapshots
-                 <group>/<model>/<model>_g0001.parquet, <model>_f0001.parquet where there are many
+                 <table>/<table>_g0001.parquet, the lake copy of a table without partitioning
+                 <group>/<model>/<model>_g0001.parquet, <model>_f0001.parquet of an incremental one
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _HIVE_LEVELS = {
 _COLD_FILE = re.compile(r"(?P<table>[a-z][a-z0-9_]*?)_(?P<key>\d{4}(_\d\d){0,3})_g(?P<gen>\d{4,})")
 
 
-_SNAPSHOT = re.compile(r"(?P<table>[a-z][a-z0-9_]*)_g(?P<gen>\d{4,})")
+_LAKE_COPY = re.compile(r"(?P<table>[a-z][a-z0-9_]*)_g(?P<gen>\d{4,})")
 
 
 def is_name(text: str) -> bool:
@@ -58,18 +58,18 @@ def export_key(name: str) -> list[str]:
 
 
 def health_key() -> list[str]:
-    """Return the asset key of the look at the whole platform."""
+    """Return the asset key of the health report of the whole platform."""
     return ["platform", "health"]
 
 
 def partition_table_name(table: str, window: Window) -> str:
-    """Return the name of the Postgres partition that holds the window."""
+    """Return the name of the partition table of a window."""
     return f"{table}_{window.key.replace('-', '_')}"
 
 
 @dataclass(frozen=True)
 class ColdFileName:
-    """What the path of a cold file says."""
+    """The parts of a cold file's path."""
 
     table: str
     window: Window
@@ -79,9 +79,11 @@ class ColdFileName:
 def cold_path(name: ColdFileName, columns: Collection[str] = ()) -> PurePosixPath:
     """Return the path of a generation of a partition, relative to the lake.
 
-    columns are the table's own: where one of them is called like a hive level (year, month, ...),
-    the levels are called lake_year, lake_month, ..., or every engine would read the folder's
-    value in place of the column's.
+    Args:
+        name: Table, window and generation.
+        columns: The table's columns. Where one has the name of a hive level (year, month, ...), the
+            levels become lake_year, lake_month, ...: engines would otherwise read the folder's
+            value instead of the column's.
     """
     levels = _HIVE_LEVELS[name.window.grain]
     prefix = "lake_" if {level for level, _ in levels} & set(columns) else ""
@@ -91,24 +93,24 @@ def cold_path(name: ColdFileName, columns: Collection[str] = ()) -> PurePosixPat
 
 
 def parse_cold_path(path: PurePosixPath, grain: Grain) -> ColdFileName:
-    """Return what a cold file's path says. Raises ValueError for a path of another kind."""
+    """Return the parts of a cold file's path. Raises ValueError for any other path."""
     found = _COLD_FILE.fullmatch(path.stem)
     if found is None or path.suffix != ".parquet":
-        raise ValueError(f"{path} is no path of a cold file")
+        raise ValueError(f"{path} is not the path of a cold file")
     window = window_for_key(grain, found["key"].replace("_", "-"))
     return ColdFileName(found["table"], window, int(found["gen"]))
 
 
 def lake_copy_path(table: str, generation: int) -> PurePosixPath:
-    """Return the path of a snapshot of a table, relative to the lake."""
+    """Return the path of a lake copy of a table, relative to the lake."""
     return PurePosixPath(table, f"{table}_g{generation:04d}.parquet")
 
 
 def parse_lake_copy_path(path: PurePosixPath) -> tuple[str, int]:
-    """Return table and generation of a snapshot. Raises ValueError for a path of another kind."""
-    found = _SNAPSHOT.fullmatch(path.stem)
+    """Return table and generation of a lake copy. Raises ValueError for any other path."""
+    found = _LAKE_COPY.fullmatch(path.stem)
     if found is None or lake_copy_path(found["table"], int(found["gen"])) != path:
-        raise ValueError(f"{path} is no path of a snapshot")
+        raise ValueError(f"{path} is not the path of a lake copy")
     return found["table"], int(found["gen"])
 
 
@@ -118,5 +120,5 @@ def model_path(group: str, model: str, generation: int) -> PurePosixPath:
 
 
 def model_file_path(group: str, model: str, number: int) -> PurePosixPath:
-    """Return the path of one of the files of an incremental model, relative to the lake."""
+    """Return the path of one file of an incremental model, relative to the lake."""
     return PurePosixPath(group, model, f"{model}_f{number:04d}.parquet")

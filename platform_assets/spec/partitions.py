@@ -1,6 +1,6 @@
-"""Partitions: grains, and the half-open UTC windows that they cut time into.
+"""Divide time into partitions: grains and half-open windows in UTC.
 
-The boundary rule is one for the whole platform: a window holds `lower <= t < upper`.
+One boundary rule holds for the whole platform: a window contains `lower <= t < upper`.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 LAST_YEAR = 9998
-"""Of which every window has an end that is a time."""
+"""The last year in which the end of every window is a time that Python can represent."""
 
 
 class Grain(StrEnum):
-    """How long one partition is. Weeks begin on Monday."""
+    """The length of a partition. Weeks begin on Monday."""
 
     HOUR = "hour"
     DAY = "day"
@@ -67,7 +67,7 @@ _KEY_FORMATS = {
 
 @dataclass(frozen=True, order=True)
 class Window:
-    """One partition's stretch of time, half-open and in UTC: lower <= t < upper."""
+    """A half-open time range of one partition, in UTC: lower <= t < upper."""
 
     lower: datetime
     upper: datetime
@@ -91,12 +91,16 @@ def window_for_key(grain: Grain, key: str) -> Window:
     try:
         moment = datetime.strptime(key, grain.key_format).replace(tzinfo=UTC)
     except ValueError as error:
-        raise ValueError(f"{key!r} is no {grain} partition; write it like {example}") from error
+        raise ValueError(
+            f"{key!r} is not a partition key of grain {grain}. Expected a key such as {example}"
+        ) from error
     if moment.year > LAST_YEAR:
-        raise ValueError(f"{key!r} is after the last year that has an end, {LAST_YEAR}")
+        raise ValueError(f"{key!r} is too late. Expected a year up to {LAST_YEAR}")
     window = window_of(grain, moment)
     if window.key != key:
-        raise ValueError(f"{key!r} is no {grain} partition; that {grain} is {window.key}")
+        raise ValueError(
+            f"{key!r} is not a partition key of grain {grain}. That {grain} is {window.key}"
+        )
     return window
 
 
@@ -110,5 +114,5 @@ def windows_between(grain: Grain, lower: datetime, upper: datetime) -> Iterator[
 
 def _utc(moment: datetime) -> datetime:
     if moment.tzinfo is None:
-        raise ValueError(f"{moment!r} has no time zone; Lakebed's times are UTC")
+        raise ValueError(f"{moment!r} has no time zone. Add one, such as tzinfo=UTC")
     return moment.astimezone(UTC)

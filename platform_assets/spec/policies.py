@@ -1,4 +1,4 @@
-"""Policies: what a table file says beside the contract, as plain declarations. No I/O."""
+"""Declare the policies of a table: partitioning, tiering, deletes, surrogates, lookups. No I/O."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Partitioning:
     """The end of the last partition, for a table that is complete. None where time goes on."""
 
     def __post_init__(self) -> None:
-        """Take the grain by its name, such as "month", too."""
+        """Accept the grain by its name too, such as "month"."""
         object.__setattr__(self, "grain", Grain(self.grain))
 
 
@@ -108,6 +108,6 @@ class Lookup:
     """Whether this table keeps the natural columns as well."""
 
     def __post_init__(self) -> None:
-        """Call the parent's columns like this table's where nothing else is said."""
+        """Use the names of `natural` for the parent's columns by default."""
         if not self.natural_key:
             object.__setattr__(self, "natural_key", self.natural)

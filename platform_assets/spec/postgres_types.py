@@ -1,6 +1,6 @@
-"""PostgreSQL's types by name: what each is in a contract, and which becomes which without loss.
+"""Map PostgreSQL's types to those of a contract, and decide which widen without loss. No I/O.
 
-Names are as format_type() spells them. Pure; nothing here asks a server.
+Names are in the spelling of format_type().
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from lakebed.spec.types import (
 )
 
 Widening = Literal["instant", "rewrite"]
-"""instant: the catalog alone changes.  rewrite: every row is written anew, under a lock."""
+"""instant: only the catalog changes.  rewrite: PostgreSQL rewrites every row under a lock."""
 
 _DECIMAL = re.compile(r"numeric\((\d+),(\d+)\)")
 _VARCHAR = re.compile(r"character varying(?:\((\d+)\))?")
@@ -64,7 +64,7 @@ _DIGITS = {"smallint": 5, "integer": 10, "bigint": 19}
 
 
 def polars_type(postgres: str) -> pl.DataType | None:
-    """Return the polars type of a contract that comes to this type; None where there is none."""
+    """Return the polars type that a contract declares for a PostgreSQL type, or None."""
     decimal = _DECIMAL.fullmatch(postgres)
     if decimal:
         precision, scale = int(decimal[1]), int(decimal[2])
@@ -73,7 +73,7 @@ def polars_type(postgres: str) -> pl.DataType | None:
 
 
 def types_of(postgres: str) -> TypeMap | None:
-    """Return the type in every engine; None where a contract cannot have it without more words."""
+    """Return the type in every engine, or None where a polars type alone does not declare it."""
     dtype = polars_type(postgres)
     types = None if dtype is None else type_map(postgres, dtype)
     if types is None or types.postgres != widest(postgres):
@@ -82,9 +82,15 @@ def types_of(postgres: str) -> TypeMap | None:
 
 
 def found_type(postgres: str, labels: Sequence[str] = ()) -> tuple[pl.DataType, TypeMap]:
-    """Return how a contract has a column of this type. labels: of an enum, in their order.
+    """Return how a contract declares a column of a PostgreSQL type.
 
-    Raises SchemaError with the reason where it cannot, or could not be tiered, and the way out.
+    Args:
+        postgres: The type.
+        labels: The labels of an enum, in order.
+
+    Raises:
+        SchemaError: A contract cannot declare it, or its table could not have tiering. The text
+            says why and how to fix it.
     """
     inner = postgres.removesuffix("[]")
     if labels:
@@ -104,23 +110,28 @@ def _why_not(postgres: str) -> str:
     if decimal and int(decimal[1]) < int(decimal[2]) <= 38:
         return f"{postgres}: {MORE_SCALE}; ALTER it to numeric({decimal[2]},{decimal[2]})"
     if postgres.startswith("numeric"):
-        return f"{postgres}: DuckDB reads it as a double; ALTER it to numeric(38, 10), say"
+        return f"{postgres}: DuckDB reads it as a double; ALTER it to, for example, numeric(38, 10)"
     if postgres.startswith("character("):
-        return f"{postgres}: it is padded, and other engines keep the blanks; ALTER it to text"
+        return (
+            f"{postgres}: PostgreSQL pads it, and other engines keep the blanks; ALTER it to text"
+        )
     if postgres.endswith("[]"):
-        return f"{postgres}: arrays are of plain types; ALTER it to text[], or to jsonb"
+        return f"{postgres}: arrays need a plain type; ALTER it to text[], or to jsonb"
     return (
         f"{postgres}: it has no lossless form in Parquet; ALTER the column to a type that "
-        "docs/tables.md lists (a domain to the type that it is of, others to text), or keep it in "
-        "a table of its own"
+        "docs/tables.md lists (a domain to its base type, any other type to text), or move it to "
+        "another table"
     )
 
 
 def cold_type(name: str, dtype: pl.DataType) -> pl.DataType:
-    """Return the type that a source's column gets in a contract. Raises SchemaError with a reason.
+    """Return the type that a contract declares for a source's column.
 
-    It holds every value that the contract of such a column can hold: finer times than microseconds
-    are rejected value by value.
+    The type holds every value of the column except times finer than microseconds, which make
+    rejects.
+
+    Raises:
+        SchemaError: No type can be derived; the text says why.
     """
     if isinstance(dtype, pl.Categorical | pl.Enum):
         return pl.String()
@@ -128,16 +139,17 @@ def cold_type(name: str, dtype: pl.DataType) -> pl.DataType:
         return pl.Datetime("us", "UTC" if dtype.time_zone else None)
     if isinstance(dtype, pl.UInt64):
         return pl.Decimal(20, 0)
-    settled = polars_type(type_map(name, dtype).postgres)
-    if settled is None:
-        raise SchemaError(f"column {name!r} is {dtype}: a type that is for a model to declare")
-    return settled
+    found = polars_type(type_map(name, dtype).postgres)
+    if found is None:
+        raise SchemaError(f"column {name!r} is {dtype}; declare its type in the model")
+    return found
 
 
 def widening(old: str, new: str) -> Widening | None:
-    """Say how a column of type old becomes new without losing a value; None: it does not.
+    """Return how a column of type old becomes new without losing a value, or None.
 
-    Raises ValueError where the two are the same.
+    Raises:
+        ValueError: The two types are equal.
     """
     if old == new:
         raise ValueError(f"{old} is {new} already")
@@ -177,7 +189,7 @@ def _default_of(column: Column) -> str:
 
 
 def _field_name(column: str) -> str:
-    """Return a name that Python and pandera take: no keyword, no method of a model, no _ first."""
+    """Return a name that Python and pandera accept, without keywords, methods and a leading _."""
     name = re.sub(r"\W", "_", column)
     taken = iskeyword(name) or name.startswith("_") or hasattr(DataFrameModel, name)
     return f"column_{name}" if taken or not name.isidentifier() else name

@@ -1,6 +1,6 @@
-"""Sources that are asked for their rows: databases, APIs and dlt resources, declared. No I/O.
+"""Declare sources that a load queries: databases, APIs and dlt resources. No I/O.
 
-What is asked for rows from the cursor on answers with those alone; nothing is known of the rest.
+Such a source returns the rows from the cursor on. A load knows nothing about its earlier rows.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any, ClassVar, Literal, get_args
 
 Epoch = Literal["unix", "unix_ms", "julian"]
-"""How a number stands for a moment: seconds or milliseconds since 1970, or days since 4714 BC."""
+"""How a number encodes a moment: seconds or milliseconds since 1970, or days since 4714 BC."""
 
 HOURLY = timedelta(hours=1)
 
@@ -25,7 +25,7 @@ class Secret:
     """The name of the variable, such as `SHOP_TOKEN`."""
 
     def problem(self) -> str | None:
-        """Say why the name cannot be, or None."""
+        """Describe what is wrong with the name and how to fix it, or return None."""
         return _problem_of_setting(self.setting)
 
 
@@ -45,16 +45,16 @@ class SqliteTable:
     `julian`. Their text is read as ISO 8601."""
 
     def problem(self) -> str | None:
-        """Say why the source makes no sense, with the way out, or None."""
+        """Describe what is wrong with the source and how to fix it, or return None."""
         for column, epoch in self.dates.items():
             if epoch not in get_args(Epoch):
                 known = ", ".join(map(repr, get_args(Epoch)))
-                return f"dates[{column!r}] is {epoch!r}, which is none of {known}"
+                return f"dates[{column!r}] is {epoch!r}. Expected one of {known}"
         return _problem_of_file(self.database, self.table, "shop.db")
 
     @property
     def title(self) -> str:
-        """The source in a few words."""
+        """A short description of the source."""
         return f"table `{self.table}` of SQLite database `{self.database}`"
 
 
@@ -73,12 +73,12 @@ class DuckdbTable:
     """The schema of the table in DuckDB."""
 
     def problem(self) -> str | None:
-        """Say why the source makes no sense, with the way out, or None."""
+        """Describe what is wrong with the source and how to fix it, or return None."""
         return _problem_of_file(self.database, self.table, "shop.duckdb")
 
     @property
     def title(self) -> str:
-        """The source in a few words."""
+        """A short description of the source."""
         return f"table `{self.schema}.{self.table}` of DuckDB database `{self.database}`"
 
 
@@ -102,23 +102,23 @@ class SqlTable:
     changed. With a cursor, and for a plain table of PostgreSQL, it can."""
 
     def problem(self) -> str | None:
-        """Say why the source makes no sense, with the way out, or None."""
+        """Describe what is wrong with the source and how to fix it, or return None."""
         if (self.table is None) == (self.query is None):
-            return "name a table or write a query, one of the two"
+            return "expected either a table or a query; give one of the two"
         if self.query is not None and self.schema is not None:
-            return "schema belongs to a table; write it into the query"
+            return "schema is for a table; write the schema into the query"
         return _problem_of_setting(self.url_setting) or _problem_of_every(self.every)
 
     @property
     def label(self) -> str:
-        """The table with its schema, or the query, as the ledger knows it."""
+        """The table with its schema, or the query, as the ledger records it."""
         if self.query is not None:
             return " ".join(self.query.split())
         return f"{self.schema}.{self.table}" if self.schema else str(self.table)
 
     @property
     def title(self) -> str:
-        """The source in a few words."""
+        """A short description of the source."""
         what = f"table `{self.label}`" if self.query is None else "a query"
         return f"{what} of the database in {self.url_setting}"
 
@@ -155,38 +155,41 @@ class RestApi:
     """How often the sensor reads the source."""
 
     def problem(self) -> str | None:
-        """Say why the source makes no sense, with the way out, or None."""
+        """Describe what is wrong with the source and how to fix it, or return None."""
         if not re.match(r"https?://[^/@]+(/|$)", self.base_url):
-            return "base_url must be an http or https address without a user name or password"
+            return (
+                "base_url must be an http or https address without a user name or password; put "
+                "credentials into auth"
+            )
         for name, value in (self.auth or {}).items():
             if name in ("token", "api_key", "password") and not isinstance(value, Secret):
-                return f"auth[{name!r}] is a secret: write Secret('NAME_OF_A_VARIABLE')"
+                return f"auth[{name!r}] is a secret; write Secret('NAME_OF_A_VARIABLE')"
         if self.page_without_list not in ("refuse", "empty"):
-            return "page_without_list is 'refuse' or 'empty'"
+            return f"page_without_list is {self.page_without_list!r}. Expected 'refuse' or 'empty'"
         if self.cursor_format is not None and self.cursor_param is None:
-            return "cursor_format is the form of cursor_param; name that too"
+            return "cursor_format is the format of cursor_param; declare cursor_param too"
         return _problem_of_secrets(self.auth, self.params, self.headers) or _problem_of_every(
             self.every
         )
 
     def unproven_end(self) -> str | None:
-        """Say why the last page could not be told from a failure, or None."""
+        """Describe why a load could take a failure for the last page, or return None."""
         if self.page_without_list == "empty":
-            return "page_without_list='empty' takes an error for the last page; take it out"
+            return "page_without_list='empty' takes an error for the last page; remove it"
         if self.paginator is None:
             return (
-                "paginator is not declared, and dlt would guess where the pages end; declare it, "
-                "'single_page' where there is only one"
+                "paginator is not declared, so dlt would guess where the pages end; declare one, "
+                "such as 'single_page' for an API with one page"
             )
         if not isinstance(self.paginator, str):
             for name in ("maximum_page", "maximum_offset"):
                 if self.paginator.get(name) is not None:
-                    return f"paginator[{name!r}] ends the pages whatever is left; take it out"
+                    return f"paginator[{name!r}] may stop before the last page; remove it"
         return None
 
     @property
     def title(self) -> str:
-        """The source in a few words."""
+        """A short description of the source."""
         return f"API `{self.base_url.rstrip('/')}/{self.path.lstrip('/')}`"
 
 
@@ -205,7 +208,7 @@ class DltResource:
     """A resource, or a function that returns a resource or a dlt source, as
     `package.module:name`."""
     arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    """The arguments of the call. `Secret("NAME")` stands for a secret."""
+    """The arguments of the call. Write a secret as `Secret("NAME")`."""
     select: str | None = None
     """The name of the resource in a dlt source."""
     table: str | None = None
@@ -214,14 +217,14 @@ class DltResource:
     """How often the sensor reads the source."""
 
     def problem(self) -> str | None:
-        """Say why the source makes no sense, with the way out, or None."""
+        """Describe what is wrong with the source and how to fix it, or return None."""
         if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", self.resource):
-            return f"{self.resource!r} names no resource; write package.module:name"
+            return f"resource is {self.resource!r}. Expected package.module:name"
         return _problem_of_secrets(self.arguments) or _problem_of_every(self.every)
 
     @property
     def title(self) -> str:
-        """The source in a few words."""
+        """A short description of the source."""
         return f"dlt resource `{self.resource}`"
 
 
@@ -238,7 +241,7 @@ def secret_names(source: object) -> set[str]:
 
 
 def secrets_in(value: Any) -> list[Secret]:
-    """Return the secrets that stand anywhere in nested mappings and lists."""
+    """Return all secrets in nested mappings and lists."""
     if isinstance(value, Secret):
         return [value]
     if isinstance(value, Mapping):
@@ -250,18 +253,18 @@ def secrets_in(value: Any) -> list[Secret]:
 
 def _problem_of_file(database: str, table: str, example: str) -> str | None:
     if not database:
-        return f"the database is empty; name a file such as {example}"
-    return None if table else "the table is empty; name one of the database"
+        return f"database is empty; name a file such as {example}"
+    return None if table else "table is empty; name a table of the database"
 
 
 def _problem_of_setting(name: str) -> str | None:
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
         return (
-            "a secret is named, not written down: give the name of an environment variable, "
-            "such as SHOP_URL"
+            "a table file names a secret and does not contain it; give the name of an environment "
+            "variable, such as SHOP_URL"
         )
     if name.startswith("LAKEBED_"):
-        return f"{name}: names that begin with LAKEBED_ are Lakebed's own settings; choose another"
+        return f"{name}: LAKEBED_ is the prefix of Lakebed's own settings; choose another name"
     return None
 
 
@@ -271,4 +274,4 @@ def _problem_of_secrets(*values: Any) -> str | None:
 
 
 def _problem_of_every(every: timedelta) -> str | None:
-    return None if every > timedelta(0) else "every must be longer than no time"
+    return None if every > timedelta(0) else "every must be more than zero"

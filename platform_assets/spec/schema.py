@@ -1,4 +1,4 @@
-"""The pandera model as columns: what each is in every engine, and what is said about it.
+"""Turn a pandera model into columns, with their type in every engine, rules and description.
 
 id: str = pa.Field(metadata={"postgres": "uuid"})
 mood: pl.Enum(["sad", "glad"]) = pa.Field(metadata={"postgres": "mood"})
@@ -19,11 +19,7 @@ from lakebed.spec.types import SchemaError, TypeMap, named_type
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the contract: its name, its type in every engine, and what is said about it.
-
-    checks: the pandera rules as text, for people.  evolved: the source brought it, and the model
-    does not have it.
-    """
+    """A column of the contract: its name, its type in every engine, its rules and description."""
 
     name: str
     polars: pl.DataType
@@ -32,7 +28,9 @@ class Column:
     unique: bool
     description: str
     checks: tuple[str, ...]
+    """The pandera rules as text, for people."""
     evolved: bool = False
+    """Whether a load added the column because the source has it and the model does not."""
 
     @property
     def arrow(self) -> pa.DataType:
@@ -46,12 +44,12 @@ class Column:
 
     @property
     def duckdb(self) -> str:
-        """The DuckDB type, as DESCRIBE spells it; also that of the cold file."""
+        """The DuckDB type, as DESCRIBE spells it."""
         return self.types.duckdb
 
     @property
     def in_file(self) -> str:
-        """The DuckDB type of what stands in the cold file, where that is text for another type."""
+        """The DuckDB type of the column in the cold file, which has some types as text."""
         return self.duckdb if self.types.stored == "{0}" else "VARCHAR"
 
     @property
@@ -61,9 +59,14 @@ class Column:
 
 
 def columns_of(model: type[DataFrameModel], table: str = "") -> tuple[Column, ...]:
-    """Return the columns of a pandera model, in its order. Raises SchemaError.
+    """Return the columns of a pandera model, in its order.
 
-    table: the name of its table, from which an enum takes its name unless its field gives one.
+    Args:
+        model: The model.
+        table: The name of its table, the prefix of an enum's name unless the field has one.
+
+    Raises:
+        SchemaError: Lakebed cannot carry a column, or a setting would let bad rows pass.
     """
     try:
         schema = model.to_schema()
@@ -76,12 +79,12 @@ def columns_of(model: type[DataFrameModel], table: str = "") -> tuple[Column, ..
         if isinstance(info, FieldInfo) and info.original_name != name:
             raise SchemaError(
                 f"{model.__name__}: the fields {name!r} and {info.original_name!r} share one "
-                "pa.Field(...), and pandera keeps only one of them; write a pa.Field(...) for each"
+                "pa.Field(...), and pandera keeps only one of them; give each its own pa.Field(...)"
             )
     if len(fields) < len(declared):
         raise SchemaError(
-            f"{model.__name__} declares {len(declared)} fields and has {len(fields)} columns: some "
-            "have one alias, or share one pa.Field(...), which each field needs for itself"
+            f"{model.__name__} declares {len(declared)} fields but has {len(fields)} columns: some "
+            "share an alias or a pa.Field(...); give each field its own"
         )
     problem = _unjudged(schema)
     if problem is not None:
@@ -102,7 +105,7 @@ def columns_of(model: type[DataFrameModel], table: str = "") -> tuple[Column, ..
 
 
 def _declared(model: type[DataFrameModel]) -> dict[str, type[DataFrameModel]]:
-    """Return the fields that a model declares or inherits, each with the class that has it."""
+    """Return the fields that a model declares or inherits, each with its class."""
     found: dict[str, type[DataFrameModel]] = {}
     for kind in model.__mro__:
         if issubclass(kind, DataFrameModel) and kind is not DataFrameModel:
@@ -113,27 +116,27 @@ def _declared(model: type[DataFrameModel]) -> dict[str, type[DataFrameModel]]:
 
 
 def _unjudged(schema: DataFrameSchema) -> str | None:
-    """Say which setting of a schema would let bad rows pass its rules, or None."""
+    """Describe a setting that would let bad rows pass the rules of a schema, or return None."""
     if schema.drop_invalid_rows:
         return (
-            "Config: drop_invalid_rows=True drops bad rows without a word; take it out, bad rows "
-            "go to the quarantine"
+            "Config: drop_invalid_rows=True drops bad rows silently; remove it, as bad rows go to "
+            "the quarantine"
         )
     for names in schema.unique or []:
         for name in [names] if isinstance(names, str) else names:
             if name not in schema.columns:
-                return f"Config: unique names {name!r}, which is no field of it"
+                return f"Config: unique names the unknown field {name!r}; name a field of the model"
     for name, field in schema.columns.items():
         if field.default is not None:
             return (
                 f"field {name!r}: default={field.default!r} would hide a null from the rules, and "
-                f"the null would be loaded; take it out and write transforms={{{name!r}: "
+                f"the null would be loaded; remove it and write transforms={{{name!r}: "
                 f"Mapped(values={{None: {field.default!r}}})}} in the SourceTable"
             )
         if field.drop_invalid_rows:
-            return f"field {name!r}: drop_invalid_rows=True drops bad rows; take it out"
+            return f"field {name!r}: drop_invalid_rows=True drops bad rows; remove it"
         if field.regex:
-            return f"field {name!r}: regex=True names no column; write one field a column"
+            return f"field {name!r}: regex=True names no column; declare a field for each column"
     checks = [
         (f"field {name!r}", check) for name, f in schema.columns.items() for check in f.checks
     ]
@@ -142,14 +145,14 @@ def _unjudged(schema: DataFrameSchema) -> str | None:
         if check.raise_warning:
             rule = check.error or check.name
             return (
-                f"{where}: the rule {rule} with raise_warning=True would let bad rows pass; take "
-                "raise_warning out, or the rule"
+                f"{where}: the rule {rule} with raise_warning=True would let bad rows pass; remove "
+                "raise_warning or the rule"
             )
     return None
 
 
 def arrow_schema(columns: tuple[Column, ...]) -> pa.Schema:
-    """Return the Arrow schema of the batches that are encoded for PostgreSQL."""
+    """Return the Arrow schema of the batches that Lakebed encodes for PostgreSQL."""
     return pa.schema(
         [pa.field(column.name, column.arrow, nullable=column.nullable) for column in columns]
     )

@@ -1,9 +1,9 @@
-"""Sources: where the rows of a table come from, declared and checked. No I/O.
+"""Declare and check where the rows of a table come from. No I/O.
 
-Each says how its items are told apart and how one that has changed is read on (`resumes`):
-bytes    the item must begin with the very bytes that were loaded; its rows go on after theirs
-cursor   it is read again from the cursor on; as many rows as were loaded must come before
-query    the source itself is asked for rows from the cursor on; nothing is known of the rest
+Each kind of source says how a load continues an item that has grown (`resumes`):
+bytes    the item must begin with the bytes that were loaded; the load reads the bytes after them
+cursor   the load reads the item from the cursor on; the number of earlier rows must be unchanged
+query    the load queries the source for rows from the cursor on and does not see earlier rows
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ class Files:
     """Columns whose values come from the path: year and month of `.../year=2024/month=01/...`."""
 
     def problem(self) -> str | None:
-        """Say why the source makes no sense, with the way out, or None."""
+        """Describe what is wrong with the source and how to fix it, or return None."""
         if not self.glob:
-            return "the glob is empty; write one such as events/*.parquet"
+            return "glob is empty; write one such as events/*.parquet"
         if len(set(self.hive)) != len(self.hive) or not all(self.hive):
-            return "hive names a column twice, or none; write hive=('year', 'month')"
+            return "hive has a column twice or an empty name; write it like hive=('year', 'month')"
         return _secret_in(self.glob)
 
     @property
     def title(self) -> str:
-        """The source in a few words."""
+        """A short description of the source."""
         return f"files `{self.glob}`"
 
 
@@ -67,7 +67,7 @@ class ArrowFiles(Files):
 class JsonFiles(Files):
     """JSON lines, one object a line in UTF-8; also .gz, .bz2, .xz, .zst and the members of a .zip.
 
-    A key that a line lacks is null there. Objects and arrays land as their JSON text.
+    A key that is missing from a line is null there. Objects and arrays become JSON text.
     """
 
     kind: ClassVar[str] = "json"
@@ -114,7 +114,7 @@ class CsvFiles(Files):
     quoted value or spoils its line. `any`: CR, LF or CR LF."""
 
     def problem(self) -> str | None:
-        """Say why the source makes no sense, with the way out, or None."""
+        """Describe what is wrong with the source and how to fix it, or return None."""
         marks = {
             "delimiter": self.delimiter,
             "quote": self.quote,
@@ -123,27 +123,30 @@ class CsvFiles(Files):
         }
         given = {name: mark for name, mark in marks.items() if mark is not None}
         if any(len(mark) != 1 for mark in given.values()):
-            return f"{' and '.join(given)} are one character each"
+            return f"{' and '.join(given)} must be one character each"
         for name, mark in given.items():
             if not mark.isascii() or mark in "\r\n\0":
-                return f"{name} {mark!r} cannot be told apart; it must be one ASCII character"
+                return f"{name} is {mark!r}. Expected one ASCII character, not a line break"
         if len(set(given.values())) != len(given):
-            return f"{' and '.join(given)} must differ"
+            return f"{' and '.join(given)} must be different characters"
         if len(set(self.columns)) != len(self.columns) or not all(self.columns):
-            return "columns holds a name twice, or an empty one"
+            return "columns has a name twice or an empty name; give each column its own name"
         if self.skip_rows < 0:
-            return "skip_rows is negative"
+            return f"skip_rows is {self.skip_rows}. Expected 0 or more"
         if self.skip_initial_space and " " in given.values():
-            return "skip_initial_space leaves out spaces, and one of the marks is a space"
+            return (
+                "skip_initial_space skips spaces, but the delimiter, quote, escape or comment is a "
+                "space; choose another character, or remove skip_initial_space"
+            )
         if self.short_lines not in ("reject", "null"):
-            return f"short_lines {self.short_lines!r} is neither 'reject' nor 'null'"
+            return f"short_lines is {self.short_lines!r}. Expected 'reject' or 'null'"
         if self.line_breaks not in ("first", "any"):
-            return f"line_breaks {self.line_breaks!r} is neither 'first' nor 'any'"
+            return f"line_breaks is {self.line_breaks!r}. Expected 'first' or 'any'"
         try:
             codecs.lookup(self.encoding)
             "".encode(self.encoding)
         except LookupError:
-            return f"there is no encoding {self.encoding!r}; write one such as latin-1 or utf-16"
+            return f"encoding {self.encoding!r} is unknown; write one such as latin-1 or utf-16"
         return super().problem()
 
 
@@ -166,36 +169,39 @@ class CopyFiles(CsvFiles):
     r"""Always `\`."""
 
     def problem(self) -> str | None:
-        """Say why the source makes no sense, with the way out, or None."""
+        """Describe what is wrong with the source and how to fix it, or return None."""
         if self.escape != "\\" or self.quote is not None:
-            return "COPY's text escapes with a backslash and knows no quotes; for others: CsvFiles"
+            return (
+                "COPY's text uses a backslash as escape and has no quotes; use CsvFiles for other "
+                "files"
+            )
         return super().problem()
 
 
 @dataclass(frozen=True, kw_only=True)
 class RejectedRows:
-    """Rows of a table that wait in the quarantine; what a retry reads, not for table files.
-
-    columns: those the table reads of its source.  load_id, column, reject_kind: only rows that this
-    load rejected, only rows that are bad in this column, only those that broke this kind of rule.
-    """
+    """The rows of a table in the quarantine: the source of a retry, not for table files."""
 
     kind: ClassVar[str] = "quarantine"
     resumes: ClassVar[Resumes] = "cursor"
 
     table: str
     columns: tuple[str, ...]
+    """The columns that the table reads from its source."""
     load_id: str | None = None
+    """Only the rejects of this load."""
     column: str | None = None
+    """Only rejects whose fault is in this column."""
     reject_kind: str | None = None
+    """Only rejects of this kind."""
 
     def problem(self) -> str | None:
-        """Say why the source makes no sense, with the way out, or None."""
+        """Describe what is wrong with the source and how to fix it, or return None."""
         return None
 
     @property
     def title(self) -> str:
-        """The source in a few words."""
+        """A short description of the source."""
         return f"the quarantine of `{self.table}`"
 
 
@@ -208,7 +214,7 @@ def _secret_in(glob: str) -> str | None:
     parts = urlsplit(glob)
     if parts.password is not None or re.search(r"(?i)sig|token|secret|key=", parts.query):
         return (
-            "the URL holds a password or a signature; take it out and give it in the environment, "
-            "such as AWS_SECRET_ACCESS_KEY or FSSPEC_..."
+            "the URL contains a password or a signature; remove it and set an environment "
+            "variable such as AWS_SECRET_ACCESS_KEY or FSSPEC_..."
         )
     return None

@@ -1,6 +1,7 @@
-"""The steps of what Lakebed does, by name: each is told when it is done.
+"""Name the steps that Lakebed's operations report to a callback when they are done.
 
-A callback that takes any text fits everywhere; one of a step that is never told is a type error.
+A callback that takes any text fits everywhere. Naming a step that no operation reports is a type
+error.
 """
 
 from __future__ import annotations

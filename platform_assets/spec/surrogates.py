@@ -1,4 +1,4 @@
-"""Surrogate keys and further unique keys: how they are made, and what makes no sense. No I/O."""
+"""Make and check surrogate keys and further unique keys. No I/O."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lakebed.spec.table import SourceTable
 
 UUID = LITERALS["uuid"]
-"""A uuid that PostgreSQL makes; it does not come over the wire."""
+"""A uuid that PostgreSQL makes; loads do not send it."""
 
 
 def surrogate_column(name: str, kind: SurrogateKind, nullable: bool, description: str) -> Column:
@@ -40,7 +40,7 @@ def made_by_postgres(surrogate: Surrogate) -> sql.SQL:
 
 
 def problem(table: SourceTable) -> tuple[str, str] | None:
-    """Return which field makes no sense and why, or None."""
+    """Return the first field with a contradiction and what is wrong with it, or None."""
     return _of_surrogate(table) or _of_unique(table)
 
 
@@ -49,50 +49,51 @@ def _of_surrogate(table: SourceTable) -> tuple[str, str] | None:
     if surrogate is None:
         return None
     if surrogate.kind not in get_args(SurrogateKind):
-        return "surrogate.kind", f"{surrogate.kind!r} is neither 'uuid' nor 'identity'"
+        return "surrogate.kind", f"it is {surrogate.kind!r}. Expected 'uuid' or 'identity'"
     if surrogate.column in (*table.contract_names, *(one.column for one in table.lookups)):
         return (
             "surrogate",
-            f"{surrogate.column!r} is a column of the model or of a lookup; PostgreSQL makes the "
-            "surrogate, so take it out there, or choose another name",
+            f"{surrogate.column!r} is a column of the model or of a lookup; remove it there, as "
+            "PostgreSQL makes the surrogate, or choose another name",
         )
     if table.adopted:
-        return "surrogate", "others made an adopted table: declare the column in the model"
+        return "surrogate", "the application makes an adopted table; put the column into the model"
     if table.partitioning is not None:
         return (
             "surrogate",
-            "a partitioned table has no unique key without its time column; take partitioning or "
-            "surrogate away",
+            "PostgreSQL requires the time column in every unique key of a partitioned table; "
+            "remove partitioning or surrogate",
         )
     if table.write_mode == "history":
-        return "surrogate", "a history has several rows for each of them; take it away"
+        return "surrogate", "a history has several rows for each surrogate; remove it"
     if table.write_mode == "replace" and not table.key:
-        return "surrogate", "a replaced table without a key gets new rows each time; declare a key"
+        return "surrogate", "without a key each replace would renew the surrogates; declare a key"
     return None
 
 
 def _of_unique(table: SourceTable) -> tuple[str, str] | None:
     for names in table.unique:
         if not isinstance(names, tuple) or not names:
-            return "unique", f"{names!r} is no tuple of columns; write unique=(('name',),)"
+            return "unique", f"{names!r} is not a tuple of columns; write unique=(('name',),)"
         for name in names:
             if name not in table.column_names:
                 known = ", ".join(table.column_names)
-                return "unique", f"{name!r} is no column of the table ({known})"
+                return "unique", f"the table has no column {name!r}. Expected one of {known}"
             if not table.column(name).types.keyable:
-                return "unique", f"{name!r} is {table.column(name).postgres}, which is no key"
+                kind = table.column(name).postgres
+                return "unique", f"{name!r} is {kind}, which a key cannot contain; remove it"
         if len(set(names)) != len(names):
-            return "unique", f"{', '.join(names)}: a column stands in it twice"
+            return "unique", f"({', '.join(names)}) has a column twice; remove one"
         if set(names) == set(table.primary_key):
-            return "unique", f"({', '.join(names)}) is the key already; take it out"
+            return "unique", f"({', '.join(names)}) is the primary key already; remove it"
         by = table.partitioning
         if by is not None and by.column not in names:
             return (
                 "unique",
-                f"a unique key of a partitioned table holds its time column: add {by.column!r}",
+                f"a unique key of a partitioned table needs its time column; add {by.column!r}",
             )
     if table.unique and table.write_mode == "history":
-        return "unique", "a history has several rows for each key; take it away"
+        return "unique", "a history has several rows for each key; remove it"
     if table.unique and table.adopted:
-        return "unique", "others made an adopted table; take it away"
+        return "unique", "the application makes an adopted table and its keys; remove it"
     return None

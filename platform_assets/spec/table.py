@@ -1,7 +1,7 @@
-"""The catalogue: what a source table is, and what is to be done with it.
+"""Declare a source table: its contract, its source and its policies. No I/O.
 
-Everything here is frozen and checked when it is constructed: a table file that makes no sense
-cannot be imported, and the error names the table, the field and the way out. No dagster, no I/O.
+A declaration is frozen and checked when it is constructed. A contradiction raises an error that
+names the table, the field and how to fix it.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ DEFAULT_LAKE_COPIES = 3
 
 
 class TableError(LakebedError, ValueError):
-    """A table that makes no sense; the text names the table, the field and the way out."""
+    """A wrong declaration of a table; the text names the table, the field and the fix."""
 
     exit_code = WRONG_USAGE
 
@@ -149,18 +149,23 @@ class SourceTable:
     columns: tuple[Column, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Derive the columns and refuse nonsense."""
-        lookups: Any = self.lookups  # one alone, and a list of them, are taken too
+        """Derive the columns and refuse contradictions."""
+        lookups: Any = self.lookups  # a single one and a list are accepted too
         if isinstance(lookups, Lookup | list):
             lookups = (lookups,) if isinstance(lookups, Lookup) else tuple(lookups)
             object.__setattr__(self, "lookups", lookups)
         table_rules.check_kinds(self)
         if not is_name(self.name):
-            self.refuse("name", "use lower case letters, digits and _, at most 40, a letter first")
+            self.refuse(
+                "name",
+                "expected at most 40 lower case letters, digits and _, with a letter first",
+            )
         if self.deletes == "full_extract":
             object.__setattr__(self, "deletes", Deletes(full_extract=True))
         if not isinstance(self.deletes, Deletes | None):
-            self.refuse("deletes", f"{self.deletes!r} is neither Deletes(...) nor 'full_extract'")
+            self.refuse(
+                "deletes", f"it is {self.deletes!r}. Expected Deletes(...) or 'full_extract'"
+            )
         try:
             columns = columns_in_table(
                 self.contract,
@@ -178,12 +183,12 @@ class SourceTable:
 
     @property
     def description(self) -> str:
-        """The docstring of the model, with its indentation taken out, and what has evolved."""
+        """The docstring of the model without indentation, and the evolved columns."""
         lines = (self.model.__doc__ or "").strip().splitlines()
         text = "\n".join(line.strip() for line in lines)
         if self.evolved:
             more = ", ".join(f"{column.name} ({column.postgres})" for column in self.evolved)
-            text += f"\nColumns that the source brought: {more}."
+            text += f"\nColumns added from the source: {more}."
         return text
 
     @property
@@ -198,7 +203,7 @@ class SourceTable:
 
     @property
     def place(self) -> str:
-        """The table for people, with its schema."""
+        """The table with its schema, for people."""
         return f"{self.schema}.{self.name}"
 
     @property
@@ -214,12 +219,12 @@ class SourceTable:
 
     @property
     def parents(self) -> Mapping[str, SourceTable]:
-        """The tables that the lookups refer to and that have a file of their own, by name."""
+        """The tables that the lookups refer to and that table files declare, by name."""
         found: Mapping[str, SourceTable] = self.__dict__.get("_parents", {})
         return found
 
     def with_parents(self, tables: Sequence[SourceTable]) -> SourceTable:
-        """Return the table with those of the tables that its lookups refer to."""
+        """Return the table, linked to the tables that its lookups refer to."""
         names = {lookup.table for lookup in self.lookups} - {self.name}
         parents = {table.name: table for table in tables if table.name in names}
         if not parents:
@@ -233,15 +238,15 @@ class SourceTable:
 
     @cached_property
     def contract(self) -> tuple[Column, ...]:
-        """The columns of the model and the evolved ones: what a row of the source holds."""
+        """The columns of a source row: those of the model and the evolved ones."""
         evolved = [column for column in self.__dict__.get("columns", ()) if column.evolved]
         return (*columns_of(self.model, self.name), *evolved)
 
     @cached_property
     def wire(self) -> tuple[Column, ...]:
-        """The columns of the rows that go to PostgreSQL: the contract's, and what is said of rows.
+        """The columns of the rows that a load sends: the contract's and those about the row.
 
-        Where the source marks rows that are gone, they may lack whatever a delete does not need.
+        A row that the source marks as deleted needs only the columns that find the row.
         """
         needed = {*self.key, *([self.cursor] if self.cursor else [])}
         for lookup in self.lookups:
@@ -251,28 +256,28 @@ class SourceTable:
 
     @property
     def deleting(self) -> Deletes | None:
-        """How the source says that a row is gone; None where it never does."""
-        assert self.deletes != "full_extract"  # it was turned into Deletes when this was made
+        """How the source says that a row is deleted, or None."""
+        assert self.deletes != "full_extract"  # the constructor turns it into Deletes
         return self.deletes
 
     @property
     def marker(self) -> str | None:
-        """The source column that says whether a row is gone."""
+        """The source column that marks deleted rows."""
         return self.deleting.marker if self.deleting else None
 
     @property
     def loads_whole(self) -> bool:
-        """Whether a load reads all of the source when any of it has changed."""
+        """Whether a load reads the whole source when any part of it has changed."""
         return self.write_mode == "replace" or bool(self.deleting and self.deleting.full_extract)
 
     @property
     def rejects_missing_parents(self) -> bool:
-        """Whether a row is a reject where a parent that it names is missing."""
+        """Whether a row without its parent is a reject."""
         return any(not lookup.insert_missing for lookup in self.lookups)
 
     @property
     def primary_key(self) -> tuple[str, ...]:
-        """The columns of the primary key in PostgreSQL; empty for none."""
+        """The columns of the primary key in PostgreSQL; empty without one."""
         return (*self.key, VALID_FROM) if self.write_mode == "history" else self.key
 
     @property
@@ -282,14 +287,14 @@ class SourceTable:
 
     @property
     def source_columns(self) -> tuple[str, ...]:
-        """The columns that are read of the source, by its own names."""
+        """The columns that a load reads from the source, by the source's names."""
         found = source_columns(self.transforms, self.contract_names)
         marker = self.marker
         return found if marker is None or marker in found else (*found, marker)
 
     @property
     def json_columns(self) -> frozenset[str]:
-        """The source's columns whose values a JSON source gives as JSON, strings in quotes."""
+        """The source's columns whose values a JSON source yields as JSON, strings in quotes."""
         return json_columns(self.transforms, self.contract) - {self.marker}
 
     def column(self, name: str) -> Column:
@@ -298,59 +303,61 @@ class SourceTable:
 
     @property
     def evolved(self) -> tuple[Column, ...]:
-        """The columns that the source brought and the model does not have; see `extended`."""
+        """The columns that loads added and the model does not have; see `extended`."""
         return tuple(column for column in self.columns if column.evolved)
 
     def extended(self, columns: Sequence[Column]) -> SourceTable:
-        """Return the table with these evolved columns after those of its model, and no others."""
+        """Return the table with exactly these evolved columns after those of its model."""
         table = copy.copy(self)
-        mine = tuple(column for column in self.columns if not column.evolved)
-        object.__setattr__(table, "columns", (*mine, *columns))
+        declared = tuple(column for column in self.columns if not column.evolved)
+        object.__setattr__(table, "columns", (*declared, *columns))
         for derived in ("contract", "wire"):
             table.__dict__.pop(derived, None)
         return table
 
     @property
     def require_source(self) -> Source:
-        """The source, of a table that has one. Raises TableError."""
+        """The source of the table. Raises TableError for a table without one."""
         if self.source is None:
-            raise TableError(f"table {self.name}: it has no source; others write it")
+            raise TableError(f"table {self.name} has no source, so nothing can be loaded into it")
         return self.source
 
     @property
     def require_partitioning(self) -> Partitioning:
-        """The partitioning, of a table that has one. Raises TableError."""
+        """The partitioning of the table. Raises TableError for a table without one."""
         if self.partitioning is None:
-            raise TableError(f"table {self.name}: it has no partitioning, so it has no partitions")
+            raise TableError(
+                f"table {self.name} has no partitions; declare partitioning=Partitioning(...)"
+            )
         return self.partitioning
 
     @property
     def require_tiering(self) -> Tiering:
-        """The tiering, of a table that has one. Raises TableError."""
+        """The tiering of the table. Raises TableError for a table without one."""
         if self.tiering is None:
-            raise TableError(f"table {self.name}: it has no tiering; give it one to move it")
+            raise TableError(f"table {self.name} has no tiering; declare tiering=Tiering(...)")
         return self.tiering
 
     @property
     def kept_lake_copies(self) -> int:
-        """How many snapshots the lake keeps; 0 for a table that settles by its partitions."""
+        """How many lake copies to keep; 0 by default for a partitioned table."""
         if self.lake_copies is None:
             return 0 if self.partitioning else DEFAULT_LAKE_COPIES
         return self.lake_copies
 
     def windows(self, now: datetime) -> Iterator[Window]:
-        """Yield the windows from the start to the one that holds now, or to the end."""
+        """Yield the windows from the start to the one that contains now, or to the end."""
         by = self.require_partitioning
         return windows_between(by.grain, by.start, by.end or by.grain.step(by.grain.floor(now)))
 
     def window(self, moment: datetime) -> Window:
-        """Return the window that holds the moment."""
+        """Return the window that contains the moment."""
         return window_of(self.require_partitioning.grain, moment)
 
     def floor_of(self, cursor: Any) -> Any:
-        """Return the cursor from which on a queried source is asked: the given one less the lag.
+        """Return the cursor from which a load queries the source: the given one less the lag.
 
-        Where there is nothing so early, it is the given one.
+        Return the cursor unchanged where subtracting the lag would overflow.
         """
         if not self.lag:
             return cursor
@@ -375,11 +382,11 @@ class SourceTable:
         if resumes == "query":
             self.refuse(
                 "cursor",
-                "an append from a source that changes takes what lies beyond a cursor: declare "
-                "one, use merge with a key, or say changed_files='refuse' to load it once",
+                "an append from a queried source needs a cursor to find new rows; declare one, use "
+                "merge with a key, or set changed_files='refuse' to load it once",
             )
         return "grown" if resumes == "bytes" else "refuse"
 
     def refuse(self, what: str, why: str) -> NoReturn:
-        """Say what field of the table makes no sense, and the way out. Raises TableError."""
+        """Raise TableError for a field, with what is wrong with it and how to fix it."""
         raise TableError(f"table {self.name!r}: {what}: {why}")

@@ -1,7 +1,7 @@
-"""The folder of table files: imported, a module a file, searched for tables and exports.
+"""Import the table files of a folder and find their tables and exports.
 
-A file that cannot be used is left out whole, with the tables that look up rows in a table of it;
-all other files count. `read_table_files` says what was left out and why.
+Lakebed skips a broken file as a whole, and the tables that look up rows in its tables. All other
+files count. `read_table_files` returns what it skipped and why.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class TableFiles:
         tables: The tables that can be used, sorted by name.
         exports: The exports that can be used, sorted by name.
         export_files: The file that declares an export, by its name.
-        broken: What was left out, and why.
+        broken: The parts that were skipped, and why.
     """
 
     tables: tuple[SourceTable, ...]
@@ -43,7 +43,7 @@ class TableFiles:
 
 @dataclass
 class _Folder:
-    """What was found so far: name -> what is declared, and the files that declare it."""
+    """The declarations found so far, by name, each with its file."""
 
     tables: dict[str, list[tuple[SourceTable, Path]]] = field(default_factory=dict)
     exports: dict[str, list[tuple[Export, Path]]] = field(default_factory=dict)
@@ -51,9 +51,9 @@ class _Folder:
 
 
 def read_table_files(folder: Path) -> TableFiles:
-    """Import every table file of a folder; return its tables and exports, and what is broken.
+    """Import every table file of a folder; return its tables, exports and broken parts.
 
-    Files that begin with _ are left out.
+    Files whose names begin with _ are skipped.
     """
     found = _Folder()
     for file in sorted(folder.glob("[!_]*.py")):
@@ -67,7 +67,7 @@ def read_table_files(folder: Path) -> TableFiles:
             elif isinstance(value, Export):
                 found.exports.setdefault(value.name, []).append((value, file))
         if not any(isinstance(value, SourceTable | Export) for value in values):
-            empty = TableError(f"{file} holds no SourceTable; a table file ends with one")
+            empty = TableError(f"{file} declares no SourceTable; add one, or prefix its name by _")
             found.broken.append(Broken("table", file.stem, file, empty))
     tables = dict(_declared_once(found.tables, found.broken))
     exports = dict(_declared_once(found.exports, found.broken))
@@ -83,7 +83,7 @@ def read_table_files(folder: Path) -> TableFiles:
 
 
 def load_tables(folder: Path) -> tuple[SourceTable, ...]:
-    """Return the tables of a folder of which nothing is broken. Raises TableError, ExportError."""
+    """Return the tables of a folder without broken parts. Raises TableError, ExportError."""
     files = read_table_files(folder)
     raise_first(files.broken)
     return files.tables
@@ -95,16 +95,16 @@ def table_named(
     """Return the table of this name.
 
     Raises:
-        TableError: Its file is broken, or there is none; the text has the names that there are.
+        TableError: The table's file is broken, or the name is unknown; the text lists the tables.
     """
     for table in tables:
         if table.name == name:
             return table
     for item in broken:
         if item.kind == "table" and item.name == name:
-            raise TableError(f"table {name!r} was left out: {item.error}") from item.error
-    known = ", ".join(table.name for table in tables) or "none"
-    raise TableError(f"there is no table {name!r}; there are: {known}")
+            raise TableError(f"table {name!r} was skipped: {item.error}") from item.error
+    known = ", ".join(table.name for table in tables) or "(none)"
+    raise TableError(f"unknown table {name!r}. Expected one of: {known}")
 
 
 def _declared_once(
@@ -117,7 +117,7 @@ def _declared_once(
         files = [file for _, file in places]
         is_table = isinstance(places[0][0], SourceTable)
         what = "table" if is_table else "export"
-        text = f"{what} {name!r} is in {files[0]} and in {files[1]}"
+        text = f"{what} {name!r} is declared in {files[0]} and in {files[1]}; rename one"
         error: LakebedError = TableError(text) if is_table else ExportError(text)
         broken.append(Broken("table" if is_table else "export", name, files[1], error))
 
@@ -132,7 +132,7 @@ def _reads_broken(
             if lookup.table in names:
                 error = TableError(
                     f"{file}: table {name!r} looks up rows in {lookup.table!r}, whose own file is "
-                    "broken. Mend that file"
+                    "broken. Fix that file"
                 )
                 return Broken("table", name, file, error, reads=lookup.table)
     return None
@@ -143,7 +143,7 @@ def _broken_file(file: Path, values: Iterable[object], error: TableError) -> lis
 
     Args:
         file: The file.
-        values: What it had declared before it failed.
+        values: The values that it had declared before it failed.
         error: Why it failed.
     """
     try:
@@ -176,7 +176,7 @@ def _names_in(node: ast.AST) -> Iterator[object]:
 
 
 def _import(file: Path) -> tuple[list[object], TableError | None]:
-    """Return what a file declares; where it fails, what it had declared until then, and why."""
+    """Return the values that a file declares, up to its failure, and the failure."""
     digest = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]
     name = f"lakebed_table_{digest}_{file.stem}"
     spec = importlib.util.spec_from_file_location(name, file)

@@ -1,7 +1,7 @@
-"""Reading times and durations that people write: in commands, settings and models.
+"""Read the times and durations that people write in commands, settings and models.
 
-A time names its zone (`2024-05-01T00:00:00+00:00`) and becomes UTC; where a day is meant, a day
-alone will do (`2024-05-01`). A duration is a number and a unit: `90s`, `30m`, `24h`, `7d`, `4w`.
+A time has a zone (`2024-05-01T00:00:00+00:00`) and becomes UTC. Some places accept a day alone
+(`2024-05-01`). A duration is a number and a unit: `90s`, `30m`, `24h`, `7d`, `4w`.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _UNITS = {
     "w": timedelta(weeks=1),
 }
 LONGEST = timedelta(days=365_000)
-"""A duration is at most so long: a thousand years from now are still in every calendar."""
+"""The longest duration. A thousand years from now are still in every calendar."""
 
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
 
 class TimeTextError(LakebedError, ValueError):
-    """A text that is not a time, or not a duration. The message says how to write one."""
+    """A text that is not a time or not a duration. The message shows how to write one."""
 
     exit_code = WRONG_USAGE
 
@@ -43,14 +43,14 @@ def read_duration(text: str) -> timedelta:
 
 
 def read_time(text: str, *, or_day: bool = False) -> datetime:
-    """Read a time that names its zone; return it in UTC.
+    """Read a time with a time zone; return it in UTC.
 
     Args:
         text: The time, in ISO 8601.
-        or_day: Whether a day alone will do; it is its first moment in UTC.
+        or_day: Whether to accept a day alone, as its first moment in UTC.
 
     Raises:
-        TimeTextError: The text is not a time, or names no zone.
+        TimeTextError: The text is not a time, or has no zone.
     """
     moment = _parsed(text)
     if moment.tzinfo is None and not (or_day and _DAY.fullmatch(text)):
@@ -61,12 +61,12 @@ def read_time(text: str, *, or_day: bool = False) -> datetime:
 
 
 def read_time_or_utc(text: str) -> datetime:
-    """Read a time or a day; one without a zone is in UTC. Raises TimeTextError."""
+    """Read a time or a day; take UTC where it has no zone. Raises TimeTextError."""
     return in_utc(_parsed(text))
 
 
 def in_utc(moment: datetime) -> datetime:
-    """Return the time in UTC; one without a zone is taken for UTC."""
+    """Return the time in UTC; take UTC where it has no zone."""
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 

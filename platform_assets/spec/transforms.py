@@ -1,4 +1,4 @@
-"""Shaping, as a table file declares it: how a column of the table comes out of the source. No I/O.
+"""Declare transforms: how a load makes a column of the table from the source. No I/O.
 
 The steps of a column, in this order: the source's column or the expression; trim; null_strings;
 case; values; decimal and thousands; format and time_zone; the checked cast to the column's type.
@@ -23,7 +23,7 @@ Value = str | int | float | bool | None
 JSON = ("json", "jsonb")
 """The types of columns that hold JSON."""
 EPOCHS = {"unix": 1_000_000, "unix_ms": 1_000, "unix_us": 1}
-"""Formats that count from 1970-01-01 UTC, with the microseconds of what they count."""
+"""Formats that count units from 1970-01-01 UTC, with the microseconds of a unit."""
 
 
 @dataclass(frozen=True)
@@ -60,21 +60,21 @@ class Mapped:
     json_text: bool = field(default=False, kw_only=True)
     """Whether strings that a JSON source has for a json column hold JSON as text."""
     expression: str | None = field(init=False, default=None, repr=False)
-    """The expression as text, by which two of them are compared."""
+    """The expression as text, for comparing two of them."""
 
     def __post_init__(self) -> None:
-        """Keep copies, so that nobody changes a declaration afterwards."""
+        """Copy the mappings, so that a declaration cannot change afterwards."""
         object.__setattr__(self, "values", dict(self.values))
         object.__setattr__(self, "expression", None if self.expr is None else str(self.expr))
 
     @property
     def only_renames(self) -> bool:
-        """Whether the values are those of the source's column, so that it can be asked for them."""
+        """Whether the values equal those of the source's column, so a query can filter them."""
         return self == Mapped(self.column)
 
     @property
     def on_text(self) -> bool:
-        """Whether some step works on text."""
+        """Whether any step works on text."""
         return bool(self.trim or self.null_strings or self.case or self.values or self.strict)
 
     @property
@@ -90,27 +90,28 @@ PLAIN = Mapped()
 def transform_problem(
     transforms: Mapping[str, Mapped], columns: Sequence[Column]
 ) -> tuple[str, str] | None:
-    """Return which part of a shape makes no sense and why, with the way out, or None."""
+    """Return the first wrong column of the transforms, what is wrong and how to fix it, or None."""
     known = {column.name: column for column in columns}
     for name, how in transforms.items():
         if name not in known:
-            return name, f"it is no column of the model ({', '.join(known)})"
+            return name, f"the model has no such column. Expected one of {', '.join(known)}"
         if not isinstance(how, Mapped):
-            return name, f"{how!r} is no Mapped(...)"
+            return name, f"it is {how!r}. Expected Mapped(...)"
         problem = _problem(how, known[name].polars)
         if problem is not None:
             return name, problem
         if how.json_text and known[name].types.literal not in JSON:
-            return name, f"json_text is for json and jsonb, and it is {known[name].postgres}"
+            kind = known[name].postgres
+            return name, f"json_text needs json or jsonb, but the column is {kind}; remove it"
     try:
         order(transforms, list(known))
     except ValueError as error:
-        return str(error), "its expression needs itself by way of others; break the circle"
+        return str(error), "its expression depends on itself through other columns; break the cycle"
     return None
 
 
 def operands(transforms: Mapping[str, Mapped], name: str) -> list[str]:
-    """Return the names that a column is made of: one, or those in its expression."""
+    """Return the names that a column depends on directly: one, or those in its expression."""
     how = transforms.get(name, PLAIN)
     if how.expr is None:
         return [how.column or name]
@@ -118,7 +119,7 @@ def operands(transforms: Mapping[str, Mapped], name: str) -> list[str]:
 
 
 def sources_of(transforms: Mapping[str, Mapped], columns: Sequence[str], name: str) -> list[str]:
-    """Return the source's columns that a column of the table is made of, directly or not."""
+    """Return the source's columns that a column of the table depends on, directly or not."""
     if transforms.get(name, PLAIN).expr is None:
         return operands(transforms, name)
     found: dict[str, None] = {}
@@ -129,15 +130,15 @@ def sources_of(transforms: Mapping[str, Mapped], columns: Sequence[str], name: s
 
 
 def source_columns(transforms: Mapping[str, Mapped], columns: Sequence[str]) -> tuple[str, ...]:
-    """Return the columns that are read of the source, in the order of the contract."""
+    """Return the columns that a load reads from the source, in the order of the contract."""
     found = [source for name in columns for source in sources_of(transforms, columns, name)]
     return tuple(dict.fromkeys(found))
 
 
 def json_columns(transforms: Mapping[str, Mapped], columns: Sequence[Column]) -> frozenset[str]:
-    """Return the source's columns whose values are JSON for the table as they stand, in quotes too.
+    """Return the source's columns whose JSON values the table takes unchanged, quotes included.
 
-    One that another column is made of too, or that some step works on, is text for that.
+    A column that a step changes, or that a second column depends on, is read as text instead.
     """
     names = [column.name for column in columns]
     used = [source for name in names for source in sources_of(transforms, names, name)]
@@ -151,9 +152,10 @@ def json_columns(transforms: Mapping[str, Mapped], columns: Sequence[Column]) ->
 
 
 def order(transforms: Mapping[str, Mapped], columns: Sequence[str]) -> tuple[str, ...]:
-    """Return the columns so that each comes after those its expression names.
+    """Sort the columns so that each follows the columns in its expression.
 
-    Raises ValueError with the name of a column that needs itself.
+    Raises:
+        ValueError: A column depends on itself; the text is its name.
     """
     done: dict[str, None] = {}
 
@@ -174,9 +176,9 @@ def order(transforms: Mapping[str, Mapped], columns: Sequence[str]) -> tuple[str
 
 def _problem(how: Mapped, target: pl.DataType) -> str | None:
     if how.column is not None and how.expr is not None:
-        return "it comes from a column or from an expression, not from both"
+        return "it has a column and an expr; remove one of the two"
     if how.column == "":
-        return "the source column has no name"
+        return "the name of the source column is empty; give a name, or remove it"
     return _expression_problem(how) or _text_problem(how, target) or _time_problem(how, target)
 
 
@@ -184,7 +186,7 @@ def _expression_problem(how: Mapped) -> str | None:
     if how.expr is None:
         return None
     if not isinstance(how.expr, str | pl.Expr):
-        return f"expr is {how.expr!r}; give a polars expression or SQL such as 'price * qty'"
+        return f"expr is {how.expr!r}. Expected a polars expression or SQL such as 'price * qty'"
     try:
         meta = how.compiled.meta
         several = meta.has_multiple_outputs()
@@ -198,27 +200,30 @@ def _expression_problem(how: Mapped) -> str | None:
 
 def _text_problem(how: Mapped, target: pl.DataType) -> str | None:
     if isinstance(how.null_strings, str):
-        return f"null_strings is one text; write ({how.null_strings!r},)"
+        return f"null_strings is a str. Expected a tuple: write ({how.null_strings!r},)"
     if how.case not in (None, "upper", "lower"):
-        return f"case {how.case!r} is none of 'upper', 'lower'"
+        return f"case is {how.case!r}. Expected 'upper' or 'lower'"
     if how.strict and not how.values:
-        return "strict needs values=... to be strict about"
+        return "strict needs values=...; declare the values, or remove strict"
     numbers = how.decimal != "." or how.thousands != ""
     if how.decimal not in (".", ","):
-        return f"decimal {how.decimal!r} is none of '.', ','"
+        return f"decimal is {how.decimal!r}. Expected '.' or ','"
     if how.thousands and (len(how.thousands) != 1 or how.thousands.isdigit()):
-        return f"thousands {how.thousands!r} is not one character such as '.'"
+        return f"thousands is {how.thousands!r}. Expected one character such as '.'"
     if how.thousands == how.decimal or how.thousands in ("+", "-"):
-        return f"thousands {how.thousands!r} would be taken for another part of a number"
+        return (
+            f"thousands is {how.thousands!r}, which also means another part of a number. Expected "
+            "another character"
+        )
     if numbers and not target.is_numeric():
-        return f"decimal and thousands are of numbers, and the column is {target}"
+        return f"decimal and thousands need a number, but the column is {target}; remove them"
     return None
 
 
 def _time_problem(how: Mapped, target: pl.DataType) -> str | None:
     if how.format is not None:
         if not target.is_temporal():
-            return f"format is of times, and the column is {target}"
+            return f"format needs a time, but the column is {target}; remove it"
         problem = (
             _epoch_problem(how, target)
             if how.format in EPOCHS
@@ -228,36 +233,36 @@ def _time_problem(how: Mapped, target: pl.DataType) -> str | None:
             return problem
     if how.time_zone is not None:
         if not (isinstance(target, pl.Datetime) and target.time_zone):
-            return f"time_zone makes a time in UTC, and the column is {target}"
+            return f"time_zone needs a time in UTC, but the column is {target}; remove it"
         if how.format is not None and has_zone(how.format):
-            return "the format names the zone of each time; take time_zone out"
+            return "format reads the zone of each time; remove time_zone"
         try:
             ZoneInfo(how.time_zone)
         except (ZoneInfoNotFoundError, ValueError, OSError):
-            return f"there is no time zone {how.time_zone!r}; write one such as 'Europe/Berlin'"
+            return f"unknown time zone {how.time_zone!r}. Expected one such as 'Europe/Berlin'"
     return None
 
 
 def _epoch_problem(how: Mapped, target: pl.DataType) -> str | None:
     if not isinstance(target, pl.Datetime):
-        return f"an epoch is a time with a date, and the column is {target}"
-    return None if how.time_zone is None else "an epoch is in UTC; take time_zone out"
+        return f"an epoch needs a time with a date, but the column is {target}; remove format"
+    return None if how.time_zone is None else "an epoch is in UTC; remove time_zone"
 
 
 def _format_problem(form: str, target: pl.DataType) -> str | None:
     if re.search(r"(?<![.\d])%f|\.%f", form):
         return f"format {form!r}: %f counts nanoseconds; write %.f for the digits after the dot"
     if "%Z" in form:
-        return f"format {form!r}: the name of a zone is no offset; use %z, or time_zone=..."
+        return f"format {form!r}: %Z reads the name of a zone; use %z, or time_zone=..."
     when = datetime(2001, 12, 13, 14, 15, tzinfo=UTC)
     try:
         text = pl.Series([when if has_zone(form) else when.replace(tzinfo=None)]).dt.strftime(form)
         back = parsed(text, form, target)[0]
     except pl.exceptions.PolarsError as error:
-        return f"format {form!r} is none ({str(error).splitlines()[0]})"
+        return f"format {form!r} is invalid ({str(error).splitlines()[0]})"
     # A format without a year reads the year 1.
     if back is None or (target != pl.Time and back.year != when.year):
-        return f"format {form!r} reads no {target}; the parts that make one are missing"
+        return f"format {form!r} does not read all parts of a {target}; add the missing ones"
     return None
 
 
@@ -269,7 +274,7 @@ def has_zone(form: str) -> bool:
 def parsed(text: pl.Series, form: str, target: pl.DataType) -> pl.Series:
     """Read times by a format: as a time of day, or with a date, in UTC where the format has a zone.
 
-    What cannot be read is null. Raises polars' ComputeError for a format that is none.
+    An unreadable text becomes null. Raises polars' ComputeError for an invalid format.
     """
     if target == pl.Time:
         return text.str.to_time(form, strict=False)
@@ -281,18 +286,18 @@ def parsed(text: pl.Series, form: str, target: pl.DataType) -> pl.Series:
 
 
 _FOUR_DIGITS = re.compile(r"%0?[YG]|%[Fvc+]")
-"""Formats whose year has four digits, which polars reads with fewer."""
+"""Formats whose year has four digits. Polars also reads fewer."""
 _TWO_DIGITS = re.compile(r"%[-_0]?y|%[Dx]")
 _DAY = 86_400_000_000
 _YEARS = {year: (date(year, 1, 1) - date(1970, 1, 1)).days * _DAY for year in (1000, 2069, 2070)}
-"""When years begin, in microseconds since 1970."""
+"""The start of years, in microseconds since 1970."""
 _CENTURY = 36_525 * _DAY
-"""From any moment of 1969 to that of 2069."""
+"""The time from any moment of 1969 to the same moment of 2069."""
 _FRACTION = r"(:\d\d)[.,]\d+"
 
 
 def _of_named_years(text: pl.Series, read: pl.Series) -> pl.Series:
-    """Leave out times of a year before 1000 that the text does not write with four digits."""
+    """Set times before the year 1000 to null where the text has fewer than four digits."""
     moments = read.to_physical()
     early = (moments < _YEARS[1000] + _DAY).fill_null(False)
     if not early.any():
@@ -309,7 +314,7 @@ def _of_named_years(text: pl.Series, read: pl.Series) -> pl.Series:
 
 
 def _of_posix_years(text: pl.Series, read: pl.Series) -> pl.Series:
-    """Take the year 69 for 1969, as POSIX has it, where polars has 2069."""
+    """Read the year 69 as 1969, like POSIX, where polars reads 2069."""
     moments = read.to_physical()
     margin = _DAY if isinstance(read.dtype, pl.Datetime) and read.dtype.time_zone else 0
     late = (moments >= _YEARS[2069] - margin) & (moments < _YEARS[2070] + margin)

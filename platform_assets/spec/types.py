@@ -1,10 +1,10 @@
-"""The types that a column can have: what each is in polars, Arrow, PostgreSQL and DuckDB.
+"""Map each type that a column can have between polars, Arrow, PostgreSQL and DuckDB.
 
-One row of TYPES says everything about a type that polars has, one of LITERALS about a type that
-polars has not: its column is a `str` whose field names the PostgreSQL type, and its values travel
-as text of one form. With them go the two SQL expressions that turn a value into an integer for the
-fingerprint. A type that would be damaged on its way between the engines has no row, and what uses
-it is refused with the reason.
+TYPES has one row for each type of polars. LITERALS has one for each type that polars does not have:
+its column is a `str` whose field names the PostgreSQL type, and its values travel as text of one
+form. Each row includes the two SQL expressions that turn a value into an integer for the
+fingerprint. A type without a lossless form in every engine has no row; Lakebed refuses its columns
+with the reason.
 """
 
 from __future__ import annotations
@@ -21,41 +21,42 @@ from lakebed.errors import WRONG_USAGE, LakebedError
 
 
 class SchemaError(LakebedError, ValueError):
-    """A model whose columns cannot be carried without damage; the text says which and why."""
+    """A model with a column that has no lossless form; the text names the column and why."""
 
     exit_code = WRONG_USAGE
 
 
 @dataclass(frozen=True)
 class TypeMap:
-    """One type in every engine.
-
-    to_integer_*: SQL over `{0}` (the quoted column) that gives the same integer or decimal in both
-    engines; summed over the rows it does not depend on their order.  orderable: it can be a
-    cursor.  keyable: it can be in a key, its equality is the same in every engine.  literal: the
-    name in LITERALS of a type that travels as text, or of a list's elements.  labels: of an enum.
-    stored: DuckDB's SQL over `{0}` for what stands in the cold file, of which a cast to `duckdb`
-    makes the value again.  stays_hot: why it cannot be tiered, and the way out.
-    """
+    """One type in every engine."""
 
     arrow: pa.DataType
     postgres: str
     duckdb: str
     to_integer_postgres: str = "{0}"
+    """SQL over `{0}` (the quoted column) for an integer or decimal that is equal in both engines.
+    Its sum over the rows does not depend on their order."""
     to_integer_duckdb: str = "{0}"
+    """The same for DuckDB."""
     orderable: bool = True
+    """Whether it can be a cursor."""
     keyable: bool = True
+    """Whether it can be in a key: its equality is the same in every engine."""
     literal: str | None = None
+    """The name in LITERALS of a type that travels as text, or of a list's elements."""
     labels: tuple[str, ...] = ()
+    """The labels of an enum."""
     stored: str = "{0}"
+    """DuckDB's SQL over `{0}` for the value in the cold file. A cast to `duckdb` restores it."""
     stays_hot: str = ""
+    """Why a table with the type cannot have tiering, and how to fix it."""
 
 
 def _digest_in_duckdb() -> str:
     """Return SQL for the integer of the first 15 hexadecimal digits of an MD5.
 
-    Made of md5_number, whose bytes are the digest's from the last to the first: twice as fast as
-    of its text. The lambda is there so that a value, which may be long SQL, is digested once.
+    It uses md5_number, whose bytes are the digest's from last to first: twice as fast as the text
+    of an MD5. The lambda makes DuckDB digest a value, which may be long SQL, only once.
     """
     word = "lakebed_w"
     for bits, low in ((8, 0x00FF00FF00FF00FF), (16, 0x0000FFFF0000FFFF), (32, 0x00000000FFFFFFFF)):
@@ -66,15 +67,16 @@ def _digest_in_duckdb() -> str:
 
 _TEXT_PG = "lakebed.digest({0})"
 _TEXT_DUCK = _digest_in_duckdb()
-MORE_SCALE = "DuckDB has no more digits after the point than digits"
+MORE_SCALE = "DuckDB's decimals have at most as many digits after the point as digits"
 SUMMABLE_DIGITS = 28
-"""Of a decimal; the sum of more than ten thousand million longer ones overflows DuckDB's 38."""
+"""Digits of a decimal that a fingerprint sums. The sum of over ten billion longer ones overflows
+DuckDB's 38 digits."""
 _EPOCH_PG = "trunc(extract(epoch from {0}) * 1000000)"
 _OF_TEXT = _TEXT_PG.replace("{0}", "{0}::text"), _TEXT_DUCK.replace("{0}", "{0}::varchar")
 
 
 def _finite(least: int, otherwise: str) -> str:
-    """Return the integer of a moment; infinities have two that are below every moment's."""
+    """Return SQL for the integer of a moment; the infinities get two below every moment's."""
     return (
         f"case {{0}} when '-infinity' then {least} when 'infinity' then {least + 1}"
         f" else {otherwise} end"
@@ -151,14 +153,14 @@ _INTERVAL_DUCK = """concat(
   datepart('year', {0}) * 12 + datepart('month', {0}), ' months ', datepart('day', {0}), ' days ',
   datepart('hour', {0}) * 3600000000 + datepart('minute', {0}) * 60000000 + datepart('us', {0}),
   ' microseconds')"""
-"""Of parts, as the text of an interval depends on the server's IntervalStyle."""
+"""An interval by its parts, as its text depends on the server's IntervalStyle."""
 
 _ELEMENTS_PG = """coalesce(nullif(array_dims({0}), '[1:' || cardinality({0}) || ']'), '') || (
   select coalesce(string_agg(coalesce((ELEMENT)::text, '-'), ',' order by lakebed_u.i), '')
   from unnest({0}) with ordinality as lakebed_u(e, i))"""
 _ELEMENTS_DUCK = """array_to_string(
   list_transform({0}, lambda lakebed_e: coalesce((ELEMENT)::varchar, '-')), ',')"""
-"""What DuckDB does not know, more dimensions and other bounds, is told apart."""
+"""The digest of PostgreSQL includes dimensions and bounds that DuckDB does not have."""
 
 
 def _unless_null(expression: str) -> str:
@@ -185,11 +187,11 @@ LITERALS: dict[str, TypeMap] = {
     ),
     "numeric": replace(
         _literal("numeric", keyable=False),
-        stays_hot="DuckDB reads it as a double; declare Annotated[pl.Decimal, 38, 10], say, or "
-        "leave the tiering out",
+        stays_hot="DuckDB reads it as a double; declare a precision such as "
+        "Annotated[pl.Decimal, 38, 10], or remove tiering",
     ),
 }
-"""By the name that a field's metadata gives, in the spelling of format_type()."""
+"""Types by the name in a field's metadata, in the spelling of format_type()."""
 
 _ALIASES = {
     "timetz": "time with time zone",
@@ -206,12 +208,12 @@ _NARROW = re.compile(
 
 
 def is_narrow(postgres: str) -> bool:
-    """Whether a type has some of the values of another, `widest`, in the same form."""
+    """Whether a type has a subset of the values of another, `widest`, in the same form."""
     return _NARROW.fullmatch(postgres) is not None and not _OF_OFFSET.fullmatch(postgres)
 
 
 def widest(postgres: str) -> str:
-    """Return the type of which a narrow one has some of the values; any other as it is."""
+    """Return the type whose values a narrow type has a subset of; return any other unchanged."""
     if not is_narrow(postgres):
         return postgres
     return "text" if postgres.startswith("char") else re.sub(r"\(\d\)", "", postgres)
@@ -234,7 +236,7 @@ LABEL_BYTES = 63
 
 
 def type_map(name: str, dtype: pl.DataType | type[pl.DataType]) -> TypeMap:
-    """Return what a polars type is elsewhere. Raises SchemaError with the reason."""
+    """Return a polars type in every engine. Raises SchemaError with the reason."""
     if isinstance(dtype, pl.Decimal):
         return _decimal(name, dtype)
     if isinstance(dtype, pl.List):
@@ -250,7 +252,7 @@ def type_map(name: str, dtype: pl.DataType | type[pl.DataType]) -> TypeMap:
 def named_type(
     table: str, name: str, dtype: pl.DataType | type[pl.DataType], metadata: Mapping[str, Any]
 ) -> TypeMap:
-    """Return the type that the field's metadata names, or that its polars type stands for."""
+    """Return the type that the field's metadata names, or else that of its polars type."""
     named = metadata.get("postgres")
     if isinstance(dtype, pl.Enum):
         return _enum(name, dtype, named or f"{table}_{name}")
@@ -271,13 +273,13 @@ def named_type(
     if not array and is_narrow(base) and plain.postgres == widest(base):
         return replace(plain, postgres=base)
     raise SchemaError(
-        f"column {name!r} is {dtype} and names the PostgreSQL type {named!r}: a str may name "
-        f"{', '.join(LITERALS)}; list[str] may name uuid[]; pl.Enum the name of its type"
+        f"column {name!r} is {dtype} and names the PostgreSQL type {named!r}. Expected: for str "
+        f"one of {', '.join(LITERALS)}; for list[str] uuid[]; for pl.Enum the name of its type"
     )
 
 
 def enum_type(postgres: str, labels: Sequence[str]) -> tuple[pl.DataType, TypeMap]:
-    """Return an enum that is there, by its name and labels. Raises SchemaError."""
+    """Return an existing enum, by its name and labels. Raises SchemaError."""
     dtype = pl.Enum(labels)
     return dtype, _enum(postgres, dtype, postgres)
 
@@ -286,7 +288,7 @@ def list_type(inner: str, dtype: pl.DataType) -> tuple[pl.DataType, TypeMap]:
     """Return an array of a PostgreSQL type, and of its polars type. Raises SchemaError."""
     of = LITERALS[inner] if inner in LITERALS else type_map(inner, dtype)
     if of.postgres != inner:
-        raise SchemaError(f"{inner}[]: arrays are of plain types; ALTER it to {of.postgres}[]")
+        raise SchemaError(f"{inner}[]: arrays need a plain type; ALTER it to {of.postgres}[]")
     whole = pl.List(dtype)
     return whole, _list(inner, whole, of)
 
@@ -309,10 +311,10 @@ def _decimal(name: str, dtype: pl.Decimal) -> TypeMap:
 
 
 def _list(name: str, dtype: pl.List, inner: TypeMap) -> TypeMap:
-    """Return an array of one dimension; its fingerprint is made of those of its elements."""
+    """Return an array of one dimension, whose fingerprint combines those of its elements."""
     if pa.types.is_list(inner.arrow):
         raise SchemaError(
-            f"column {name!r} is {dtype}: arrays of arrays must have one length in PostgreSQL; "
+            f"column {name!r} is {dtype}: nested arrays must have equal lengths in PostgreSQL; "
             'declare str with pa.Field(metadata={"postgres": "jsonb"})'
         )
     in_postgres = inner.to_integer_postgres.replace("{0}", "lakebed_u.e")
@@ -336,17 +338,16 @@ def _enum(name: str, dtype: pl.Enum, postgres: str) -> TypeMap:
     if not labels or wrong:
         what = f"the label {wrong[0]!r}" if wrong else "no label"
         raise SchemaError(
-            f"column {name!r} is an enum with {what}: PostgreSQL takes labels of 1 to "
-            f"{LABEL_BYTES} bytes"
+            f"column {name!r} is an enum with {what}. Expected labels of 1 to {LABEL_BYTES} bytes"
         )
     schema, _, name_of_type = postgres.rpartition(".")
     if not all(_TYPE_NAME.fullmatch(part) for part in (schema or "public", name_of_type)):
         raise SchemaError(
-            f"column {name!r} is an enum whose type would be called {postgres!r}: give it a name "
-            "of lower case letters, digits and _, at most 63, with "
+            f"column {name!r} is an enum of the type {postgres!r}. Expected a name of at most 63 "
+            "lower case letters, digits and _; set it by "
             'pa.Field(metadata={"postgres": "..."})'
         )
-    # With its schema any name is one, a word of SQL's too.
+    # With its schema, even a keyword of SQL is a valid name.
     return TypeMap(
         pa.string(),
         f"{schema or 'public'}.{name_of_type}",

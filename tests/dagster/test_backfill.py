@@ -155,7 +155,10 @@ def test_what_was_restored_moves_again_and_what_had_settled_keeps_its_count(home
     [
         (("hot/readings",), "hot/readings is no asset with partitions; of readings there is: cold"),
         (("cold/nothing",), "nothing"),
-        (("cold/readings", "--from", "2024"), "'2024' is no month partition; write it like 2024"),
+        (
+            ("cold/readings", "--from", "2024"),
+            "'2024' is not a partition key of grain month. Expected a key such as 2024",
+        ),
         (("cold/readings", "--from", "2019-01"), "2019-01 is not between 2024-01 and "),
         (("cold/readings", "--from", "2024-03", "--to", "2024-01"), "2024-03 is after"),
         (("cold/readings", "--only", "green"), "say failed, missing, or failed,missing"),

@@ -267,9 +267,12 @@ def test_standard_output_takes_csv(platform: Platform) -> None:
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ({"of": "reading"}, "there is no table or built model 'reading'; did you mean 'readings'?"),
-        ({"columns": ("sensr",)}, "columns: there is no column of readings 'sensr'; did you mean"),
-        ({"order_by": ("zzz desc",)}, "order_by: there is no column of readings 'zzz'; there are"),
+        ({"of": "reading"}, "unknown table or built model 'reading'. Did you mean 'readings'?"),
+        ({"columns": ("sensr",)}, "columns: unknown column of readings 'sensr'. Did you mean"),
+        (
+            {"order_by": ("zzz desc",)},
+            "order_by: unknown column of readings 'zzz'. Expected one of",
+        ),
     ],
     ids=["table", "column", "order"],
 )

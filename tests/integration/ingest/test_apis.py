@@ -189,7 +189,7 @@ def test_keys_of_json_that_the_contract_does_not_know_follow_its_policy(
 
 
 def test_an_api_cannot_evolve_a_table() -> None:
-    with pytest.raises(TableError, match="only the rows of an API"):
+    with pytest.raises(TableError, match="an API does not declare its columns"):
         events(feed("numbers"), new_columns="evolve")
 
 
@@ -287,9 +287,9 @@ def test_what_is_no_dlt_resource_is_said(platform_of: Make, name: str, message: 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: feed("a b"), "names no resource"),
-        (lambda: feed("a", arguments={"x": [Secret("no name")]}), "a secret is named"),
-        (lambda: feed("a", every=timedelta(0)), "longer than no time"),
+        (lambda: feed("a b"), "Expected package.module:name"),
+        (lambda: feed("a", arguments={"x": [Secret("no name")]}), "names a secret"),
+        (lambda: feed("a", every=timedelta(0)), "more than zero"),
         (lambda: RestApi(base_url="https://u:p@h", path=""), "without a user name"),
         (lambda: RestApi(base_url="https://h", path="", auth={"token": "x"}), "is a secret"),
     ],

@@ -402,7 +402,7 @@ def test_an_infinite_time_of_duckdb_is_a_reject_of_its_own(platform_of: Make) ->
         ({"cursor": None, "write_mode": "append"}, "declare one, use merge"),
         ({"lag": 5}, "lag must be a timedelta"),
         ({"lag": timedelta(days=-1)}, "negative"),
-        ({"lag": timedelta(days=1), "cursor": None}, "read by a cursor"),
+        ({"lag": timedelta(days=1), "cursor": None}, "and a cursor"),
     ],
 )
 def test_a_queried_table_that_makes_no_sense_is_refused(options: Any, message: str) -> None:

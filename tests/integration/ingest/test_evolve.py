@@ -268,11 +268,11 @@ def test_a_file_without_an_evolved_column_loads_and_one_without_a_value_adds_non
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
-        ("xmin", "PostgreSQL's own"),
+        ("xmin", "system column of PostgreSQL"),
         ("ü" * 40, "63 bytes"),
         ("NOTE", "upper and lower case"),
-        ("lakebed_place", "loads need the names that begin so"),
-        ("LAKEBED_gone", "loads need the names that begin so"),
+        ("lakebed_place", "the prefix of columns that loads add"),
+        ("LAKEBED_gone", "the prefix of columns that loads add"),
     ],
 )
 def test_a_column_whose_name_cannot_be_refuses_its_file_alone(

@@ -29,5 +29,5 @@ def test_a_line_that_was_no_row_is_hidden_where_anything_is() -> None:
 
 
 def test_redact_names_columns_of_the_model() -> None:
-    with pytest.raises(TableError, match="redact: 'nobody' is no column of the model"):
+    with pytest.raises(TableError, match="redact: the model has no column 'nobody'"):
         replace(readings, redact=("nobody",))

@@ -234,7 +234,7 @@ def test_a_column_of_others_is_let_be_until_it_keeps_partitions_from_moving() ->
 def test_an_evolved_column_is_proposed_for_the_model_and_made_where_it_is_missing() -> None:
     grown = table().extended([evolved_column("a b", "numeric(9,3)", "f.csv", "2024-07-01")])
     comment = grown.description
-    assert comment == "Things.\nColumns that the source brought: a b (numeric(9,3))."
+    assert comment == "Things.\nColumns added from the source: a b (numeric(9,3))."
     plan = plan_table(grown, replace(SAME, comment=comment))
     assert [change.what for change in plan.changes] == ["column a b is missing (numeric(9,3))"]
     assert plan.fields == (

@@ -12,46 +12,49 @@ from lakebed.spec.table import TableError
 from lakebed.spec.table_files import load_tables, read_table_files
 
 
-def test_what_is_left_out_is_what_one_would_think() -> None:
+def test_defaults_come_from_the_name_and_the_path() -> None:
     export = Export(name="flights", path="x/flights.CSV.gz")
     assert (export.names, export.kind, export.ordered) == (("flights",), "csv.gz", True)
     assert Export(name="a", of="b", path="no_ending", format="parquet").kind == "parquet"
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("more", "message"),
     [
-        ({"name": "A b"}, "name: use lower case letters"),
+        ({"name": "A b"}, "name: expected at most 40"),
         ({"path": "x.xlsx"}, "path: 'x.xlsx' ends with none of .csv, .csv.gz, .parquet, .duckdb"),
         ({"path": " "}, "path: it is empty"),
-        ({"path": "sftp://me:geheim@host/x.csv"}, "path: the URL holds a password"),
-        ({"format": "xml"}, "format: 'xml' is none of csv"),
+        ({"path": "sftp://me:geheim@host/x.csv"}, "path: the URL contains a password"),
+        ({"format": "xml"}, "format: it is 'xml'. Expected one of csv"),
         ({"format": "parquet"}, "format: 'x.csv' does not end like a file of parquet"),
-        ({"of": ("a", "b")}, "of: several tables go into one file of the format duckdb alone"),
-        ({"of": ("a", "b"), "path": "x.duckdb", "where": "true"}, "are for one table"),
-        ({"columns": "a"}, "columns: 'a' is no tuple of names; write ('a', 'b')"),
-        ({"columns": ("a", "a")}, "columns: a column is named twice"),
-        ({"order_by": ("a",), "ordered": False}, "ordered: False leaves the rows as they lie"),
-        ({"path": "x.parquet", "csv": Csv(null="-")}, "csv: these options are for CSV"),
+        ({"of": ("a", "b")}, "of: only the format duckdb"),
+        (
+            {"of": ("a", "b"), "path": "x.duckdb", "where": "true"},
+            "of: columns, where and order_by",
+        ),
+        ({"columns": "a"}, "columns: it is 'a'. Expected a tuple"),
+        ({"columns": ("a", "a")}, "columns: it has a column twice"),
+        ({"order_by": ("a",), "ordered": False}, "ordered: False writes rows in stored order"),
+        ({"path": "x.parquet", "csv": Csv(null="-")}, "csv: the format is parquet"),
     ],
     ids=lambda value: None if isinstance(value, str) else " ".join(value),
 )
-def test_nonsense_is_refused_with_the_export_and_the_field(more: dict[str, Any], said: str) -> None:
+def test_a_contradiction_names_the_export_and_the_field(more: dict[str, Any], message: str) -> None:
     with pytest.raises(ExportError) as error:
         Export(**({"name": "it", "path": "x.csv"} | more))
-    assert said in str(error.value)
+    assert message in str(error.value)
     assert "geheim" not in str(error.value)
 
 
 @pytest.mark.parametrize("options", [{"delimiter": '"'}, {"delimiter": "ab"}, {"null": "a,b"}])
-def test_csv_that_nobody_could_read_is_refused(options: dict[str, str]) -> None:
+def test_options_of_an_unreadable_csv_are_refused(options: dict[str, str]) -> None:
     with pytest.raises(ExportError, match=next(iter(options))):
         Csv(**options)  # type: ignore[arg-type]
 
 
-def test_an_export_of_what_is_not_there_is_told_what_is_near() -> None:
+def test_an_export_of_an_unknown_table_offers_the_closest_name() -> None:
     export = Export(name="it", of="flight", path="x.csv")
-    with pytest.raises(ExportError, match="did you mean 'flights'"):
+    with pytest.raises(ExportError, match="Did you mean 'flights'"):
         check_exports([export], {"flights", "weather"})
     check_exports([export], {"flight"})
 
@@ -61,7 +64,7 @@ def test_a_table_file_may_hold_exports_alone_and_each_name_once(tmp_path: Path) 
     (tmp_path / "one.py").write_text(text)
     assert [export.name for export in read_table_files(tmp_path).exports] == ["it"]
     (tmp_path / "two.py").write_text(text)
-    with pytest.raises(ExportError, match=r"export 'it' is in .*one.py and in .*two.py"):
+    with pytest.raises(ExportError, match=r"export 'it' is declared in .*one.py and in .*two.py"):
         load_tables(tmp_path)
     assert read_table_files(tmp_path).exports == ()
     (tmp_path / "two.py").write_text(text.replace("it.csv", "it.doc"))

@@ -36,7 +36,7 @@ def test_the_path_of_a_snapshot_says_what_it_was_made_from(table: str, generatio
     path = lake_copy_path(table, generation)
     assert parse_lake_copy_path(path) == (table, generation)
     for other in ("other" / path, path.with_suffix(".csv"), "x" + path.name):
-        with pytest.raises(ValueError, match="no path of a snapshot"):
+        with pytest.raises(ValueError, match="not the path of a lake copy"):
             parse_lake_copy_path(PurePosixPath(other))
 
 
@@ -72,7 +72,7 @@ def test_hive_levels_give_way_to_the_tables_own_columns() -> None:
     ["flights/x.csv", "flights/flights_2024_01.parquet", "flights/flights_g0001.parquet", "a_g1"],
 )
 def test_a_path_of_another_kind_is_no_cold_file(path: str) -> None:
-    with pytest.raises(ValueError, match="no path of a cold file"):
+    with pytest.raises(ValueError, match="not the path of a cold file"):
         parse_cold_path(PurePosixPath(path), Grain.MONTH)
 
 

@@ -90,7 +90,7 @@ def test_a_window_of_each_grain_is_as_long_as_the_calendar_says(
 def test_a_key_that_names_no_window_is_refused_with_one_that_does(
     grain: str, key: str, hint: str
 ) -> None:
-    with pytest.raises(ValueError, match=f"no {grain} partition.*{hint}"):
+    with pytest.raises(ValueError, match=f"not a partition key of grain {grain}.*{hint}"):
         window_for_key(Grain(grain), key)
 
 
@@ -99,7 +99,7 @@ def test_a_key_that_names_no_window_is_refused_with_one_that_does(
     [("month", "9999-12"), ("year", "9999"), ("day", "9999-12-31"), ("hour", "9999-12-31-23")],
 )
 def test_a_key_of_a_window_without_an_end_is_refused(grain: str, key: str) -> None:
-    with pytest.raises(ValueError, match=f"'{key}' is after the last year that has an end, 9998"):
+    with pytest.raises(ValueError, match=f"'{key}' is too late.*9998"):
         window_for_key(Grain(grain), key)
 
 

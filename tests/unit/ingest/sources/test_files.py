@@ -114,11 +114,11 @@ def test_the_columns_of_a_hive_layout_come_from_the_path(
         ({"glob": "https://h/x.csv?X-Amz-Signature=1"}, "signature"),
         ({"glob": "x", "quote": "''"}, "one character each"),
         ({"glob": "x", "delimiter": "¦"}, "ASCII"),
-        ({"glob": "x", "escape": '"'}, "must differ"),
-        ({"glob": "x", "encoding": "klingon"}, "no encoding 'klingon'"),
+        ({"glob": "x", "escape": '"'}, "different characters"),
+        ({"glob": "x", "encoding": "klingon"}, "encoding 'klingon' is unknown"),
         ({"glob": "x", "columns": ("a", "a")}, "twice"),
         ({"glob": "x", "hive": ("a", "a")}, "twice"),
-        ({"glob": "x", "skip_rows": -1}, "negative"),
+        ({"glob": "x", "skip_rows": -1}, "skip_rows is -1"),
     ],
 )
 def test_a_source_that_makes_no_sense_says_why(fields: dict[str, Any], problem: str) -> None:
