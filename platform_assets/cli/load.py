@@ -52,7 +52,7 @@ def load(
     copies: list[str] = []
     fault: Exception | None = None
     try:
-        for outcome in load_in_order(platform, wanted, again=again, load=_load):
+        for outcome in load_in_order(platform, wanted, again=again, load=load_with_progress):
             reports += outcome.reports
             problems[outcome.name] = outcome.problems(platform)
             if outcome.error is not None:
@@ -148,9 +148,10 @@ def _done(report: LoadReport) -> str:
     return "refused, see below" if report.refused else "nothing new"
 
 
-def _load(
+def load_with_progress(
     platform: Platform, table: SourceTable, window: Window | None, *, again: bool
 ) -> LoadReport:
+    """Load one table or window, and show its progress on a terminal."""
     from lakebed.cli.progress import working
     from lakebed.operations.load_tables import load_one
 

@@ -27,6 +27,7 @@ from lakebed.cli.errors import STOPPED, words
 from lakebed.cli.estimate import estimate
 from lakebed.cli.export import export
 from lakebed.cli.housekeep import housekeep
+from lakebed.cli.import_ import import_
 from lakebed.cli.lake import lake
 from lakebed.cli.load import load
 from lakebed.cli.ls import ls
@@ -50,6 +51,7 @@ HELP = """Load tables into PostgreSQL, let old partitions settle as Parquet, que
   lakebed new shop                                  a project that runs at once
   lakebed demo                                      real flights through all of it
   lakebed load --all                                what is new in every source
+  lakebed import sqlite:shop.db                     a whole database, keys and all, compared
   lakebed move flights --due                        old partitions to the lake
   lakebed sql "select count(*) from flights"        over both tiers
   lakebed export flights --output flights.csv.gz    any table or model as a file
@@ -97,7 +99,7 @@ for command in (
         metrics,
         rejects,
     ),
-    *(plan, apply, add, backup, rollback, estimate, verify, housekeep, export),
+    *(plan, apply, add, import_, backup, rollback, estimate, verify, housekeep, export),
     *(restore, erase, doctor, lake, check),
 ):
     group.add_command(command)

@@ -51,15 +51,9 @@ def table_files(
     Raises:
         AddError: The file cannot be read, or has no such table.
     """
-    if not database.is_file():
-        raise AddError(f"there is no file {database}; name a database in the folder data/")
+    there = sqlite_table_names(database)
     try:
-        with closing(sqlite3.connect(f"file:{quote(str(database))}?mode=ro", uri=True)) as opened:
-            there = [
-                name
-                for name, kind in opened.execute("select name, type from pragma_table_list")
-                if kind == "table" and not name.startswith("sqlite_")
-            ]
+        with closing(_open(database)) as opened:
             unknown = [name for name in tables if name not in there]
             if unknown or not there:
                 what = f"no table {unknown[0]!r}" if unknown else "no table"
@@ -72,6 +66,29 @@ def table_files(
     except sqlite3.Error as error:
         raise AddError(f"{database}: SQLite cannot read it ({error})") from error
     return found
+
+
+def sqlite_table_names(database: Path) -> list[str]:
+    """Return the names of a SQLite database's tables, without virtual and shadow tables.
+
+    Raises:
+        AddError: The file cannot be read.
+    """
+    if not database.is_file():
+        raise AddError(f"there is no file {database}; name a database in the folder data/")
+    try:
+        with closing(_open(database)) as opened:
+            return [
+                name
+                for name, kind in opened.execute("select name, type from pragma_table_list")
+                if kind == "table" and not name.startswith("sqlite_")
+            ]
+    except sqlite3.Error as error:
+        raise AddError(f"{database}: SQLite cannot read it ({error})") from error
+
+
+def _open(database: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"file:{quote(str(database))}?mode=ro", uri=True)
 
 
 def _columns(connection: sqlite3.Connection, table: str) -> list[_Column]:
@@ -98,7 +115,12 @@ def _table_file(table: str, called: str | None, database: str, columns: list[_Co
     fields = [
         _field(number, column, names[column.name]) for number, column in enumerate(columns, 1)
     ]
-    key_text = f'    key=({", ".join(map(repr, key))},),\n    write_mode="merge",\n' if key else ""
+    key_text = (
+        f'    key=({", ".join(map(repr, key))},),\n    write_mode="merge",\n'
+        '    deletes="full_extract",  # a row that the source no longer has is deleted here\n'
+        if key
+        else ""
+    )
     whole = (
         "" if key else '    write_mode="replace",  # it has no key: read whole when it changed\n'
     )

@@ -98,7 +98,9 @@ def write_files(files: Sequence[TableFile], folder: Path) -> list[Path]:
     with as_users():
         folder.mkdir(parents=True, exist_ok=True)
         for path, file in zip(paths, files, strict=True):
-            path.write_text(file.text, encoding="utf-8")
+            part = path.with_suffix(".py.part")  # a killed command leaves no half table file
+            part.write_text(file.text, encoding="utf-8")
+            part.replace(path)
     return paths
 
 
