@@ -23,6 +23,7 @@ if __name__ != "lakebed":
 
 if TYPE_CHECKING:
     from lakebed.build import build_defs as build_defs
+    from lakebed.doors.write import ClientCatalogError as ClientCatalogError
     from lakebed.errors import BusyError as BusyError
     from lakebed.errors import LakebedError as LakebedError
     from lakebed.errors import PartlyFailedError as PartlyFailedError
@@ -153,6 +154,7 @@ _MODULES = {
     "ApplyError": "lakebed.schema.apply",
     "BackupError": "lakebed.recovery.backup",
     "BusyError": "lakebed.errors",
+    "ClientCatalogError": "lakebed.doors.write",
     "ClosedError": "lakebed.project",
     "DagsterVersionError": "lakebed.orchestration.dagster_private",
     "DriftError": "lakebed.schema.ddl",

@@ -11,13 +11,15 @@ What may be misread is looked for in the snapshot before a query reads the colum
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import duckdb
 from psycopg import sql
 
 from lakebed.resources.layouts import ask
+from lakebed.resources.locks import Connection
 
 Hot = Mapping[str, "HotColumn"]
 """The columns of a hot table, by name."""
@@ -151,9 +153,26 @@ def hot_columns(
     """Return the columns of those tables, as (schema, name), that are there."""
     if not tables:
         return {}
+    return _by_table(ask(connection, _columns_query(tables)))
+
+
+def hot_columns_of(
+    connection: Connection, tables: Collection[tuple[str, str]]
+) -> dict[tuple[str, str], Hot]:
+    """Return the same as `hot_columns`, from a plain connection to PostgreSQL."""
+    if not tables:
+        return {}
+    return _by_table(connection.execute(_columns_query(tables)).fetchall())
+
+
+def _columns_query(tables: Collection[tuple[str, str]]) -> sql.Composed:
     places = sql.SQL(", ").join(sql.SQL("({}, {})").format(*table) for table in tables)
+    return sql.SQL(_COLUMNS).format(places=places)
+
+
+def _by_table(rows: Iterable[Sequence[Any]]) -> dict[tuple[str, str], Hot]:
     found: dict[tuple[str, str], dict[str, HotColumn]] = {}
-    for schema, table, name, *more in ask(connection, sql.SQL(_COLUMNS).format(places=places)):
+    for schema, table, name, *more in rows:
         found.setdefault((schema, table), {})[name] = HotColumn(name, *more)
     return dict(found)
 

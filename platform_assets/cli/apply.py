@@ -32,6 +32,8 @@ def apply(names: Sequence[str], yes: bool, blocking: bool, as_json: bool) -> Non
     All tables, or the named ones. Refused changes are left to you; blocking ones are done with
     --blocking. The exit code is 1 where anything is left. Asks first; without a terminal say --yes.
     """
+    from lakebed.doors.write import refresh_catalog
+
     platform = open_for_writing()
     planned = read_plans(platform, names)
     for _, made in planned:
@@ -44,6 +46,7 @@ def apply(names: Sequence[str], yes: bool, blocking: bool, as_json: bool) -> Non
             raise click.UsageError(f"{count} changes would be made; say --yes to make them")
         click.confirm(f"Make {count} changes?", abort=True, err=True)
     results, failures = _apply(platform, doable, blocking)
+    failures += refresh_catalog(platform)
     if as_json:
         click.echo(json.dumps(results, indent=2, ensure_ascii=False))
     for table, made in planned:

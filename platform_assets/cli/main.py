@@ -15,6 +15,7 @@ import click
 
 from lakebed.cli.add import add
 from lakebed.cli.apply import apply
+from lakebed.cli.attach import attach
 from lakebed.cli.backfill import backfill
 from lakebed.cli.backup import backup
 from lakebed.cli.build import build
@@ -26,6 +27,7 @@ from lakebed.cli.erase import erase
 from lakebed.cli.errors import STOPPED, words
 from lakebed.cli.estimate import estimate
 from lakebed.cli.export import export
+from lakebed.cli.grant import grant
 from lakebed.cli.housekeep import housekeep
 from lakebed.cli.import_ import import_
 from lakebed.cli.lake import lake
@@ -100,7 +102,7 @@ for command in (
         rejects,
     ),
     *(plan, apply, add, import_, backup, rollback, estimate, verify, housekeep, export),
-    *(restore, erase, doctor, lake, check),
+    *(restore, erase, doctor, lake, check, attach, grant),
 ):
     group.add_command(command)
 

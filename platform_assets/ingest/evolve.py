@@ -24,6 +24,7 @@ from lakebed.resources.postgres import Connection, change_schema
 from lakebed.schema.apply import read_found
 from lakebed.schema.evolved import effective, evolved_column, record_statement, utc_day
 from lakebed.schema.plan import SMALL_BYTES, Found
+from lakebed.schema.registry import withdraw_views
 from lakebed.spec.postgres_types import cold_type, field_line, types_of, widening
 from lakebed.spec.schema import Column
 from lakebed.spec.table import SourceTable
@@ -102,7 +103,7 @@ class _Evolution:
             return []
         found = read_found(self.connection, self.table)
         assert found is not None
-        statements: list[sql.Composed] = []
+        statements = [withdraw_views(self.table)] if wider else []
         changes = []
         for column in added:
             settled, add = self._add(column, found)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
+from lakebed.doors.write import refresh_catalog
 from lakebed.errors import FAILED, WRONG_USAGE, LakebedError, exit_code
 from lakebed.ingest.finish import finish_loads
 from lakebed.ingest.load import load_table, load_window
@@ -212,7 +213,7 @@ def _parents_first(platform: Platform, loads: Sequence[Load]) -> list[Load]:
 def write_lake_copies(
     platform: Platform, table: SourceTable, *, changed: bool = False
 ) -> tuple[list[LakeCopy], list[str]]:
-    """Copy tables without partitions to the lake where a load changed them; renew the catalog file.
+    """Copy tables without partitions to the lake where a load changed them; renew the catalogs.
 
     Args:
         platform: The platform.
@@ -229,7 +230,8 @@ def write_lake_copies(
             raise
         why = f"{table.name}: its rows are committed, its copy in the lake was not written"
         return [], [f"{why}: {platform.text_of(error)}. The next load writes it"]
-    return taken, renew_catalog(platform) if taken else []
+    problems = renew_catalog(platform) if taken else []
+    return taken, problems + refresh_catalog(platform, table)
 
 
 def renew_catalog(platform: Platform) -> list[str]:

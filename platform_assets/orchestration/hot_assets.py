@@ -8,6 +8,7 @@ import dagster as dg
 import duckdb
 import psycopg
 
+from lakebed.doors.write import refresh_catalog
 from lakebed.errors import LakebedError, TieringError
 from lakebed.ingest.incremental import last_load_of
 from lakebed.ingest.load import load_table, load_window
@@ -211,6 +212,9 @@ def _lake_copies(
             taken += write_due_copies(platform, table)
         if taken:
             write_catalog(platform)
+        for table in tables:
+            for problem in refresh_catalog(platform, table):
+                context.log.error(problem)
     except (TieringError, LakeFileError, duckdb.Error) as error:
         problem = platform.lake.redact(str(error))
         context.log.error(f"snapshot: {problem}")

@@ -7,6 +7,7 @@ where it does not get it in the end, nothing of its transaction has happened.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
@@ -18,6 +19,7 @@ from lakebed.resources.postgres import Connection, LockWaitError, change_schema
 from lakebed.schema.ddl import COLUMNS_QUERY, ensure_partition_tables, windows_ahead
 from lakebed.schema.evolved import effective
 from lakebed.schema.plan import Change, Found, FoundColumn, Plan, plan_table
+from lakebed.schema.registry import withdraw_views
 from lakebed.schema.tiering_blockers import read_tiering_blockers
 from lakebed.spec.table import SourceTable
 from lakebed.store.grain_mismatch import (
@@ -32,6 +34,8 @@ from lakebed.store.orphaned_partitions import (
     describe_orphaned_partitions,
     find_orphaned_partitions,
 )
+
+_CHANGES_TYPE = re.compile("alter column .* type ")
 
 
 class ApplyError(LakebedError, RuntimeError):
@@ -104,6 +108,8 @@ def _run(
     """Yield each change when all of it is committed."""
     ours = [change for change in changes if not change.partition_tables]
     first = [statement for change in ours for statement in change.steps[0]]
+    if any(_CHANGES_TYPE.search(statement.as_string()) for statement in first):
+        first = [withdraw_views(table), *first]
     if first:
         change_schema(connection, first, attempts=attempts)
     yield from (change for change in ours if len(change.steps) == 1)

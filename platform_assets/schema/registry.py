@@ -31,6 +31,14 @@ def upsert_tiered_table(table: SourceTable) -> sql.Composed | None:
     ).format(noted=noted)
 
 
+def withdraw_views(table: SourceTable) -> sql.Composed:
+    """Return the statement that takes the views of DuckLake clients off a table.
+
+    PostgreSQL alters no column that a view shows. The catalog is written again afterwards.
+    """
+    return sql.SQL("select lakebed.withdraw_client_views({})").format(sql.Literal(table.name))
+
+
 def key_blocker_query(table: SourceTable) -> sql.Composed:
     """Return the query of why a table cannot have its key yet: one row, null where it can."""
     return sql.SQL("select lakebed.key_hindrance({}, {}::text[]) as why").format(

@@ -1,0 +1,1 @@
+"""Doors: how programs without Lakebed read both tiers."""
