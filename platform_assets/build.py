@@ -13,6 +13,7 @@ from lakebed.monitoring.project_check import broken_exports
 from lakebed.orchestration.broken_assets import broken_assets
 from lakebed.orchestration.cold_assets import cold_asset
 from lakebed.orchestration.dagster_resources import platform_resources
+from lakebed.orchestration.event_reconciliation import reconciliation_sensor
 from lakebed.orchestration.export_assets import export_assets
 from lakebed.orchestration.health_asset import health_asset, health_job
 from lakebed.orchestration.hot_assets import hot_asset, hot_spec, source_spec, window_asset
@@ -76,6 +77,7 @@ def build_defs(
         sensors=[
             new_files_sensor(platform, [t for t in loaded if t.load_by == "cursor"]),
             *(due_sensor(platform, table) for table in tiered),
+            reconciliation_sensor(platform, models),
             failure_sensor(platform),
             dg.AutomationConditionSensorDefinition(
                 "models_follow_data",

@@ -20,6 +20,7 @@ from lakebed.orchestration.move_checks import (
     not_moved,
 )
 from lakebed.orchestration.phases import MOVE_PHASES, Phases
+from lakebed.orchestration.recorded_state import cold_metadata
 from lakebed.orchestration.table_checks import watched_results, watched_specs
 from lakebed.resources.postgres import PostgresUnavailableError
 from lakebed.spec.names import cold_key, hot_key
@@ -136,11 +137,11 @@ def _metadata(
         "rows_moved": done.moved,
         "rows_overridden": done.overridden,
         "deletes_folded": done.deletes,
-        "generation": done.generation,
         "fingerprint": "equal" if done.fingerprint else "nothing to move",
         "query": query_of(table.name, table.require_partitioning.column, window),
         **pace(done.moved, done.bytes, done.seconds, phases),
     }
-    if done.path:
-        metadata["file"] = dg.MetadataValue.path(platform.lake.files.address(done.path))
-    return metadata
+    with platform.postgres.connect(autocommit=True) as connection:
+        # A partition that was cold before has a generation, though this run moved nothing.
+        recorded = cold_metadata(connection, platform, table, window.key)
+    return {**metadata, **recorded}

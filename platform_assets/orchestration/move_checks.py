@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 
 from lakebed.orchestration.dagster_partitions import check_partitions, partitions_of
+from lakebed.orchestration.dagster_private import (
+    AssetCheckEvaluationTargetMaterializationData as Target,
+)
 from lakebed.orchestration.dagster_tables import metadata_table
 from lakebed.spec.table import SourceTable
 from lakebed.tiering.report import Moved
@@ -56,6 +59,31 @@ def fingerprint_result(moved: Moved) -> dg.AssetCheckResult:
             "columns_compared": compared,
             "result": "equal" if moved.fingerprint else "nothing to move",
         },
+    )
+
+
+def recorded_fingerprint(
+    key: dg.AssetKey, partition: str, metadata: Mapping[str, Any], target: Target
+) -> dg.AssetCheckEvaluation:
+    """Return the check of a partition that was moved outside Dagster.
+
+    Args:
+        key: The cold asset.
+        partition: A partition with a live file: its move compared the rows before it committed.
+        metadata: What the manifest says of the file.
+        target: The partition's newest materialization.
+    """
+    rows = metadata["dagster/partition_row_count"]
+    return dg.AssetCheckEvaluation(
+        asset_key=key,
+        check_name=FINGERPRINT,
+        passed=True,
+        description=f"{rows} rows: the move compared PostgreSQL and the re-read file, then "
+        "committed.",
+        metadata={"generation": metadata["generation"], "rows": rows, "result": "equal"},
+        target_materialization_data=target,
+        blocking=False,
+        partition=partition,
     )
 
 

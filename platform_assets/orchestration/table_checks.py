@@ -77,7 +77,7 @@ def watch_job(platform: Platform) -> tuple[dg.JobDefinition, dg.ScheduleDefiniti
             tiers: list[Tier] = ["hot", "cold"] if table.tiering is not None else ["hot"]
             for tier in tiers:
                 for result in watched_results(platform, table, tier):
-                    context.instance.report_runless_asset_event(_evaluation(result))
+                    context.instance.report_runless_asset_event(evaluation_of(result))
 
     @dg.job(
         name="watch_tables",
@@ -96,7 +96,8 @@ def watch_job(platform: Platform) -> tuple[dg.JobDefinition, dg.ScheduleDefiniti
     return watch_tables, schedule
 
 
-def _evaluation(result: dg.AssetCheckResult) -> dg.AssetCheckEvaluation:
+def evaluation_of(result: dg.AssetCheckResult) -> dg.AssetCheckEvaluation:
+    """Return the result of a check as an event that belongs to no run."""
     assert result.asset_key is not None
     assert result.check_name is not None
     return dg.AssetCheckEvaluation(

@@ -179,6 +179,7 @@ def test_the_automation_page_shows_everything_switched_on(page: Any, up: Up) -> 
     page.goto(up.page("/automation"))
     for name in (
         "alert_on_failure",
+        "commands_in_the_ui",
         "daily_upkeep",
         "due_flights",
         "due_weather",
@@ -188,9 +189,9 @@ def test_the_automation_page_shows_everything_switched_on(page: Any, up: Up) -> 
         "watch_tables",
     ):
         page.get_by_text(name, exact=True).wait_for()
-    page.locator("input[type=checkbox]:checked").nth(7).wait_for(state="attached")
+    page.locator("input[type=checkbox]:checked").nth(8).wait_for(state="attached")
     switches = page.locator("input[type=checkbox]")  # one to select all, two of each
-    assert [switch.is_checked() for switch in switches.all()] == [False] + [False, True] * 8
+    assert [switch.is_checked() for switch in switches.all()] == [False] + [False, True] * 9
 
 
 def test_the_models_follow_the_new_file(up: Up) -> None:

@@ -234,4 +234,4 @@ def test_dg_checks_and_lists_the_definitions(
     listed = json.loads(run(["dg", "list", "defs", "--json"], ROOT, quiet_environment))
     keys = keys_of(defs.resolve_asset_graph()) | {"platform/health"}
     assert {asset["asset_key"] for asset in listed["assets"]} == keys
-    assert len(listed["sensors"]) == 5
+    assert len(listed["sensors"]) == 6
