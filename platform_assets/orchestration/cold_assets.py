@@ -1,12 +1,13 @@
 """cold/<table>: the move of each partition, as a partitioned Dagster asset."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import dagster as dg
 
 from lakebed.errors import TieringError
+from lakebed.ingest.sources.reader import listed
 from lakebed.monitoring.heat_picture import heat_picture, legend
 from lakebed.monitoring.status import read_states
 from lakebed.orchestration.dagster_metadata import owners, pace, picture, query_of, table_link
@@ -20,13 +21,14 @@ from lakebed.orchestration.move_checks import (
     not_moved,
 )
 from lakebed.orchestration.phases import MOVE_PHASES, Phases
-from lakebed.orchestration.recorded_state import cold_metadata
+from lakebed.orchestration.recorded_state import cold_metadata, recorded_moves
 from lakebed.orchestration.table_checks import watched_results, watched_specs
 from lakebed.resources.postgres import PostgresUnavailableError
 from lakebed.spec.names import cold_key, hot_key
 from lakebed.spec.partitions import Window, window_for_key
 from lakebed.spec.table import SourceTable
 from lakebed.store.platform import Platform
+from lakebed.store.policy import due
 from lakebed.tiering.catalog_file import write_catalog
 from lakebed.tiering.holds import PartitionHeldError
 from lakebed.tiering.move_many import move_many
@@ -37,7 +39,13 @@ JOBS = "lakebed/jobs"
 """The tag of a run that says how many partitions it moves at once; 1 where it does not."""
 
 BY_POLICY = "lakebed/cold"
-"""The tag of a run that the sensor started: what was restored meanwhile stays hot."""
+"""The tag of a run that the sensor started: a partition that was restored since stays hot."""
+
+BEFORE_DUE = "lakebed/before_due"
+"""The tag of a run that also moves partitions that are not due."""
+
+_CHOOSES_PARTITIONS = {BY_POLICY, BEFORE_DUE, "lakebed/backfill"}
+"""A run with one of these tags moves every partition of its range, due or not."""
 
 
 def cold_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:
@@ -59,7 +67,9 @@ def _cold_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:
         deps=[dg.AssetKey(hot_key(table.name))],
         description=(
             f"{table.description}\n\nPartitions of `hot/{table.name}` that ended more than "
-            f"{table.require_tiering.hot_for.days} days ago, as Parquet in the lake."
+            f"{table.require_tiering.hot_for.days} days ago, as Parquet in the lake. A green "
+            "partition needs no move: it has its file, has no rows, is held after a restore, or is "
+            "not due yet; its metadata says which."
         ),
         group_name="cold",
         kinds={"duckdb", "parquet"},
@@ -82,7 +92,10 @@ def _cold_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:
     def settle(context: dg.AssetExecutionContext) -> Iterator[Any]:
         log = PartitionLog(context, key)
         failed: list[tuple[str, str]] = []
-        retry_queue, told, left = RetryQueue(context.partition_keys), 0, 0
+        chosen, not_due = _chosen_partitions(context, platform, table)
+        for partition, metadata in not_due.items():
+            yield from log.add(partition, metadata, [])
+        retry_queue, told, left = RetryQueue(chosen), 0, 0
         phases: dict[Window, Phases] = {}
 
         def begin(window: Window) -> Phases:
@@ -108,7 +121,7 @@ def _cold_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:
                     continue
                 told += 1
                 metadata = _metadata(platform, table, window, done, phases[window])
-                if told + left + len(failed) == len(context.partition_keys):
+                if told + left + len(failed) == len(chosen):
                     metadata |= heat_map(platform, table)
                 yield from log.add(window.key, metadata, [fingerprint_result(done)])
         yield from log.finish()
@@ -119,6 +132,32 @@ def _cold_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:
             raise partitions_failed(failed, len(context.partition_keys))
 
     return settle
+
+
+def _chosen_partitions(
+    context: dg.AssetExecutionContext, platform: Platform, table: SourceTable
+) -> tuple[list[str], dict[str, Mapping[str, Any]]]:
+    """Return the partitions that a run moves, and the state of those that are not due.
+
+    "Materialize all" and "Missing" in the browser select partitions that are not due. These stay
+    as they are, unless a tag of the run says otherwise.
+    """
+    keys, now = context.partition_keys, platform.clock.now()
+    if _CHOOSES_PARTITIONS & context.run.tags.keys():
+        return list(keys), {}
+    are_due = {window.key for window in due(table, now)}
+    left = [key for key in keys if key not in are_due]
+    if not left:
+        return list(keys), {}
+    with platform.postgres.connect(autocommit=True) as connection:
+        events = recorded_moves(connection, platform, table, left, now)
+    context.log.info(
+        f"{table.name}: {len(left)} of {len(keys)} partitions are not due and stay as they are: "
+        f"{listed(left)}. To move one now, add the tag {BEFORE_DUE} to the run, or run "
+        f"`lakebed move {table.name} --partition {left[-1]}`."
+    )
+    states = {str(event.partition): event.metadata for event in events}
+    return [key for key in keys if key in are_due], states
 
 
 def heat_map(platform: Platform, table: SourceTable) -> dict[str, Any]:

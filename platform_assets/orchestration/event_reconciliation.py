@@ -104,10 +104,9 @@ class Reconciliation:
         found, now = {}, self.platform.clock.now()
         for table in self.platform.tables:
             if table.tiering is not None:
-                keys = set(partitions_of(table).get_partition_keys())
-                moves = recorded_moves(connection, self.platform, table, now)
+                keys = partitions_of(table).get_partition_keys()
                 key = dg.AssetKey(cold_key(table.name))
-                found[key] = [event for event in moves if event.partition in keys]
+                found[key] = recorded_moves(connection, self.platform, table, keys, now)
             if table.source is not None and table.load_by == "window":
                 key = dg.AssetKey(hot_key(table.name))
                 found[key] = recorded_windows(connection, table, now)

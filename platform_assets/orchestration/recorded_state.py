@@ -6,7 +6,7 @@ the same mark, so an event that is in Dagster's event log already can be recogni
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -35,9 +35,10 @@ STATE = "state"
 """The metadata of a cold partition that says where its rows are; also its mark."""
 
 NO_ROWS = "no rows"
+NOT_DUE = "not due yet, its rows are in PostgreSQL"
 
 _STATES: dict[State, str] = {
-    "hot": "in PostgreSQL, not due yet",
+    "hot": NOT_DUE,
     "held": "restored to PostgreSQL, and held there",
     "missing": NO_ROWS,
     "empty": NO_ROWS,
@@ -102,11 +103,16 @@ def _file_metadata(
 
 
 def recorded_moves(
-    connection: Connection, platform: Platform, table: SourceTable, now: datetime
+    connection: Connection,
+    platform: Platform,
+    table: SourceTable,
+    keys: Collection[str],
+    now: datetime,
 ) -> list[RecordedEvent]:
-    """Return the state of each cold partition: its live file, or why it needs none.
+    """Return the state of partitions: the live file of each, or why it needs none.
 
-    A due partition that still has its rows in PostgreSQL is left out: it waits for its move.
+    A due partition that still has its rows in PostgreSQL is left out: it waits for its move. A
+    partition that has not ended by the platform's clock is not due.
     """
     if not relation_exists(connection, table):
         return []
@@ -119,7 +125,9 @@ def recorded_moves(
         )
     }
     asset, found = dg.AssetKey(cold_key(table.name)), []
-    for key, state in read_states(connection, table, now).items():
+    states = read_states(connection, table, now)
+    for key in sorted(keys):
+        state = states.get(key, "hot")
         if key in files:
             *file, moved_at = files[key]
             metadata = _file_metadata(platform, table, key, *file)

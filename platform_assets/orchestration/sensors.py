@@ -199,8 +199,10 @@ def _observation(table: SourceTable, files: list[SourceItem]) -> dg.AssetObserva
             "files": len(files),
             "bytes": sum(file.bytes for file in files),
             "newest": max(files, key=lambda file: file.modified).path,
+            # Metadata, not a data version: a load by command or a first look at files that are
+            # loaded would leave the table "Unsynced" though it lacks nothing. The ledger decides.
+            "version": digest(files),
         },
-        tags={"dagster/data_version": digest(files)},
     )
 
 

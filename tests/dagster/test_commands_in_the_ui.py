@@ -11,6 +11,7 @@ import pytest
 from lakebed.ingest.load import load_table
 from lakebed.models.runner import build, models_of
 from lakebed.orchestration import event_reconciliation
+from lakebed.orchestration.dagster_partitions import partitions_of
 from lakebed.orchestration.event_reconciliation import Reconciliation
 from lakebed.recovery.rollback import rollback
 from lakebed.spec.partitions import window_for_key
@@ -223,3 +224,54 @@ def test_the_sensor_remembers_what_it_compared(project: Project) -> None:
         said.append(result.skip_reason.skip_message)
     assert said[0] != said[1] == said[2] == "0 events were reported"
     assert "cold/readings" in (cursor or "")
+
+
+def test_no_partition_is_missing_after_commands_alone(project: Project) -> None:
+    project.deliver_readings("1.parquet", rows=360)  # six months, the last of which is not due
+    load(project, "readings")
+    moved(project, "2024-01", "2024-02", "2024-03", "2024-04", "2024-05")
+    reconcile(project)
+    known = partitions_of(project.platform.table("readings")).get_partition_keys()
+    assert project.materialized("cold/readings") == set(known)
+    states = {e.partition: shown(e)["state"] for e in events(project, "cold/readings")}
+    assert states["2024-05"] == "generation 1"
+    assert states["2024-06"].startswith("not due yet")
+
+
+def test_a_due_partition_is_missing_until_it_was_moved(project: Project) -> None:
+    project.deliver_readings("1.parquet")
+    load(project, "readings")
+    moved(project, "2024-01")
+    reconcile(project)
+    known = set(partitions_of(project.platform.table("readings")).get_partition_keys())
+    due = {"2024-02", "2024-03", "2024-04", "2024-05"}
+    assert known - project.materialized("cold/readings") == due
+
+
+def test_a_run_over_all_partitions_moves_nothing_that_is_not_due(project: Project) -> None:
+    project.deliver_readings("1.parquet", rows=360)
+    load(project, "readings")
+    result = project.run("cold/readings", partitions=("2024-04", "2024-08"))
+    cold = "select partition_key from lakebed.cold_file order by 1"
+    assert project.execute(cold) == [("2024-04",), ("2024-05",)]
+    found = result.asset_materializations_for_node("cold__readings")
+    states = {event.partition: event.metadata["state"].value for event in found}
+    assert states["2024-04"] == "generation 1"
+    assert states["2024-06"].startswith("not due yet")
+    reconcile(project)
+    assert len([e for e in events(project, "cold/readings") if e.partition == "2024-06"]) == 1
+    tags = {"lakebed/before_due": "true"}
+    project.run("cold/readings", partitions=("2024-06", "2024-06"), tags=tags)
+    assert project.execute(cold)[-1] == ("2024-06",)
+
+
+def test_an_observed_source_does_not_make_its_table_unsynced(project: Project) -> None:
+    project.deliver_accounts("1.csv", 1)
+    with dg.build_sensor_context(instance=project.instance, definitions=project.defs) as context:
+        result = project.defs.resolve_sensor_def("new_files")(context)
+    assert isinstance(result, dg.SensorResult)
+    (observation,) = result.asset_events
+    assert isinstance(observation, dg.AssetObservation)
+    # A data version would: a load by command has no provenance that names it.
+    assert observation.tags == {}
+    assert observation.metadata["version"].value
