@@ -18,6 +18,7 @@ from lakebed.orchestration.export_assets import export_assets
 from lakebed.orchestration.health_asset import health_asset, health_job
 from lakebed.orchestration.hot_assets import hot_asset, hot_spec, source_spec, window_asset
 from lakebed.orchestration.jobs import restore_job, upkeep, verify_job
+from lakebed.orchestration.map_asset import map_spec
 from lakebed.orchestration.model_assets import model_assets, model_checks
 from lakebed.orchestration.sensors import due_sensor, failure_sensor, new_files_sensor
 from lakebed.orchestration.table_checks import checks_of_unloaded_tables, watch_job
@@ -65,6 +66,7 @@ def build_defs(
         *model_assets(platform, models, schemas),
         *export_assets(platform, models, {item.name for item in exports}),
         health_asset(platform),
+        map_spec(platform, models),
     ]
     return dg.Definitions(
         assets=[*assets, *broken_assets(platform, broken, _keys_of(assets))],

@@ -17,11 +17,13 @@ from typing import Any
 
 import dagster as dg
 
+from lakebed.errors import LakebedError
 from lakebed.orchestration.dagster_private import (
     AssetCheckEvaluationTargetMaterializationData as Target,
 )
 from lakebed.orchestration.dagster_private import DagsterEventBatchMetadata
 from lakebed.orchestration.transient import is_transient
+from lakebed.store.platform import Platform
 
 PAUSES_SECONDS = (1.0, 3.0, 10.0)
 """Before each further try of what others held, or of what PostgreSQL was away for."""
@@ -195,6 +197,18 @@ def retried(context: dg.AssetExecutionContext) -> Iterator[None]:
         if not is_transient(error) or tries >= len(PAUSES_SECONDS):
             raise
         raise dg.RetryRequested(len(PAUSES_SECONDS), PAUSES_SECONDS[tries]) from error
+
+
+@contextmanager
+def expected_refusals(platform: Platform) -> Iterator[None]:
+    """Fail a run with the text of an error of Lakebed alone: what was found and what to do.
+
+    A stack trace says nothing about a refused file or a broken model. Other errors keep theirs.
+    """
+    try:
+        yield
+    except LakebedError as error:
+        raise dg.Failure(platform.text_of(error), allow_retries=False) from None
 
 
 def partitions_failed(failed: Sequence[tuple[str, str]], of: int) -> dg.Failure:

@@ -11,6 +11,7 @@ from lakebed.ingest.sources.places import is_url
 from lakebed.models.model import ModelSet
 from lakebed.orchestration.conditions import when_read_data_changed
 from lakebed.orchestration.dagster_metadata import code_link, owners, pace
+from lakebed.orchestration.dagster_runs import expected_refusals
 from lakebed.spec.export import Export, Format
 from lakebed.spec.names import cold_key, export_key, hot_key
 from lakebed.store.platform import Platform
@@ -50,7 +51,8 @@ def _export_asset(platform: Platform, models: ModelSet, export: Export) -> dg.As
         pool=f"export_{export.name}",
     )
     def write(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
-        done = write_export(platform, export)
+        with expected_refusals(platform):
+            done = write_export(platform, export)
         columns = [dg.TableColumn(name, kind) for name, kind in done.columns]
         where = dg.MetadataValue.url if is_url(done.target) else dg.MetadataValue.path
         return dg.MaterializeResult(

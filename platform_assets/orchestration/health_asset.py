@@ -66,10 +66,14 @@ def health_asset(platform: Platform) -> dg.AssetsDefinition:
 def health_job() -> tuple[Any, dg.ScheduleDefinition]:
     """Return the job that looks, and the schedule that does it each hour."""
     job = dg.define_asset_job(
-        "health", selection=dg.AssetSelection.assets(KEY), description="A look at everything."
+        "health",
+        selection=dg.AssetSelection.assets(KEY),
+        description="Materializes platform/health: lag, moves, sizes, quarantine, runs.",
     )
     schedule = dg.ScheduleDefinition(
         name="hourly_health",
+        description="Each hour: materializes platform/health, which shows lag, overdue moves, "
+        "sizes and the last runs over time.",
         job=job,
         cron_schedule="10 * * * *",
         execution_timezone="UTC",

@@ -22,7 +22,13 @@ from lakebed.orchestration.dagster_metadata import (
     table_link,
 )
 from lakebed.orchestration.dagster_partitions import partitions_of
-from lakebed.orchestration.dagster_runs import PartitionLog, RetryQueue, partitions_failed, retried
+from lakebed.orchestration.dagster_runs import (
+    PartitionLog,
+    RetryQueue,
+    expected_refusals,
+    partitions_failed,
+    retried,
+)
 from lakebed.orchestration.dagster_tables import source_schema, table_schema
 from lakebed.orchestration.finish_waiting import finish_waiting
 from lakebed.orchestration.load_checks import hot_check_specs, refused_result, window_results
@@ -94,7 +100,7 @@ def hot_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:
     @asset
     def load(context: dg.AssetExecutionContext) -> Iterator[Any]:
         phases = Phases(LOAD_PHASES)
-        with retried(context):
+        with expected_refusals(platform), retried(context):
             report = load_table(
                 platform.settings, platform.postgres, platform.clock, table, on_step=phases
             )

@@ -6,6 +6,7 @@ import dagster as dg
 from pydantic import Field
 
 from lakebed.errors import TieringError
+from lakebed.orchestration.dagster_runs import expected_refusals
 from lakebed.orchestration.move_checks import files_evaluation
 from lakebed.orchestration.run_retention import forget_runs
 from lakebed.spec.names import cold_key
@@ -22,29 +23,31 @@ def upkeep(platform: Platform) -> tuple[dg.JobDefinition, dg.ScheduleDefinition]
 
     @dg.op(
         name="housekeep",
-        description="Leaves of the near future are made, emptied ones tidied, retention kept, "
-        "files that nobody needs removed, the catalog file written anew.",
+        description="Create upcoming partition tables, drop emptied ones, apply retention, delete "
+        "files that no reader needs, and write the catalog file.",
     )
     def keep_house(context: dg.OpExecutionContext) -> None:
         done = housekeep(platform)
         context.log.info(
-            f"{done.made} leaves made, {len(done.expired)} partitions expired, "
-            f"{len(done.swept)} files removed, {len(done.spared)} superseded files wait"
+            f"Created {done.made} partition tables, expired {len(done.expired)} partitions, "
+            f"deleted {len(done.swept)} files. {len(done.spared)} superseded files wait for "
+            "their readers."
         )
         context.add_output_metadata({"housekept": dg.MetadataValue.json(done.to_json())})
         if done.failed:
             raise dg.Failure(" | ".join(done.failed), allow_retries=False)
 
-    @dg.op(description="Old runs that say nothing any more go, with their events and logs.")
+    @dg.op(description="Delete old runs with their events and logs.")
     def forget_old_runs(context: dg.OpExecutionContext) -> None:
         keep = platform.settings.keep_runs
         # By the system's clock, as Dagster dates its runs.
         gone = forget_runs(context.instance, datetime.now(UTC), keep)
-        context.log.info(f"{gone} runs that ended more than {keep} ago are forgotten")
+        context.log.info(f"Deleted {gone} runs that ended more than {keep} ago.")
 
     @dg.job(
         name="upkeep",
-        description="Housekeeping in both tiers, a fresh catalog file, and no run that is too old.",
+        description="Keeps both tiers in order: partition tables, retention, superseded files, the "
+        "catalog file, and old runs.",
     )
     def upkeep_job() -> None:
         keep_house()
@@ -52,6 +55,8 @@ def upkeep(platform: Platform) -> tuple[dg.JobDefinition, dg.ScheduleDefinition]
 
     schedule = dg.ScheduleDefinition(
         name="daily_upkeep",
+        description="Each night at 3:00 UTC: creates upcoming partition tables, applies retention, "
+        "deletes files that no reader needs, and forgets old runs.",
         job=upkeep_job,
         cron_schedule="0 3 * * *",
         execution_timezone="UTC",
@@ -61,9 +66,9 @@ def upkeep(platform: Platform) -> tuple[dg.JobDefinition, dg.ScheduleDefinition]
 
 
 def verify_job(platform: Platform) -> dg.JobDefinition:
-    """Return the job that reads every live file of the lake; it tells each cold asset's check."""
+    """Return the job that reads every live file and reports to the check `files` of cold assets."""
 
-    @dg.op(description="Hold SHA-256, count and fingerprint of each file against the manifest.")
+    @dg.op(description="Compare SHA-256, count and fingerprint of each file with the manifest.")
     def read_every_file(context: dg.OpExecutionContext) -> None:
         wrong: list[str] = []
         for table in platform.tables:
@@ -78,11 +83,15 @@ def verify_job(platform: Platform) -> dg.JobDefinition:
             wrong += [f"{file.path}: {file.problem}" for file in found if file.problem]
         if wrong:
             raise dg.Failure(
-                f"{len(wrong)} files are not what the manifest says: " + " | ".join(wrong[:5]),
+                f"{len(wrong)} files differ from the manifest: " + " | ".join(wrong[:5]),
                 allow_retries=False,
             )
 
-    @dg.job(name="verify", description="Reads every file of the lake and checks it.")
+    @dg.job(
+        name="verify",
+        description="Reads every file of the lake and compares it with the manifest. The result "
+        "is the check `files` of each cold asset.",
+    )
     def verify_everything() -> None:
         read_every_file()
 
@@ -90,25 +99,22 @@ def verify_job(platform: Platform) -> dg.JobDefinition:
 
 
 class RestoreConfig(dg.Config):
-    """Which partitions come back: some by their keys, or all that have settled in a stretch.
+    """Which partitions to restore: some by their keys, or all moved ones in a window."""
 
-    since, until: ISO 8601 with a zone, half-open.  hold: 12h, 30d, 4w.
-    """
-
-    table: str
-    partitions: list[str] = Field(default_factory=list)
-    since: str | None = None
-    until: str | None = None
-    hold: str = "7d"
+    table: str = Field(description="The table's name, such as flights.")
+    partitions: list[str] = Field(default_factory=list, description="Keys such as 2013-03.")
+    since: str | None = Field(default=None, description="Start of a window, ISO 8601 with a zone.")
+    until: str | None = Field(default=None, description="End of the window; it is not included.")
+    hold: str = Field(default="7d", description="How long no policy moves them: 12h, 30d, 4w.")
 
 
 def restore_job(platform: Platform) -> dg.JobDefinition:
-    """Return the job that brings settled partitions back to hot."""
+    """Return the job that restores moved partitions to the hot tier."""
 
-    @dg.op(description="Bring partitions back to hot, each in a transaction of its own.")
+    @dg.op(description="Restore partitions to PostgreSQL, each in a transaction of its own.")
     def bring_back(context: dg.OpExecutionContext, config: RestoreConfig) -> None:
-        table, hold = platform.table(config.table), hold_of(config.hold)
-        with platform.postgres.connect() as connection:
+        with expected_refusals(platform), platform.postgres.connect() as connection:
+            table, hold = platform.table(config.table), hold_of(config.hold)
             windows = chosen(connection, table, config.partitions, config.since, config.until)
         failed: list[str] = []
         for window in windows:
@@ -127,7 +133,11 @@ def restore_job(platform: Platform) -> dg.JobDefinition:
                 allow_retries=False,
             )
 
-    @dg.job(name="restore", description="Brings settled partitions back to PostgreSQL.")
+    @dg.job(
+        name="restore",
+        description="Restores moved partitions to PostgreSQL: `table`, and `partitions` or "
+        "`since` and `until`, in the launchpad.",
+    )
     def restore_partitions() -> None:
         bring_back()
 

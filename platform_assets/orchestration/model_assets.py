@@ -14,6 +14,7 @@ from lakebed.models.sql_tests import is_apart
 from lakebed.orchestration.conditions import when_read_data_changed, when_window_changed
 from lakebed.orchestration.dagster_metadata import code_link, owners, pace, query_of
 from lakebed.orchestration.dagster_partitions import partitions_from
+from lakebed.orchestration.dagster_runs import expected_refusals
 from lakebed.spec.names import cold_key, hot_key
 from lakebed.spec.partitions import Grain, window_for_key
 from lakebed.spec.table import SourceTable
@@ -100,7 +101,8 @@ def _model_asset(
     def build(context: dg.AssetExecutionContext) -> Iterator[Any]:
         with platform.lake.sessions() as sessions:
             stretch = _stretch(context, model)
-            built = build_model(platform, models, model, sessions, stretch=stretch)
+            with expected_refusals(platform):
+                built = build_model(platform, models, model, sessions, stretch=stretch)
             write_catalog(platform)
             metadata: dict[str, Any] = {
                 "generation": built.generation,

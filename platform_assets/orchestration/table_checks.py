@@ -71,7 +71,7 @@ def checks_of_unloaded_tables(platform: Platform, table: SourceTable) -> dg.Asse
 def watch_job(platform: Platform) -> tuple[dg.JobDefinition, dg.ScheduleDefinition]:
     """Return the job that looks at all tables, and its schedule."""
 
-    @dg.op(description="Tell each check that needs no load how the table is now.")
+    @dg.op(description="Evaluate each check that needs no load.")
     def check_every_table(context: dg.OpExecutionContext) -> None:
         for table in platform.tables:
             tiers: list[Tier] = ["hot", "cold"] if table.tiering is not None else ["hot"]
@@ -81,13 +81,16 @@ def watch_job(platform: Platform) -> tuple[dg.JobDefinition, dg.ScheduleDefiniti
 
     @dg.job(
         name="watch_tables",
-        description="Every check of a table that has no partitions, as the table is now.",
+        description="Evaluates the checks of every table as it is now: freshness, contract, "
+        "quarantine, refused items, gaps between partitions.",
     )
     def watch_tables() -> None:
         check_every_table()
 
     schedule = dg.ScheduleDefinition(
         name="watch_tables",
+        description=f"Every {MINUTES_BETWEEN} minutes: the checks of each table that need no load, "
+        "such as freshness, contract and quarantine.",
         job=watch_tables,
         cron_schedule=f"*/{MINUTES_BETWEEN} * * * *",
         execution_timezone="UTC",

@@ -121,6 +121,7 @@ def run_up(platform: Platform, console: Console, web: Web | None, *, daemon: boo
                 _wait_until_ready(f"http://{_reachable(web.host)}:{web.port}", processes)
                 where = f"[bold]{web.address}/asset-groups[/]"
                 console.print(f"Lakebed is up: {where}   (Ctrl-C stops it)")
+                console.print(f"The map of the platform: {web.address}/assets/platform/start_here")
             else:
                 console.print("The daemon of Lakebed is up   (Ctrl-C stops it)")
             while True:

@@ -68,6 +68,16 @@ def test_every_check_and_sensor_explains_itself(defs: dg.Definitions) -> None:
         assert graph.get_check_spec(key).description, key
     for sensor in defs.sensors or ():
         assert sensor.description, sensor.name
+    for schedule in defs.schedules or ():
+        assert isinstance(schedule, dg.ScheduleDefinition)
+        assert schedule.description, schedule.name
+
+
+def test_the_map_names_every_group_of_the_graph(defs: dg.Definitions) -> None:
+    graph = defs.resolve_asset_graph()
+    shown = graph.get(asset_key("platform/start_here")).description or ""
+    for group in {graph.get(key).group_name for key in graph.get_all_asset_keys()}:
+        assert f"| `{group}` |" in shown, group
 
 
 def test_every_column_of_a_table_is_shown_with_its_type(defs: dg.Definitions) -> None:
@@ -232,6 +242,6 @@ def test_dg_checks_and_lists_the_definitions(
 ) -> None:
     run(["dg", "check", "defs"], ROOT, quiet_environment)
     listed = json.loads(run(["dg", "list", "defs", "--json"], ROOT, quiet_environment))
-    keys = keys_of(defs.resolve_asset_graph()) | {"platform/health"}
+    keys = keys_of(defs.resolve_asset_graph()) | {"platform/health", "platform/start_here"}
     assert {asset["asset_key"] for asset in listed["assets"]} == keys
     assert len(listed["sensors"]) == 6

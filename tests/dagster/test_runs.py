@@ -378,6 +378,19 @@ def test_the_daily_upkeep_keeps_house_and_tells_what_it_did(project: Project) ->
     assert (project.platform.settings.home / "lake" / "catalog.duckdb").is_file()
 
 
+def test_an_expected_refusal_fails_the_run_with_its_text_and_no_cause(project: Project) -> None:
+    project.deliver_accounts("1.csv", 1)
+    project.run("hot/accounts")
+    project.execute("alter table accounts rename column owner to holder")
+    project.deliver_accounts("2.csv", 2)
+    result = project.run("hot/accounts", raise_on_error=False)
+    failure = result.failure_data_for_node("hot__accounts")
+    assert failure is not None and failure.user_failure_data is not None
+    assert "lakebed plan" in (failure.user_failure_data.description or "")
+    assert failure.error is not None
+    assert (failure.error.cause, failure.error.context) == (None, None)
+
+
 def test_the_job_restore_brings_partitions_back_and_fails_for_those_it_cannot(
     project: Project,
 ) -> None:
