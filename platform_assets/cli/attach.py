@@ -13,7 +13,9 @@ from lakebed.cli.output import as_json
 @click.command()
 @as_json
 def attach(as_json: bool) -> None:
-    """Write the catalog for DuckLake clients, and print the statement that attaches it.
+    """Print the statement that attaches both tiers to any DuckDB.
+
+    It also writes the catalog that DuckLake clients read.
 
     Any DuckDB 1.5 with its extensions ducklake and postgres then reads hot and cold rows of every
     table as one, without Lakebed. The first line is the statement; recipes for the command line,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lakebed.cli.completion import complete_assets, complete_partitions
 from lakebed.cli.context import open_for_reading
 from lakebed.cli.output import as_json, numbers, show
 from lakebed.errors import PartlyFailedError
@@ -21,18 +22,33 @@ SHOWN_FAILURES = 20
 
 
 @click.command()
-@click.argument("name", metavar="ASSET")
-@click.option("--from", "first", metavar="KEY", help="The first partition; the asset's first.")
-@click.option("--to", "last", metavar="KEY", help="The last partition, included; the asset's last.")
-@click.option("--only", metavar="failed,missing", help="Leave out what is done: either, or both.")
+@click.argument("name", metavar="ASSET", shell_complete=complete_assets)
+@click.option(
+    "--from",
+    "first",
+    metavar="KEY",
+    shell_complete=complete_partitions,
+    help="The first partition; by default the asset's first.",
+)
+@click.option(
+    "--to",
+    "last",
+    metavar="KEY",
+    shell_complete=complete_partitions,
+    help="The last partition, included; by default the asset's last.",
+)
+@click.option(
+    "--only", metavar="failed,missing", help="Only partitions that failed, are missing, or both."
+)
 @as_json
 def backfill(
     name: str, first: str | None, last: str | None, only: str | None, as_json: bool
 ) -> None:
-    """Materialize partitions of an asset, such as cold/flights, in runs that the UI shows.
+    """Materialize a range of partitions in runs that the UI shows.
 
-    Each stretch of partitions without a gap is one run. A partition that fails leaves the others
-    done; the exit code is 1, and the same again with --only failed,missing takes those alone.
+    ASSET is one such as cold/flights. Each unbroken range of partitions is one run. If a partition
+    fails, the others are done all the same, and the exit code is 1; run the command again with
+    --only failed,missing to do the rest.
     """
     wanted = _wanted(only)
     from lakebed.build import build_defs

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lakebed.cli.completion import complete_tables
 from lakebed.cli.confirm import confirm
 from lakebed.cli.context import open_for_reading
 from lakebed.cli.output import as_json
@@ -17,14 +18,14 @@ from lakebed.cli.rollback import finish_rollback
 if TYPE_CHECKING:
     from lakebed.recovery.backup import Backup
 
-_table = click.argument("name", metavar="TABLE")
+_table = click.argument("name", metavar="TABLE", shell_complete=complete_tables)
 _backup = click.argument("backup_id", metavar="BACKUP")
 _yes = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
 @click.group()
 def backup() -> None:
-    """Back up one table and put the backup back: create, list, restore, delete."""
+    """Back up one table, and restore it from a backup."""
 
 
 @backup.command()

@@ -25,16 +25,18 @@ if TYPE_CHECKING:
 @click.command()
 @selecting
 @click.option(
-    "--threads", type=click.IntRange(1, 64), help="Models at a time; by default one a core, to 4."
+    "--threads",
+    type=click.IntRange(1, 64),
+    help="Models at a time; by default one per core, up to 4.",
 )
 @click.option(
-    "--full-refresh", is_flag=True, help="Build incremental models whole, not what is new alone."
+    "--full-refresh", is_flag=True, help="Build incremental models in full, not only new rows."
 )
 @click.option(
     "--event-time-start",
     "since",
     metavar="TIME",
-    help="Of models built by windows, the first that is built: 2024-01-01.",
+    help="Where the windows of microbatch models start: 2024-01-01.",
 )
 @click.option(
     "--event-time-end", "until", metavar="TIME", help="Where the windows end; by default now."
@@ -51,9 +53,10 @@ def build(
     until: str | None,
     as_json: bool,
 ) -> None:
-    """Build SQL models and seeds, all or those selected, in their order, and run their tests.
+    """Build SQL models and seeds, and run their tests.
 
-    What fails, or has a test of severity error that fails, skips what reads it; the rest goes on.
+    Builds all of them, or those selected, in order. If a model or one of its tests with severity
+    error fails, the models that read it are skipped, and the rest are built.
     """
     from rich.console import Console
 

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 @click.command()
 @as_json
 def check(as_json: bool) -> None:
-    """Read settings, table files, exports, models and tests; name everything that is broken.
+    """Check settings, table files, exports, models and tests.
 
-    Asks no server and changes nothing. Exits with 1 where something is broken.
+    Names everything that is broken, with file and line. Needs no server and changes nothing. The
+    exit code is 1 if anything is broken.
     """
     from lakebed.monitoring.project_check import check_project
     from lakebed.resources.settings import SettingsError, read_settings

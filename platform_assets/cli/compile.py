@@ -17,7 +17,9 @@ from lakebed.cli.output import fail
 def compile_models(
     names: Sequence[str], select: Sequence[str], exclude: Sequence[str], variables: str | None
 ) -> None:
-    """Check all models against the columns of the tables; print the SQL of those selected.
+    """Check all models; print the SQL of those selected.
+
+    Each column that a model names must be one of its tables.
 
     The SQL runs as it is in a DuckDB shell on the catalog file. Nothing is built.
     """

@@ -1,4 +1,4 @@
-"""Ask before a command changes what cannot be taken back."""
+"""Ask before a command makes a change that cannot be undone."""
 
 from __future__ import annotations
 
@@ -12,5 +12,7 @@ def confirm(yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise click.UsageError("this changes the table; say --yes")
+        raise click.UsageError(
+            "This changes the table, and there is no terminal to ask on. Add --yes"
+        )
     click.confirm("Go on?", abort=True, err=True)

@@ -65,7 +65,12 @@ def _check_home(settings: Settings) -> None:
 
 
 def say_that_no_table_is_declared(platform: Platform) -> None:
-    """Say on stderr that there are no table files, and how to write one."""
+    """Say on stderr that there are no table files, and how to write one.
+
+    Says nothing where table files are broken: `open_for_writing` has named them.
+    """
+    if platform.broken:
+        return
     click.echo(
         f"No table is declared in {platform.settings.tables}. Write a table file there, let "
         "`lakebed add` write one, or set LAKEBED_TABLES",

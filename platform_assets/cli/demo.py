@@ -6,7 +6,9 @@ import click
 
 
 @click.command()
-@click.option("--prepare", is_flag=True, help="Only write the source files and set the clock.")
+@click.option(
+    "--prepare", is_flag=True, help="Only write the source files, and set the home's clock."
+)
 def demo(prepare: bool) -> None:
     """Take 336,776 real flights through the whole platform."""
     from rich.console import Console

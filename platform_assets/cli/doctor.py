@@ -1,4 +1,4 @@
-"""The command doctor: what is wrong with the tiers, and what to do."""
+"""The command doctor: say what is wrong with the platform, and what to do about it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from lakebed.errors import PartlyFailedError
 @click.command()
 @as_json
 def doctor(as_json: bool) -> None:
-    """Say what is wrong with tables, tiers and server, and what to do about it. Changes nothing.
+    """Say what is wrong with the platform, and what to do about it.
 
-    Sources that are missing or refused, rows that wait in the quarantine, stale tables; who holds
-    the snapshot horizon, moves and drops that wait too long, partitions that are missing, files
-    that are missing or superseded, settings of the server that hurt. The exit code is 1 where
-    anything is wrong; warnings and notes leave it 0.
+    Finds missing or refused sources, rows in the quarantine and stale tables; sessions that hold
+    the snapshot horizon, moves and drops that wait too long, missing partitions and files, and
+    harmful settings of the server. Changes nothing. The exit code is 1 if anything is wrong;
+    warnings and notes leave it 0.
     """
     from lakebed.monitoring.doctor import examine
     from lakebed.monitoring.findings import counted

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lakebed.cli.completion import complete_tables
 from lakebed.cli.confirm import confirm
 from lakebed.cli.context import open_for_reading
 from lakebed.cli.output import as_json, numbers, show
@@ -19,19 +20,19 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("name", metavar="TABLE")
+@click.argument("name", metavar="TABLE", shell_complete=complete_tables)
 @click.option("--where", required=True, help="Which rows, such as: user_id = 42")
-@click.option("--dry-run", is_flag=True, help="Count them, and change nothing.")
+@click.option("--dry-run", is_flag=True, help="Count the rows; change nothing.")
 @click.option("--keep-text", is_flag=True, help="Keep the condition itself in lakebed.erasure.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @as_json
 def erase(name: str, where: str, dry_run: bool, keep_text: bool, yes: bool, as_json: bool) -> None:
-    """Erase rows from hot and cold, and destroy the files that held them.
+    """Erase rows from both tiers for good.
 
-    The condition compares columns with literals: =, <, IN, BETWEEN, LIKE, IS NULL, AND, OR, NOT.
-    What loads keep for a rollback and the quarantine are searched too; of a line that was no row
-    whether it holds the values. The report names where else copies may be. Killed, run it again.
-    There is no way back.
+    The files that held the rows are destroyed. The condition compares columns with literals: =, <,
+    IN, BETWEEN, LIKE, IS NULL, AND, OR, NOT. Undo data and the quarantine are searched too; a line
+    that could not be parsed is erased if it contains the values. The report names where else
+    copies may be. If the command is killed, run it again. Erased rows cannot be brought back.
     """
     from lakebed.cli.progress import working
     from lakebed.tiering.erase import erase as erase_rows

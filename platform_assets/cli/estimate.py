@@ -1,4 +1,4 @@
-"""The command estimate: what a load would take, before it is done."""
+"""The command estimate: the time and space that a load would take."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ from dataclasses import asdict
 
 import click
 
+from lakebed.cli.completion import complete_tables
 from lakebed.cli.output import as_json
 
 
 @click.command()
-@click.argument("name", metavar="TABLE")
+@click.argument("name", metavar="TABLE", shell_complete=complete_tables)
 @click.option(
     "--rows",
     default=100_000,
     show_default=True,
     type=click.IntRange(1, 2_000_000),
-    help="How many rows are loaded for it.",
+    help="The number of rows in the sample.",
 )
 @as_json
 def estimate(name: str, rows: int, as_json: bool) -> None:
-    """Say what loading all of a table's source would take.
+    """Estimate the time and space that a full load would take.
 
-    The first rows are loaded into a table that is thrown away; nothing is left behind.
+    Loads the first rows of the source into a temporary table, and leaves nothing behind.
     """
     from lakebed.cli.progress import working
     from lakebed.ingest.estimate import estimate as estimate_load
@@ -54,5 +55,7 @@ def estimate(name: str, rows: int, as_json: bool) -> None:
     if found.hot_bytes is not None:
         lines.append(f"PostgreSQL  about {found.hot_bytes:,} bytes with indexes")
     if found.cold_bytes is not None:
-        lines.append(f"lake        about {found.cold_bytes:,} bytes once all has settled")
+        lines.append(
+            f"lake        about {found.cold_bytes:,} bytes after all partitions have moved"
+        )
     click.echo("\n".join([name, *lines]))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lakebed.cli.check import words_of
+from lakebed.cli.completion import complete_relations
 from lakebed.cli.context import open_for_reading
 from lakebed.cli.output import as_json, fail
 
@@ -24,18 +25,18 @@ FORMATS = ("csv", "csv.gz", "parquet", "duckdb")
 
 
 @click.command()
-@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.argument("names", metavar="[NAME]...", nargs=-1, shell_complete=complete_relations)
 @click.option("--all", "everything", is_flag=True, help="Every table and model, or every export.")
 @click.option("--output", metavar="PATH", help="A file, a URL, or - for standard output (CSV).")
 @click.option(
-    "--format", "form", type=click.Choice(FORMATS), help="By default what the output ends with."
+    "--format", "form", type=click.Choice(FORMATS), help="By default, the ending of the output."
 )
 @click.option("--where", metavar="SQL", help="A condition, such as \"origin = 'JFK'\".")
 @click.option("--columns", metavar="A,B", help="By default all, in their order.")
 @click.option("--order-by", metavar="A,B", help="Columns; desc may follow a name.")
-@click.option("--no-order", is_flag=True, help="Write the rows as they lie; quicker.")
-@click.option("--delimiter", metavar="CHAR", help="Of CSV; a comma. \\t is a tab.")
-@click.option("--null", metavar="TEXT", help="What stands for null in CSV; nothing.")
+@click.option("--no-order", is_flag=True, help="Do not sort the rows; faster.")
+@click.option("--delimiter", metavar="CHAR", help="Of CSV, by default a comma; \\t is a tab.")
+@click.option("--null", metavar="TEXT", help="The text for null in CSV, by default nothing.")
 @click.option("--no-header", is_flag=True, help="CSV without the line of names.")
 @as_json
 def export(
@@ -52,13 +53,14 @@ def export(
     no_header: bool,
     as_json: bool,
 ) -> None:
-    """Write a table or a model, all of its rows in one snapshot, to a file.
+    """Write a table or a model to a file.
 
-    With --output NAME is a table or a model; several go into one DuckDB file. Without it NAME is
-    an export that a table file declares. The file is written beside and renamed when it is whole.
+    All rows come from one snapshot. With --output, NAME is a table or a model; several go into one
+    DuckDB file. Without it, NAME is an export that a table file declares. The file appears under
+    its name when it is complete.
     """
     if bool(names) == everything:
-        raise click.UsageError("name what to export, or say --all")
+        raise click.UsageError("Name what to export, or say --all")
     options = [form, where, columns, order_by, delimiter, null, no_order, no_header]
     if output is None and any(options):
         raise click.UsageError("say --output PATH; a declared export has its options declared")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lakebed.cli.completion import complete_tables
 from lakebed.cli.context import open_for_reading
 from lakebed.cli.output import as_json, numbers, show
 from lakebed.errors import PartlyFailedError
@@ -18,15 +19,15 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("name", metavar="[TABLE]", required=False)
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and change nothing.")
+@click.argument("name", metavar="[TABLE]", required=False, shell_complete=complete_tables)
+@click.option("--dry-run", is_flag=True, help="Show what would be done; change nothing.")
 @as_json
 def housekeep(name: str | None, dry_run: bool, as_json: bool) -> None:
-    """Take away what nobody needs any more, and make the leaves of the near future.
+    """Delete files that no reader needs; create coming partitions.
 
-    Superseded and orphaned files of the lake after LAKEBED_FILE_GRACE, cold partitions past
-    keep_cold_for, leaves past drop_emptied_after; emptied leaves are vacuumed. What a reader, a
-    backup or a load that can be undone may still need stays, and is named with the reason.
+    Deletes superseded and orphaned files after LAKEBED_FILE_GRACE, cold partitions past
+    keep_cold_for and partition tables past drop_emptied_after, and vacuums emptied ones. What a
+    reader, a backup or an undoable load may still need stays, and is named with the reason.
     """
     from lakebed.cli.progress import working
     from lakebed.tiering.housekeep import housekeep as keep_house
@@ -40,7 +41,9 @@ def housekeep(name: str | None, dry_run: bool, as_json: bool) -> None:
     else:
         show(_housekept(done))
         for gap in done.gaps:
-            click.echo(f"{gap}: there is no leaf, rows of it are refused", err=True)
+            click.echo(
+                f"{gap}: there is no partition table, so PostgreSQL refuses its rows", err=True
+            )
         if dry_run:
             click.echo("this is what would be done; nothing was changed", err=True)
     if done.failed:
@@ -75,7 +78,7 @@ def _housekept(done: Housekept) -> Table:
             partition_table.why,
         )
     if done.made:
-        add("", "made", f"{done.made} leaves", None, "of the near future")
+        add("", "made", f"{done.made} partition tables", None, "for coming partitions")
     for file in done.swept:
         add(file.owner, "removed", file.path, file.bytes, file.why)
     for spared in done.spared:

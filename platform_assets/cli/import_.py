@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 def import_(
     source: str, include: Sequence[str], exclude: Sequence[str], dry_run: bool, as_json: bool
 ) -> None:
-    """Import a whole database: table files, rows, keys, indexes, defaults; then compare.
+    """Import a whole database, and compare both sides.
+
+    Writes table files, and loads rows, keys, indexes and defaults.
 
     \b
     SOURCE is sqlite:shop.db, a file in the folder data/ or as the shell names it.

@@ -1,4 +1,4 @@
-"""The command `lakebed lake`: whose the lake is."""
+"""The command lake: which database the lake belongs to."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lakebed.cli.lake_copies import refresh_catalog
 
 @click.group()
 def lake() -> None:
-    """Look after the lake as a whole."""
+    """Claim the lake for this database."""
 
 
 @lake.command()
@@ -26,7 +26,9 @@ def claim(yes: bool) -> None:
     platform = open_for_reading()
     owner, files = platform.lake.owner.owner(), platform.lake.files
     named, missing = platform.lake.owner.count_named()
-    had = f"{owner.name}, last written {owner.written:%Y-%m-%d %H:%M} UTC" if owner else "nobody's"
+    had = (
+        f"{owner.name}, last written {owner.written:%Y-%m-%d %H:%M} UTC" if owner else "not claimed"
+    )
     click.echo(f"lake      {files}", err=True)
     click.echo(f"was       {had}", err=True)
     click.echo(f"will be   {platform.postgres.name}", err=True)

@@ -1,4 +1,4 @@
-"""The command load: what is new in the sources of tables."""
+"""The command load: load what is new in the sources of tables."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lakebed.cli.check import words_of
+from lakebed.cli.completion import complete_partitions, complete_tables
 from lakebed.cli.context import open_for_writing, say_that_no_table_is_declared
 from lakebed.cli.errors import words
 from lakebed.cli.lake_copies import write_lake_copies
@@ -28,19 +29,27 @@ _LOAD_STEPS = {"extracted": "copying", "copied": "merging", "committed": "commit
 
 
 @click.command()
-@click.argument("names", metavar="[TABLE]...", nargs=-1)
+@click.argument("names", metavar="[TABLE]...", nargs=-1, shell_complete=complete_tables)
 @click.option("--all", "everything", is_flag=True, help="Every table that has a source.")
-@click.option("--window", "keys", multiple=True, help="Of a table loaded by window; repeatable.")
-@click.option("--again", is_flag=True, help="Read all of the sources, whatever was loaded before.")
+@click.option(
+    "--window",
+    "keys",
+    multiple=True,
+    shell_complete=complete_partitions,
+    help="Replace this window of a table that is loaded by window; repeatable.",
+)
+@click.option(
+    "--again", is_flag=True, help="Read the sources from the start, loaded before or not."
+)
 @as_json
 def load(
     names: Sequence[str], everything: bool, keys: Sequence[str], again: bool, as_json: bool
 ) -> None:
-    """Load what is new in the sources of tables, or replace windows of a table.
+    """Load what is new in the sources of tables.
 
-    Parents are loaded before the tables that refer to them; a load that waited for rows of another
-    table is finished at the end. A file that cannot be loaded is left out and named, the others are
-    loaded; the exit code is 1.
+    With --window, windows of one table are replaced. Parents are loaded before the tables that
+    refer to them; a load that waits for rows of another table is finished at the end. If a file
+    cannot be loaded, it is named, the other files are loaded, and the exit code is 1.
     """
     from lakebed.operations.load_tables import load_in_order
 
@@ -63,7 +72,7 @@ def load(
             copies += write_lake_copies(platform, outcome.table)
         _say_what_waits(platform, [table for table, _ in wanted])
     except Exception as error:
-        fault = error  # what was loaded before it is shown all the same
+        fault = error  # first show what was loaded before it
     for name in dict.fromkeys(report.table for report in reports if report.load_id):
         say_what_needs_quotes(platform.table(name))
     if as_json:
@@ -79,10 +88,10 @@ def load(
 
 
 def _say(platform: Platform, outcome: Outcome) -> None:
-    """Say in a line what was loaded, and what was new about its columns."""
+    """Print a line about what was loaded, and one about each new column."""
     if outcome.waited and outcome.reports:
         rows = sum(report.rows_read for report in outcome.reports)
-        click.echo(f"{outcome.name}: {rows:,} rows read, as it had waited", err=True)
+        click.echo(f"{outcome.name}: {rows:,} rows read that waited for another table", err=True)
     for report in outcome.reports:
         if not outcome.waited:
             click.echo(f"{outcome.name}: {_done(report)}", err=True)
@@ -119,11 +128,12 @@ def _chosen(
     """Return what is loaded: each table, or the windows of the one that is named."""
     from lakebed.operations.load_tables import chosen_loads, chosen_tables
 
+    if not platform.tables and not names:
+        say_that_no_table_is_declared(platform)
+        return []
     if bool(names) == everything:
         known = ", ".join(table.name for table in platform.tables)
-        raise click.UsageError(f"name tables, or say --all; there are: {known}")
-    if not platform.tables and not platform.broken:
-        say_that_no_table_is_declared(platform)
+        raise click.UsageError(f"Name tables, or say --all. There are: {known}")
     tables = chosen_tables(platform, names)
     windowed = [table.name for table in tables if table.load_by == "window"]
     if windowed and everything and not keys:
@@ -132,14 +142,14 @@ def _chosen(
 
 
 def _say_where_nothing_is(platform: Platform, table: SourceTable, report: LoadReport) -> None:
-    """Tell a source of which there is nothing at all from one of which nothing is new."""
+    """Say so if the source has no file at all, rather than no new one."""
     from lakebed.ingest.sources.readers import reader_of
 
     if report.load_id is not None or report.refused:
         return
     reader = reader_of(table, platform.settings)
     if table.require_source.resumes != "query" and not reader.find():
-        click.echo(f"{table.name}: there is no file at {reader.place}", err=True)
+        click.echo(f"{table.name}: no file found at {reader.place}", err=True)
 
 
 def _done(report: LoadReport) -> str:

@@ -24,7 +24,7 @@ def ls(
     variables: str | None,
     as_json: bool,
 ) -> None:
-    """List models, seeds and tests, all or those selected, in the order of building."""
+    """List models, seeds and tests in build order."""
     platform = open_for_writing()
     _, selected = selected_models(platform, (*names, *select), exclude, variables)
     warn_of_broken(selected.broken)

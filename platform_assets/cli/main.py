@@ -1,15 +1,13 @@
 """The entry point of the command `lakebed`: its group, its errors and its exit codes.
 
-What the commands work with is imported when one of them runs, so that `lakebed --help` is quick.
+A command imports what it works with when it runs, so that `lakebed --help` is quick.
 """
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from importlib.metadata import version
-from typing import Any
 
 import click
 
@@ -26,6 +24,7 @@ from lakebed.cli.doctor import doctor
 from lakebed.cli.erase import erase
 from lakebed.cli.errors import STOPPED, words
 from lakebed.cli.estimate import estimate
+from lakebed.cli.explain import explain
 from lakebed.cli.export import export
 from lakebed.cli.grant import grant
 from lakebed.cli.housekeep import housekeep
@@ -37,74 +36,55 @@ from lakebed.cli.metrics import metrics
 from lakebed.cli.move import move
 from lakebed.cli.new import new
 from lakebed.cli.plan import plan
+from lakebed.cli.psql import psql
 from lakebed.cli.rejects import rejects
 from lakebed.cli.restore import restore
 from lakebed.cli.rollback import rollback
+from lakebed.cli.sections import SectionedGroup
 from lakebed.cli.sql import sql
 from lakebed.cli.status import status
+from lakebed.cli.tables import tables
 from lakebed.cli.up import up
 from lakebed.cli.verify import verify
 from lakebed.errors import exit_code
 from lakebed.resources.private import keep_private
 
-HELP = """Load tables into PostgreSQL, let old partitions settle as Parquet, query both as one.
+HELP = """Load tables into PostgreSQL, move old partitions to Parquet, query both as one.
 
 \b
-  lakebed new shop                                  a project that runs at once
-  lakebed demo                                      real flights through all of it
-  lakebed load --all                                what is new in every source
-  lakebed import sqlite:shop.db                     a whole database, keys and all, compared
-  lakebed move flights --due                        old partitions to the lake
-  lakebed sql "select count(*) from flights"        over both tiers
-  lakebed export flights --output flights.csv.gz    any table or model as a file
-  lakebed status                                    where the rows are
-  lakebed up                                        the Dagster UI and its sensors
+  lakebed new shop && cd shop                 a project that works at once
+  lakebed load --all                          load what is new
+  lakebed import sqlite:shop.db               import a whole database
+  lakebed move --due                          move old partitions to the lake
+  lakebed sql "from readings limit 5"         query both tiers
+  lakebed status                              where the rows are
+  lakebed up                                  the Dagster UI with its sensors
 
 \b
-Exit codes: 0 done, 1 it failed or a part of it did, 2 wrong usage or settings,
+Exit codes: 0 done, 1 all or a part of it failed, 2 wrong usage or settings,
 3 PostgreSQL cannot be reached, 130 stopped by Ctrl-C or SIGTERM.
+Tab completion: eval "$(_LAKEBED_COMPLETE=bash_source lakebed)"
 """
 
-
-class _Commands(click.Group):
-    """A group that is content when its reader has seen enough (lakebed sql ... | head)."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            result = super().invoke(ctx)
-            sys.stdout.flush()
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(0)
-        return result
+SECTIONS = {
+    "Start": (new, add, import_, check, up, demo),
+    "Load": (plan, apply, estimate, load, rejects, rollback),
+    "Query": (tables, sql, explain, psql, attach, grant, export),
+    "Tiers": (status, move, backfill, restore),
+    "Models": (build, compile_models, ls),
+    "Care": (doctor, verify, housekeep, backup, erase, lake, metrics),
+}
 
 
-@click.group(cls=_Commands, help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=SectionedGroup, help=HELP, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(version("lakebed"), package_name="lakebed", prog_name="lakebed")
 def group() -> None:
     """Hold the commands together."""
 
 
-for command in (
-    *(
-        new,
-        demo,
-        up,
-        load,
-        move,
-        backfill,
-        build,
-        compile_models,
-        ls,
-        sql,
-        status,
-        metrics,
-        rejects,
-    ),
-    *(plan, apply, add, import_, backup, rollback, estimate, verify, housekeep, export),
-    *(restore, erase, doctor, lake, check, attach, grant),
-):
-    group.add_command(command)
+group.add_sections(SECTIONS)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""The command that tells a monitoring system how the platform is: metrics."""
+"""The command metrics: figures for a monitoring system."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ from lakebed.cli.output_file import open_output
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write to a file, replaced at once: for the textfile collector of node_exporter.",
+    help="Replace this file in one step, for node_exporter's textfile collector.",
 )
 def metrics(output: Path | None) -> None:
-    """Show lag, sizes, partitions, quarantine and findings in Prometheus's text format."""
+    """Show metrics in Prometheus's text format.
+
+    They are lag, sizes, partitions, the quarantine and findings.
+    """
     from lakebed.monitoring.health import read_health
     from lakebed.monitoring.metrics import prometheus
 

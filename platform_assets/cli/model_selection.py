@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lakebed.cli.completion import complete_models
+
 if TYPE_CHECKING:
     from lakebed.models.model import ModelSet
     from lakebed.models.selection import Selected
@@ -21,16 +23,23 @@ def selecting(command: Command) -> Command:
         click.option(
             "--vars", "variables", metavar="YAML", help="Variables: '{late_after_minutes: 30}'."
         ),
-        click.option("--exclude", multiple=True, metavar="EXPR", help="What to leave out."),
+        click.option(
+            "--exclude",
+            multiple=True,
+            metavar="EXPR",
+            shell_complete=complete_models,
+            help="What to leave out.",
+        ),
         click.option(
             "--select",
             "-s",
             multiple=True,
             metavar="EXPR",
+            shell_complete=complete_models,
             help="dbt's selectors: names, tag:x, path:x, +x, x+, @x, state:modified; a space is or,"
             " a comma is and.",
         ),
-        click.argument("names", metavar="[MODEL]...", nargs=-1),
+        click.argument("names", metavar="[MODEL]...", nargs=-1, shell_complete=complete_models),
     ):
         command = option(command)
     return command

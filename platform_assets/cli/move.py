@@ -1,4 +1,4 @@
-"""The command move: partitions settle in the lake."""
+"""The command move: move partitions from hot to cold."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lakebed.cli.context import open_for_writing
+from lakebed.cli.completion import complete_partitions, complete_tables
+from lakebed.cli.context import open_for_writing, say_that_no_table_is_declared
 from lakebed.cli.errors import words
 from lakebed.cli.lake_copies import refresh_catalog
 from lakebed.cli.output import as_json, fail, numbers, show, speed
@@ -26,8 +27,14 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("name", metavar="TABLE")
-@click.option("--partition", "keys", multiple=True, help="A partition such as 2013-01; repeatable.")
+@click.argument("name", metavar="[TABLE]", required=False, shell_complete=complete_tables)
+@click.option(
+    "--partition",
+    "keys",
+    multiple=True,
+    shell_complete=complete_partitions,
+    help="A partition such as 2013-01; repeatable.",
+)
 @click.option(
     "--due", "all_due", is_flag=True, help="Every partition that is due and has hot rows."
 )
@@ -39,49 +46,79 @@ if TYPE_CHECKING:
 )
 @as_json
 def move(
-    name: str,
+    name: str | None,
     keys: Sequence[str],
     all_due: bool,
     as_of: str | None,
     jobs: int,
     as_json: bool,
 ) -> None:
-    """Move partitions of a table to the lake, or fold late rows into them.
+    """Move partitions to the lake, or compact late rows into its files.
 
-    Partitions are moved in order, each in a transaction of its own. One that fails leaves the
-    others moved; the exit code is 1.
+    With --due and without a table, every table that has a tiering policy is moved. Partitions are
+    moved in order, each in a transaction of its own. If one fails, the others are moved all the
+    same, and the exit code is 1.
     """
     if bool(keys) == all_due:
-        raise click.UsageError("say which: --partition KEY (repeatable), or --due")
+        raise click.UsageError("Say which partitions: --partition KEY (repeatable), or --due")
+    if name is None and keys:
+        raise click.UsageError("--partition goes with a table: lakebed move TABLE --partition KEY")
     if as_of is not None and not all_due:
         raise click.UsageError("--as-of goes with --due")
-    from lakebed.operations.load_tables import windows_of
-    from lakebed.operations.move_table import answer_requests, due_partitions
-
     now = None if as_of is None else _moment(as_of)
     platform = open_for_writing()
-    table = platform.table(name)
-    _ = table.require_tiering
-    requests: list[Request] = []
-    if all_due:
-        windows, requests = due_partitions(platform, table, now)
-    else:
-        windows = windows_of(table, keys)
-    by_policy = (now or platform.clock.now()) if all_due else None
-    done, failed = _move(platform, table, windows, jobs, by_policy)
+    tables = [platform.table(name)] if name else [t for t in platform.tables if t.tiering]
+    if name is not None:
+        _ = tables[0].require_tiering
+    elif not platform.tables:
+        say_that_no_table_is_declared(platform)
+    elif not tables:
+        click.echo(
+            "No table has a tiering policy, so nothing is ever due. Add tiering=Tiering(...) to a "
+            "table file",
+            err=True,
+        )
+    done: list[Moved] = []
+    failed: list[dict[str, Any]] = []
+    for table in tables:
+        moved, problems = _move_table(platform, table, keys, now, jobs, as_json)
+        done += moved
+        failed += problems
     if as_json:
         click.echo(json.dumps([*map(_moved, done), *failed], indent=2))
     elif any(moved.path for moved in done):
         show(_moves([moved for moved in done if moved.path]))
-    if not windows:
-        click.echo(f"{name}: nothing is due", err=as_json)
     failures = [f["error"] for f in failed]
-    problem = failures[0] if failures else None
-    for number, answer in answer_requests(platform, table, requests, problem):
-        click.echo(f"request {number}: {answer}", err=True)
     if done:
         failures += refresh_catalog(platform)
     fail(failures, "not done")
+
+
+def _move_table(
+    platform: Platform,
+    table: SourceTable,
+    keys: Sequence[str],
+    as_of: datetime | None,
+    jobs: int,
+    quiet: bool,
+) -> tuple[list[Moved], list[dict[str, Any]]]:
+    """Move the named partitions of one table, or those that are due; answer its requests."""
+    from lakebed.operations.load_tables import windows_of
+    from lakebed.operations.move_table import answer_requests, due_partitions
+
+    requests: list[Request] = []
+    if keys:
+        windows = windows_of(table, keys)
+    else:
+        windows, requests = due_partitions(platform, table, as_of)
+    by_policy = None if keys else as_of or platform.clock.now()
+    done, failed = _move(platform, table, windows, jobs, by_policy)
+    if not windows:
+        click.echo(f"{table.name}: nothing is due", err=quiet)
+    problem = failed[0]["error"] if failed else None
+    for number, answer in answer_requests(platform, table, requests, problem):
+        click.echo(f"request {number}: {answer}", err=True)
+    return done, failed
 
 
 def _move(

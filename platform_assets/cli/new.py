@@ -10,9 +10,10 @@ import click
 @click.command()
 @click.argument("name", required=False)
 def new(name: str | None) -> None:
-    """Write a new project: into the folder NAME, or into the working folder if that is empty.
+    """Write a new project that works at once.
 
-    The project has a table, models, a few rows of data, a test, and what Dagster needs. An existing
+    It goes into the folder NAME, or without a name into the working folder if that is empty. The
+    project has a table, models, a few rows of data, a test, and what Dagster needs. An existing
     file is never overwritten.
     """
     from lakebed.scaffolding.project_files import write_project

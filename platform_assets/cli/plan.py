@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lakebed.cli.context import open_for_writing
+from lakebed.cli.completion import complete_tables
+from lakebed.cli.context import open_for_writing, say_that_no_table_is_declared
 from lakebed.cli.output import as_json, say_what_needs_quotes
 from lakebed.errors import FAILED
 
@@ -18,20 +19,25 @@ if TYPE_CHECKING:
     from lakebed.spec.table import SourceTable
     from lakebed.store.platform import Platform
 
-table_names = click.argument("names", metavar="[TABLE]...", nargs=-1)
+table_names = click.argument(
+    "names", metavar="[TABLE]...", nargs=-1, shell_complete=complete_tables
+)
 
 
 @click.command()
 @table_names
-@click.option("--check", is_flag=True, help="Exit with 1 where there is anything to change.")
+@click.option("--check", is_flag=True, help="Exit with 1 if there is anything to change.")
 @as_json
 def plan(names: Sequence[str], check: bool, as_json: bool) -> None:
-    """Show what the table files would change in PostgreSQL, with the SQL. Changes nothing.
+    """Show what the table files would change in PostgreSQL.
 
-    All tables, or the named ones. instant: done in milliseconds. checked: done if the rows agree.
-    blocking: locks the table for as long as its rows take. refused: never done by itself.
+    Prints the SQL and changes nothing. Without a name, all tables are compared. A change is
+    instant (milliseconds), checked (made if the rows allow it), blocking (locks the table while it
+    reads the rows) or refused (left to you, with the reason).
     """
     platform = open_for_writing()
+    if not platform.tables and not names:
+        say_that_no_table_is_declared(platform)
     planned = read_plans(platform, names)
     plans = [made for _, made in planned]
     if as_json:

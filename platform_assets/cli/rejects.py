@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lakebed.cli.completion import complete_tables
 from lakebed.cli.context import open_for_reading
 from lakebed.cli.lake_copies import write_lake_copies
 from lakebed.errors import PartlyFailedError
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("name", metavar="TABLE")
+@click.argument("name", metavar="TABLE", shell_complete=complete_tables)
 @click.option("--load", "load_id", metavar="ID", help="Only those that this load rejected.")
 @click.option("--column", metavar="NAME", help="Only rows that are bad in this column.")
 @click.option("--resolved", is_flag=True, help="Those that were loaded by a retry, or superseded.")
@@ -48,7 +49,7 @@ def rejects(
     retry: bool,
     as_json: bool,
 ) -> None:
-    """Show the quarantine of a table: bad rows with file, row number and reason.
+    """Show rows that broke the contract, or load them again.
 
     With --retry the rows that are good now are loaded and leave the quarantine, in one
     transaction; the others stay, with their new reason. Rows can be mended in

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lakebed.cli.completion import complete_partitions, complete_tables
 from lakebed.cli.context import open_for_reading
 from lakebed.cli.errors import words
 from lakebed.cli.lake_copies import refresh_catalog
@@ -24,10 +25,16 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("name", metavar="TABLE")
-@click.option("--partition", "keys", multiple=True, help="A partition such as 2013-01; repeatable.")
-@click.option("--from", "since", metavar="TIME", help="All that have settled from this time on.")
-@click.option("--to", "until", metavar="TIME", help="... and begin before this one.")
+@click.argument("name", metavar="TABLE", shell_complete=complete_tables)
+@click.option(
+    "--partition",
+    "keys",
+    multiple=True,
+    shell_complete=complete_partitions,
+    help="A partition such as 2013-01; repeatable.",
+)
+@click.option("--from", "since", metavar="TIME", help="All moved partitions from this time on ...")
+@click.option("--to", "until", metavar="TIME", help="... that begin before this time.")
 @click.option(
     "--hold", default="7d", show_default=True, help="Stay hot for so long: 12h, 30d, 4w, 0d."
 )
@@ -40,10 +47,11 @@ def restore(
     hold: str,
     as_json: bool,
 ) -> None:
-    """Bring settled partitions of a table back to hot, where no policy moves them for a time.
+    """Bring moved partitions back to PostgreSQL.
 
-    Partitions are restored in order, each in a transaction of its own. One that fails leaves the
-    others restored; the exit code is 1. A backup is put back by `lakebed backup restore`.
+    They are verified, and no policy moves them again until --hold is over. Partitions are restored
+    in order, each in a transaction of its own. If one fails, the others are restored all the same,
+    and the exit code is 1. `lakebed backup restore` restores a table from a backup.
     """
     from lakebed.tiering.restorable import chosen, hold_of
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lakebed.cli.completion import complete_tables
 from lakebed.cli.confirm import confirm
 from lakebed.cli.context import open_for_reading
 from lakebed.cli.lake_copies import write_lake_copies
@@ -28,7 +29,7 @@ NAMED = 3
 
 
 @click.command()
-@click.argument("name", metavar="TABLE")
+@click.argument("name", metavar="TABLE", shell_complete=complete_tables)
 @click.option("--load", "load_id", metavar="ID", help="Undo this load and all that came after it.")
 @click.option("--list", "listed", is_flag=True, help="Show the loads that can be undone.")
 @click.option("--reload", is_flag=True, help="Let the next load read the same files again.")
@@ -42,11 +43,12 @@ def rollback(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Undo the last load of a table, or go back further, in one transaction.
+    """Undo the last load of a table, or go back further.
 
-    Says what would happen and asks; without a terminal it needs --yes. Where rows of the loads were
-    changed by others, or have settled, nothing is changed. A file that was undone is not loaded
-    again by itself until it changes: see --reload. `lakebed backup restore` puts a backup back.
+    All in one transaction. It says what would happen and asks; without a terminal it needs --yes.
+    If other writers changed rows of the loads, or partitions of them have moved, it changes
+    nothing. A file whose load is undone is loaded again only after it changes: see --reload.
+    `lakebed backup restore` restores a table from a backup.
     """
     platform = open_for_reading()
     table = platform.table(name)

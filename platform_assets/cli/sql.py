@@ -17,29 +17,34 @@ from lakebed.cli.output_file import open_output
 if TYPE_CHECKING:
     from lakebed.cli.query_output import Format
     from lakebed.resources.session import ReadSession
-    from lakebed.resources.touched import Touched
 
 
 @click.command()
-@click.argument("query")
+@click.argument("query", required=False)
 @click.option(
     "--format",
     "form",
     type=click.Choice(["table", "csv", "json"]),
-    help="How rows are written; by default what the output's name ends with, or a table.",
+    help="How to write the rows; by default the ending of --output, or a table.",
 )
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write to a file.")
-@click.option(
-    "--explain",
-    is_flag=True,
-    help="Say which cold files and how many hot rows would be read, and the plan.",
-)
-def sql(query: str, form: Format | None, output: Path | None, explain: bool) -> None:
-    """Run SQL over both tiers, in one snapshot. QUERY may be - for standard input.
+def sql(query: str | None, form: Format | None, output: Path | None) -> None:
+    """Query both tiers in DuckDB's dialect; without a query: a shell.
 
-    Of several statements the rows of the last one are shown. A table shows the first 1,000 rows
-    and says how many more there are; csv and json write all of them.
-    """
+    QUERY reads one snapshot of all tables and models, and changes nothing. It may be - for
+    standard input. Of several statements the rows of the last one are shown. A table shows the
+    first 1,000 rows and says how many more there are; csv and json write all of them.
+
+    The shell takes a new snapshot for each statement. \\? lists what it knows: \\d, \\d TABLE,
+    \\timing, \\q. `lakebed psql` opens PostgreSQL's own shell on the hot tier.
+    """  # noqa: D301
+    if query is None:
+        if form is not None or output is not None:
+            raise click.UsageError("--format and --output go with a query")
+        from lakebed.cli.shell import run_shell
+
+        run_shell(open_lake_for_reading())
+        return
     text = sys.stdin.read() if query == "-" else query
     if not text.strip(" \t\r\n;"):
         raise click.UsageError("the query is empty")
@@ -47,12 +52,8 @@ def sql(query: str, form: Format | None, output: Path | None, explain: bool) -> 
         raise click.BadParameter(
             f"there is no folder {output.absolute().parent}", param_hint="--output"
         )
-
-    with open_lake_for_reading().session() as session, _clear_errors(session):
-        if explain:
-            _explain(session, text)
-        else:
-            _answer(session, text, form or _format_of(output), output)
+    with open_lake_for_reading().session() as session, clear_errors(session):
+        _answer(session, text, form or _format_of(output), output)
 
 
 def _format_of(output: Path | None) -> Format:
@@ -78,57 +79,17 @@ def _answer(session: ReadSession, text: str, form: Format, output: Path | None) 
         click.echo(f"{written:,} rows in {output}", err=True)
 
 
-def _explain(session: ReadSession, text: str) -> None:
-    from lakebed.cli.query_output import statements_of
-    from lakebed.resources.touched import touched
-
-    *before, last = statements_of(session, text)
-    for statement in before:
-        with session.stream(statement) as result:
-            result.fetchall()
-    found = touched(session, last)
-    for table in found:
-        for line in _about(table):
-            click.echo(line)
-        for file in table.files:
-            click.echo(f"    {session.lake.address(file)}")
-    if not found:
-        click.echo("no table is read")
-    with session.pruned(last):
-        click.echo(session.bare.execute(f"explain {last}").fetchall()[0][1])
-
-
-def _about(table: Touched) -> Iterator[str]:
-    """Say how much of a table is read, and what was left out."""
-    from lakebed.resources.touched import COUNT_UP_TO
-
-    cold, whole = table.cold, table.of_cold
-    hot = "not there" if table.hot_rows is None else f"{table.hot_rows:,} rows"
-    yield f"{table.table}: hot {'more than ' if table.hot_rows == COUNT_UP_TO else ''}{hot}"
-    if whole.files:
-        yield (
-            f"    cold {cold.files:,} of {whole.files:,} files, {cold.rows:,} of {whole.rows:,} "
-            f"rows, {cold.bytes / 1e6:,.1f} of {whole.bytes / 1e6:,.1f} MB"
-        )
-    first, last = table.bounds.first, table.bounds.last
-    if first is not None or last is not None:
-        since = "" if first is None else f" from {first:%Y-%m-%d %H:%M:%S}"
-        until = "" if last is None else f" to {last:%Y-%m-%d %H:%M:%S}"
-        yield f"    within{since}{until} UTC"
-    for column, order in table.text_orders:
-        yield f"    text order of {column}: by code point; in PostgreSQL by {order}"
-
-
 @contextmanager
-def _clear_errors(session: ReadSession) -> Iterator[None]:
-    """Say why a model is missing where a query fails for that."""
+def clear_errors(session: ReadSession) -> Iterator[None]:
+    """Raise DuckDB's errors as QueryError; say why a model is missing where that is the cause."""
     import duckdb
 
     try:
         yield
     except duckdb.Error as error:
         why = [
-            f"\n\nThe model {name} cannot be read, build it anew (lakebed build {name}): {reason}"
+            f"\n\nThe model {name} cannot be read; build it again (`lakebed build {name}`): "
+            f"{reason}"
             for name, reason in session.unreadable.items()
             if name in str(error)
         ]

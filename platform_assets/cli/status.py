@@ -13,9 +13,10 @@ from lakebed.cli.context import open_for_reading, say_that_no_table_is_declared
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def status(as_json: bool) -> None:
-    """Show where the rows are: each table and partition, hot, due, cold or late.
+    """Show where the rows are: hot, due, cold or late.
 
-    Below that, what is wrong with sources, loads and rows; `lakebed doctor` looks at all.
+    The heat map has a letter for each partition. Below it: the last load of each table, and what
+    is wrong with sources, loads and rows. `lakebed doctor` also checks the tiers and the server.
     """
     from rich.console import Console
 
@@ -28,6 +29,8 @@ def status(as_json: bool) -> None:
     found = read_status(platform)
     if as_json:
         click.echo(json.dumps(found.to_json(), indent=2))
+        return
+    if not platform.tables:
         return
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(heat_map(found))

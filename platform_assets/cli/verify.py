@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lakebed.cli.completion import complete_partitions, complete_tables
 from lakebed.cli.context import open_for_reading
 from lakebed.cli.output import as_json, numbers, show
 from lakebed.errors import PartlyFailedError
@@ -24,15 +25,22 @@ SHOWN_PROBLEMS = 20
 
 
 @click.command()
-@click.argument("name", metavar="[TABLE]", required=False)
-@click.option("--partition", "keys", multiple=True, help="A partition such as 2013-01; repeatable.")
+@click.argument("name", metavar="[TABLE]", required=False, shell_complete=complete_tables)
+@click.option(
+    "--partition",
+    "keys",
+    multiple=True,
+    shell_complete=complete_partitions,
+    help="A partition such as 2013-01; repeatable.",
+)
 @click.option("--deep", is_flag=True, help="Read every file: its SHA-256 and its rows.")
 @as_json
 def verify(name: str | None, keys: Sequence[str], deep: bool, as_json: bool) -> None:
-    """Check the files of the lake against the manifest: each is there, and has its size.
+    """Check the files of the lake against the manifest.
 
-    --deep reads them whole: SHA-256, count and fingerprint of every column are those of the day the
-    file was written. The exit code is 1 where anything is wrong.
+    Each file must exist and have its size. --deep reads the files: SHA-256, row count and the
+    fingerprint of every column must be those of the day the file was written. The exit code is 1
+    if anything is wrong.
     """
     from lakebed.cli.progress import working
     from lakebed.operations.load_tables import windows_of

@@ -45,7 +45,7 @@ def lowest_versions() -> list[str]:
     """Return the lowest version that each range of the dependencies allows, as constraints."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    groups = [extras[name] for name in ("demo", "embedded", "mysql", "s3", "ui")]
+    groups = [extras[name] for name in ("demo", "embedded", "mysql", "s3", "shell", "ui")]
     pins = []
     for text in [*project["dependencies"], *(text for group in groups for text in group)]:
         requirement = Requirement(text)

@@ -394,8 +394,8 @@ def test_every_statement_runs_and_the_last_one_is_shown(lakebed: Lakebed) -> Non
     ],
 )
 def test_what_is_no_query_is_refused(lakebed: Lakebed, statement: str) -> None:
-    for explain in ([], ["--explain"]):
-        said = lakebed("sql", statement, *explain)
+    for command in ("sql", "explain"):
+        said = lakebed(command, statement)
         assert (said.code, said.out) == (2 if not statement else 1, "")
         assert "Traceback" not in said.err
 
@@ -491,17 +491,74 @@ def test_an_output_that_is_a_device_or_a_link_stays_one(lakebed: Lakebed) -> Non
 
 
 def test_explain_says_what_is_read_of_both_tiers(lakebed: Lakebed) -> None:
-    before = lakebed("sql", COUNT, "--explain").out
+    before = lakebed("explain", COUNT).out
     assert before.splitlines()[0] == "flights: hot 336,776 rows"
-    assert "no table is read" in lakebed("sql", "select 1", "--explain").out
+    assert "no table is read" in lakebed("explain", "select 1").out
     lakebed("move", "flights", "--due")
-    out = lakebed("sql", f"{COUNT} where time_hour < '2013-01-20'", "--explain").out
+    out = lakebed("explain", f"{COUNT} where time_hour < '2013-01-20'").out
     lines = out.splitlines()
     assert lines[0] == "flights: hot 0 rows"
     assert lines[1].startswith("    cold 1 of 9 files, 26,865 of 252,392 rows, 0.")
     assert lines[2] == "    within to 2013-01-19 23:59:59 UTC"
     assert lines[3].strip().endswith("flights/year=2013/month=01/flights_2013_01_g0001.parquet")
     assert "AGGREGATE" in out
+
+
+def test_the_shell_reads_a_new_snapshot_for_each_statement_and_goes_on_after_an_error(
+    lakebed: Lakebed,
+) -> None:
+    program = [sys.executable, "-m", "lakebed.cli", "sql"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(program, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as it:
+        assert it.stdin is not None and it.stdout is not None and it.stderr is not None
+        it.stdin.write("select count(*) as n\nfrom airlines;\n")
+        it.stdin.flush()
+        while "16" not in it.stdout.readline():
+            pass
+        with psycopg.connect(lakebed.url) as connection:
+            connection.execute("insert into airlines values ('X1', 'A new one')")
+        it.stdin.write(
+            "from nowhere;\nselect ';' as s, count(*) as n from airlines;\n\\d airlines\n"
+        )
+        it.stdin.write("\\nonsense\n\\q\nselect 'never';\n")
+        it.stdin.close()
+        out, err = it.stdout.read(), it.stderr.read()
+        it.wait(timeout=30)
+    assert it.returncode == 1
+    assert "17" in out and "VARCHAR" in out and "never" not in out
+    assert err.count("error: ") == 2
+    assert PASSWORD not in out + err
+
+
+def test_tables_and_their_columns_are_listed_with_models(lakebed: Lakebed) -> None:
+    lakebed("build", "stg_flights")
+    found = {one["name"]: one for one in json.loads(lakebed("tables", "--json").out)}
+    assert found["flights"]["key"] == ["time_hour", "carrier", "flight"]
+    assert (found["stg_flights"]["kind"], found["stg_flights"]["columns"]) == ("model", 16)
+    columns = json.loads(lakebed("tables", "stg_flights", "--json").out)
+    assert len(columns) == 16 and columns[0]["type"]
+    assert lakebed("tables", "nope").code == 1
+
+
+def test_psql_opens_on_the_hot_tier_or_the_address_is_printed_without_the_password(
+    lakebed: Lakebed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program = [sys.executable, "-m", "lakebed.cli", "psql"]
+    if shutil.which("psql"):
+        query = [*program, "-Atc", "select count(*) from airlines"]
+        assert subprocess.run(query, cwd=ROOT, capture_output=True).stdout == b"16\n"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    said = subprocess.run(
+        program, cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
+    assert said.returncode == 0
+    assert said.stdout.startswith("postgresql://") and PASSWORD not in said.stdout
+
+
+def test_due_partitions_of_all_tables_move_with_one_command(lakebed: Lakebed) -> None:
+    said = lakebed("move", "--due", "--json")
+    moved = {one["table"] for one in json.loads(said.out)}
+    assert (said.code, moved) == (0, {"flights", "weather"})
 
 
 def test_the_status_shows_each_partition_by_a_letter(lakebed: Lakebed) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -42,7 +43,9 @@ def test_help_shows_every_command_an_example_and_the_exit_codes(lakebed: Run) ->
     code, out, _ = lakebed("--help")
     assert code == 0
     assert all(f"\n  {name} " in out for name in cli.group.commands)
-    assert 'lakebed sql "select count(*) from flights"' in out
+    assert "lakebed load --all" in out
+    assert max(map(len, out.splitlines())) <= 80
+    assert not re.search(r"\.\.\.$", out.partition("Start:")[2], re.M)
     assert all(f"{number} " in out for number in (0, 1, 2, 3, 130))
 
 
@@ -70,11 +73,14 @@ def test_help_imports_nothing_that_is_slow() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["load"], "name tables, or say --all; there are: airlines, airports, flights"),
-        (["load", "flights", "--all"], "name tables, or say --all"),
+        (["load"], "Name tables, or say --all. There are: airlines, airports, flights"),
+        (["load", "flights", "--all"], "Name tables, or say --all"),
         (["load", "nope"], "unknown table 'nope'. Expected one of: airlines"),
-        (["move", "flights"], "say which: --partition KEY (repeatable), or --due"),
-        (["move", "flights", "--due", "--partition", "2013-01"], "say which"),
+        (["move", "flights"], "Say which partitions: --partition KEY (repeatable), or --due"),
+        (["move", "flights", "--due", "--partition", "2013-01"], "Say which"),
+        (["move", "--partition", "2013-01"], "--partition goes with a table"),
+        (["sql", "--format", "csv"], "go with a query"),
+        (["explain", ";"], "the query is empty"),
         (["move", "nope", "--due"], "unknown table 'nope'"),
         (["move", "airlines", "--due"], "has no tiering"),
         (["move", "flights", "--partition", "2013"], "a key such as 2024-01"),
