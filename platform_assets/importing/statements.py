@@ -76,6 +76,10 @@ class StatementMaker:
             same = set(self._present.primary_key) == set(ours)
             other = f"the table's primary key is ({', '.join(self._present.primary_key)})"
             return Step("primary key", name, exists=same, why="" if same else other)
+        nullable = [c.name for c in self._table.columns if c.nullable and c.name in ours]
+        if nullable:
+            why = f"column {nullable[0]} holds nulls, which a primary key of PostgreSQL cannot"
+            return Step("primary key", name, why=why)
         statement = self._alter(
             "add constraint {} primary key ({})", sql.Identifier(name), _listed(ours)
         )

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from psycopg import sql
-
+from lakebed.scaffolding.sqlite_types import field_type, stored_columns
 from lakebed.scaffolding.table_file import (
     AddError,
     TableFile,
@@ -25,16 +24,15 @@ from lakebed.scaffolding.table_file import (
 )
 from lakebed.spec.names import is_name
 
-SAMPLED_ROWS = 10_000
-
 
 @dataclass(frozen=True)
 class _Column:
     name: str
-    declared: str
+    kind: str
+    remark: str
     key: int
-    stored: frozenset[str]
     nullable: bool
+    has_nulls: bool
 
 
 def table_files(
@@ -92,17 +90,20 @@ def _open(database: Path) -> sqlite3.Connection:
 
 
 def _columns(connection: sqlite3.Connection, table: str) -> list[_Column]:
-    columns = []
-    for name, declared, key, required in connection.execute(
+    rows = connection.execute(
         'select name, type, pk, "notnull" from pragma_table_xinfo(?) where hidden <> 1', [table]
-    ).fetchall():
-        query = sql.SQL("select distinct typeof({0}) from (select {0} from {1} limit {2})").format(
-            sql.Identifier(name), sql.Identifier(table), sql.Literal(SAMPLED_ROWS)
+    ).fetchall()
+    stored = stored_columns(connection, table, [(name, kind) for name, kind, _, _ in rows])
+    return [
+        _Column(
+            name,
+            *field_type(connection, table, column),
+            key=key,
+            nullable=column.nulls or not (required or key),
+            has_nulls=column.nulls,
         )
-        stored = frozenset(kind for (kind,) in connection.execute(query.as_string()))
-        nullable = not (required or key) or (not key and "null" in stored)
-        columns.append(_Column(name, declared.upper(), key, stored - {"null"}, nullable))
-    return columns
+        for (name, _, key, required), column in zip(rows, stored, strict=True)
+    ]
 
 
 def _table_file(table: str, called: str | None, database: str, columns: list[_Column]) -> TableFile:
@@ -111,7 +112,9 @@ def _table_file(table: str, called: str | None, database: str, columns: list[_Co
         raise AddError(f"{name!r} cannot be the name of a table, such as orders")
     model = "".join(part.capitalize() for part in name.split("_")) or "Row"
     names = names_in_postgres([column.name for column in columns])
-    key = [names[column.name] for column in sorted(columns, key=lambda c: c.key) if column.key]
+    keyed = sorted((column for column in columns if column.key), key=lambda column: column.key)
+    nulls = [column.name for column in keyed if column.has_nulls]
+    key = [] if nulls else [names[column.name] for column in keyed]
     fields = [
         _field(number, column, names[column.name]) for number, column in enumerate(columns, 1)
     ]
@@ -121,9 +124,8 @@ def _table_file(table: str, called: str | None, database: str, columns: list[_Co
         if key
         else ""
     )
-    whole = (
-        "" if key else '    write_mode="replace",  # it has no key: read whole when it changed\n'
-    )
+    why = f"its key holds nulls in {nulls[0]}" if nulls else "it has no key"
+    whole = "" if key else f'    write_mode="replace",  # {why}: read whole when it changed\n'
     text = (
         f'"""{name}: table {table} of {database}. Written by `lakebed add`; edit it."""\n\n'
         "from typing import Annotated\n\n"
@@ -151,40 +153,9 @@ def _field(number: int, column: _Column, called: str) -> str:
     name = _identifier(called, f"column_{number}")
     options = [f"alias={called!r}"] if name != called else []
     options += ["nullable=True"] if column.nullable else []
-    kind, remark = _type_of(column)
     default = f" = pa.Field({', '.join(options)})" if options else ""
-    return f"    {name}: {kind}{default}{remark}\n"
-
-
-def _type_of(column: _Column) -> tuple[str, str]:
-    """Return the field's type by what is declared and stored, with a remark for a person."""
-    declared, stored = column.declared, column.stored
-    if len(stored) > 1 and stored != {"integer", "real"}:
-        return "str", f"  # declared {declared or 'nothing'}, holds {', '.join(sorted(stored))}"
-    if re.search("DATE|TIME", declared):
-        if stored <= {"text"}:
-            is_date = declared == "DATE"
-            return ("pl.Date" if is_date else 'Annotated[pl.Datetime, "us", "UTC"]'), ""
-        kind = "pl.Int64" if stored == {"integer"} else "pl.Float64"
-        return kind, "  # a time that is counted? see dates={...} of SqliteTable"
-    if "BOOL" in declared and stored <= {"integer"}:
-        return "bool", ""
-    decimal = re.fullmatch(r"(?:DECIMAL|NUMERIC) ?\((\d+)(?:, ?(\d+))?\)", declared)
-    if decimal and stored <= {"integer", "real"} and int(decimal[1]) <= 38:
-        return f"Annotated[pl.Decimal, {decimal[1]}, {decimal[2] or 0}]", ""
-    if stored:
-        return {
-            frozenset({"integer"}): "pl.Int64",
-            frozenset({"text"}): "str",
-            frozenset({"blob"}): "pl.Binary",
-        }.get(stored, "pl.Float64"), ""
-    if "INT" in declared:
-        return "pl.Int64", ""
-    if re.search("CHAR|CLOB|TEXT", declared):
-        return "str", ""
-    if not declared or "BLOB" in declared:
-        return "pl.Binary", "  # nothing is stored in it yet"
-    return "pl.Float64", ""
+    remark = f"  # {column.remark}" if column.remark else ""
+    return f"    {name}: {column.kind}{default}{remark}\n"
 
 
 def _identifier(name: str, otherwise: str) -> str:

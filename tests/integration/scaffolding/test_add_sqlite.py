@@ -90,3 +90,68 @@ def test_names_that_postgres_cannot_hold_are_shortened_and_mapped(
     assert (len(set(table.column_names)), table.key) == (2, (table.column_names[0],))
     assert table.source_columns == (long, longer)
     assert load_well(platform, "wide").inserted == 1
+
+
+def test_types_come_from_all_rows_and_what_is_written_loads(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """Odd values lie behind the rows that a sample would see."""
+    path = settings.data / "odd.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(
+            "create table odd (id integer primary key, late int, few int, day date, stamp date,"
+            " at time, open boolean, level boolean, said bool, money decimal(6, 2),"
+            " noise numeric(6, 2), wide decimal(4, 2), never datetime)"
+        )
+        connection.executemany(
+            "insert into odd values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                (
+                    n,
+                    "late" if n > 11_900 else n,
+                    "few" if n in (11_500, 11_501) else n,
+                    "2024-02-29",
+                    "2024-02-29" if n < 11_000 else "2024-02-29 12:00:00",
+                    "23:59:59.5" if n % 2 else "07:00",
+                    n % 2,
+                    2 if n == 11_999 else 1,
+                    "true" if n % 2 else "false",
+                    n / 100,
+                    0.1 + 0.2 if n == 11_999 else 0.25,
+                    12_345.5 if n == 11_999 else 1,
+                    "soon" if n > 11_000 else "2024-01-01T00:00:00Z",
+                )
+                for n in range(12_000)
+            ),
+        )
+        connection.execute("create table nulls (a text primary key, b int)")
+        connection.execute("insert into nulls values (null, 1), (null, 2), ('x', 3)")
+        connection.commit()
+    (nulls, odd) = table_files(path, "odd.db", ())
+    write_files([nulls, odd], tmp_path / "tables")
+    platform = open_platform(settings, load_tables(tmp_path / "tables"))
+    assert {column.name: column.postgres for column in platform.table("odd").columns} == {
+        "id": "bigint",
+        "late": "text",
+        "few": "bigint",
+        "day": "date",
+        "stamp": "timestamp with time zone",
+        "at": "time without time zone",
+        "open": "boolean",
+        "level": "bigint",
+        "said": "boolean",
+        "money": "numeric(6,2)",
+        "noise": "double precision",
+        "wide": "numeric(7,2)",
+        "never": "text",
+    }
+    assert "2 of 12,000 values are of another kind" in odd.text
+    report = load_well(platform, "odd")
+    assert (report.inserted, report.rejected) == (11_998, 2)
+    assert "its key holds nulls in a" in nulls.text
+    assert platform.table("nulls").key == ()
+    assert load_well(platform, "nulls").inserted == 3
+    assert ask(platform, "select stamp::text, at::text, said from odd where id in (0, 11999)") == [
+        ("2024-02-29 00:00:00+00", "07:00:00", False),
+        ("2024-02-29 12:00:00+00", "23:59:59.5", True),
+    ]
