@@ -78,7 +78,6 @@ if TYPE_CHECKING:
     from lakebed.spec.export import Csv as Csv
     from lakebed.spec.export import Export as Export
     from lakebed.spec.export import ExportError as ExportError
-    from lakebed.spec.field_reference import FieldReferenceError as FieldReferenceError
     from lakebed.spec.partitions import Grain as Grain
     from lakebed.spec.policies import Deletes as Deletes
     from lakebed.spec.policies import Lookup as Lookup
@@ -164,7 +163,6 @@ _MODULES = {
     "ExportFailedError": "lakebed.exports.target",
     "ExtensionError": "lakebed.resources.extensions",
     "ExtractError": "lakebed.resources.dlt_pipelines",
-    "FieldReferenceError": "lakebed.spec.field_reference",
     "FileMissingError": "lakebed.resources.read_errors",
     "ForeignLakeError": "lakebed.resources.lake_owner",
     "GrainError": "lakebed.store.grain_mismatch",

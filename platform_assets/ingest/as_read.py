@@ -1,7 +1,7 @@
-"""Rows as they were read, put aside in files while PostgreSQL has yet to say which of them are bad.
+"""Keep rows as they were read, in files, until PostgreSQL has found out which of them are bad.
 
-Only for tables of which a row can turn out to be a reject inside the load's transaction: one whose
-parent is missing. By then it is shaped, and its source may say something else when asked again.
+Only for tables whose rows can become rejects inside the load's transaction, because a parent is
+missing. By then the row has been transformed, and reading its source again may give another row.
 """
 
 from __future__ import annotations
@@ -20,15 +20,17 @@ _NUMBER, _ROW = "number", "row"
 
 @dataclass(frozen=True)
 class Part:
-    """The rows of one batch of an item. first, last: the least and the greatest row number."""
+    """The rows of one batch of an item."""
 
     item: SourceItem
     first: int
+    """The least row number."""
     last: int
+    """The greatest row number."""
     path: Path
 
     def read(self) -> Batch:
-        """Return the batch as it was kept."""
+        """Read the batch back."""
         kept = pl.read_ipc(self.path)
         return Batch(kept[_ROW].struct.unnest(), kept[_NUMBER])
 
@@ -37,12 +39,12 @@ class AsRead:
     """The rows of one load, batch by batch, in a folder."""
 
     def __init__(self, folder: Path) -> None:
-        """Keep them in folder, which is made with the first and removed by the caller."""
+        """Use a folder that the first batch creates and the caller removes."""
         self._folder = folder
         self._parts: list[Part] = []
 
     def keep(self, item: SourceItem, batch: Batch) -> None:
-        """Put the rows of a batch aside."""
+        """Write the rows of a batch to a file."""
         if batch.frame.height == 0:
             return
         make_private_folder(self._folder)

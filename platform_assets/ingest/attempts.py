@@ -1,4 +1,4 @@
-"""Attempts to load a table: what an attempt refused is recorded, whether it committed or failed."""
+"""Record the items that an attempt to load a table refused, whether it committed or failed."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from lakebed.store.locks import LoadBusyError
 from lakebed.store.refusals import record_failure, record_refusals
 
 _NO_FAILURE = (LoadBusyError, PostgresUnavailableError)
-"""Another process loads the table, or nothing can be recorded."""
+"""Errors that are not recorded: another process loads the table, or the server is unreachable."""
 
 
 def record_report(
     connection: Connection, table: SourceTable, window: Window | None, report: LoadReport
 ) -> LoadReport:
-    """Record what an attempt refused, and return its report.
+    """Record the items that an attempt refused, and return its report.
 
-    A retry of the quarantine says nothing of the source, and records nothing.
+    A retry of the quarantine does not read the source, so it records nothing.
     """
     if not isinstance(table.source, RejectedRows):
         refused = [(item.path, item.problem) for item in report.refused]
@@ -39,7 +39,7 @@ def record_report(
 def failure_recorded(
     settings: Settings, postgres: Postgres, table: SourceTable, window: Window | None = None
 ) -> Iterator[None]:
-    """Record an error that ends the load as a whole, without secrets, and let it pass."""
+    """Record an error that ends the whole load, without secrets, and raise it again."""
     try:
         yield
     except _NO_FAILURE:
@@ -48,7 +48,7 @@ def failure_recorded(
         if not isinstance(table.source, RejectedRows):
             text = str(error).strip() or type(error).__name__
             problem = lake_files(settings).redact(postgres.redact(text))
-            # The error itself is raised in any case, also where the server is gone by now.
+            # Raise the error itself in any case, even where the server is unreachable by now.
             with (
                 suppress(PostgresUnavailableError, psycopg.Error),
                 postgres.connect(autocommit=True) as connection,

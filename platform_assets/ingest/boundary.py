@@ -1,10 +1,10 @@
-"""The boundary of an append by cursor: rows that are read twice and must be loaded once.
+"""Load rows at the boundary of an append by cursor once, although two loads read them.
 
-A query for rows from the cursor on answers with the rows at the cursor once more, in any order,
-among them new ones; with a lag, also with those before it. Each row is known by a digest: as often
-as a digest was loaded, it is passed over. Rows that are alike in everything are interchangeable, so
-the count is all that matters. A row whose values change while its cursor stays is a new row to an
-append: such a table wants merge.
+A query for rows from the cursor on returns the rows at the cursor again, in any order and mixed
+with new ones. With a lag it also returns rows before the cursor. A digest identifies each row: a
+load skips a digest as often as earlier loads loaded it. Equal rows are interchangeable, so only
+their count matters. A row whose values change while its cursor stays is a new row to an append:
+such a table needs a merge.
 """
 
 from __future__ import annotations
@@ -25,15 +25,22 @@ SIGNATURE_BYTES = 8
 
 
 class Boundary:
-    """The rows at the boundary: those of the loads before, and those of this one for the next.
-
-    packed: what `pack` gave for the load before, or None.  cursor: the greatest one before.
-    """
+    """The rows at the boundary: those of earlier loads, and those of this load for the next one."""
 
     def __init__(
         self, table: SourceTable, item: SourceItem, packed: bytes | None, cursor: Any
     ) -> None:
-        """Know the rows that are in packed. Raises SourceError where they cannot be known."""
+        """Unpack the rows of earlier loads.
+
+        Args:
+            table: The table.
+            item: The item that errors name.
+            packed: The result of `pack` of the load before, or None.
+            cursor: The greatest cursor before this load.
+
+        Raises:
+            SourceError: The columns have changed, so the digests cannot be compared.
+        """
         self._table = table
         self._item = item
         self._types = {column.name: column.polars for column in table.contract}
@@ -48,10 +55,12 @@ class Boundary:
         self._moved_on = False
 
     def is_new(self, frame: pl.DataFrame, cursors: pl.Series, newest: Any) -> pl.Series:
-        """Return which rows were not loaded before. Each known row is passed over once.
+        """Return which rows were not loaded before; skip each known row once.
 
-        frame: rows as they were read, cursors: of each row, in the contract's type.  newest: the
-        greatest of those of good rows.
+        Args:
+            frame: The rows as they were read.
+            cursors: The cursor of each row, in the contract's type.
+            newest: The greatest cursor of a good row.
         """
         self._advance(newest)
         new = pl.Series([True]).new_from_index(0, frame.height)
@@ -66,11 +75,11 @@ class Boundary:
         )
         self._cursors.append(rows.filter(pl.col("cursor") >= self._floor))
         if len(self._cursors) > 16:
-            self._cut()
+            self._drop_rows_before_floor()
         return new.scatter(maybe.arg_true(), self._unknown(rows["digest"]))
 
     def _unknown(self, digests: pl.Series) -> pl.Series:
-        """Return which digests were not loaded, and count the others as seen."""
+        """Return which digests were not loaded, and count the loaded ones as seen."""
         rows = pl.DataFrame({"digest": digests}).with_columns(
             nth=pl.int_range(pl.len()).over("digest")
         )
@@ -86,11 +95,11 @@ class Boundary:
         return new.to_series()
 
     def pack(self) -> bytes:
-        """Return what the next load must know. Raises SourceError where that is too much."""
-        self._cut()
+        """Return the digests for the next load. Raises SourceError where they are too many."""
+        self._drop_rows_before_floor()
         digests = [frame["digest"] for frame in self._cursors]
         if not self._moved_on:
-            # The source did not answer with these, but may do so yet.
+            # The source did not return these rows, but may do so later.
             unseen = self._known.select(pl.col("digest").repeat_by("times")).to_series()
             digests.append(unseen.explode().drop_nulls())
         packed = pl.concat(digests).sort().to_numpy().astype("<u8").tobytes() if digests else b""
@@ -101,7 +110,7 @@ class Boundary:
             self._newest, self._floor = newest, self._table.floor_of(newest)
             self._moved_on = True
 
-    def _cut(self) -> None:
+    def _drop_rows_before_floor(self) -> None:
         if not self._cursors:
             return
         kept = pl.concat(self._cursors).filter(pl.col("cursor") >= self._floor)
@@ -109,13 +118,13 @@ class Boundary:
         if kept.height > MOST_ROWS:
             raise SourceError(
                 self._item.path,
-                f"{kept.height} rows lie at the boundary of its cursor {self._table.cursor!r}, too "
-                "many to know them again; shorten lag, choose a finer cursor, or use merge",
+                f"{kept.height} rows are at the boundary of its cursor {self._table.cursor!r}. "
+                f"Expected at most {MOST_ROWS}; shorten lag, choose a finer cursor, or use merge",
             )
 
     @property
     def _signature(self) -> bytes:
-        """What the digests are of: they say nothing when the columns or their types change."""
+        """A digest of the columns and their types; digests of other columns are incomparable."""
         named = [(name, str(self._types[name])) for name in self._columns]
         return hashlib.sha256(repr(named).encode()).digest()[:SIGNATURE_BYTES]
 
@@ -149,8 +158,8 @@ def _unpack(packed: bytes | None, signature: bytes, item: SourceItem) -> pl.Data
         raise SourceError(
             item.path,
             "the columns, their types or the key of the table have changed since the last load, so "
-            "the rows at the cursor's boundary cannot be known again; use write_mode='merge' with "
-            "a key, or put the columns back, load what is there, and change them then",
+            "rows at the cursor's boundary cannot be compared; use write_mode='merge' with a key, "
+            "or restore the columns, load the pending rows, and then change the columns",
         )
     body = (packed or b"")[SIGNATURE_BYTES:]
     array = pa.Array.from_buffers(pa.uint64(), len(body) // 8, [None, pa.py_buffer(body)])
@@ -160,7 +169,7 @@ def _unpack(packed: bytes | None, signature: bytes, item: SourceItem) -> pl.Data
 
 
 def _canonical(series: pl.Series) -> pl.Series:
-    """Return a text of each value that no version of polars would write otherwise."""
+    """Return a text of each value that does not depend on the version of polars."""
     dtype = series.dtype
     if dtype == pl.Binary:
         return series.bin.encode("hex")

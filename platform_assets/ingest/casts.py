@@ -1,7 +1,7 @@
-"""Checked casts: a value becomes its column's type without loss, or is told apart. All by column.
+"""Cast columns to their types, and find the values that a cast would change. All by column.
 
-Text is read strictly: numbers without separators of thousands, times as ISO 8601. A time that names
-no zone is taken as UTC where the contract asks for UTC.
+Text is read strictly: numbers without separators of thousands, times as ISO 8601. Where the
+contract declares UTC, a time without a zone is read as UTC.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Cast:
         Args:
             reason: What is wrong, in words that follow the column's name.
             bad: A mask of the rows.
-            rule: A word for the rule, by which rejects are grouped; "" stands for the type.
+            rule: A word for the rule, by which rejects are grouped; "" means the type.
         """
         if bad.any():
             self.problems.append((reason, bad, rule))
@@ -80,7 +80,7 @@ def cast(
         series = bytes_of(series)
     elif series.dtype == pl.Binary and target != pl.Binary:
         series = _decoded(series)
-        result.add("is no valid UTF-8", source.is_not_null() & series.is_null(), "utf8")
+        result.add("is not valid UTF-8", source.is_not_null() & series.is_null(), "utf8")
     if isinstance(series.dtype, pl.Categorical | pl.Enum):
         series = series.cast(pl.String)
     if series.dtype == pl.Null:
@@ -92,7 +92,7 @@ def cast(
         result.series = _from_text(series, target)
         bad = series.is_not_null() & result.series.is_null()
         beyond = bad & _names_a_number(series, target)
-        result.add(f"is no {_word(target)}", bad & ~beyond)
+        result.add(f"is not {_word(target)}", bad & ~beyond)
         result.add(f"does not fit {_word(target)} without loss", beyond)
     elif series.dtype == target:
         result.series = series
@@ -130,14 +130,14 @@ def _arrays(series: pl.Series, target: pl.List, literal: str | None) -> Cast:
     inner = target.inner() if isinstance(target.inner, type) else target.inner
     if series.dtype == pl.Binary:
         series = _decoded(series)
-        result.add("is no valid UTF-8", result.series.is_not_null() & series.is_null(), "utf8")
+        result.add("is not valid UTF-8", result.series.is_not_null() & series.is_null(), "utf8")
     if isinstance(series.dtype, pl.Categorical):
         series = series.cast(pl.String)
     if series.dtype == pl.Null:
         series = series.cast(target)
     if series.dtype == pl.String:
         text, series = series, read_arrays(series)
-        result.add("is no array such as {1,2} or [1, 2]", text.is_not_null() & series.is_null())
+        result.add("is not an array such as {1,2} or [1, 2]", text.is_not_null() & series.is_null())
     if isinstance(series.dtype, pl.Array):
         series = series.arr.to_list()
     if not isinstance(series.dtype, pl.List):
@@ -162,7 +162,7 @@ def _to_literal(result: Cast, series: pl.Series, literal: str) -> None:
         result.add("is finer than a microsecond", fine, "microseconds")
         text = pl.format("0 months 0 days {} microseconds", count // per)
         series = select(series.to_physical(), text).set(fine, None)
-    elif literal == "uuid" and dtype == pl.Binary:  # 16 bytes of fixed size; others were text
+    elif literal == "uuid" and dtype == pl.Binary:  # 16 bytes of fixed size; any other was text
         series = series.bin.encode("hex")
     elif literal == "numeric" and dtype.is_numeric():
         series = series.cast(pl.String)
@@ -170,7 +170,7 @@ def _to_literal(result: Cast, series: pl.Series, literal: str) -> None:
         raise pl.exceptions.InvalidOperationError(f"only text becomes {literal}")
     known = LITERAL_TYPES[literal]
     result.series = known.read(series)
-    result.add(f"is no {known.word}", series.is_not_null() & result.series.is_null())
+    result.add(f"is not {known.word}", series.is_not_null() & result.series.is_null())
 
 
 def _leave_out_unreachable(result: Cast, target: pl.DataType) -> None:
@@ -192,7 +192,7 @@ def _decoded(series: pl.Series) -> pl.Series:
     try:
         return series.cast(pl.String)
     except pl.exceptions.ComputeError:
-        # Some value is no UTF-8, and polars does not say which: look at them one by one, this once.
+        # Some value is not UTF-8, and polars does not report which one: decode each, this once.
         return pl.Series(series.name, [_decode(value) for value in series], dtype=pl.String)
 
 
@@ -338,7 +338,7 @@ def _moments(text: pl.Series, target: pl.Datetime) -> pl.Series:
 
 
 def _all_in_iso(text: pl.Series, target: pl.Datetime) -> pl.Series | None:
-    """Read times that are all alike and as Arrow takes them, 30 times faster; None for others.
+    """Read times of one form that Arrow reads too, 30 times faster; None for any other form.
 
     Arrow takes hours without minutes too.
     """
@@ -361,15 +361,15 @@ def _too_fine(text: pl.Series) -> pl.Series:
 
 def _word(target: pl.DataType) -> str:
     if target.is_integer():
-        return f"whole number ({target})"
+        return f"a whole number ({target})"
     if target.is_numeric():
-        return f"number ({target})"
+        return f"a number ({target})"
     if isinstance(target, pl.Enum):
-        return f"label of {', '.join(target.categories.head(8))}"
+        return f"a label of {', '.join(target.categories.head(8))}"
     if isinstance(target, pl.Datetime):
-        return "time such as 2024-01-31T12:00:00Z"
+        return "a time such as 2024-01-31T12:00:00Z"
     return {
-        pl.Date: "date such as 2024-01-31",
-        pl.Time: "time of day",
-        pl.Boolean: "truth value",
+        pl.Date: "a date such as 2024-01-31",
+        pl.Time: "a time of day",
+        pl.Boolean: "a truth value",
     }.get(type(target), str(target))

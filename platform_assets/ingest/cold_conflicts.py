@@ -1,11 +1,12 @@
-"""A merge against rows that have settled: an older row must not override a newer cold one.
+"""Merge against cold rows: an older row must not override a newer cold one.
 
 The cursor guard of a merge sees hot rows, and so do its deletes. A staged row whose key is cold
 alone would become a hot row, and so override the cold one, however old it is: staged rows that are
 older than the live cold row of their key are dropped before the merge. A delete of a row that is
 cold becomes a tombstone. Of a full extract, rows that are cold just as they are stay cold.
 
-A move may make a hot row cold between that look and the merge. No lock keeps it out; it is seen:
+A move may make a hot row cold between that look and the merge. No lock prevents it; the load
+detects it:
 
     look      the live generations of the load's windows; drop what is stale against them
     merge     finds a key hot, and guards and locks it until the commit; or does not find it, and
@@ -13,8 +14,8 @@ A move may make a hot row cold between that look and the merge. No lock keeps it
     delete    tombstones for what was cold in the look
     look      are the same generations live? If not, take the merge back and begin again
 
-A fold that commits later had not seen the tombstones: they stay and hide the rows of its file. Each
-look must see what was committed before it: the transaction must be READ COMMITTED.
+A compaction that commits later has not seen the tombstones: they stay and hide the rows of its
+file. Each look must see all earlier commits, so the transaction must be READ COMMITTED.
 """
 
 from __future__ import annotations
@@ -46,17 +47,14 @@ T = TypeVar("T")
 
 TIMES_HELD = 200_000
 COLD = sql.Identifier("lakebed_settled")
-"""The cold rows that a load meets, with OVERRIDDEN; what tombstones hide is not among them."""
+"""The cold rows whose keys a load writes, with OVERRIDDEN, without those that tombstones hide."""
 OVERRIDDEN = sql.Identifier("lakebed_overridden")
-"""Whether there was a hot row of the key when the load looked."""
+"""Whether the key had a hot row when the load looked."""
 
 
 @dataclass(frozen=True)
 class Generation:
-    """A live generation of a partition, with the window and the times of its rows.
-
-    columns: name and PostgreSQL type of its file's.
-    """
+    """A live generation of a partition, with the window and the times of its rows."""
 
     partition_key: str
     number: int
@@ -66,30 +64,29 @@ class Generation:
     first: datetime
     last: datetime
     columns: Mapping[str, str]
+    """The PostgreSQL types of the file's columns, by name."""
 
 
 @dataclass(frozen=True)
 class _Staged:
-    """What is known of the staged rows that could meet a cold one.
-
-    oldest: the least cursor, as text.  times: all their times in microseconds, None for too many.
-    """
+    """A summary of the staged rows that could have the key of a cold row."""
 
     oldest: str | None
+    """The least cursor, as text."""
     first: datetime
     last: datetime
     times: list[int] | None
+    """All times in microseconds; None for too many."""
 
 
 class Merged(NamedTuple, Generic[T]):
-    """What a merge beside settled rows came to.
-
-    stale: staged rows that were dropped.  deleted: settled rows that marked ones deleted.
-    """
+    """The result of a merge into a table with cold rows."""
 
     result: T
     stale: int = 0
+    """Staged rows that were dropped because a cold row of their key is newer."""
     deleted: int = 0
+    """Cold rows that staged markers deleted."""
 
 
 def live_generations(
@@ -97,7 +94,7 @@ def live_generations(
 ) -> list[Generation]:
     """Return the live generations that overlap some windows, or all of them, in order.
 
-    They need not be of the windows' grain: a row overrides the cold one of its key all the same.
+    They may have another grain than the windows: a row overrides the cold row of its key anyway.
     """
     rows = connection.execute(
         "select partition_key, generation, path, lower_bound, upper_bound,"
@@ -130,15 +127,23 @@ def merge_with_cold(
     undo: Undo | None = None,
     attempts: int = 5,
 ) -> Merged[T]:
-    """Merge a stage beside the cold rows of its keys; see the module.
+    """Merge a stage into a table, taking the cold rows of its keys into account; see the module.
 
-    The connection is in the load's transaction. stage: a temporary table of the table's columns.
-    lake: where the cold files are.  windows: all partitions of the staged rows.  merge: brings
-    the stage into the table; it is run again, on the stage as it was, where a move came in between.
-    first: is run before stale rows are dropped, each time.  undo: is told of tombstones.
+    Args:
+        connection: In the load's transaction.
+        table: The table.
+        stage: A temporary table with the table's columns.
+        lake: Where the cold files are.
+        windows: All partitions of the staged rows.
+        merge: Brings the stage into the table. A move in between makes it run again, on the
+            unchanged stage.
+        first: Runs before each deletion of stale rows.
+        undo: Records tombstones.
+        attempts: How often to try.
 
-    Raises LoadConflictError where moves came in between at each attempt, RuntimeError in a
-    transaction that is not READ COMMITTED.
+    Raises:
+        LoadConflictError: A move came in between at each attempt.
+        RuntimeError: The transaction is not READ COMMITTED.
     """
     if not may_touch_cold(table):
         first()
@@ -159,19 +164,19 @@ def merge_with_cold(
                 return Merged(merged, stale, deleted)
             raise psycopg.Rollback(savepoint)
     raise LoadConflictError(
-        f"{table.name}: partitions that the load writes to were moved during each of {attempts} "
-        "attempts; nothing was loaded. Run the load again"
+        f"{table.name}: moves of its partitions interrupted each of {attempts} attempts to load; "
+        "nothing was loaded. Run the load again"
     )
 
 
 def may_touch_cold(table: SourceTable) -> bool:
-    """Whether a merge has to look at rows that have settled: for their age, or to delete them."""
+    """Whether a merge has to read cold rows: to compare their cursors, or to delete them."""
     deletes = table.deleting is not None and table.write_mode == "merge"
     return has_guard(table) or (deletes and table.partitioning is not None)
 
 
 def has_guard(table: SourceTable) -> bool:
-    """Whether rows of a table settle, and are told by a cursor which of a key is the newest."""
+    """Whether a table can have cold rows and a cursor decides which row of a key is newest."""
     if table.cursor is None or table.cursor in table.key or table.partitioning is None:
         return False
     staged = {column.name for column in table.wire}
@@ -186,11 +191,11 @@ def _looking(
     lake: LakeFiles,
     generations: Sequence[Generation],
 ) -> Iterator[bool]:
-    """Hold the cold rows in COLD that the load could meet; tell whether there are any.
+    """Keep the cold rows that the load could conflict with in COLD; yield whether there are any.
 
-    Of a full extract they are all there are, whole. Else keys and cursors of those alone that
-    share a time with a staged row and, where none deletes, are newer than the oldest of them. No
-    file is opened where there is no generation.
+    For a full extract these are all cold rows, with all columns. Otherwise they are the keys and
+    cursors of rows that share a time with a staged row and, without deletes, are newer than the
+    oldest staged row. Without a live generation no file is opened.
     """
     staged = None if table.loads_whole else _staged(connection, table, stage, generations)
     met: Sequence[Generation] = generations if table.loads_whole else []
@@ -223,7 +228,7 @@ def _looking(
 def _compare_keys(
     connection: Connection, table: SourceTable, generations: Sequence[Generation]
 ) -> None:
-    """Leave cold rows out that are deleted, and mark those that a hot row overrides."""
+    """Remove deleted cold rows, and mark those that a hot row overrides."""
     windows = [(generation.lower, generation.upper) for generation in generations]
     connection.execute(
         sql.SQL("delete from {} as cold using ({}) as gone where {}").format(
@@ -251,7 +256,7 @@ def _staged(
     stage: sql.Identifier,
     generations: Sequence[Generation],
 ) -> _Staged | None:
-    """Look at the staged rows between the first and the last cold partition; None for none."""
+    """Summarize the staged rows between the first and the last cold partition, or return None."""
     if not generations:
         return None
     time = sql.Identifier(table.require_partitioning.column)
@@ -289,7 +294,7 @@ def _copy_cold(
     generations: Sequence[Generation],
     staged: _Staged | None,
 ) -> int:
-    """Stream the cold rows that the load could meet into COLD; count them."""
+    """Stream the cold rows that the load could conflict with into COLD; return their number."""
     with in_memory(lake.extensions) as reader:
         reader.execute("set TimeZone = 'UTC'")
         lake.make_readable(reader)
@@ -311,14 +316,14 @@ def _copy_cold(
         except duckdb.Error as error:
             raise LakeFileError(
                 f"{table.name}: a cold file cannot be read: {lake.redact(str(error))}; nothing was "
-                "loaded. Run the load again when it can be"
+                "loaded. Make the file readable, then run the load again"
             ) from None
 
 
 def _filter(
     reader: duckdb.DuckDBPyConnection, table: SourceTable, cursor: Column, staged: _Staged
 ) -> sql.Composable:
-    """Return DuckDB's condition on cold rows that leaves as few as it can."""
+    """Return DuckDB's condition on cold rows that selects as few as possible."""
     time = sql.Identifier(table.require_partitioning.column)
     conditions = [
         sql.SQL("{time} between {}::timestamptz and {}::timestamptz").format(
@@ -341,9 +346,9 @@ def _filter(
 
 
 def _marked(table: SourceTable, stage: sql.Identifier) -> sql.Composable:
-    """Return the condition that a row of COLD is deleted, once the merge has run.
+    """Return the condition that a staged marker deletes a row of COLD, after the merge.
 
-    A key whose newest word is a row is hot by then; one whose hot row is newer still is.
+    A key is hot by then if its newest staged entry is a row, or if its hot row is newer still.
     """
     return sql.SQL(
         "exists (select from {} as staged where staged.{} and {})"
@@ -360,7 +365,7 @@ def _marked(table: SourceTable, stage: sql.Identifier) -> sql.Composable:
 def _delete_older(connection: Connection, table: SourceTable, stage: sql.Identifier) -> int:
     """Delete staged rows that are older than the cold row of their key; return how many.
 
-    A key that is hot is left to the guard of the merge: its hot row overrides the cold one.
+    The guard of the merge handles a hot key, whose hot row overrides the cold one.
     """
     assert table.cursor is not None
     return connection.execute(

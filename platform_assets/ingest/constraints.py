@@ -1,9 +1,9 @@
-"""Rows that only PostgreSQL can refuse: a CHECK, a foreign key, an exclusion that somebody added.
+"""Find rows that only PostgreSQL can refuse: by a CHECK, a foreign key or an exclusion.
 
-Which rows of a file violate what is found without leaving a trace: in a savepoint that is rolled
-back. First by sets, every CHECK and foreign key in one query each; what is left (exclusions, unique
-indexes, triggers, domains) by inserting in halves, in the rows' order, so that of two rows that
-exclude each other the later is the bad one.
+The search changes nothing: it runs in a savepoint that is rolled back. One query for each CHECK and
+foreign key comes first. Inserting the remaining rows in halves, in their order, then finds those
+that break exclusions, unique indexes, triggers or domains. Of two rows that exclude each other the
+later one is the bad one.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ OF_A_ROW = (
     psycopg.errors.RaiseException,
     psycopg.errors.ProgramLimitExceeded,
 )
-"""What PostgreSQL raises where it refuses a row: class 22 and 23, a domain's check among them, what
-triggers raise, and where a key is too long for its index."""
+"""The errors with which PostgreSQL refuses a row: class 22 and 23, which includes the check of a
+domain, exceptions of triggers, and a key that is too long for its index."""
 
 _CONSTRAINTS = """\
 select c.conname, c.contype, pg_get_expr(c.conbin, c.conrelid), c.confmatchtype,
@@ -52,17 +52,18 @@ order by c.contype, c.conname"""
 
 @dataclass(frozen=True)
 class Violation:
-    """A row that PostgreSQL refuses. row: its place in the file, from 0."""
+    """A row that PostgreSQL refuses."""
 
     row: int
+    """Its place in the file, from 0."""
     fault: Fault
 
 
 class TooManyViolationsError(LakebedError, RuntimeError):
-    """So many rows violate constraints that they are not told apart; some: the first few."""
+    """Too many rows violate constraints to name each of them; `some` has the first few."""
 
     def __init__(self, target: str, some: Sequence[Violation]) -> None:
-        """Say what the first of them violates."""
+        """Describe the first violation."""
         super().__init__(
             f"more than {len(some)} rows violate constraints of {target}; "
             f"the first, row {some[0].row + 1} of those to load: {some[0].fault.message}"
@@ -81,9 +82,17 @@ def find_violations(
 ) -> list[Violation]:
     """Return the rows of a file that the table would refuse, in their order, each with one reason.
 
-    The connection is in a transaction, which is as it was afterwards. key: of a merge, whose rows
-    replace those that have it; where there is none a key that is there already is no violation of
-    a row but raises UniqueViolation. limit: of the violations. Raises TooManyViolationsError.
+    Args:
+        connection: In a transaction, which remains unchanged.
+        target: The table.
+        columns: The columns of the file.
+        parquet: The file.
+        key: The key of a merge, whose rows replace those of the same key. Without a key, an
+            existing key raises UniqueViolation instead of becoming a violation.
+        limit: How many violations to name.
+
+    Raises:
+        TooManyViolationsError: More rows than the limit violate constraints.
     """
     with connection.transaction(force_rollback=True):
         suspects = _Suspects(connection, target, columns, key, limit)
@@ -94,7 +103,7 @@ def find_violations(
 
 
 class _Suspects:
-    """The rows of the file in a temporary table, less those that are known to be bad."""
+    """The rows of the file in a temporary table, without those that are known to be bad."""
 
     def __init__(
         self,
@@ -130,7 +139,7 @@ class _Suspects:
         self.connection.execute(sql.SQL("analyze {}").format(_STAGE))
 
     def find_by_query(self) -> None:
-        """Put aside what breaks a CHECK or has no parent, until nothing more is found."""
+        """Remove rows that break a CHECK or have no parent, until the queries find no more."""
         query = sql.SQL(_CONSTRAINTS).format(sql.Literal(self.target.as_string(self.connection)))
         rows = self.connection.execute(query).fetchall()
         staged = {column.name for column in self.columns}
@@ -139,7 +148,7 @@ class _Suspects:
             again = False
             for name, kind, check, match, schema, parent, itself, ours, theirs in rows:
                 if not set(ours) <= staged:
-                    continue  # a column that the load leaves to its default
+                    continue  # the column gets its default in a load
                 of = ours[0] if len(ours) == 1 else None
                 if kind == "c":
                     broken = RejectKind.CONSTRAINT
@@ -154,7 +163,7 @@ class _Suspects:
                     if itself:
                         self.of_itself.add(name)
                 taken = self._take(bad, Fault(broken, name, of, what))
-                # A row that was put aside may have been the parent of another.
+                # A removed row may have been the parent of another one.
                 again |= taken and bool(self.of_itself)
 
     def _take(self, bad: sql.Composable, fault: Fault) -> bool:
@@ -163,13 +172,13 @@ class _Suspects:
             with self.connection.transaction():
                 rows = sorted(row for (row,) in self.connection.execute(query).fetchall())
         except psycopg.errors.DataError:
-            return False  # the expression fails for some row: the halves will show which
+            return False  # the expression fails for some row, which `bisect` will find
         for row in rows:
             self._add(Violation(row, fault))
         return bool(rows)
 
     def bisect(self) -> None:
-        """Insert ranges of rows; halve those that fail until the bad rows stand alone."""
+        """Insert ranges of rows; halve those that fail until each bad row is isolated."""
         waiting = [(0, self.rows)]
         trials = 0
         while waiting:
@@ -182,7 +191,7 @@ class _Suspects:
                 if isinstance(error, psycopg.errors.UniqueViolation) and not self.key:
                     raise
                 if error.diag.constraint_name in self.of_itself:
-                    raise  # by sets it has its parent, though not in the same half
+                    raise  # the query found its parent, which is not in the same half
                 if end - first == 1:
                     self._add(_violation(first, error))
                     continue
@@ -221,7 +230,7 @@ class _Suspects:
                 conflict=conflict,
             )
         )
-        # What is deferred would otherwise fail the load when it commits.
+        # Deferred constraints would otherwise fail the load when it commits.
         self.connection.execute("set constraints all immediate")
 
     def _add(self, violation: Violation) -> None:
@@ -233,7 +242,7 @@ class _Suspects:
 def _without_parent(
     match: str, parent: sql.Identifier, itself: bool, ours: Sequence[str], theirs: Sequence[str]
 ) -> sql.Composed:
-    """Return the condition on a row of the stage that has a key of a parent that is not there."""
+    """Return the condition that a row of the stage refers to a missing parent."""
     pairs = list(zip(ours, theirs, strict=True))
     same = sql.SQL(" and ").join(
         sql.SQL("p.{} = s.{}").format(sql.Identifier(other), sql.Identifier(own))
@@ -254,13 +263,13 @@ def _without_parent(
 
 
 def _violation(row: int, error: psycopg.Error) -> Violation:
-    said = error.diag.message_primary or str(error)
+    message = error.diag.message_primary or str(error)
     detail = f" ({error.diag.message_detail})" if error.diag.message_detail else ""
     kind = RejectKind.CONSTRAINT
     if isinstance(error, psycopg.errors.ForeignKeyViolation):
         kind = RejectKind.MISSING_PARENT
     rule = error.diag.constraint_name or error.sqlstate or type(error).__name__
-    return Violation(row, Fault(kind, rule, error.diag.column_name, f"{said}{detail}"))
+    return Violation(row, Fault(kind, rule, error.diag.column_name, f"{message}{detail}"))
 
 
 def _names(columns: Sequence[str]) -> sql.Composable:

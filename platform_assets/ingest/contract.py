@@ -1,8 +1,8 @@
-"""The contract on a batch: checked casts, then pandera on every row; good rows and rejects.
+"""Check a batch against the contract: checked casts, then pandera on every row.
 
 A row is bad when a value cannot become its column's type without loss, when PostgreSQL could not
-hold it, when it lies outside the table's time, or when a pandera rule says so. Bad rows are told
-apart one by one; the others go on.
+store it, when its time is outside the table's partitions, or when a pandera rule rejects it. Bad
+rows become rejects one by one; the good rows go on.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def _may_be_missing(table: SourceTable, column: Column) -> bool:
 def check(table: SourceTable, file: SourceItem, batch: Batch) -> Checked:
     """Shape, cast and validate one batch.
 
-    Raises SourceError for a column that is no column at all, and for an expression that fails.
+    Raises SourceError for a column that no cast can convert, and for an expression that fails.
     """
     late = unknown_columns(table, batch.others)
     if late and table.new_columns != "discard":
@@ -194,7 +194,7 @@ def to_arrow(table: SourceTable, good: pl.DataFrame) -> pa.Table:
 def _described(
     table: SourceTable, file: SourceItem, batch: Batch, typed: pl.DataFrame
 ) -> pl.DataFrame:
-    """Add what the wire carries beside the contract: whether a row is gone, and where it was."""
+    """Add the columns about the row: whether the source deleted it, and where it was read."""
     more: dict[str, pl.Series] = {}
     wire = {column.name for column in table.wire}
     if table.deleting is not None and table.marker is not None:

@@ -1,7 +1,7 @@
 """Estimate: what loading all of a source would take, from a sample that is loaded and thrown away.
 
-The sample goes the whole way of a load, into a table of its own in a transaction that is always
-rolled back: nothing of it is ever there for anybody else, whatever happens to this process.
+The sample passes through all steps of a load, into its own table, in a transaction that is always
+rolled back: no other session ever sees it, even if this process is killed.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ _UNREADABLE = (".zip", ".xz", ".lz4")
 class Estimate:
     """What a load of a whole source would take.
 
-    files, bytes: of the source.  rows: of the source, None where nothing tells; rows_exact: whether
+    files, bytes: of the source.  rows: of the source, None where unknown; rows_exact: whether
     they were counted.  sampled: rows that were loaded for it, in sample_seconds; rejected: of
     those, with the most frequent column, kind and rule.  The rest is for all rows: seconds, bytes
-    in PostgreSQL with indexes, and bytes of the cold files where the table settles; None where rows
+    in PostgreSQL with indexes, and bytes of the cold files of a tiered table; None where rows
     are unknown.
     """
 
@@ -70,7 +70,7 @@ class _Sample(Reader):
     """The first rows of a source, of as many items as it takes."""
 
     def __init__(self, reader: Reader, rows: int) -> None:
-        """Read no more than so many rows of reader."""
+        """Read at most the given number of rows from reader."""
         self._reader = reader
         self._left = rows
         self.batches_read: list[tuple[SourceItem, Batch]] = []
@@ -109,7 +109,7 @@ class _Sample(Reader):
             yield cut
 
     def check_unchanged(self, item: SourceItem) -> None:
-        """Leave it: a file that grows meanwhile makes no difference."""
+        """Do nothing: growth of a file does not affect an estimate."""
 
     def digest(self, item: SourceItem, count: int) -> str:
         """Return nothing: the sample is not remembered."""
@@ -132,12 +132,14 @@ def estimate(
     reader = reader_of(table, settings)
     items = reader.find()
     if not items:
-        raise SourceError(table.require_source.title, "nothing is there to be estimated")
+        raise SourceError(
+            table.require_source.title, "the source is empty, so there is nothing to estimate"
+        )
     sample = _Sample(reader, rows)
     seconds, hot = _load(settings, postgres, clock, table, sample, items)
     sampled = sum(b.frame.height + len(b.malformed) for _, b in sample.batches_read)
     if not sampled:
-        raise SourceError(table.require_source.title, "there is no row in it to be estimated from")
+        raise SourceError(table.require_source.title, "it has no row to estimate from")
     reasons, cold = _check(table, sample)
     total, exact = _rows(table, items, sampled, sample)
     share = None if total is None else max(total / sampled, 1.0)
@@ -165,7 +167,7 @@ def _load(
     sample: _Sample,
     items: Sequence[SourceItem],
 ) -> tuple[float, int]:
-    """Load a sample into a table that never comes to be; return its seconds and its bytes."""
+    """Load a sample into a table that is rolled back; return its seconds and its bytes."""
     name = f"lakebed_estimate_{uuid.uuid4().hex[:12]}"
     scratch = replace(
         table,
@@ -211,7 +213,7 @@ def _load(
 
 
 def _check(table: SourceTable, sample: _Sample) -> tuple[Counter[str], int | None]:
-    """Return the reasons of the sample's rejects, and the bytes of a cold file of the others."""
+    """Return the reasons of the sample's rejects, and the bytes of a cold file of its good rows."""
     reasons: Counter[str] = Counter()
     good: list[pl.DataFrame] = []
     for item, batch in sample.batches_read:

@@ -106,9 +106,9 @@ class _Evolution:
         statements = [withdraw_views(self.table)] if wider else []
         changes = []
         for column in added:
-            settled, add = self._add(column, found)
-            statements += [*add, record_statement(self.table, settled, self.item.name, self.now)]
-            changes.append(f"{settled.name} {settled.postgres}, from {self.item.name}")
+            evolved, add = self._add(column, found)
+            statements += [*add, record_statement(self.table, evolved, self.item.name, self.now)]
+            changes.append(f"{evolved.name} {evolved.postgres}, from {self.item.name}")
         for old, column in wider:
             self._check_size(old, column, found)
             statements += [
@@ -205,17 +205,17 @@ class _Evolution:
                 f"column {column.name!r} is {column.postgres}, and {self.table.name} has a column "
                 f"of that name as {there}; add it to the model, or to ignored=(...)"
             )
-        settled = evolved_column(column.name, there, self.item.name, utc_day(self.now))
-        return settled, [comment]
+        evolved = evolved_column(column.name, there, self.item.name, utc_day(self.now))
+        return evolved, [comment]
 
     def _check_size(self, old: Column, wider: Column, found: Found) -> None:
         rewrites = widening(old.postgres, wider.postgres) == "rewrite"
         if rewrites and found.bytes > SMALL_BYTES:
             self._refuse(
                 f"column {old.name!r} is {wider.postgres}, the table has it as {old.postgres}, and "
-                f"widening writes {found.rows:,} rows ({found.bytes:,} bytes) anew while nobody "
-                f"can read them. Add `{field_line(wider)}` to the model and run "
-                f"`lakebed apply {self.table.name} --blocking` when that is fine"
+                f"widening would rewrite {found.rows:,} rows ({found.bytes:,} bytes) and block "
+                f"readers. Add `{field_line(wider)}` to the model and run "
+                f"`lakebed apply {self.table.name} --blocking` when readers can wait"
             )
 
     def _alter(self, action: LiteralString, *parts: sql.Composable) -> sql.Composed:

@@ -1,8 +1,8 @@
-"""Loads that waited for other tables are finished when one of those has been loaded.
+"""Finish loads that wait for other tables, once one of those tables has been loaded.
 
-Each is one load, in its own transaction. A load that has rows of its own inserted or deleted may in
-turn let another one finish, so this goes on until none is ready. A load that fails again waits for
-the next load of its relatives, so that tables that refer to each other in a circle come to an end.
+Each is one load, in its own transaction. Its rows may in turn let another load finish, so this
+repeats until no load is ready. A load that fails again waits for the next load of its relatives, so
+that tables that refer to each other in a cycle terminate.
 """
 
 from __future__ import annotations
@@ -31,11 +31,12 @@ from lakebed.store.rejects import RejectKind
 
 @dataclass(frozen=True)
 class Finished:
-    """A load that had waited and was tried again. error: why it could not be, if it could not."""
+    """A load that had waited and was tried again."""
 
     table: SourceTable
     reports: tuple[LoadReport, ...] = ()
     error: LakebedError | None = None
+    """Why it failed, if it did."""
 
 
 def finish_loads(
@@ -47,10 +48,16 @@ def finish_loads(
     asked: Collection[str] = (),
     on_table: Callable[[SourceTable], None] = lambda table: None,
 ) -> Iterator[Finished]:
-    """Load again what waited for tables that have been loaded since; yield what came of each.
+    """Load again the tables that waited for tables loaded since; yield each result.
 
-    tables: of the catalogue.  asked: tables that are tried though nothing that they wait for was
-    loaded, where an application writes what they wait for.  on_table is told each before its load.
+    Args:
+        settings: The settings.
+        postgres: The server.
+        clock: The clock.
+        tables: All table specs.
+        asked: Tables to try even if no table they wait for was loaded, because an application
+            writes the tables they wait for.
+        on_table: Called with each table before its load.
     """
     tried: dict[str, object] = {}
     while True:
@@ -73,12 +80,12 @@ def finish_loads(
 
 
 def _is_ready(one: Unfinished, asked: Collection[str]) -> bool:
-    by_others = one.table in asked and None in one.now.values()
-    return one.ready or by_others
+    by_application = one.table in asked and None in one.now.values()
+    return one.ready or by_application
 
 
 def _finish(settings: Settings, postgres: Postgres, clock: Clock, table: SourceTable) -> Finished:
-    """Load what waits of one table: its rejects without a parent, and files that were refused."""
+    """Load the waiting parts of one table: rejects without a parent, and refused files."""
     reports: list[LoadReport] = []
     try:
         if not table.loads_whole:
@@ -90,9 +97,9 @@ def _finish(settings: Settings, postgres: Postgres, clock: Clock, table: SourceT
         return Finished(table, tuple(reports))  # the load that runs finishes what waits at its end
     except LakebedError as error:
         return Finished(table, tuple(reports), error)
-    told = tuple(report for report in reports if report.load_id or report.refused)
+    effective = tuple(report for report in reports if report.load_id or report.refused)
     if not table.loads_whole and not any(report.refused for report in reports):
         with postgres.connect(autocommit=True) as connection:
             if not waits_for_parents(connection, table.name):
                 forget_unfinished(connection, table.name)
-    return Finished(table, told)
+    return Finished(table, effective)

@@ -1,7 +1,7 @@
-"""What is new, by the ledger in PostgreSQL, which is the only memory.
+"""Find new items of a source by the ledger in PostgreSQL, the only memory of loads.
 
-A file at one version is loaded once; a file that changed is read again by its table's policy, from
-where start.py says.
+A version of a file is loaded once. A load reads a changed file again by its table's policy, from
+the place that resume_point.py determines.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lakebed.spec.table import SourceTable
 
 @dataclass(frozen=True)
 class Refused:
-    """A file that was left out, and why."""
+    """A file that a load refused, and why."""
 
     path: str
     problem: str
@@ -29,46 +29,47 @@ class Refused:
 
 @dataclass(frozen=True)
 class Loaded:
-    """What the ledger says of a file that has changed since.
-
-    rows: how many were read of it.  cursor, ties: its greatest cursor, and how many rows had it.
-    sha256, size: of the file as it was.  boundary: the rows that a query would answer with again.
-    rejected: the rows in quarantine, by their number; of a file of lines those whose quote was
-    still open at its end.
-    """
+    """The ledger's entry of a file that has changed since it was loaded."""
 
     rows: int
+    """How many rows loads have read from it."""
     cursor: str | None
+    """Its greatest cursor."""
     ties: int
+    """How many rows had the greatest cursor."""
     sha256: str | None
+    """The digest of the earlier version."""
     boundary: bytes | None
+    """The rows that a query would return again."""
     size: int
+    """The size of the earlier version, in bytes."""
     rejected: Mapping[int, Any] = field(default_factory=dict, repr=False)
+    """The rows in quarantine by their number; for a file of lines, those whose quote was still open
+    at its end."""
 
 
 @dataclass(frozen=True)
 class Pending:
-    """A file to load; of one that has grown, `before` is what is loaded already.
-
-    again: whether it was read before, and is read from its beginning.
-    """
+    """A file to load."""
 
     file: SourceItem
     before: Loaded | None = None
+    """The part of a grown file that is loaded already."""
     again: bool = False
+    """Whether the load reads an item that was read before again from its beginning."""
 
 
 MISSING = (
-    "nothing is there, and nothing was ever loaded from it; mend the table file, deliver the first "
-    "file, or say optional=True where there may be nothing yet"
+    "the source is empty, and nothing was ever loaded from it; correct the table file, deliver the "
+    "first file, or declare optional=True for a source that may still be empty"
 )
-"""What is said of a source without an item."""
+"""The problem of a source without an item."""
 
 
 def is_missing(connection: Connection, table: SourceTable) -> bool:
-    """Whether a source in which nothing was found is a fault: it never had anything, and must.
+    """Whether an empty source is a fault: it must not be empty and never had an item.
 
-    Where something was loaded before, files may have been taken away after their load.
+    Files that were loaded before may have been removed since.
     """
     if table.optional or isinstance(table.source, RejectedRows):
         return False
@@ -81,16 +82,16 @@ def is_missing(connection: Connection, table: SourceTable) -> bool:
 def new_files_of(
     connection: Connection, table: SourceTable, files: list[SourceItem]
 ) -> list[SourceItem]:
-    """Return those of the files that a load would read: new ones, and changed ones by policy.
+    """Return the files that a load would read: new ones, and changed ones by policy.
 
-    A full extract that only waits for other tables is none: nothing of it is new.
+    An unchanged full extract that only waits for other tables does not count as new.
     """
     pending, _ = pending_files(connection, table, files, waiting=False)
     return [item.file for item in pending]
 
 
 def last_load_of(connection: Connection, table: SourceTable) -> str | None:
-    """Return the id of the last load that stands, None where there is none."""
+    """Return the id of the last load that was not rolled back, or None."""
     row = connection.execute(
         "select load_id from lakebed.load where table_name = %s and rolled_back_at is null"
         " order by committed_at desc limit 1",
@@ -107,11 +108,15 @@ def pending_files(
     again: bool = False,
     waiting: bool = True,
 ) -> tuple[list[Pending], list[Refused]]:
-    """Tell new and changed files from those that are in the ledger.
+    """Return the new and changed files, and the files that are refused.
 
-    Of a source that is loaded whole all are new when any of them changed, came or went, and as long
-    as the last load waits for other tables, unless waiting is False.  again: all are, whatever the
-    ledger says.
+    Args:
+        connection: Reads the ledger.
+        table: The table. If its loads read the whole source, all files are new as soon as one of
+            them changed, appeared or disappeared.
+        files: All files of the source.
+        again: Whether to read all files, whatever the ledger has.
+        waiting: Whether a load that waits for other tables makes the files of a whole source new.
     """
     if again:
         return [Pending(file, again=True) for file in files if _is_text(file.path)], [
@@ -120,7 +125,7 @@ def pending_files(
     if table.loads_whole:
         waits = waiting and is_unfinished(connection, table.name)
         return _all_or_nothing(connection, table, files, waits)
-    # What was rolled back is not in the table, but is not loaded again by itself either.
+    # Files of a rolled back load are not in the table, but no load reads them again by itself.
     rows = connection.execute(
         "select distinct on (f.path) f.path, array_agg(f.version) over same_path,"
         " l.rolled_back_at is null,"
@@ -167,11 +172,10 @@ def pending_files(
 
 
 def _rejected(connection: Connection, table: SourceTable, file: SourceItem) -> dict[int, Any]:
-    """Return what quarantine has of a file that has grown and is needed to go on, by row number.
+    """Return the rejects that continuing a grown file needs, by row number.
 
-    The data may have been somewhere else when it was loaded: the file is told by its name. Of a
-    source that is queried all that waits is returned, by number of the reject: an answer has no
-    fixed order.
+    The folder of the data may have moved since, so the name identifies the file. For a queried
+    source, whose rows have no fixed order, return all open rejects by their id.
     """
     queried = table.require_source.resumes == "query"
     rule = NEVER_CLOSED.rule if table.require_source.resumes == "bytes" else None
@@ -193,7 +197,7 @@ def _rejected(connection: Connection, table: SourceTable, file: SourceItem) -> d
 def _all_or_nothing(
     connection: Connection, table: SourceTable, files: list[SourceItem], waits: bool
 ) -> tuple[list[Pending], list[Refused]]:
-    """Return all files where they are not just those that the last load of the table read."""
+    """Return all files if they differ from those that the last load of the table read."""
     rows = connection.execute(
         "select path, version from lakebed.loaded_file where load_id = ("
         " select load_id from lakebed.load where table_name = %s"
@@ -213,7 +217,7 @@ def _all_or_nothing(
 
 def _no_text(file: SourceItem) -> Refused:
     shown = file.path.encode(errors="surrogateescape").decode(errors="replace")
-    return Refused(shown, "its name is no UTF-8; rename it")
+    return Refused(shown, "its name is not UTF-8; rename it")
 
 
 def _is_text(path: str) -> bool:
@@ -235,7 +239,7 @@ def last_cursor(connection: Connection, table: SourceTable) -> Any:
 
 
 def is_loaded(version: str, loaded: list[str]) -> bool:
-    """Whether the ledger has a version, or a later one of those that are moments."""
+    """Whether the ledger has a version, or a later one where versions are moments."""
     if version.startswith(MOMENT):
         return any(known >= version for known in loaded if known.startswith(MOMENT))
     return version in loaded

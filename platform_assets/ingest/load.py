@@ -1,7 +1,7 @@
-"""The load of one table: what is new in its source, through the contract and dlt, into PostgreSQL.
+"""Load one table: new rows of its source, through the contract and dlt, into PostgreSQL.
 
-What was loaded is told by the ledger in PostgreSQL alone: an item at one version is loaded once. An
-item that cannot be loaded is left out and named in the report; the others go on without it.
+The ledger in PostgreSQL alone decides what is new: a version of an item is loaded once. A load
+skips an item that it cannot load, names it in the report and loads the remaining items.
 """
 
 from __future__ import annotations
@@ -63,15 +63,32 @@ def load_table(
     on_rows: Callable[[int], None] = lambda rows: None,
     on_step: OnLoadStep = lambda step: None,
 ) -> LoadReport:
-    """Load what is new in the source of a table that is loaded by cursor.
+    """Load what is new in the source of a table with load_by="cursor".
 
-    again: read all of it, whatever the ledger says.  on_rows is told the rows of each batch.
+    Args:
+        settings: The settings.
+        postgres: The server.
+        clock: The clock.
+        table: The table.
+        again: Whether to read the whole source, whatever the ledger has.
+        on_rows: Called with the number of rows of each batch.
+        on_step: Called after each step.
 
-    Raises LoadBusyError, DriftError, LoadConflictError, TableError, PostgresUnavailableError; a
-    fault of a single file is in the report.
+    Returns:
+        The report, which also names each file that could not be loaded.
+
+    Raises:
+        LoadBusyError: Another process loads the table.
+        DriftError: The table in PostgreSQL differs from its file.
+        LoadConflictError: PostgreSQL refuses the load as a whole.
+        TableError: The table cannot be loaded this way.
+        PostgresUnavailableError: The server cannot be reached.
     """
     if table.load_by == "window":
-        raise TableError(f"table {table.name} is loaded by window; say which ones to load")
+        raise TableError(
+            f"table {table.name} loads by window; name one: "
+            f"`lakebed load {table.name} --window KEY`"
+        )
     if again and table.write_mode == "append":
         raise TableError(
             f"table {table.name}: an append that reads its source again would add every row twice; "
@@ -113,7 +130,7 @@ def load_table(
             refused = [Refused(reader.place, MISSING)]
         pending, more = _readable(connection, columns, reader, pending, clock)
         if table.loads_whole and (refused or more):
-            pending = []  # what was refused would seem to be gone
+            pending = []  # rows of refused items would look like deleted rows
         cursor = last_cursor(connection, table)
         if table.parallel_files > 1 and len(pending) > 1:
             commits, refusals = _apart(postgres, table, pending, load)
@@ -142,11 +159,18 @@ def load_window(
     on_rows: Callable[[int], None] = lambda rows: None,
     on_step: OnLoadStep = lambda step: None,
 ) -> LoadReport:
-    """Replace one window of a table by what its source has of it, in one transaction.
+    """Replace one window of a table with the rows of its source, in one transaction.
 
-    Different windows may be loaded side by side. The window stays as it is where an item of the
-    source cannot be loaded; the report names it. Raises LoadBusyError, DriftError,
-    LoadConflictError, TableError, PostgresUnavailableError, SourceError where there is no item.
+    Different windows can load in parallel. Where an item of the source cannot be loaded, the window
+    remains unchanged and the report names the item.
+
+    Raises:
+        LoadBusyError: Another process loads the window.
+        DriftError: The table in PostgreSQL differs from its file.
+        LoadConflictError: PostgreSQL refuses the load as a whole.
+        TableError: The table cannot be loaded this way.
+        PostgresUnavailableError: The server cannot be reached.
+        SourceError: The source is empty.
     """
     started = time.monotonic()
     with (
@@ -169,7 +193,7 @@ def load_window(
         if not items:
             raise SourceError(
                 table.require_source.title,
-                f"nothing is there; {window.key} of {table.name} was left as it is",
+                f"the source is empty; {window.key} of {table.name} remains unchanged",
             )
         _, broken = _readable(connection, columns, reader, items, clock)
         if broken:
@@ -203,7 +227,7 @@ def _noting(
     run: Callable[[Connection, list[Pending]], Commit],
     items: list[Pending],
 ) -> Commit:
-    """Load items; where rows of other tables are missing or in the way, note that they wait."""
+    """Load items; where rows of other tables are missing or prevent it, record that they wait."""
     try:
         return run(connection, items)
     except (SourceError, RelatedRowsError) as error:
@@ -215,7 +239,7 @@ def _noting(
 def _run(
     stream: Callable[..., Stream], table: SourceTable, connection: Connection, items: list[Pending]
 ) -> Commit:
-    """Load items; where PostgreSQL refuses a row, find all such rows and load the others."""
+    """Load items; where PostgreSQL refuses a row, find all such rows and load the good ones."""
     try:
         return stream().run(connection, items)
     except RepeatedKeyError as error:
@@ -233,25 +257,25 @@ def _run(
 
 
 def _holding_child(connection: Connection, table: SourceTable, error: psycopg.Error) -> str | None:
-    """Return the table whose rows refer to one that was to be deleted, None for another error."""
+    """Return the table whose rows refer to a row to delete, or None for another error."""
     if not isinstance(error, psycopg.errors.ForeignKeyViolation):
         return None
     return child_of_constraint(connection, table, error.diag.constraint_name)
 
 
 def _refused(connection: Connection, table: SourceTable, error: psycopg.Error) -> LoadConflictError:
-    said = error.diag.message_primary or str(error)
+    message = error.diag.message_primary or str(error)
     detail = f" ({error.diag.message_detail})" if error.diag.message_detail else ""
-    said = f"{table.name}: PostgreSQL refuses a row: {said}{detail}; nothing was loaded."
+    refusal = f"{table.name}: PostgreSQL refuses a row: {message}{detail}; nothing was loaded."
     child = _holding_child(connection, table, error)
     if child is not None:
         return RelatedRowsError(
-            f"{said} Rows of {child} refer to rows that are to be deleted; load {child} too, and "
-            f"{table.name} is loaded again"
+            f"{refusal} Rows of {child} refer to rows that this load would delete; load {child} "
+            f"too, and {table.name} loads again"
         )
     if isinstance(error, psycopg.errors.ForeignKeyViolation):
-        return RelatedRowsError(f"{said} Load the parent too, and {table.name} is loaded again")
-    return LoadConflictError(f"{said} Mend the row in the source, or the constraint")
+        return RelatedRowsError(f"{refusal} Load the parent too, and {table.name} loads again")
+    return LoadConflictError(f"{refusal} Correct the row in the source, or the constraint")
 
 
 Load = Callable[[list[Pending], Connection], Commit]
@@ -261,7 +285,7 @@ Loaded = tuple[list[Commit], list[Refused]]
 def _together(
     connection: Connection, table: SourceTable, pending: list[Pending], load: Load
 ) -> Loaded:
-    """Load all items in one transaction, without those that cannot be loaded."""
+    """Load all readable items in one transaction."""
     refused: list[Refused] = []
     while pending:
         try:
@@ -274,7 +298,7 @@ def _together(
 
 
 def _apart(postgres: Postgres, table: SourceTable, pending: list[Pending], load: Load) -> Loaded:
-    """Load each item in a transaction of its own, several at once; what is done stays done."""
+    """Load each item in its own transaction, several in parallel; committed items stay loaded."""
 
     def load_one(item: Pending) -> Commit | Refused:
         with postgres.connect(autocommit=True) as connection:
@@ -299,9 +323,9 @@ def _apart(postgres: Postgres, table: SourceTable, pending: list[Pending], load:
 def _readable(
     connection: Connection, columns: Columns, reader: Reader, pending: list[Pending], clock: Clock
 ) -> tuple[list[Pending], list[Refused]]:
-    """Look at the head of each file, so that a broken one is found before anything is read.
+    """Check the head of each file, to find a broken one before reading any rows.
 
-    The table is brought up to the columns of each.
+    Add the new columns of each file to the table.
     """
     readable, refused = [], []
     for item in pending:

@@ -1,9 +1,9 @@
-"""Rejects that a load makes outdated: it read again what they were read from.
+"""Supersede rejects whose source a load has read again.
 
-Of a file that is read from its beginning all rejects of earlier loads; of a source that is loaded
-whole all of the table; of a window those whose time is in it. They are superseded in the load's
-transaction, so that no retry brings an old text of a row back; what is still bad, the load has
-rejected anew. A rollback of the load opens them again.
+For a file read from its beginning these are all its rejects of earlier loads; for a source that
+loads as a whole, all rejects of the table; for a window, those whose time is in it. The load
+supersedes them in its transaction, so that no retry restores an old version of a row. Rows that are
+still bad are new rejects of this load. A rollback of the load opens the old ones again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ROWS_A_BATCH = 20_000
 
 _OPEN = "table_name = %(table)s and load_id <> %(load)s and resolved_by is null"
 
-# In one order, so that two loads of different windows never wait for each other.
+# In a fixed order, so that loads of different windows cannot deadlock.
 _SUPERSEDE = """
 with outdated as (select rejected_row_id from lakebed.rejected_row r
     where {open} and {which} order by rejected_row_id for update)
@@ -34,7 +34,7 @@ set resolved_by = %(load)s, resolved_at = clock_timestamp(), superseded = true
 from outdated where outdated.rejected_row_id = r.rejected_row_id
 """
 
-# The data may have been somewhere else: then a file is told by its name, the longest that fits.
+# The folder of the data may have moved: the longest matching name then identifies the file.
 _OF_FILES = """
 (load_id, source_file) in (
     select load_id, source_file from (
@@ -53,9 +53,9 @@ exists (select from lakebed.rejected_row n where n.load_id = %(load)s
 
 
 def supersede_rejects(connection: Connection, package: Package) -> None:
-    """Supersede what earlier loads rejected of what a load read again, in its transaction.
+    """Supersede rejects of earlier loads whose source this load read again, in its transaction.
 
-    Those that loads too long ago superseded are deleted: as many loads are kept as for a rollback.
+    Delete superseded rejects of loads that are too old for a rollback.
     """
     if package.window is not None:
         _of_window(connection, package)
@@ -76,9 +76,9 @@ def _supersede(connection: Connection, package: Package, which: str, **more: obj
 
 
 def _of_window(connection: Connection, package: Package) -> None:
-    """Supersede rejects of the window; one without a time, if it is known to have been read.
+    """Supersede rejects of the window, and those without a time if the load read them again.
 
-    A source that is asked for a window need not give such rows.
+    A query for a window may not return rows without a time.
     """
     window = package.window
     assert window is not None
@@ -100,7 +100,7 @@ def _of_window(connection: Connection, package: Package) -> None:
 
 
 def _open_rejects(connection: Connection, package: Package, column: str) -> Iterator[pl.DataFrame]:
-    """Yield id and value of what waits of earlier loads; value: of a column, null if unreadable."""
+    """Yield id and value of a column of open rejects of earlier loads; null if unreadable."""
     with connection.cursor(name="lakebed_open_rejects") as cursor:
         cursor.execute(
             "select source_types::text, rejected_row_id, source_row::text"  # noqa: S608

@@ -1,4 +1,4 @@
-"""What one load commits beside its rows: the items that were read, their cursors, their windows."""
+"""Describe what one load commits apart from rows: the items read, their cursors and windows."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class FileRead:
     row of it that broke the contract.  boundary: the rows that the next load must know again.
     again: whether an earlier version was read, and this one from its beginning.  left_out: rows
     that the reader did not give, being older than asked for.  last_line: what is wrong with the
-    last line that was read, where that is no row.
+    last line that was read, where it is not a row.
     """
 
     file: SourceItem
@@ -45,7 +45,7 @@ class FileRead:
 
 @dataclass
 class Package:
-    """Everything that one transaction commits, but for the rows themselves.
+    """Everything that one transaction commits, except the rows themselves.
 
     windows: the partitions that the rows belong to; empty for a table without time.  window: the
     one that is replaced by a load by window.  again: whether all items are read again, whatever the

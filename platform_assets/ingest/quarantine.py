@@ -1,7 +1,7 @@
 """Rejected rows as jsonb and back: a row that is read from the quarantine is the row of the source.
 
-Text stands as text, numbers and truth values as JSON's, times and decimals as text that reads back
-the same. What would not come back is kept exactly beside it: bytes that are no text (or hold NUL)
+Text is kept as text, numbers and booleans as JSON's, times and decimals as text that reads back
+the same. Other values are kept in an exact form: bytes that are not text (or contain NUL)
 as {"$base64": ...}, any other value as {"$arrow": ..., "shown": ...}. Types other than text go with
 the row.
 """
@@ -19,7 +19,7 @@ import polars as pl
 BYTES = "$base64"
 ARROW = "$arrow"
 _BYTES = ["Binary"]
-"""The type of bytes that are no text."""
+"""The type of bytes that are not text."""
 
 _SCALARS = (
     *("Int8", "Int16", "Int32", "Int64", "Int128", "UInt8", "UInt16", "UInt32", "UInt64"),
@@ -199,7 +199,7 @@ def _bytes_of(value: Any) -> bytes | None:
 
 
 def _written(value: Any) -> str | None:
-    """Return a value as text, also one that somebody put there by hand."""
+    """Return a value as text, even one that was edited by hand."""
     if value is None or isinstance(value, str):
         return value
     return json.dumps(value, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""Rejects in groups: by the kind of rule that their rows broke first, the column and the rule."""
+"""Group rejects by the kind of rule that their rows broke first, the column and the rule."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class RejectGroup:
 
     Attributes:
         kind: The kind of the rule.
-        rule: The rule, as `lakebed.rejected_row` has it.
+        rule: The rule, as in `lakebed.rejected_row`.
         column: The column; "" where the rule concerns the whole row.
         count: How many rows broke it.
-        example: Where one of them was, and its row, without what the table redacts.
+        example: The place and the row of one of them, without redacted values.
     """
 
     kind: RejectKind
@@ -37,7 +37,7 @@ class RejectGroup:
     example: str
 
     def to_row(self) -> dict[str, Any]:
-        """Return what a table of failures shows of it."""
+        """Return the row of the group in a table of failures."""
         return {
             "column": self.column,
             "kind": str(self.kind),
@@ -56,8 +56,8 @@ def read_reject_groups(
 
     Args:
         connection: Reads the quarantine.
-        table: Whose rejects, and what of them must not be shown.
-        load_ids: Those of these loads alone; None: of all.
+        table: The table of the rejects, which also names the columns to redact.
+        load_ids: Only rejects of these loads; None for all.
     """
     rows = connection.execute(
         "select kind, rule, at, rows, example from (select kind, rule,"
@@ -88,7 +88,7 @@ def read_reject_groups(
 def redacted(table: SourceTable, row: dict[str, Any]) -> str:
     """Return a rejected row as JSON, without the values of the columns that the table redacts.
 
-    Of a line that was no row nothing is shown where anything is redacted.
+    If the table redacts any column, a line that was not a row is redacted as a whole.
     """
     hidden = {
         source

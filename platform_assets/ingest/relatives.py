@@ -1,6 +1,6 @@
-"""Tables that refer to each other: which is loaded first, and which rows a delete must spare.
+"""Order tables that refer to each other, and find the rows that a delete must spare.
 
-PostgreSQL's foreign keys say who refers to whom, and so do the lookups of the table files.
+References are PostgreSQL's foreign keys and the lookups of the table files.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ order by 1, 2, f.conname"""
 def load_order(connection: Connection, tables: Sequence[SourceTable]) -> list[SourceTable]:
     """Return tables in the order in which they are loaded: parents before children.
 
-    Where tables refer to each other in a circle, one of its references is passed over.
+    Where tables refer to each other in a cycle, one reference of the cycle is ignored.
     """
     by_name = {table.name: table for table in tables}
     by_place = {(table.schema, table.name): table.name for table in tables}
@@ -50,7 +50,7 @@ def load_order(connection: Connection, tables: Sequence[SourceTable]) -> list[So
 
 
 def lookup_references(tables: Sequence[SourceTable]) -> set[tuple[str, str]]:
-    """Return which of the tables refers to which other of them by a lookup: (child, parent)."""
+    """Return the references between the tables by lookups, as pairs (child, parent)."""
     known = {table.name for table in tables}
     return {
         (table.name, lookup.table)
@@ -63,7 +63,7 @@ def lookup_references(tables: Sequence[SourceTable]) -> set[tuple[str, str]]:
 def lookup_parents(tables: Sequence[SourceTable], table: SourceTable) -> list[str]:
     """Return the tables that a table looks up and that are loaded before it, by name.
 
-    One that is in a circle with it, and is loaded later, is none of them.
+    A table that is in a cycle with it and loads later is not included.
     """
     pairs = lookup_references(tables)
     order = sort_parents_first([each.name for each in tables], pairs)
@@ -72,9 +72,11 @@ def lookup_parents(tables: Sequence[SourceTable], table: SourceTable) -> list[st
 
 
 def sort_parents_first(names: Sequence[str], pairs: set[tuple[str, str]]) -> list[str]:
-    """Return names with parents before children, else in the order given.
+    """Sort names with parents before children, otherwise in the given order.
 
-    pairs: (child, parent). In a circle the reference that closes it is passed over.
+    Args:
+        names: The names.
+        pairs: The references, as (child, parent). In a cycle the closing reference is ignored.
     """
     place = {name: number for number, name in enumerate(names)}
     left = set(pairs)
@@ -86,8 +88,8 @@ def sort_parents_first(names: Sequence[str], pairs: set[tuple[str, str]]) -> lis
         try:
             sorter.prepare()
         except CycleError as error:
-            circle = error.args[1]  # each one stands before what needs it
-            closing = {(after, before) for before, after in pairwise(circle)}
+            cycle = error.args[1]  # each name precedes a name that depends on it
+            closing = {(after, before) for before, after in pairwise(cycle)}
             left.discard(max(closing & left, key=lambda pair: (place[pair[1]], place[pair[0]])))
             continue
         found: list[str] = []
@@ -114,9 +116,9 @@ def relatives(connection: Connection, table: SourceTable) -> list[str]:
 def still_referenced(
     connection: Connection, table: SourceTable, relation: str
 ) -> sql.Composable | None:
-    """Return the condition that a row of the table, as relation, has a child that holds it.
+    """Return the condition that a child refers to a row of the table, named relation in SQL.
 
-    None where no table has a foreign key to this one that forbids deletes.
+    Return None where no foreign key to the table forbids deletes.
     """
     query = sql.SQL(_REFERRING).format(table.oid)
     conditions = [
@@ -137,7 +139,7 @@ def still_referenced(
 def child_of_constraint(
     connection: Connection, table: SourceTable, constraint: str | None
 ) -> str | None:
-    """Return the table that refers to this one by a constraint; None where none does by that."""
+    """Return the table that refers to this one by a constraint, or None."""
     rows = connection.execute(
         "select c.relname::text from pg_constraint f join pg_class c on c.oid = f.conrelid"
         " where f.contype = 'f' and f.conname = %s and f.conrelid <> f.confrelid"

@@ -1,8 +1,8 @@
-"""Which row of which item has a key that is there already, after a load that failed by one.
+"""Find the item and the row of a repeated key, after a load that failed because of it.
 
-PostgreSQL names the key, and neither the file nor the row. So the keys of the load are read once
-more, into a temporary table with the place of each row, and compared there by sets: with each
-other, and with the table.
+PostgreSQL's error names the key but neither the file nor the row. So the keys of the load are read
+again, into a temporary table with the place of each row, and compared there with each other and
+with the table.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ _ITEM, _ROW = (
 def find_repeated_key(
     connection: Connection, stream: Stream, pending: Sequence[Pending], error: RepeatedKeyError
 ) -> SourceError | None:
-    """Return what refuses the first item that has such a row, and names the row.
+    """Return the error that refuses the first item with a repeated key and names its row.
 
     Args:
-        connection: In autocommit mode; what is written on it is rolled back.
+        connection: In autocommit mode; all writes on it are rolled back.
         stream: A load of the items that has not run.
         pending: The items.
-        error: What the load failed by: it knows the unique index.
+        error: The error of the failed load, which names the unique index.
 
     Returns:
         None where the rows themselves do not have the columns of the index.
     """
     wire = {column.name: column for column in stream.table.wire}
-    # The index of a table that was to replace another is gone with it: then it is the key's.
+    # The index of a table that was to replace another one no longer exists: then use the key.
     names = _index_columns(connection, error) or list(stream.table.key)
     if not names or not set(names) <= wire.keys():
         return None
@@ -69,7 +69,7 @@ def find_repeated_key(
 
 
 def _index_columns(connection: Connection, error: RepeatedKeyError) -> list[str]:
-    """Return the columns of the unique index that refused a row; none of one on expressions."""
+    """Return the columns of the unique index that refused a row; none for expressions."""
     rows = connection.execute(
         "select a.attname::text from pg_class c join pg_namespace n on n.oid = c.relnamespace"
         " join pg_index i on i.indexrelid = c.oid and i.indexprs is null and i.indpred is null"
@@ -129,20 +129,20 @@ def _first(
         return None
     if there is not None and (within is None or there[:2] <= within[:2]):
         item, row, count = there
-        other = f"of a row that {table.name} has already"
+        owner = f"of a row that {table.name} has already"
     else:
         assert within is not None
         item, row, first_item, first_row, count = within
-        other = f"of row {first_row} of {pending[first_item].file.path}"
+        owner = f"of row {first_row} of {pending[first_item].file.path}"
     return SourceError(
         pending[item].file.path,
-        f"row {row} has the {', '.join(names)} {other}{_more(count)}. An appended or replaced "
-        "table takes a key once: take such rows out, use write_mode='merge', or leave the key out",
+        f"row {row} has the {', '.join(names)} {owner}{_more(count)}. An appended or replaced "
+        "table takes each key once: remove such rows, use write_mode='merge', or remove the key",
     )
 
 
 def _more(count: int) -> str:
-    return "" if count == 1 else f", as {count:,} of its rows have one that is there"
+    return "" if count == 1 else f" ({count:,} rows of the file repeat a key)"
 
 
 def _same(names: Sequence[str]) -> sql.Composed:
@@ -152,7 +152,7 @@ def _same(names: Sequence[str]) -> sql.Composed:
 
 
 def _outside(stream: Stream) -> sql.Composable:
-    """Leave out the rows of a window that its load replaces."""
+    """Exclude the rows of a window that its load replaces."""
     window = stream.package.window
     if window is None:
         return sql.SQL("")

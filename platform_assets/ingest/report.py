@@ -1,4 +1,4 @@
-"""What a load did, for people, checks and metadata."""
+"""Report the results of a load, for people, checks and metadata."""
 
 from __future__ import annotations
 
@@ -13,41 +13,41 @@ from lakebed.spec.table import SourceTable
 
 @dataclass(frozen=True, kw_only=True)
 class LoadReport:
-    """What a load did: read = inserted + updated + unchanged + superseded + marked + rejected.
-
-    marked: rows that said that a row is gone.  deleted: rows that left the table, whatever told so.
-    load_ids: of the transactions, one, or one an item where they are loaded apart; none where there
-    was nothing new.  bytes: of the source files.  rows_told: how many rows the items of the source
-    have by their own word, those passed over included; None where one does not say.  evolved: what
-    was added to the table or widened, in words.  held: rows that a full extract lacks and that stay
-    until no row of another table refers to them.  discarded: source columns that were left out.
-    seconds: whole time.
-    """
+    """Counts of a load: read = inserted + updated + unchanged + superseded + marked + rejected."""
 
     table: str
     load_ids: tuple[str, ...] = ()
+    """One for each transaction; empty where nothing was new."""
     files: int = 0
     bytes: int = 0
+    """Bytes of the source files."""
     rows_read: int = 0
     rows_expected: int | None = None
+    """Rows of the items by their own count, skipped ones included; None where an item has none."""
     inserted: int = 0
     updated: int = 0
     unchanged: int = 0
     superseded: int = 0
+    """Rows that a newer row of the same key in the same load replaced."""
     marked: int = 0
+    """Rows that mark a row as deleted."""
     rejected: int = 0
     deleted: int = 0
+    """Rows that left the table, by a marker or by absence from a full extract."""
     held: int = 0
+    """Rows missing from a full extract that stay while rows of other tables refer to them."""
     refused: tuple[Refused, ...] = ()
     evolved: tuple[str, ...] = ()
+    """Columns that were added or widened, in words."""
     discarded: tuple[str, ...] = ()
+    """Source columns that were skipped."""
     cursor_from: str | None = None
     cursor_to: str | None = None
     seconds: float = 0.0
 
     @property
     def load_id(self) -> str | None:
-        """The last of the loads, None where there was nothing new."""
+        """The id of the last load, or None where nothing was new."""
         return self.load_ids[-1] if self.load_ids else None
 
     @property
@@ -59,7 +59,7 @@ class LoadReport:
 
 @dataclass(frozen=True)
 class Commit:
-    """One transaction that was committed: what it brought, and what became of its rows."""
+    """One committed transaction: its package, and the counts of its rows."""
 
     package: Package
     counts: Counts

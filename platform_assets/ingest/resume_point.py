@@ -1,4 +1,4 @@
-"""Where reading of an item begins: at the first row, or beyond what is loaded of one that grew."""
+"""Decide where a load starts to read an item: at the first row, or after the rows loaded before."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from lakebed.spec.transforms import PLAIN
 
 
 class ResumePoint:
-    """Where reading begins: at the first row, or beyond what is loaded of an item that has changed.
+    """The place where a load starts to read an item: its first row, or the first new one.
 
-    A CSV file must begin with the very bytes that were loaded; its rows go on after theirs. A
-    Parquet file is written anew when it grows: its rows go on beyond the cursor, and there must be
-    as many before that as were loaded. A source that is queried is asked for rows from the cursor
-    on, less the lag: a merge takes them all, an append those it does not know (boundary.py).
+    A CSV file must begin with the bytes that were loaded; the load reads the bytes after them. A
+    Parquet file is rewritten when it grows: the load reads rows beyond the cursor, and the number
+    of earlier rows must be unchanged. A load queries a database or an API for rows from the cursor
+    on, less the lag: a merge takes all of them, an append the unknown ones (boundary.py).
     """
 
     def __init__(self, table: SourceTable, reader: Reader, item: Pending) -> None:
@@ -51,10 +51,10 @@ class ResumePoint:
 
     @property
     def beginning(self) -> Beginning | None:
-        """What is loaded of a file that only grows at its end; None: it is read from the top.
+        """The loaded part of a file that only grows at its end; None to read it from the top.
 
-        To a row that was rejected for a quote that was open at the end, what follows may belong:
-        only reading from the top can tell.
+        After a reject whose quote was open at the end, new lines may belong to that row. Only
+        reading from the top can decide.
         """
         if self.before is None or self.by_cursor or self.before.rejected:
             return None
@@ -62,7 +62,7 @@ class ResumePoint:
 
     @cached_property
     def waiting(self) -> frozenset[str]:
-        """The rows in quarantine that a query answers with again, each as `told` has it."""
+        """The rejects that a query returns again, each as canonical JSON."""
         rows = self.before.rejected.values() if self.queried and self.before else ()
         return frozenset(map(canonical_json, rows))
 
@@ -75,15 +75,17 @@ class ResumePoint:
 
     @property
     def beyond_cursor(self) -> bool:
-        """Whether rows up to a cursor are passed over."""
+        """Whether the load skips rows up to a cursor."""
         return self.by_cursor and self.table.cursor is not None and self.value is not None
 
     def filter(self, batch: Batch, read: FileRead) -> Batch:
-        """Return the rows beyond the start, and note their greatest cursor.
+        """Return the rows beyond the start, and record their greatest cursor.
 
-        Rows whose cursor cannot be read are kept: the contract will say what is wrong with them.
-        Those that quarantine has already are left out. Raises SourceError for a cursor that is no
-        column at all.
+        Keep rows with an unreadable cursor, which the contract will reject, except those that are
+        in quarantine already.
+
+        Raises:
+            SourceError: No cast can convert the cursor column.
         """
         self.passed_over += batch.left_out
         if self.before is not None and not self.by_cursor:
@@ -125,9 +127,9 @@ class ResumePoint:
         return _those(batch, cursors, keep)
 
     def _newest_of_good(self, batch: Batch, cursors: pl.Series) -> Any:
-        """Return the greatest cursor of a row that keeps the contract; None where there is none.
+        """Return the greatest cursor of a row that satisfies the contract, or None.
 
-        A source is asked for rows from there on: a row with an absurd time would hide all others.
+        The next load queries rows from there on: a bad row with a far-off time would hide them all.
         """
         order = cursors.arg_sort(descending=True, nulls_last=True)
         for count in (1, 100, len(order)):
@@ -150,7 +152,7 @@ class ResumePoint:
         return _those(batch, cursors, keep)
 
     def _in_quarantine(self, batch: Batch, unreadable: pl.Series) -> pl.Series:
-        """Tell which rows without a readable cursor stand in quarantine, as they are."""
+        """Return which rows without a readable cursor are in quarantine unchanged."""
         known = self.before.rejected if self.before else {}
         indexes = (unreadable & batch.numbers.is_in(list(known))).arg_true()
         again = [
@@ -181,9 +183,9 @@ class ResumePoint:
 
 
 def below(table: SourceTable, column: str, value: Any) -> tuple[str, Any] | None:
-    """Return what a reader is told of a column's least value, by the source's own name.
+    """Return a column's least value for a reader, by the source's own name of the column.
 
-    None where the column is shaped on its way: it has another order in the source.
+    Return None where transforms change the column, which may have another order in the source.
     """
     how = table.transforms.get(column, PLAIN)
     return (how.column or column, value) if how.only_renames else None
@@ -218,10 +220,9 @@ def _check_beginning(reader: Reader, item: SourceItem, before: Loaded) -> None:
         if codec_of(item.path) is not None:
             raise SourceError(
                 item.path,
-                "its packed bytes do not begin as they did when it was loaded: it was changed, or "
-                "packed anew, and only what was appended to the packed file can be told (gzip and "
-                "zstd files can be joined). Deliver new rows in a new file beside it, or use merge "
-                "with changed_files='reload'",
+                "its compressed bytes no longer begin with those that were loaded: it was changed "
+                "or compressed again. Append new rows as a further gzip or zstd stream, deliver "
+                "them in a new file, or use merge with changed_files='reload'",
             )
         raise _not_only_added_to(item, "it does not begin as it did when it was loaded")
     if not reader.ends_a_line(item, before.size):

@@ -30,15 +30,15 @@ def retry_rejects(
 ) -> LoadReport:
     """Load the waiting rows of a table again: all, of one load, bad in one column, or of one kind.
 
-    In one transaction the rows that are good now are loaded and leave the quarantine; the others
-    stay, with their new reason. Rows that lack a column the table now needs stay untouched and are
-    in the report as refused. Raises TableError for a table that is loaded whole, and what
+    In one transaction the rows that are good now are loaded and leave the quarantine; bad rows
+    stay, with their new reason. Rows without a column that the table now needs stay untouched, and
+    the report has them as refused. Raises TableError for a table that is loaded whole, and what
     `load_table` raises.
     """
     if table.loads_whole:
         raise TableError(
-            f"table {table.name}: a load takes all of its source, so rejected rows have no load of "
-            "their own; mend the table file or the source, and read it again: "
+            f"table {table.name}: a load reads its whole source, so rejected rows cannot be loaded "
+            "alone; correct the table file or the source, and read it again: "
             f"`lakebed load {table.name} --again`"
         )
     source = RejectedRows(

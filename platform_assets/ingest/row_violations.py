@@ -63,7 +63,7 @@ def check_constraints(
         except TooManyViolationsError as error:
             raise SourceError(
                 file.path,
-                f"{error}. Mend the file, or the constraint",
+                f"{error}. Correct the file, or the constraint",
                 waits=error.some[0].fault.kind is RejectKind.MISSING_PARENT,
             ) from error
         finally:

@@ -74,8 +74,8 @@ def _broken(error: SchemaError, rows: int) -> Broken:
     rule = _name(error)
     masks = error.check_output
     if not isinstance(masks, pl.DataFrame) or masks.height != rows:
-        said = f": {error.failure_cases}" if isinstance(error.failure_cases, str) else ""
-        raise WholeBatchError(rule, f"fails for the batch as a whole{said}")
+        cases = f": {error.failure_cases}" if isinstance(error.failure_cases, str) else ""
+        raise WholeBatchError(rule, f"fails for the batch as a whole{cases}")
     bad = ~masks[CHECK_OUTPUT_KEY].fill_null(False)
     if not bad.any():
         raise WholeBatchError(rule, "fails, and names no row")

@@ -1,8 +1,8 @@
-"""Planner statistics after a load: of what has changed much, and of nothing else.
+"""Refresh planner statistics after a load, only for tables that changed enough.
 
-ANALYZE of a partitioned table samples every leaf again, and autovacuum never looks at the parent.
-So a load analyzes the leaves it wrote to, and the parent alone, as soon as such a share of their
-rows has changed as autovacuum would call much.
+ANALYZE of a partitioned table samples every partition table again, and autovacuum never analyzes
+the parent. So a load analyzes the partition tables that it wrote to, and the parent alone, when the
+changed share of their rows exceeds autovacuum's default threshold.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ANALYZE_ONLY_VERSION = 180_000
 def analyze(
     connection: Connection, table: SourceTable, windows: Collection[Window], written: int
 ) -> None:
-    """Refresh the statistics of a table after so many rows were written in some windows.
+    """Refresh the statistics of a table after a load has written rows in some windows.
 
     The connection must be in autocommit mode.
     """
@@ -35,11 +35,11 @@ def analyze(
 
 
 def _changed_enough(connection: Connection, names: list[str], written: int) -> list[str]:
-    """Return those of the tables of which a large share was changed, or that are unknown.
+    """Return the tables that have no statistics or of which a large share has changed.
 
-    Of a partitioned table PostgreSQL does not count changes: what was written now stands for them.
+    PostgreSQL does not count changes of a partitioned table: use the rows written now instead.
     """
-    # What the load changed is counted when its connection says so, a minute later at the latest.
+    # A connection reports its changes on this call, or up to a minute later.
     connection.execute("select pg_stat_force_next_flush()")
     rows = connection.execute(
         "select relname::text from pg_class where relnamespace = 'public'::regnamespace"

@@ -1,7 +1,7 @@
-"""A load in motion: rows are read, checked and extracted while those before them are copied.
+"""Run a load as a stream: read, check and extract rows while earlier ones are copied.
 
 reader -> contract -> dlt package (Parquet)        in the caller's thread
-                      -> encode -> COPY            in a thread beside, in the load's one transaction
+                      -> encode -> COPY            in a second thread, in the load's transaction
 
 The first packages are small, so that copying begins soon; the later ones are bounded, so that
 memory does not grow with the source.
@@ -51,8 +51,8 @@ FIRST_PACKAGE_ROWS = 131_072
 PACKAGE_BYTES = 64 * 2**20
 REJECTS_HELD = 10_000
 SLOW_ROWS_PER_SECOND = 25_000
-"""A source slower than this is read to its end before the transaction begins: copying beside it
-would save little and keep a transaction open for as long as the source takes."""
+"""A load reads a source slower than this to its end before the transaction begins. Copying in
+parallel would save little and keep a transaction open for as long as the source takes."""
 
 
 _EVERY = {
@@ -84,11 +84,22 @@ class Stream:
         again: bool = False,
         seen: Seen | None = None,
     ) -> None:
-        """Extract into a folder of this load alone, in `folder`. lake: where the cold files are.
+        """Prepare a load that extracts into its own folder.
 
-        cursor: the greatest one before it.  window: the one that is replaced, of a load by window.
-        sifting: look for rows that PostgreSQL refuses, before any is loaded.  again, seen: as the
-        package has them.
+        Args:
+            folder: Where the folder of the load is created.
+            lake: Where the cold files are.
+            postgres: The server.
+            table: The table.
+            reader: Reads the source.
+            started_at: The start of the load.
+            cursor: The greatest cursor of earlier loads.
+            on_rows: Called with the number of rows of each batch.
+            on_step: Called after each step.
+            window: The window that a load by window replaces.
+            checks_constraints: Whether to find rows that PostgreSQL refuses before loading any.
+            again: Whether the load reads the whole source, whatever the ledger has.
+            seen: The last loads of related tables when this load began.
         """
         self._spool = Spool(folder)
         self.lake = lake
@@ -147,7 +158,7 @@ class Stream:
         return Commit(self.package, counts)
 
     def _begin(self) -> None:
-        """Begin the transaction; the packages that wait are copied in it, in a thread beside."""
+        """Begin the transaction, in which a second thread copies the packages."""
         self._stack.enter_context(self._connection.transaction())
         self._worker = self._stack.enter_context(BackgroundWorker("lakebed_copy"))
         self._transaction = LoadTransaction(
@@ -157,7 +168,7 @@ class Stream:
         self._has_begun = True
 
     def _send(self) -> None:
-        """Give what was extracted and what was rejected to the transaction."""
+        """Pass extracted rows and rejects to the transaction."""
         missing = self.package.windows - self._partition_tables
         if missing:
             with self.postgres.connect(autocommit=True) as other:
@@ -172,7 +183,7 @@ class Stream:
             self._rejects = []
 
     def _note(self, step: LoadStep) -> None:
-        """Tell of a step once."""
+        """Report a step once."""
         if step not in self._noted:
             self._noted.add(step)
             self.on_step(step)
@@ -225,7 +236,7 @@ class Stream:
         with isolated(read.file.path, "judging its rows"):
             rest = start.filter(whole, read)
         if not (rest.frame.height or rest.malformed) and _has_rows(whole):
-            return None  # all of them are loaded; there may be many such batches
+            return None  # all of them are loaded already; a source may have many such batches
         good = self._checked(read, rest, start.waiting).good
         if not good.height:
             return None
@@ -240,13 +251,13 @@ class Stream:
             batches = self.reader.batches_after(item.file, start.beginning, columns=columns)
         else:
             batches = self.reader.batches(item.file, columns=columns, newer=start.newer)
-        # Where rows are left out of a batch, or asked for once more, it must be as the item has it.
+        # A batch of which rows are skipped or read again must have the item's own values.
         whole = not self.checks_constraints and self.package.window is None and item.before is None
         return batches if whole else map(Batch.as_it_is, batches)
 
     def _sorted(self, good: pl.DataFrame) -> pl.DataFrame:
-        """Rows in the order of the key, whose index then grows faster; equal keys as delivered."""
-        key = [name for name in self.table.key if name in good.columns]  # but for surrogates
+        """Sort rows by the key, whose index then grows faster; keep the order of equal keys."""
+        key = [name for name in self.table.key if name in good.columns]  # without surrogates
         return good.sort(key, maintain_order=True) if key else good
 
     def _start(self, item: Pending) -> ResumePoint | WindowFilter:
@@ -264,14 +275,20 @@ class Stream:
         )
 
     def _checked(self, read: FileRead, batch: Batch, waiting: frozenset[str]) -> Checked:
-        """Check a batch; count its rows and keep its rejects. Raises SourceError: all are bad.
+        """Check a batch, count its rows and keep its rejects.
 
-        waiting: rows that are in quarantine already, and are read again.
+        Args:
+            read: The item's counts.
+            batch: The rows.
+            waiting: Rows that are in quarantine already and are read again.
+
+        Raises:
+            SourceError: Every row of the batch is bad.
         """
         with isolated(read.file.path, "judging its rows"):
             checked = check(self.table, read.file, batch)
             if checked.rejects and batch.plain is not None:
-                # Rejects are kept as they are in the source.
+                # Keep rejects with the source's own values.
                 checked = check(self.table, read.file, batch.as_it_is())
         if self.checks_constraints:
             windows = self._windows_of(checked.good)
@@ -287,9 +304,9 @@ class Stream:
         ]
         rows = batch.frame.height + len(batch.malformed) - len(checked.rejects) + len(fresh)
         checked = replace(checked, rejects=fresh)
-        others = self.package.window is not None and read.rows_seen > read.rows_read + rows
+        has_more = self.package.window is not None and read.rows_seen > read.rows_read + rows
         all_bad = rows and len(checked.rejects) == rows
-        if all_bad and not others and self.table.reject_share < 1:
+        if all_bad and not has_more and self.table.reject_share < 1:
             raise SourceError(
                 read.file.path,
                 f"all {rows} rows of a batch break the contract; the first: "
@@ -308,25 +325,25 @@ class Stream:
         return checked
 
     def _check_count(self, read: FileRead) -> None:
-        """Make sure that as many rows were seen as the item says that it has."""
+        """Check that the load saw as many rows as the item itself counts."""
         read.rows_expected = self.reader.count(read.file)
         if read.rows_expected is not None and read.rows_expected != read.rows_seen:
             raise SourceError(
                 read.file.path,
-                f"it says that it has {read.rows_expected} rows, and {read.rows_seen} were found; "
-                "deliver it again",
+                f"its own count is {read.rows_expected} rows, but it has {read.rows_seen}; deliver "
+                "it again",
             )
 
     def _check_end(self, read: FileRead) -> None:
-        """Make sure that an item whose missing rows would be deleted was not cut off."""
+        """Check that an item was not cut off, where a load would delete its missing rows."""
         if not self.table.loads_whole and self.package.window is None:
             return
         doubt = read.last_line or self.reader.doubt_of_end(read.file)
         if doubt is not None:
             raise SourceError(
                 read.file.path,
-                f"it may have been cut off ({doubt}), and rows that it lacks would be deleted; "
-                "nothing was loaded. Deliver it again, whole",
+                f"it may have been cut off ({doubt}), and the load would delete its missing rows; "
+                "nothing was loaded. Deliver the whole file again",
             )
 
     def _judge(self, read: FileRead) -> None:
@@ -339,7 +356,7 @@ class Stream:
             read.file.path,
             f"{read.rejected} of {rows} rows break the contract, more than the "
             f"{self.table.reject_share:.1%} that {self.table.name} allows; the first, row "
-            f"{first.row_number}: {first.message}. Mend the file, or raise reject_share",
+            f"{first.row_number}: {first.message}. Correct the file, or raise reject_share",
             waits=_waits(first),
         )
 
@@ -356,7 +373,7 @@ def _waits(reject: Reject) -> bool:
 
 
 def _last_line(batch: Batch, read: FileRead) -> str | None:
-    """Return what is wrong with the last line so far, None where it is a row."""
+    """Describe what is wrong with the last line so far, or return None."""
     if not _has_rows(batch):
         return read.last_line
     if not batch.malformed:

@@ -1,7 +1,7 @@
-"""The load transaction: ledger, rows, rejects, items and cursor, committed together or not at all.
+"""Commit ledger, rows, rejects, items and cursor of a load together or not at all.
 
 insert into lakebed.load
-the rows, as the table's write mode has it              (writers/)
+the rows, by the table's write mode                     (writers/)
 insert into lakebed.rejected_row
 insert into lakebed.loaded_file                         (the fence: a version is loaded once)
 rejects of earlier loads that were read again           (outdated.py)
@@ -32,7 +32,7 @@ from lakebed.store.undo_tables import record_rollback
 
 
 class LoadTransaction:
-    """Everything that one load writes. The caller holds the transaction open, and commits it.
+    """All writes of one load. The caller opens the transaction and commits it.
 
     Only one thread at a time may call it.
     """
@@ -45,9 +45,14 @@ class LoadTransaction:
         as_read: AsRead,
         on_step: OnLoadStep,
     ) -> None:
-        """Write what package says on connection, which is in a transaction.
+        """Prepare the writes of a load.
 
-        lake: where the cold files are.  as_read: the rows, for those that are yet to be rejected.
+        Args:
+            connection: In a transaction.
+            package: The load.
+            lake: Where the cold files are.
+            as_read: The rows as read, for rows that the transaction rejects.
+            on_step: Called after each step.
         """
         self._connection = connection
         self._package = package
@@ -59,7 +64,7 @@ class LoadTransaction:
             self._writer = WindowWriter(self._writer, package.window)
 
     def begin(self) -> None:
-        """Enter the load into the ledger; the rest refers to it."""
+        """Insert the load into the ledger, to which all other writes refer."""
         self._connection.execute(
             "insert into lakebed.load (load_id, table_name, started_at, cursor_from, is_retry)"
             " values (%s, %s, %s, %s, %s)",
@@ -88,9 +93,10 @@ class LoadTransaction:
         write_rejects(self._connection, self._package.table.name, self._package.load_id, new)
 
     def finish(self) -> Counts:
-        """Bring the rows into the table, enter the items, complete the ledger; return the counts.
+        """Write the rows into the table, record the items, complete the ledger; return the counts.
 
-        Raises LoadConflictError where another load committed one of the items in between.
+        Raises:
+            LoadConflictError: Another load committed one of the items in between.
         """
         counts = self._writer.finish()
         self._writer.undo.finish()
@@ -104,7 +110,7 @@ class LoadTransaction:
         self._note_what_waits(counts)
         rejected = self._package.rejected + counts.rejected
         if self._is_retry and rejected == self._package.rows_read:
-            # A retry without success is no state of the table to go back to.
+            # A rollback cannot return to a retry that loaded nothing.
             record_rollback(
                 self._connection, self._package.table, [self._package.load_id], reload=False
             )
@@ -112,7 +118,7 @@ class LoadTransaction:
         return counts
 
     def _note_what_waits(self, counts: Counts) -> None:
-        """Note whether rows of other tables would finish this load. Only a whole load forgets."""
+        """Record whether the load waits for other tables. Only a whole load clears the record."""
         table = self._package.table.name
         if counts.held or waits_for_parents(self._connection, table):
             note_unfinished(self._connection, table, self._package.seen)
@@ -129,7 +135,7 @@ _ENTER_AGAIN = (
     " rows_read = excluded.rows_read, cursor_max = excluded.cursor_max,"
     " cursor_ties = excluded.cursor_ties, sha256 = excluded.sha256, boundary = excluded.boundary"
 )
-"""Of a source that is loaded whole, a version belongs to the last load that read it."""
+"""A version of a source that loads as a whole belongs to the last load that read it."""
 
 
 def _enter_files(connection: Connection, package: Package) -> None:
@@ -153,13 +159,13 @@ def _enter_files(connection: Connection, package: Package) -> None:
         )
     except psycopg.errors.UniqueViolation as error:
         raise LoadConflictError(
-            f"{package.table.name}: another load committed one of these files in between; "
-            "nothing was changed here. Run the load again for what is left."
+            f"{package.table.name}: another load committed one of these files in between; this "
+            "load changed nothing. Run it again for the remaining files."
         ) from error
 
 
 def _complete_ledger(connection: Connection, package: Package, counts: Counts) -> None:
-    # Loads that commit apart do it in turn from here on: the last one has the greatest cursor.
+    # Parallel loads commit one after the other from here on: the last has the greatest cursor.
     cursor_lock(package.table.name).take(connection)
     known = [last_cursor(connection, package.table), package.cursor_to]
     cursor_to = max((cursor for cursor in known if cursor is not None), default=None)

@@ -1,7 +1,7 @@
-"""Shaping of a batch: the columns of the table out of those that the source has, all by column.
+"""Transform a batch: make the columns of the table from those of the source, all by column.
 
 A value that a step cannot read makes its row a reject with the reason. An expression that fails
-for some rows rejects those; one that fails for every row is a fault of the table file.
+for some rows rejects those rows. One that fails for every row refuses the file.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ def transform(
     *,
     texts: Collection[str] = (),
 ) -> dict[str, Cast]:
-    """Return the columns of the table, or one of them, made of a batch as it was read.
+    """Make the columns of the table, or one of them, from a batch as it was read.
 
     Args:
         table: the table whose contract the columns meet.
         file: the item that an error names.
         raw: the batch.
-        only: the one column that is wanted; by default all.
+        only: the single column to make; by default all.
         texts: the columns of the batch whose bytes are text.
 
     Raises:
-        SourceError: for a column that cannot become what the contract says, and for an expression
-            that fails.
+        SourceError: for a column that no cast can convert to the contract's type, and for an
+            expression that fails.
     """
     done: dict[str, Cast] = {}
     columns = {column.name: column for column in table.contract}
@@ -74,7 +74,7 @@ def transform(
 
 
 def _needed(table: SourceTable, name: str) -> set[str]:
-    """The column and those that its expression is made of."""
+    """Return the column and those that its expression depends on."""
     found = {name}
     if table.transforms.get(name, PLAIN).expr is not None:
         for operand in operands(table.transforms, name):
@@ -84,9 +84,13 @@ def _needed(table: SourceTable, name: str) -> set[str]:
 
 
 def _steps(series: pl.Series, how: Mapped, column: Column, written: bool) -> Cast:
-    """Take a column through its steps to its type, as the charter of `shape` has them.
+    """Apply the steps of spec/transforms.py to a column, up to the cast to its type.
 
-    written: whether its bytes are text.
+    Args:
+        series: The column.
+        how: Its transforms.
+        column: Its declaration.
+        written: Whether its bytes are text.
     """
     target, literal = column.polars, column.types.literal
     if how is PLAIN or how.only_renames:
@@ -132,7 +136,7 @@ def _translate(result: Cast, how: Mapped) -> None:
     pairs = {key: value for key, value in known.items() if key is not None}
     if how.strict:
         unknown = text.is_not_null() & ~text.is_in([*pairs, *_filled(known)])
-        result.add("is none of the values that the table file maps", unknown, "values")
+        result.add("is not one of the values that the table file maps", unknown, "values")
         text = text.set(unknown, None)
     result.series = text.replace(pairs)
 
@@ -157,7 +161,7 @@ def _read_number(result: Cast, how: Mapped) -> None:
     good = text.str.contains(rf"^[+-]?({whole}({mark}\d*)?|{mark}\d+)$")
     bad = ~good.fill_null(True)
     group = f" and {how.thousands!r} between thousands" if how.thousands else ""
-    result.add(f"is no number with {how.decimal!r} before the decimals{group}", bad)
+    result.add(f"is not a number with {how.decimal!r} before the decimals{group}", bad)
     if how.thousands:
         text = text.str.replace_all(how.thousands, "", literal=True)
     result.series = text.str.replace(how.decimal, ".", literal=True).set(bad, None)
@@ -176,7 +180,7 @@ def _read_epoch(result: Cast, form: str) -> None:
         count = scaled.cast(pl.Int64, strict=False)
         count = count.set((count.cast(scaled.dtype) != scaled).fill_null(False), None)
     result.add(
-        f"is no count since 1970 ({form}), to the microsecond",
+        f"is not a count since 1970 ({form}), to the microsecond",
         series.is_not_null() & count.is_null(),
     )
     result.series = count.cast(pl.Datetime("us", "UTC"))
@@ -187,7 +191,7 @@ def _read_time(result: Cast, form: str, target: pl.DataType) -> None:
     if series.dtype.is_temporal():
         return
     if series.dtype.is_float():
-        raise pl.exceptions.InvalidOperationError(f"a fraction is no time like {form}")
+        raise pl.exceptions.InvalidOperationError(f"a fraction is not a time such as {form}")
     text = series.cast(pl.String).str.strip_chars()
     read = parsed(text, form, target)
     # Digits beyond the microsecond and leap seconds: they would be moved.
@@ -195,7 +199,7 @@ def _read_time(result: Cast, form: str, target: pl.DataType) -> None:
     if lost is not None:
         read = read.set(lost, None)
     read = read.set(_leap(text, read, form, target), None)
-    result.add(f"is no time like {form}", text.is_not_null() & read.is_null())
+    result.add(f"is not a time such as {form}", text.is_not_null() & read.is_null())
     result.series = read
 
 
@@ -266,7 +270,7 @@ def _computed(
 def _frame_of(
     raw: pl.DataFrame, done: dict[str, Cast], names: Collection[str], name: str, result: Cast
 ) -> pl.DataFrame:
-    """Return what the names in an expression stand for: shaped columns, else the source's."""
+    """Return the columns that an expression names: transformed ones, or else the source's."""
     columns = []
     for operand in names:
         if operand in done and operand != name:
@@ -310,7 +314,7 @@ def _by_parts(
     fault: str,
     dtype: pl.DataType,
 ) -> pl.Series:
-    """Halve the batch until the rows stand alone in which the expression fails."""
+    """Halve the batch until each row in which the expression fails is isolated."""
     parts: list[pl.Series] = []
     reasons: dict[str, list[int]] = {}
     waiting = [(0, frame.height)]

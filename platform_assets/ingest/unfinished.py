@@ -1,7 +1,7 @@
-"""Loads that wait for rows of other tables, and whether one of those tables has been loaded since.
+"""Record loads that wait for rows of other tables, and whether such a table was loaded since.
 
-`lakebed.unfinished_load` holds them. A load is compared by its id, not by its time: what another
-load commits while this one runs is seen as new afterwards.
+The records are in `lakebed.unfinished_load`. They compare loads by id, not by time, so that a load
+that commits while this one runs counts as new afterwards.
 """
 
 from __future__ import annotations
@@ -23,25 +23,27 @@ _LAST = """\
 
 @dataclass(frozen=True)
 class Unfinished:
-    """A table whose load waits. seen: when it was last tried.  now: of the same tables, today."""
+    """A table whose load waits."""
 
     table: str
     seen: Seen
+    """The last loads of related tables when the load was last tried."""
     now: Seen
+    """The last loads of the same tables now."""
 
     @property
     def waits_for(self) -> tuple[str, ...]:
-        """The tables whose rows may finish it."""
+        """The tables whose rows may let it finish."""
         return tuple(sorted(self.seen))
 
     @property
     def ready(self) -> bool:
-        """Whether one of the tables that it waits for has been loaded since."""
+        """Whether a table that it waits for has been loaded since."""
         return dict(self.seen) != dict(self.now)
 
 
 def last_loads(connection: Connection, tables: Collection[str]) -> Seen:
-    """Return the last load of each table that stands."""
+    """Return the last load of each table that was not rolled back."""
     rows = connection.execute(
         f"select name, {_LAST} from unnest(%s::text[]) names (name)",  # noqa: S608
         [list(tables)],
@@ -50,7 +52,7 @@ def last_loads(connection: Connection, tables: Collection[str]) -> Seen:
 
 
 def note_unfinished(connection: Connection, table: str, seen: Seen) -> None:
-    """Note that the load of a table waits for other tables, as they were when it began."""
+    """Record that the load of a table waits, with the loads of related tables when it began."""
     connection.execute(
         "insert into lakebed.unfinished_load (table_name, seen) values (%s, %s)"
         " on conflict (table_name) do update set seen = excluded.seen",
@@ -59,12 +61,12 @@ def note_unfinished(connection: Connection, table: str, seen: Seen) -> None:
 
 
 def forget_unfinished(connection: Connection, table: str) -> None:
-    """Note that the load of a table waits for nothing."""
+    """Record that the load of a table no longer waits."""
     connection.execute("delete from lakebed.unfinished_load where table_name = %s", [table])
 
 
 def unfinished_loads(connection: Connection) -> list[Unfinished]:
-    """Return what waits, by name."""
+    """Return the tables whose loads wait, by name."""
     rows = connection.execute(
         "select table_name, seen, (select jsonb_object_agg(names.name,"  # noqa: S608
         f" {_LAST}) from jsonb_object_keys(seen) names (name)) from lakebed.unfinished_load"
@@ -82,7 +84,7 @@ def is_unfinished(connection: Connection, table: str) -> bool:
 
 
 def waits_for(connection: Connection, table: str) -> tuple[str, ...]:
-    """Return the tables that the load of a table waits for; none where it waits for nothing."""
+    """Return the tables that the load of a table waits for."""
     rows = connection.execute(
         "select jsonb_object_keys(seen) from lakebed.unfinished_load where table_name = %s"
         " order by 1",

@@ -1,4 +1,4 @@
-"""What is in the quarantine, for people: the newest rows, and files of all of them."""
+"""Show the newest rejects of the quarantine, and export all of them to files."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ _ABOUT = {
     "load_id": "lakebed_load",
     "resolved_by": "lakebed_resolved_by",
 }
-"""What is said about a row, and its column in a file beside those of the source."""
+"""The columns about a reject, and their names in a file next to the columns of the source."""
 
-# A spreadsheet takes a cell that begins so for a formula; plain numbers are none.
+# A spreadsheet reads a cell that begins so as a formula, unless it is a plain number.
 _FORMULA = re.compile(r"\s*[=+\-@\t\r]")
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which rows of the quarantine: of a table, of one load, bad in one column, resolved or not."""
+    """A selection of rejects: of a table, a load or a column, resolved or not."""
 
     table: str
     load_id: str | None = None
@@ -64,7 +64,7 @@ class Selection:
 def newest(
     connection: Connection, chosen: Selection, limit: int
 ) -> tuple[list[dict[str, Any]], int]:
-    """Return the newest rows as JSON would have them, and how many there are in all."""
+    """Return the newest rows as JSON values, and the number of all rows."""
     cursor = connection.execute(
         f"select {_COLUMNS}, count(*) over () as of_rows"  # noqa: S608
         f" from lakebed.rejected_row where {_WHERE} order by rejected_row_id desc limit %(limit)s",
@@ -85,11 +85,11 @@ def export(
     output: Path,
     on_rows: Callable[[int], None] = lambda rows: None,
 ) -> int:
-    """Write the rows to a file, in the order of their rejection; return how many.
+    """Write the rows to a file, in the order of their rejection; return their number.
 
-    JSON lines hold each row as the quarantine does. CSV and Parquet have a column for each of the
-    source and lakebed_* ones about the row; in CSV a text that a spreadsheet would take for a
-    formula has ' before it. The file is written beside and renamed; nothing is held but a batch.
+    JSON lines have each row as the quarantine has it. CSV and Parquet have the columns of the
+    source and lakebed_* columns about the row. In CSV a ' precedes a text that a spreadsheet would
+    read as a formula. A new file is written batch by batch and then renamed.
     """
     form = output.suffix.lower()
     names = [] if form == ".jsonl" else _source_names(connection, table, chosen)

@@ -1,8 +1,7 @@
-"""A load by window: the rows that the source has of one partition replace those of the table.
+"""Load by window: replace the rows of one partition with those of the source.
 
-Nothing is remembered of such a load but its entry in the ledger: it can be repeated at any time and
-gives the same rows. A window that had settled comes back to the hot tier: its cold generation is
-superseded in the same transaction.
+Such a load records only its entry in the ledger, and repeating it gives the same rows. A window
+that had moved returns to the hot tier: the same transaction supersedes its cold generation.
 """
 
 from __future__ import annotations
@@ -27,10 +26,7 @@ from lakebed.store.grain_mismatch import check_grain, query_on
 
 
 class WindowFilter:
-    """Which rows of an item are read: those of a window, and those that name no time.
-
-    What names no time belongs to no window: the contract rejects it.
-    """
+    """Selects the rows of a window, and rows without a readable time, which become rejects."""
 
     value: Any = None
     boundary: None = None
@@ -48,7 +44,7 @@ class WindowFilter:
         return below(self._table, self._time, self._window.lower)
 
     def filter(self, batch: Batch, read: FileRead) -> Batch:
-        """Return the rows of the window, and note their greatest cursor."""
+        """Return the rows of the window, and record their greatest cursor."""
         if batch.frame.height == 0:
             return batch
         moments = transform(self._table, read.file, batch.frame, self._time)[self._time].series
@@ -62,7 +58,7 @@ class WindowFilter:
         return batch
 
     def verify_already_loaded(self) -> None:
-        """Nothing was read before."""
+        """Do nothing: a load by window does not depend on earlier loads."""
 
 
 class WindowWriter(Writer):
@@ -75,19 +71,20 @@ class WindowWriter(Writer):
 
     @property
     def wire(self) -> Sequence[Column]:
-        """The columns of the rows that are copied."""
+        """The columns of the copied rows."""
         return self._inner.wire
 
     @property
     def needs_files(self) -> bool:
-        """As the writer that fills the window has it."""
+        """Whether the writer that fills the window needs the files."""
         return self._inner.needs_files
 
     def begin(self) -> None:
-        """Take the rows out, under the lock that a move of the partition takes.
+        """Delete the rows of the window, under the lock that a move of the partition takes.
 
-        Raises GrainError where rows of the window have settled by another grain: after the delete,
-        which waits for whoever was moving them.
+        Raises:
+            GrainError: The window has cold rows of another grain. Checked after the delete, which
+                waits for a move under way.
         """
         move_lock(self.table.name, self._window).take(self.connection)
         self.undo.supersede(self._window)
@@ -105,5 +102,5 @@ class WindowWriter(Writer):
         self._inner.copy(parquet)
 
     def finish(self) -> Counts:
-        """Bring the rows into the window; return what became of them."""
+        """Write the rows into the window; return their counts."""
         return self._inner.finish()

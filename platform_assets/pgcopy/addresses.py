@@ -21,7 +21,7 @@ _BYTES = {str(value): f"{value:02x}" for value in range(256)}
 def _v4(text: pl.Expr) -> tuple[pl.Expr, pl.Expr]:
     """Return the address as a number, null if bad, and the length of its mask."""
     groups = text.str.extract_groups(_V4 + _MASK).struct
-    # An octet above 255 is null; 010 is no octet, as it may be octal.
+    # An octet above 255 is null, and so is 010, which may be octal.
     octets = [groups.field(str(i)).cast(pl.UInt8, strict=False).cast(pl.Int64) for i in range(1, 5)]
     mask = groups.field("5").cast(pl.Int64).fill_null(32)
     number = octets[0] * 2**24 + octets[1] * 2**16 + octets[2] * 2**8 + octets[3]
@@ -66,7 +66,7 @@ def _read_v4(texts: pl.Series, *, cidr: bool) -> pl.Series:
     number, mask = _v4(COLUMN)
     good = number.is_not_null()
     if cidr:
-        # A mask above 32 is no number of bits: the address is bad already, and no power may fail.
+        # A mask above 32 has made the address bad already; the power must not fail for it.
         good &= number % pl.lit(2, pl.Int64).pow(32 - mask.clip(0, 32)) == 0
         whole = pl.concat_str(COLUMN.str.extract(r"^([^/]+)"), pl.lit("/"), mask)
     else:

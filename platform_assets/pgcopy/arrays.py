@@ -42,7 +42,7 @@ def of_elements(arrays: pl.Series, values: pl.Series) -> pl.Series:
 
 
 def read_arrays(texts: pl.Series) -> pl.Series:
-    """Return the elements of each array as text, null where the text is no array of one."""
+    """Return the elements of each array as text; null where the text is not an array of one."""
     braces = texts.str.contains(_array_of(_PLAIN, r"\{", r"\}")).fill_null(False)
     brackets = texts.str.contains(_array_of(_JSON, r"\[", r"\]")).fill_null(False)
     if brackets.any():

@@ -1,4 +1,4 @@
-"""Work beside other work: calls done in a thread of their own, and iterators that run one ahead."""
+"""Run calls in a background thread, and prefetch the items of an iterator."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ T = TypeVar("T")
 
 
 class BackgroundWorker:
-    """A thread that does what it is told in order, while its caller prepares what comes next.
+    """A thread that runs submitted calls in order, while its caller prepares the next one.
 
     Leaving the block waits for the call that runs and drops those that wait. What a call raised is
     raised by the next `submit` or `wait`.
     """
 
     def __init__(self, name: str, waiting: int = 2) -> None:
-        """Let at most so many calls wait; `submit` blocks until there is room."""
+        """Let at most `waiting` calls wait; `submit` blocks until one has finished."""
         self._pool = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._room = waiting
         self._waiting: deque[Future[None]] = deque()
@@ -48,7 +48,7 @@ class BackgroundWorker:
 
 
 def prefetch(items: Iterator[T], depth: int) -> Iterator[T]:
-    """Yield items while the next few are made in a thread beside."""
+    """Yield items while a second thread makes the next few."""
     with ThreadPoolExecutor(1, thread_name_prefix="lakebed_ahead") as pool:
         coming = deque(pool.submit(next, items, None) for _ in range(depth))
         while (item := coming.popleft().result()) is not None:

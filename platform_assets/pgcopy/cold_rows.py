@@ -1,6 +1,6 @@
 """Rows of cold files on their way back into PostgreSQL: read by DuckDB, encoded, copied.
 
-What DuckDB has no type for stands in the file as text, and goes over the wire from that text.
+Values of a type that DuckDB does not have are text in the file, and are encoded from that text.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def copy_cold_rows(
     """Stream rows of cold files into a table of these columns; return how many.
 
     A column may be null in rows that are older than it, whatever the contract says.
-    rows: DuckDB's query of the columns as they stand in the files.  Raises ValueError where a
-    text in a file is no value of its type.
+    rows: DuckDB's query of the columns as the files have them.  Raises ValueError where a text in
+    a file is not a value of its type.
     """
     columns = [replace(column, nullable=True) for column in columns]
     schema = arrow_schema(tuple(columns))
@@ -78,7 +78,7 @@ def _read(batch: pa.RecordBatch, columns: Sequence[Column]) -> pa.RecordBatch:
             continue  # the text itself is what is copied
         read = literal.read(pl.Series(column.name, arrays[index], dtype=pl.String))
         if read.null_count() != arrays[index].null_count:
-            raise ValueError(f"column {column.name} holds a text that is no {literal.word}")
+            raise ValueError(f"column {column.name} has a text that is not {literal.word}")
         arrays[index] = read.to_arrow().cast(pa.string())
     return pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
 

@@ -1,6 +1,6 @@
 """JSON by its text, by column: which values are JSON as PostgreSQL reads it.
 
-There is no parser here that takes a column and says which rows are wrong, so the grammar is applied
+No library parses a column and returns which rows are wrong, so this module applies the grammar
 from the inside out: strings and other scalars become tokens, then the innermost objects and arrays
 become tokens, until one token is left or nothing changes any more.
 """
@@ -14,7 +14,7 @@ SCALAR = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|true|false|null"
 MAX_DEPTH = 1000
 """PostgreSQL's own limit follows its stack and is some thousands."""
 
-# Control characters, which valid JSON has nowhere, so that they can stand for what was read.
+# Valid JSON contains no control characters, so they can replace the parts that were read.
 _TEXT, _VALUE = "\x02", "\x01"
 _INNERMOST = (
     r"\{(?:\x02:[\x01\x02](?:,\x02:[\x01\x02])*)?\}"

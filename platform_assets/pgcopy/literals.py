@@ -2,7 +2,7 @@
 
 Each has one text form in which its values travel, a way to read other spellings into it that gives
 null where PostgreSQL would refuse the value, and a way from it to the bytes of COPY BINARY. All by
-column. What a spelling says is never guessed: what could mean two things is no value.
+column. A spelling is never guessed: a text that could mean two things is not a value.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from lakebed.pgcopy.wire import (
 class Literal:
     """One type. word: what its value is called in a reason.
 
-    read: text to its one form, null where it is no value.  wire: that form as Arrow to what pgpq
+    read: text to its one form, null where it is not a value.  wire: that form as Arrow to what pgpq
     copies; None where the text itself is that.
     """
 
@@ -117,7 +117,7 @@ def _read_interval(texts: pl.Series) -> pl.Series:
 
 def _read_interval_as(texts: pl.Series, *, pattern: str) -> pl.Series:
     months, days, microseconds = _parts(COLUMN, pattern)
-    # The ends of both are PostgreSQL's infinity, and DuckDB's text lacks the very first.
+    # The ends of both are PostgreSQL's infinity, and DuckDB cannot write the very first as text.
     fits = (
         months.is_between(-(2**31) + 1, 2**31 - 2)
         & days.is_between(-(2**31) + 1, 2**31 - 2)
@@ -230,7 +230,7 @@ def _read_other_numeric(texts: pl.Series) -> pl.Series:
 
 
 def _wire_numeric(texts: pa.Array) -> pa.Array:
-    """Groups of four digits, as PostgreSQL keeps them; it leaves out the zeros at both ends."""
+    """Return groups of four digits, as PostgreSQL keeps them, without zeros at both ends."""
     whole = COLUMN.str.extract(r"^-?(\d+)").fill_null("")
     part = COLUMN.str.extract(r"\.(\d+)$").fill_null("")
 
@@ -286,26 +286,26 @@ def _read_jsonb(texts: pl.Series) -> pl.Series:
 
 
 LITERAL_TYPES: Mapping[str, Literal] = {
-    "uuid": Literal("uuid", _read_uuid, _wire_uuid),
+    "uuid": Literal("a uuid", _read_uuid, _wire_uuid),
     "inet": Literal(
-        "address such as 10.0.0.1 or 2001:db8::/32",
+        "an address such as 10.0.0.1 or 2001:db8::/32",
         partial(read_address, cidr=False),
         partial(wire_address, cidr=False),
     ),
     "cidr": Literal(
-        "network such as 10.0.0.0/8, with no bit beside its mask",
+        "a network such as 10.0.0.0/8, without bits outside its mask",
         partial(read_address, cidr=True),
         partial(wire_address, cidr=True),
     ),
     "interval": Literal(
-        "interval such as P1DT2H, or 1 day 02:00:00, to the microsecond",
+        "an interval such as P1DT2H, or 1 day 02:00:00, to the microsecond",
         _read_interval,
         _wire_interval,
     ),
     "time with time zone": Literal(
-        "time of day with its offset, such as 12:30:00+02:00", _read_timetz, _wire_timetz
+        "a time of day with its offset, such as 12:30:00+02:00", _read_timetz, _wire_timetz
     ),
-    "numeric": Literal("number", _read_numeric, _wire_numeric),
+    "numeric": Literal("a number", _read_numeric, _wire_numeric),
     "json": Literal("JSON", _read_json),
     "jsonb": Literal("JSON that jsonb can hold", _read_jsonb),
 }

@@ -50,7 +50,7 @@ def select(texts: pl.Series, expression: pl.Expr) -> pl.Series:
 def in_turn(
     texts: pl.Series, *readers: tuple[pl.Series, Callable[[pl.Series], pl.Series]]
 ) -> pl.Series:
-    """Read the rows of each mask in their way; the others are null."""
+    """Read the rows of each mask with its reader; rows without a mask are null."""
     read = pl.Series(texts.name, [None], dtype=pl.String).new_from_index(0, len(texts))
     for mask, reader in readers:
         rows = mask.arg_true()

@@ -1,7 +1,7 @@
-"""The table file of a table that others made: read from PostgreSQL's catalog, then a person's.
+"""Write the table file of a table that an application made, from PostgreSQL's catalog.
 
-Nothing of the table is changed, and whatever keeps its rows from settling refuses it, with the way
-out. What may surprise is told in notes.
+The table does not change. A property that would prevent moves refuses the adoption, with how to fix
+it. Notes name properties that may surprise.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ _SPANS = (
     (Grain.WEEK, timedelta(days=7, hours=1)),
     (Grain.MONTH, timedelta(days=31, hours=1)),
 )
-"""How long a leaf is at most, for the grain; summer time makes a local day longer."""
+"""The greatest length of a partition table by grain; summer time makes a local day longer."""
 
 
 class AdoptionError(LakebedError, ValueError):
-    """A table that cannot be adopted as it is; the text says why, and what to do."""
+    """A table that cannot be adopted; the text says why, and what to do."""
 
     exit_code = WRONG_USAGE
 
@@ -88,8 +88,8 @@ def adopt(
 ) -> Adopted:
     """Return the table file of a table that is there. place: SCHEMA.TABLE, or TABLE of public.
 
-    time: the column that tells when a row is from; guessed where there is one candidate.  grain:
-    guessed from the leaves, else a month.  Raises AdoptionError.
+    time: the column with the time of a row; guessed from a single candidate.  grain: guessed from
+    the partition tables, else a month.  Raises AdoptionError.
     """
     schema, _, name = place.rpartition(".")
     schema = schema or "public"
@@ -120,23 +120,23 @@ class _Reader:
         self._text = self._relation.as_string()
 
     def look(self) -> None:
-        """Raises AdoptionError where the table is not there, or cannot settle."""
+        """Raise AdoptionError where the table does not exist, or its rows cannot move."""
         place = f"{self._schema}.{self._name}"
         if self._ask("select to_regclass(%s) is null", self._text)[0][0]:
             raise AdoptionError(
-                f"there is no table {place} that this role sees; name it as SCHEMA.TABLE"
+                f"this role sees no table {place}. Expected the name of a table as SCHEMA.TABLE"
             )
         if not is_name(self._name):
             raise AdoptionError(
                 f"{place}: in the lake, in file names and in every engine its name would be "
-                f"{self._name!r}; a table that settles has lower case letters, digits and _, at "
-                "most 40, a letter first: rename it (a view may keep the old name)"
+                f"{self._name!r}. Expected at most 40 lower case letters, digits and _, with a "
+                "letter first: rename it (a view may keep the old name)"
             )
         problems = tiering_blockers(
             self._ask(TIERING_BLOCKERS_QUERY.replace("{}", "%s"), self._text)
         )
         if problems:
-            raise AdoptionError(_listed(f"{place} cannot settle", problems))
+            raise AdoptionError(_listed(f"rows of {place} cannot move to the lake", problems))
 
     def columns(self) -> list[_Found]:
         """Return the columns, in order."""
@@ -180,7 +180,7 @@ class _Reader:
         return [columns for columns in (primary, *sorted(unique)) if columns]
 
     def spans(self) -> list[tuple[datetime, datetime]]:
-        """Return the bounds of the leaves that are cut by time; nothing of infinity or DEFAULT."""
+        """Return the bounds of partition tables by time, without infinite ones and DEFAULT."""
         rows = self._ask(
             "select pg_get_expr(c.relpartbound, c.oid), p.isleaf"
             " from pg_partition_tree(to_regclass(%s)) p join pg_class c on c.oid = p.relid",
@@ -210,7 +210,7 @@ class _Reader:
         return found.astimezone(UTC) if found is not None else None
 
     def notes(self, moment: str) -> list[str]:
-        """Return what may surprise who lets the table settle."""
+        """Return notes on properties that may surprise when rows move."""
         notes = [
             f"the trigger {name} acts on every row that moves, as on any DELETE (docs/tiering.md)"
             for (name,) in self._ask(
@@ -273,8 +273,8 @@ def _time(place: str, columns: Sequence[_Found], named: str | None, cut_by: str 
             raise AdoptionError(f"{place} has no column {named!r}; it has {names}")
         if not given.is_moment:
             raise AdoptionError(
-                f"{place}: {named} is {given.kind}, and rows settle by a timestamp with time zone; "
-                "name another with --time, or ALTER it"
+                f"{place}: {named} is {given.kind}. Expected a timestamp with time zone; name "
+                "another column with --time, or ALTER it"
             )
         if not given.not_null:
             raise AdoptionError(
@@ -297,7 +297,7 @@ def _time(place: str, columns: Sequence[_Found], named: str | None, cut_by: str 
 def _key(
     columns: Sequence[_Found], unique: Sequence[tuple[str, ...]], time: str
 ) -> tuple[tuple[str, ...], list[str]]:
-    """Return the key, with the time in it, and what there is to be said about it."""
+    """Return the key, including the time, and notes about it."""
     known = {column.name: column for column in columns}
 
     def fits(name: str) -> bool:
@@ -307,16 +307,16 @@ def _key(
     usable = [names for names in unique if all(map(fits, names))]
     if not usable:
         return (), [
-            "it has no key by which hot rows could override settled ones: a row that is inserted "
-            "again is another row, and lakebed.delete_row does not know the table"
+            "it has no key by which hot rows could override cold ones: a row that is inserted "
+            "again is another row, and lakebed.delete_row cannot delete its cold rows"
         ]
     chosen = next((names for names in usable if time in names), usable[0])
     if time in chosen:
         return chosen, []
     return (*chosen, time), [
-        f"its key ({', '.join(chosen)}) lacks {time}, which was added: a hot row overrides the "
-        f"settled one that has the same {time} too, and PostgreSQL does not know that "
-        f"({', '.join(chosen)}) has settled"
+        f"its key ({', '.join(chosen)}) did not include {time}, which was added: a hot row "
+        f"overrides a cold one of the same key and {time}, and PostgreSQL accepts the "
+        f"({', '.join(chosen)}) of a cold row again"
     ]
 
 
@@ -348,7 +348,7 @@ def _text(parts: _Parts) -> str:
     polars = "import polars as pl\n" if "pl." in "".join(lines) else ""
     hot_for = _duration(parts.hot_for)
     return (
-        f'"""{parts.name}: a table that others made and write, adopted as it is.\n\n'
+        f'"""{parts.name}: an adopted table, which an application made and writes.\n\n'
         'Written by `lakebed add adopt:...`; edit it."""\n\n'
         f"from datetime import UTC, datetime, timedelta\n{annotated}\n"
         f"import pandera.polars as pa\n{polars}\n"
@@ -375,7 +375,7 @@ def _duration(length: timedelta) -> str:
 
 
 def _declared(place: str, text: str) -> SourceTable:
-    """Return the table that the text declares. Raises AdoptionError where it makes no sense."""
+    """Return the table that the text declares. Raises AdoptionError for a wrong declaration."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "adopted.py").write_text(text)
         try:

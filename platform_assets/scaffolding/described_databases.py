@@ -27,7 +27,7 @@ def describe_duckdb(database: Path, named: str, tables: Sequence[str]) -> list[D
         AddError: The file cannot be opened, or has no such table.
     """
     if not database.is_file():
-        raise AddError(f"there is no file {database}. Name a database in the folder data/")
+        raise AddError(f"no file {database}. Expected a database in the folder data/")
     try:
         with duckdb.connect(str(database), read_only=True) as connection:
             known = [

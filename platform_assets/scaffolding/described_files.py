@@ -71,7 +71,7 @@ def describe_files(pattern: str, data: Path) -> DescribedTable:
         data: The folder where a relative pattern starts.
 
     Raises:
-        AddError: There is no file, its kind is not known, or it has no columns.
+        AddError: The file does not exist, its kind is unknown, or it has no columns.
         SourceError: The first file cannot be read.
     """
     kind = kind_of(pattern)
@@ -108,7 +108,7 @@ def describe_files(pattern: str, data: Path) -> DescribedTable:
 def _first(reader: FoundFiles, pattern: str) -> SourceItem:
     items = reader.find()
     if not items:
-        raise AddError(f"there is no file {pattern}: nothing is at {reader.place}")
+        raise AddError(f"no file {pattern}. Expected at least one file at {reader.place}")
     return items[0]
 
 
@@ -120,7 +120,7 @@ def _csv(pattern: str, data: Path) -> tuple[list[SourceColumn], list[str]]:
     reader = CsvReader(CsvFiles(glob=pattern, delimiter=delimiter), data)
     names = reader.columns(item) or []
     found = next((b.frame for b in reader.batches(item, columns=names)), pl.DataFrame())
-    # What is no UTF-8 says nothing about a type.
+    # Bytes that are not UTF-8 do not show a type.
     frame = found.with_columns(pl.col(pl.Binary).cast(pl.String, strict=False))
     nulls = [null for null in _NULLS if _is_null_here(frame, null)]
     columns = [SourceColumn(name, _type_of(frame[name], nulls)) for name in frame.columns]
@@ -130,7 +130,7 @@ def _csv(pattern: str, data: Path) -> tuple[list[SourceColumn], list[str]]:
 
 
 def _is_null_here(frame: pl.DataFrame, null: str) -> bool:
-    """Whether a text stands for null in some column: all its other values are of a plain type."""
+    """Whether a text means null in some column, whose remaining values are of a plain type."""
     for series in frame:
         if series.dtype == pl.String and (series == null).any():
             dtype = _type_of(series, [null])

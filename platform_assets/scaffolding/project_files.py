@@ -1,7 +1,7 @@
 """Write a new project: a folder that loads, moves, queries and opens in Dagster at once.
 
-The files are those of the folder new_project/ beside this module. {{name}} stands for the name of
-the project, and a name that begins with dot_ for a hidden file.
+The files come from the folder new_project/ next to this module. {{name}} becomes the name of the
+project, and the prefix dot_ of a file's name becomes a dot.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ def sqlite_table_names(database: Path) -> list[str]:
         AddError: The file cannot be read.
     """
     if not database.is_file():
-        raise AddError(f"there is no file {database}; name a database in the folder data/")
+        raise AddError(f"no file {database}. Expected a database in the folder data/")
     try:
         with closing(_open(database)) as opened:
             return [

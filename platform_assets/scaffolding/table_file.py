@@ -64,7 +64,7 @@ class DescribedTable:
         source: The call that makes the source, such as CsvFiles(glob="orders/*.csv").
         columns: Its columns, in order.
         key: The columns that tell one row from another, if the source says so.
-        whole: Whether the source is read whole where there is no key and no cursor.
+        whole: Whether a load reads the whole source without a key and a cursor.
     """
 
     name: str

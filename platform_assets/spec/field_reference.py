@@ -17,17 +17,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lakebed.errors import WRONG_USAGE
+from lakebed.errors import WRONG_USAGE, LakebedError
 
 MODULES = ("table.py", "policies.py", "transforms.py", "sources.py", "queried_sources.py")
 """The files of this package whose dataclasses a page may show."""
 BLOCK = re.compile(r"(<!-- fields of (\w+) -->\n).*?(<!-- end of fields -->)", re.S)
 HEADER = "| field | default | meaning |\n|---|---|---|\n"
 OUTDATED = 1
-
-
-class FieldReferenceError(ValueError):
-    """A page or a class from which no table of fields can be made."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +46,11 @@ def render(page: str) -> str:
     """Return the text of a page with every table of fields brought up to date.
 
     Raises:
-        FieldReferenceError: The page has no mark, a mark names an unknown class, or a field of the
+        LakebedError: The page has no mark, a mark names an unknown class, or a field of the
             class has no string under it.
     """
     if not BLOCK.search(page):
-        raise FieldReferenceError(
+        raise LakebedError(
             "the page has no table of fields; write `<!-- fields of SourceTable -->` and "
             "`<!-- end of fields -->` on lines of their own where it belongs"
         )
@@ -63,9 +59,7 @@ def render(page: str) -> str:
     def table(block: re.Match[str]) -> str:
         if block[2] not in classes:
             known = ", ".join(sorted(classes))
-            raise FieldReferenceError(
-                f"fields of {block[2]}: unknown class. Expected one of {known}"
-            )
+            raise LakebedError(f"fields of {block[2]}: unknown class. Expected one of {known}")
         rows = "".join(field.row for field in fields_of(classes[block[2]]))
         return f"{block[1]}{HEADER}{rows}{block[3]}"
 
@@ -87,7 +81,7 @@ def fields_of(node: ast.ClassDef) -> list[FieldText]:
             and isinstance(after.value, ast.Constant)
             and isinstance(after.value.value, str)
         ):
-            raise FieldReferenceError(
+            raise LakebedError(
                 f"{node.name}.{name}: the field has no string under it. Write one that says what "
                 "the field means"
             )
@@ -138,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         text = page.read_text(encoding="utf-8")
         rendered = render(text)
-    except (FieldReferenceError, OSError) as error:
+    except (LakebedError, OSError) as error:
         sys.stderr.write(f"{page}: {error}\n")
         return WRONG_USAGE
     if rendered == text:

@@ -43,9 +43,9 @@ class ArrowReader(FileReader):
             return types_of(schema)
 
     def doubt_of_end(self, item: SourceItem) -> str | None:
-        """Say whether a stream lacks its end mark: cut off between two batches, it reads well."""
+        """Return whether a stream has no end mark: cut off between two batches, it still reads."""
         if codec_of(item.path) is not None:
-            return None  # what is packed has an end of its own
+            return None  # a compressed file has its own end mark
         if bytes_at(item.path, 0, len(FILE_MAGIC)) == FILE_MAGIC:
             return None
         begin = max(item.bytes - len(END_OF_STREAM), 0)
@@ -105,5 +105,5 @@ def _begun(item: SourceItem, opener: Any, source: Any) -> Any:
     except (pa.ArrowInvalid, OSError) as error:
         raise SourceError(
             item.path,
-            f"this is no whole Arrow file or stream ({first_line(error)}); deliver it again",
+            f"it is not a whole Arrow file or stream ({first_line(error)}); deliver it again",
         ) from error

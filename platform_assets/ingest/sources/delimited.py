@@ -1,4 +1,4 @@
-"""CSV files: every value as bytes, lines that are no rows told apart with their numbers."""
+"""Read CSV files: every value as bytes, and lines that are not rows with their numbers."""
 
 from __future__ import annotations
 
@@ -113,7 +113,9 @@ class CsvReader(LinesReader):
             if source.columns:
                 return list(source.columns), head.begin, line_end
             if not head.header.strip():
-                raise SourceError(item.path, "there is no header line in it; deliver it again")
+                raise SourceError(
+                    item.path, "it has no header line; deliver it again, or declare columns=(...)"
+                )
             if (packed := packed_as(head.header)) is not None:
                 raise SourceError(
                     item.path, f"it is packed as {packed}. Name it so, or deliver it unpacked"
@@ -176,7 +178,7 @@ class _Parse:
             double_quote=source.doubled_quotes,
             escape_char=source.escape or False,
             newlines_in_values=True,
-            # In a file of one column an empty line is a row, as it is for COPY.
+            # In a file of one column an empty line is a row, as for COPY.
             ignore_empty_lines=len(names) > 1,
         )
         escaped = [n for n in source.null_strings if source.escape and n.startswith(source.escape)]

@@ -12,7 +12,7 @@ class Dialect:
     """How a CSV file is written; each mark is one byte.
 
     line_end: what ends a line, of one byte or two; None where any break does.  initial_space:
-    whether spaces before a value are no part of it.  short_lines: whether a line may have too few
+    whether spaces before a value do not belong to it.  short_lines: whether a line may have too few
     values.  copy_text: whether escapes are those of COPY.
     """
 

@@ -1,4 +1,4 @@
-"""The part of a reader that is the same for all files: found, told apart, their paths' columns."""
+"""Find files and their versions, and add the columns of their paths: the same for all kinds."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 class FoundFiles(Reader):
     """The part of a reader that is the same for all that lies in files.
 
-    suffixes: of the files that are taken from a folder; none: a folder stands for nothing.
+    suffixes: of the files that are taken from a folder; without any, a folder has no items.
     archives: whether the members of a .zip are items.
     """
 
@@ -90,7 +90,9 @@ class FoundFiles(Reader):
         """Make sure that a file is still at the version that was found. Raises SourceError."""
         if version_of(item.path) != item.version:
             raise SourceError(
-                item.path, "it changed while it was read; deliver files beside and rename them"
+                item.path,
+                "it changed while it was read; write a file under another name and rename it when "
+                "it is complete",
             )
 
     def _items(self, files: Iterable[Found]) -> list[SourceItem]:
@@ -155,7 +157,7 @@ class FileReader(FoundFiles):
             )
         if item.version.startswith(UNREADABLE):
             problem = os.strerror(int(item.version.removeprefix(UNREADABLE)))
-            raise SourceError(item.path, f"it cannot be looked at: {problem}; mend its permissions")
+            raise SourceError(item.path, f"it cannot be read: {problem}; correct its permissions")
         names = [name for name in self._names(item) if name not in self._files.hive]
         return [*names, *self._hive_values(item)]
 
@@ -177,7 +179,7 @@ class FileReader(FoundFiles):
         columns: list[str],
         rows: Callable[[list[str]], Iterator[Batch]],
     ) -> Iterator[Batch]:
-        """Yield rows with the columns of the path. rows: is told which columns are the file's."""
+        """Yield rows with the columns of the path. rows: called with the file's own columns."""
         hive = {name: value for name, value in self._hive_values(item).items() if name in columns}
         own = [name for name in columns if name not in hive]
         constants = [pl.lit(value, pl.String).alias(name) for name, value in hive.items()]

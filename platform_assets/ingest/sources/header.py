@@ -20,7 +20,7 @@ class Head:
     Attributes:
         header: The line with the names of the columns, which may hold line breaks in quotes.
         begin: After how many bytes the rows begin.
-        line_end: The break that ends the lines; None where there is none, or any does.
+        line_end: The break that ends the lines; None without a break, or where any break does.
     """
 
     header: bytes
@@ -68,7 +68,7 @@ def _head_of(
         found = re.compile(rb"\r?\n|\r").search(data, end)
         ends = ends if found is None else found[0]
     if ends is not None and not data.endswith(ends, at, end) and (there := data.find(ends, at)) > 0:
-        end = there + len(ends)  # a carriage return stands in the line, which ends otherwise
+        end = there + len(ends)  # the line contains a carriage return and ends with another break
     return Head(data[at:end] if has_header else b"", end if has_header else at, ends)
 
 

@@ -1,8 +1,8 @@
 """Isolation: whatever goes wrong with one item of a source refuses that item, and that item alone.
 
-A reader uses many libraries, and each raises what it likes: ArrowNotImplementedError for a type it
-lacks, PanicException past `except Exception`. IsolatedReader turns all of it into a SourceError
-that names the item, so that the other items of the table and the other tables go on.
+A reader uses many libraries, whose errors differ: ArrowNotImplementedError for an unknown type,
+PanicException, which `except Exception` does not catch. IsolatedReader turns each into a
+SourceError that names the item, so that all other items and tables still load.
 """
 
 from __future__ import annotations

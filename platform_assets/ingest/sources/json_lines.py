@@ -1,4 +1,4 @@
-"""JSON lines: every value as its text, lines that are no objects told apart with their numbers."""
+"""Read JSON lines: every value as its text, and lines that are not objects with their numbers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from lakebed.store.rejects import Malformed
 
 JSON_BLOCK_BYTES = 8 * 2**20
 LONGEST_LINE_BYTES = 64 * 2**20
-_NO_OBJECT = Malformed("not_an_object", "it is no JSON object")
+_NO_OBJECT = Malformed("not_an_object", "it is not a JSON object")
 
 
 class JsonReader(LinesReader):
@@ -38,7 +38,7 @@ class JsonReader(LinesReader):
         self._json = frozenset(columns)
 
     def _names(self, item: SourceItem) -> list[str]:
-        """Return the keys of the first lines; others may come later, and are named when they do."""
+        """Return the keys of the first lines; later lines may have more, which batches name."""
         try:
             with opened_stream(item.path) as stream:
                 head = next(blocks(stream, HEAD_BYTES), b"")
@@ -73,7 +73,7 @@ class JsonReader(LinesReader):
 
 
 class _Judge:
-    """Tells lines that are JSON objects from those that are not; DuckDB reads them all at once."""
+    """Separates lines that are JSON objects from the remaining ones; DuckDB reads all at once."""
 
     def __enter__(self) -> _Judge:
         self._connection = duckdb.connect(config={"threads": 1})
@@ -83,7 +83,7 @@ class _Judge:
         self._connection.close()
 
     def sorted(self, data: bytes) -> tuple[bytes, Any, tuple[tuple[int, Malformed, str], ...]]:
-        """Return the lines that are objects, their numbers from 1, and the others."""
+        """Return the lines that are objects, their numbers from 1, and the remaining lines."""
         array = np.frombuffer(data, np.uint8)
         ends = np.flatnonzero(array == 10) + 1
         if len(data) and (len(ends) == 0 or ends[-1] != len(data)):
@@ -120,7 +120,7 @@ class _Judge:
 
 
 def _strings(data: bytes, offsets: npt.NDArray[np.int32], bounds: Any) -> pa.Array:
-    """Return lines as Arrow; one that is no UTF-8 is null, as DuckDB may not be shown it."""
+    """Return lines as Arrow; a line that is not UTF-8 is null, as DuckDB must not read it."""
     try:
         data.decode()
     except UnicodeDecodeError:
@@ -140,9 +140,9 @@ def _decoded(line: bytes) -> str | None:
 def _frame(
     found: Members, rows: int, columns: list[str], json: frozenset[str]
 ) -> tuple[pl.DataFrame, tuple[str, ...]]:
-    """Return the columns that are asked for, and the names of the others that were met.
+    """Return the requested columns, and the names of further columns in the lines.
 
-    A key that a line lacks is null; of one that stands in it twice the last counts.  json: columns
+    A missing key is null; of a repeated key the last value counts.  json: columns
     whose values stay JSON.
     """
     keys = found.keys

@@ -1,7 +1,7 @@
 """The values of JSON lines as text, exactly as they are written. By column, not by row.
 
-Where keys and values begin and end is found from the positions of quotes and brackets alone. The
-lines are JSON objects already: whoever calls this has made sure of it.
+The positions of quotes and brackets alone give the ends of keys and values. The caller has checked
+that the lines are JSON objects.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def members_of(data: bytes) -> Members:
     top |= (depth == 0) & (marks == ord("}"))
     places, marks = places[top], marks[top]
     colons = np.flatnonzero(marks == ord(":"))
-    # A key stands before its colon, its value between that and the next mark.
+    # A key ends at its colon; its value is between the colon and the next mark.
     starts = np.stack([places[colons - 1] + 1, places[colons] + 1], axis=1).ravel()
     ends = np.stack([places[colons], places[colons + 1]], axis=1).ravel()
     texts = _slices(data, starts, ends).str.strip_chars(_WHITE)

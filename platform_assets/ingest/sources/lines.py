@@ -1,4 +1,4 @@
-"""Files of lines, which may grow at their end: told by their first bytes, and read on behind them.
+"""Read files of lines, which may grow: verify their first bytes and continue after them.
 
 A file that has grown must begin with the very bytes that were loaded. They are hashed again, which
 costs little, and are not parsed again, which would cost as much as a first load.
@@ -80,7 +80,7 @@ class LinesReader(FileReader):
         return self._with_path(item, columns, lambda own: self._lines(item, own, beginning))
 
     def _ends_with_break(self, item: SourceItem, count: int) -> bool:
-        """Say whether the line after so many bytes begins just behind them, and is found there."""
+        """Return whether a line begins at an offset from which the file can be read."""
         cut = can_be_cut(item.path) and is_utf8(self.encoding)
         return cut and count > 0 and bytes_at(item.path, count - 1, 1) == b"\n"
 

@@ -1,6 +1,6 @@
-"""Where quotes, escapes, delimiters and line breaks stand in CSV, and what is between quotes.
+"""Find quotes, escapes, delimiters and line breaks in CSV, and the bytes between quotes.
 
-All by array: nothing here goes from one value to the next.
+All by array, without loops over values.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ BREAKS = b"\r\n"
 
 
 def hides_escapes(data: bytes, dialect: Dialect) -> bool:
-    """Say whether in whole records an escape may stand in quotes behind a delimiter or break."""
+    """Return whether whole records may have an escape in quotes after a delimiter or break."""
     if dialect.quote is None or dialect.escape is None or dialect.quote not in data:
         return False
     array = np.frombuffer(data, np.uint8)
@@ -29,7 +29,7 @@ def hides_escapes(data: bytes, dialect: Dialect) -> bool:
 
 
 def quotes_in(array: npt.NDArray[np.uint8], dialect: Dialect) -> Positions:
-    """Return where quotes stand that are not escaped."""
+    """Return the positions of quotes that are not escaped."""
     if dialect.quote is None:
         return np.array([], np.intp)
     quotes = np.flatnonzero(array == ord(dialect.quote))
@@ -64,15 +64,15 @@ def are_astray(array: npt.NDArray[np.uint8], quotes: Positions, dialect: Dialect
 
 
 def _last_before(array: npt.NDArray[np.uint8], places: Positions) -> Positions:
-    """Return where the last byte before each place stands that is no space, or -1."""
-    others = np.flatnonzero(array != ord(" "))
-    index = np.searchsorted(others, places) - 1
-    found: Positions = np.where(index < 0, -1, others[np.maximum(index, 0)])
+    """Return the position of the last byte other than a space before each place, or -1."""
+    solid = np.flatnonzero(array != ord(" "))
+    index = np.searchsorted(solid, places) - 1
+    found: Positions = np.where(index < 0, -1, solid[np.maximum(index, 0)])
     return found
 
 
 def initial_spaces(array: npt.NDArray[np.uint8], dialect: Dialect) -> Positions:
-    """Return where spaces stand before values, in whole records."""
+    """Return the positions of spaces before values, in whole records."""
     spaces = np.flatnonzero(array == ord(" "))
     before = _last_before(array, spaces)
     quotes = quotes_in(array, dialect)
@@ -103,7 +103,7 @@ def may_hold_other_breaks(data: bytes, dialect: Dialect) -> bool:
 def are_other_breaks_outside(
     array: npt.NDArray[np.uint8], quotes: Positions, dialect: Dialect
 ) -> bool:
-    """Say whether a line break that ends no line stands outside of quotes and is not escaped."""
+    """Return whether an unescaped break outside of quotes has another kind than the lines' end."""
     feeds, carriages = np.flatnonzero(array == 10), np.flatnonzero(array == 13)
     match dialect.line_end:
         case None:
@@ -127,7 +127,7 @@ def line_ends(array: npt.NDArray[np.uint8], quotes: Positions, dialect: Dialect)
 
 
 def delimiters_in(array: npt.NDArray[np.uint8], quotes: Positions, dialect: Dialect) -> Positions:
-    """Return where delimiters stand between values."""
+    """Return the positions of delimiters between values."""
     places = np.flatnonzero(array == ord(dialect.delimiter))
     return _outside(array, places, quotes, dialect)
 
@@ -142,20 +142,20 @@ def _outside(
 
 
 def unescaped_escapes(array: npt.NDArray[np.uint8], escape: int) -> Positions:
-    """Return where escape characters stand that no other one escapes."""
+    """Return the positions of escape characters that are not escaped themselves."""
     escapes = np.flatnonzero(array == escape)
     found: Positions = escapes[~escaped(array, escapes, escape)]
     return found
 
 
 def are_breaks_inside(array: npt.NDArray[np.uint8], quotes: Positions) -> bool:
-    """Say whether a line break stands in quotes."""
+    """Return whether quotes contain a line break."""
     breaks = np.flatnonzero((array == 10) | (array == 13))
     return bool((np.searchsorted(quotes, breaks) % 2).any())
 
 
 def escaped(array: npt.NDArray[np.uint8], places: Positions, escape: int) -> npt.NDArray[np.bool_]:
-    """Say of each place whether an odd number of escape characters stands before it."""
+    """Return for each place whether an odd number of escape characters precedes it."""
     escapes = np.flatnonzero(array == escape)
     if len(escapes) == 0 or len(places) == 0:
         return np.zeros(len(places), np.bool_)

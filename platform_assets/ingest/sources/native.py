@@ -1,8 +1,8 @@
 """Arrow types that polars has not, made into ones that it has, before anything is lost.
 
-Text that is no UTF-8 becomes bytes, uuid its text; 16 bytes of fixed size become an array of
-numbers, which no text is taken for; a decimal of 256 bits a shorter one, or its digits as text;
-other extension types what they are stored as. Values that their own type does not hold, such as
+Text that is not UTF-8 becomes bytes, uuid its text; 16 bytes of fixed size become an array of
+numbers, which cannot be confused with text; a decimal of 256 bits a shorter one, or its digits as
+text; other extension types their storage type. Values that their own type does not hold, such as
 24:00:00 or 1000.00 in a decimal(5,2), become ones of a type that does: polars would take them for
 null or for other ones.
 """
@@ -41,7 +41,7 @@ def for_polars(table: pa.Table) -> pa.Table:
 
 
 def _is_packed(kind: pa.DataType) -> bool:
-    """Whether polars lacks the way in which the values of a type lie, though not the values."""
+    """Whether polars has the values of a type but not their layout."""
     if pa.types.is_dictionary(kind):
         return _is_foreign(kind.value_type) or _has_bounds(kind.value_type)
     return bool(pa.types.is_run_end_encoded(kind))
@@ -137,7 +137,7 @@ def _holds_text(kind: pa.DataType) -> bool:
 
 
 def _checked_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return text as it is, and as bytes where some of it is no UTF-8: polars takes it unseen."""
+    """Return text unchanged, or as bytes where some is not UTF-8, which polars does not check."""
     try:
         column.validate(full=True)
     except pa.ArrowInvalid:

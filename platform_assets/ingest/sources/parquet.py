@@ -81,7 +81,7 @@ def _parquet(item: SourceItem, int96: str = "us") -> pq.ParquetFile:
         ) from error
     except (pa.ArrowInvalid, OSError) as error:
         raise SourceError(
-            item.path, f"this is no whole Parquet file ({first_line(error)}); deliver it again"
+            item.path, f"it is not a whole Parquet file ({first_line(error)}); deliver it again"
         ) from error
 
 
@@ -164,7 +164,7 @@ def _all_older(parquet: pq.ParquetFile, row_group: int, column: str, value: Any)
 
 
 def _leaf(parquet: pq.ParquetFile, column: str) -> int | None:
-    """Return which of the file's leaves is a column: nested columns have several, or none."""
+    """Return the index of a column in the file's schema; None for a nested column."""
     schema = parquet.schema
     for index in range(len(schema)):
         leaf = schema.column(index)

@@ -1,7 +1,7 @@
 """Where files lie: on a local disk, in an object store behind an fsspec URL, in a .zip.
 
-Listing, opening and telling versions; what is in the files is no matter here. A member of an
-archive has the path archive.zip/member and is never unpacked to disk.
+List and open files, and determine their versions, whatever their contents. A member of an archive
+has the path archive.zip/member and is never unpacked to disk.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ def is_url(path: str) -> bool:
 
 
 def found_files(pattern: str, suffixes: tuple[str, ...]) -> Iterator[Found]:
-    """Yield the files that a path, a folder or a glob stands for, by name.
+    """Yield the files of a path, a folder or a glob, by name.
 
-    suffixes: of the files that are taken from a folder. A local file that vanishes meanwhile is
-    left out, as is a link that leads to none. Raises SourceError where an object store cannot be
+    suffixes: of the files that are taken from a folder. Local files that disappear in between and
+    links without a file are skipped. Raises SourceError where an object store cannot be
     listed.
     """
     if is_url(pattern):
@@ -104,7 +104,7 @@ def split_member(path: str) -> tuple[str, str | None]:
 
 
 def split_pattern(pattern: str) -> tuple[str, str | None]:
-    """Return the archives that a pattern stands for, and the pattern of members behind them."""
+    """Split a pattern into the pattern of archives and the pattern of their members."""
     match = _MEMBER.fullmatch(pattern)
     return (pattern, None) if match is None else (match[1], match[2])
 
@@ -120,7 +120,7 @@ def members(archive: str, version: str) -> tuple[zipfile.ZipInfo, ...]:
             infos = opened.infolist()
     except (zipfile.BadZipFile, OSError) as error:
         raise SourceError(
-            archive, f"this is no whole .zip ({first_line(error)}); deliver it again"
+            archive, f"it is not a whole .zip ({first_line(error)}); deliver it again"
         ) from error
     wanted = [info for info in infos if not info.is_dir() and _is_wanted(info.filename, ("",))]
     return tuple(sorted(wanted, key=lambda info: info.filename))
@@ -145,11 +145,11 @@ def open_file(path: str) -> BinaryIO:
 
 @contextmanager
 def opened_bytes(path: str) -> Iterator[BinaryIO]:
-    """Open what a path stands for as a stream: a file, an object, or a member of an archive."""
+    """Open a file, an object or a member of an archive as a stream."""
     archive, member = split_member(path)
     if member is None:
         if path.lower().endswith(".zip"):
-            raise SourceError(path, "it cannot be read: this is no whole .zip; deliver it again")
+            raise SourceError(path, "it cannot be read: it is not a whole .zip; deliver it again")
         with open_file(path) as stream:
             yield stream
         return
@@ -179,7 +179,7 @@ def store_errors(url: str) -> Iterator[None]:
         kind = type(error).__name__
         if kind in ("NoCredentialsError", "PartialCredentialsError"):
             problem = (
-                "there are no credentials for it in the environment; set AWS_ACCESS_KEY_ID and "
+                "the environment has no credentials for it; set AWS_ACCESS_KEY_ID and "
                 "AWS_SECRET_ACCESS_KEY, or FSSPEC_S3_ANON=true for a public bucket"
             )
         else:
@@ -254,7 +254,7 @@ def _remote_files(pattern: str, suffixes: tuple[str, ...]) -> Iterator[Found]:
                 _check_there(filesystem, path)
     except FileNotFoundError as error:
         raise SourceError(
-            pattern, "there is no such bucket or folder; check the URL and the region"
+            pattern, "the bucket or folder does not exist; check the URL and the region"
         ) from error
     for info in sorted(infos, key=lambda info: str(info["name"])):
         if info["type"] == "file":
@@ -299,7 +299,7 @@ def _is_wanted(relative: str, suffixes: tuple[str, ...]) -> bool:
 
 
 def stat_version(stat: os.stat_result) -> str:
-    """Return what tells a file from an earlier one of its name: size and modification time."""
+    """Return the version of a file: its size and modification time."""
     return f"{stat.st_size}-{stat.st_mtime_ns}"
 
 

@@ -67,7 +67,7 @@ class PostgresReader(ServerReader):
             if self._cursor is None:
                 return self._activity(connection)
             if self._cursor not in self._oids(connection):
-                return None  # what is missing is said when it is read
+                return None  # reading it reports the missing column
             cursor = sql.Identifier(self._cursor)
             newest = sql.SQL("select max({}) from {}").format(cursor, self._relation)
             ((value,),) = connection.execute(newest).fetchall()

@@ -1,7 +1,7 @@
 """The quarantine as a source: rejected rows are read again as they were read at first.
 
 An item is the waiting rows of one source file that have the same columns. A row's number is its
-rejected_row_id: by it the load's transaction tells which of them leave the quarantine.
+rejected_row_id, by which the load's transaction finds the rows that leave the quarantine.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class QuarantineReader(Reader):
                 yield Batch(decode(rows, columns, kinds), numbers, texts=texts)
 
     def check_unchanged(self, item: SourceItem) -> None:
-        """Leave it to `settle`, which sees the rows in the load's own transaction."""
+        """Do nothing: `settle` checks the rows in the load's own transaction."""
 
     def keep(self, connection: Connection, rejects: Sequence[Reject]) -> Sequence[Reject]:
         """Put aside which rows are still bad, and why; none of them is new."""
@@ -116,7 +116,7 @@ class QuarantineReader(Reader):
         return []
 
     def settle(self, connection: Connection, load_id: str, items: Collection[SourceItem]) -> None:
-        """Let the rows that are loaded leave the quarantine; give the others their new reason.
+        """Resolve the rejects that are loaded now; give the remaining ones their new reason.
 
         Raises LoadConflictError where a row was changed, or resolved, since it was read.
         """

@@ -1,7 +1,7 @@
 """What readers of databases, APIs and dlt resources share.
 
-They read in one snapshot of their source, so an item cannot change while it is read. Its version is
-told before that: what is committed in between is read and, at the next look, found new once more.
+They read in one transaction of their source, so an item cannot change while it is read. Its version
+is determined before that: rows committed in between are read, and the next look finds them again.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ DUCKDB_MEMORY = "128MB"
 
 
 class DatabaseFileReader(FoundFiles):
-    """A table of database files: found by a glob, told apart by size and time of file and log."""
+    """A table of database files: found by a glob; the version is size and time of file and log."""
 
     log_suffix = ""
 
@@ -50,13 +50,13 @@ class DatabaseFileReader(FoundFiles):
     def find(self) -> list[SourceItem]:
         """Return the table of each file. Raises SourceError where a file that is named is missing.
 
-        A write-ahead log beside the file is part of its version.
+        The write-ahead log of a file is part of its version.
         """
         found = super().find()
         if not found and not glob.has_magic(self._pattern):
             raise SourceError(
                 str(self._data / self._pattern),
-                "there is no such file; put it there, or mend database=... in the table file",
+                "the file does not exist; put it there, or correct database=... in the table file",
             )
         return [
             SourceItem(item.path, self._version(item), item.bytes, f"{item.name}:{self._table}")
@@ -103,7 +103,7 @@ class TimedReader(Reader):
         return SourceItem(self.path, f"{MOMENT}{text}", 0, self._name)
 
     def secret(self, name: str) -> str:
-        """Return a secret, which `words` leaves out of errors from now on. Raises SourceError."""
+        """Return a secret, which `words` removes from errors from now on. Raises SourceError."""
         try:
             value = read_secret(self._settings.home, name)
         except SettingsError as error:
@@ -112,7 +112,7 @@ class TimedReader(Reader):
         return value
 
     def with_secrets(self, value: Any) -> Any:
-        """Return nested mappings and lists with each Secret replaced by what it stands for."""
+        """Return nested mappings and lists with each Secret replaced by its value."""
         if isinstance(value, dict):
             return {key: self.with_secrets(part) for key, part in value.items()}
         if isinstance(value, list | tuple):

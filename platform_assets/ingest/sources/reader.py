@@ -30,10 +30,10 @@ MOMENT = "at "
 
 
 class SourceError(LakebedError, RuntimeError):
-    """An item that cannot be loaded as it is; the text names it, the fault and the way out."""
+    """An item that cannot be loaded; the text names the item, the fault and how to fix it."""
 
     def __init__(self, path: str, problem: str, *, waits: bool = False) -> None:
-        """Keep the path, so that a load can leave this item out and go on with the others.
+        """Keep the path, so that a load can skip this item and load the remaining ones.
 
         waits: whether it can be loaded once other tables have been.
         """
@@ -76,12 +76,12 @@ class Beginning:
 class Batch:
     """Some rows of an item. numbers: of each row, from 1, without a CSV's header.
 
-    malformed: lines that are no rows at all, as (row number, what is wrong, text).  left_out: how
-    many rows before these were not read, being older than asked for.  others: columns that are in
-    these rows and were not asked for, where an item cannot say beforehand what columns it has.
+    malformed: lines that are not rows, as (row number, what is wrong, text).  left_out: how many
+    rows before these were skipped because they are older than requested.  others: further columns
+    of these rows, for an item whose columns are not known beforehand.
     texts: columns of bytes that are text as the item has it, in which bytes may be written as
     PostgreSQL does.  plain: gives the same rows with the values as the item has them, where some
-    were read as what the reader was told to expect.
+    were read as the types that the reader expects.
     """
 
     frame: pl.DataFrame
@@ -133,7 +133,7 @@ class Reader(ABC):
     def types(self, item: SourceItem) -> dict[str, pl.DataType | None]:
         """Return the type of each of an item's columns; None: it is text that may be anything.
 
-        Told by the item's first rows, unless a reader knows better; pl.Null where there are no
+        Inferred from the item's first rows, unless the source declares it; pl.Null without any
         values. Raises SourceError.
         """
         names = self.columns(item) or []
@@ -221,7 +221,7 @@ def frame_of(table: pa.Table) -> pl.DataFrame:
 
 
 def types_of(schema: pa.Schema) -> dict[str, pl.DataType | None]:
-    """Return the polars type of each column, pl.Unknown where there is none."""
+    """Return the polars type of each column; pl.Unknown for a type that polars does not have."""
     return {field.name: _type_of(field) for field in schema}
 
 
@@ -238,10 +238,10 @@ def row_numbers(first: int, count: int) -> pl.Series:
 
 
 def without_doubles(item: SourceItem, names: list[str]) -> list[str]:
-    """Return the names as they are. Raises SourceError where one stands twice."""
+    """Return the names unchanged. Raises SourceError for a repeated name."""
     for name in names:
         if names.count(name) > 1:
-            raise SourceError(item.path, f"column {quoted(name)} stands in it twice")
+            raise SourceError(item.path, f"it has column {quoted(name)} twice")
     return names
 
 

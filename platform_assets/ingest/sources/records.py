@@ -1,9 +1,9 @@
 """CSV as records: where one ends, and which lines are none. Bytes in, bytes out; no values here.
 
 Data whose quotes are all where they belong are cut at a line break outside of quotes, found by
-counting them. As soon as a quote stands where none may, or a line has too many or too few values,
-that stretch is looked at line by line: a line that is no record is put aside alone, and reading
-goes on with the next line, so that a stray quote never swallows the rows after it. A record that
+counting them. Where a quote is misplaced, or a line has too many or too few values, that part is
+read line by line: a line that is not a record becomes a single reject, and reading continues with
+the next line, so that a stray quote never swallows the rows after it. A record that
 does not end within LONGEST_RECORD_BYTES is never guessed at: the records end before it.
 """
 
@@ -37,7 +37,7 @@ _OTHER_BREAK = Malformed(
 _STRAY_ESCAPE = Malformed("stray_escape", "it ends with an escape character that escapes nothing")
 _STRAY_QUOTE = Malformed(
     "stray_quote",
-    "a quote in it stands where none may: it is opened and not closed as it should",
+    "a quote in it is misplaced: it opens a value and is not closed at the value's end",
 )
 
 # Behind a line break that no escape makes part of a value.
@@ -174,14 +174,14 @@ def _is_whole(line: bytes, at_end: bool, dialect: Dialect) -> bool:
 
 
 def _too_long(size: int, quoted: bool) -> str | None:
-    """Return what is wrong with a record that has no end in so many bytes, if that is too much."""
+    """Describe a record without an end within too many bytes, or return None."""
     if size <= LONGEST_RECORD_BYTES:
         return None
     limit = f"{LONGEST_RECORD_BYTES >> 20} MiB"
     if quoted:
         return (
-            f"opens a quote that is not closed within {limit}; mend it, say multiline=False if no "
-            "value holds line breaks, or deliver so long a value as Parquet"
+            f"opens a quote that is not closed within {limit}; close it, declare multiline=False "
+            "if no value contains line breaks, or deliver long values as Parquet"
         )
     return f"is longer than {limit}, the most that is read as one; deliver so long a row as Parquet"
 

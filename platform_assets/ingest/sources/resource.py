@@ -103,7 +103,7 @@ class DltReader(ResourceReader):
                 raise SourceError(self.path, f"select=... names one of its resources: {names}")
             found = found.resources[wanted]
         if not isinstance(found, Resource):
-            raise SourceError(self.path, f"it is no dlt resource, but {type(found).__name__}")
+            raise SourceError(self.path, f"it is {type(found).__name__}. Expected a dlt resource")
         ours = found.with_name(found.name)  # a copy: the step below is not for its other readers
         ours.add_step(OfTable(self.path, found, self._source.table).rows)
         return iter(ours)
@@ -127,7 +127,7 @@ class OfTable:
     """Keeps the rows that a dlt resource gives to one table, as it can give each to another."""
 
     def __init__(self, path: str, resource: Any, declared: str | None) -> None:
-        """Keep those of the table declared; where None is, those without a mark, and no others."""
+        """Keep rows of the declared table; for None, keep only rows without a table name."""
         self._path = path
         self._of_row = resource.table_name if callable(resource.table_name) else None
         self._plain = resource.name if self._of_row else resource.table_name
@@ -163,7 +163,7 @@ class OfTable:
                 self._path,
                 f"it gives rows to a table of its own, {shortened(name)!r}; say which rows this "
                 f"table takes, with DltResource(table={shortened(name)!r}) or another name, and "
-                "give each of the others a table file of its own",
+                "declare each remaining table in its own table file",
             )
         return True
 

@@ -111,8 +111,8 @@ class Pages:
             return json.loads(response.content, parse_float=Written)
         except ValueError as error:
             kind = response.headers.get("Content-Type", "of no type")
-            said = f"answer of page {self._number} is no JSON ({first_line(error)}; it is {kind})"
-            raise SourceError(self._path, f"the {said}") from None
+            problem = f"page {self._number} is not JSON ({first_line(error)}; it is {kind})"
+            raise SourceError(self._path, f"the answer of {problem}") from None
 
     def _found_selector(self, page: Any) -> str:
         """Return where dlt will look for the list in all pages, from what it finds in the first."""
@@ -128,7 +128,7 @@ class Pages:
         try:
             path = parse(selector)
         except JSONPathError as error:
-            return f"data_selector={selector!r} is no JSON path ({first_line(error)})"
+            return f"data_selector={selector!r} is not a JSON path ({first_line(error)})"
         found = [match.value for match in path.find(page)]
         if not found:
             if self._may_lack_list or _ends_in_an_empty_list(path, page):
@@ -153,9 +153,9 @@ class Pages:
     def _error(self, problem: str) -> SourceError:
         return SourceError(
             self._path,
-            f"page {self._number} of the answer is no page: {problem}; nothing was loaded. Mend "
-            "data_selector in the table file if it names another list, or load again; where the "
-            "last page has no list, say page_without_list='empty'",
+            f"page {self._number} of the answer has no list: {problem}; nothing was loaded. "
+            "Correct data_selector in the table file, or load again; for an API whose last page "
+            "has no list, declare page_without_list='empty'",
         )
 
 

@@ -1,4 +1,4 @@
-r"""CSV that Arrow cannot read as it is written, as CSV that it can: bytes in, bytes out.
+r"""Rewrite CSV that Arrow cannot read into CSV that it can: bytes in, bytes out.
 
 Spaces before values are left out, short lines get the values that they lack, null strings such as
 \N are marked, and the escapes of COPY become those of CSV. Whole records; all by array, or by one
@@ -22,7 +22,7 @@ from lakebed.ingest.sources.marks import (
 )
 
 NULL = b"\0null\0"
-"""Stands for a null that Arrow would not take for one, such as \\N; no text holds it."""
+"""Replaces a null that Arrow would not recognize, such as \\N; no text contains it."""
 _COPY = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
 _COPY_TABLE = np.arange(256, dtype=np.uint8)
 for _letter, _byte in _COPY.items():
@@ -83,7 +83,7 @@ def _filled(data: bytes, dialect: Dialect, columns: int) -> bytes:
 
 
 def _from_copy(data: bytes) -> bytes:
-    r"""Return records in which an escape stands before its character: before a tab in \t."""
+    r"""Return records whose escapes precede the character itself: a tab instead of t."""
     if _COPY_NUMBER.search(data):
         return _COPY_ESCAPE.sub(_of_escape, data)
     array = np.frombuffer(data, np.uint8).copy()

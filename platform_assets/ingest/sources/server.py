@@ -34,7 +34,7 @@ MYSQL_FLOAT, MYSQL_BIT = 4, 16
 
 
 class ServerReader(TimedReader):
-    """A table of a server. Its version is told by its newest cursor, where it has one."""
+    """A table of a server. Its version includes its newest cursor, where it has one."""
 
     def __init__(self, source: SqlTable, table: SourceTable, settings: Settings) -> None:
         """Read source for a table."""
@@ -61,16 +61,20 @@ class ServerReader(TimedReader):
 
     @abstractmethod
     def _version(self) -> str | None:
-        """Return what tells of a change, None where nothing does cheaply. Raises SourceError."""
+        """Return a value that changes with the table, or None where that is not cheap.
+
+        Raises SourceError.
+        """
 
     def _url(self) -> sa.URL:
         try:
             url = sa.make_url(self.secret(self._source.url_setting))
-        except (ArgumentError, ValueError):  # the latter of a port that is no number
+        except (ArgumentError, ValueError):  # the latter for a port that is not a number
             raise SourceError(
                 self.path,
-                f"{self._source.url_setting} is no URL such as mysql+pymysql://user:password@host/"
-                "database; special characters in the password are percent-encoded",
+                f"{self._source.url_setting} is not a URL. Expected one such as "
+                "mysql+pymysql://user:password@host/database, with special characters of the "
+                "password percent-encoded",
             ) from None
         if url.password:
             self._hidden.add(str(url.password))
@@ -121,7 +125,7 @@ class SqlReader(ServerReader):
             return None
         with self._connection() as connection:
             if cursor not in self._codes(connection):
-                return None  # what is missing is said when it is read
+                return None  # reading it reports the missing column
             source = self._relation(connection, [cursor])
             newest = connection.execute(sa.select(sa.func.max(source.c[cursor]))).scalar()
             if newest is None:
@@ -132,7 +136,7 @@ class SqlReader(ServerReader):
             return f"{text_of(newest)}/{connection.execute(near).scalar()}"
 
     def _floor(self, newest: Any, dialect: str) -> Any:
-        """Return the newest cursor as the driver has it, less the lag where it can be told."""
+        """Return the newest cursor as the driver has it, less the lag where it can be computed."""
         if not self._table.lag or self._table.cursor is None:
             return newest
         kind = self._table.column(self._table.cursor).polars
@@ -185,7 +189,7 @@ class SqlReader(ServerReader):
 
 
 def in_brackets(query: str, dialect: str) -> str:
-    """Return a query as it can stand in brackets.
+    """Return a query in a form for use in brackets.
 
     The semicolons at its end are left out, with the comments behind them, and a line break ends a
     comment that the query itself ends with.

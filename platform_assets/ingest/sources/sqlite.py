@@ -2,7 +2,7 @@
 
 Values come as SQLite stores them: integer, real, text or blob. A column of one storage class gets
 that type; in any other each value is written as text, for the contract to judge row by row. Text
-comes as bytes, so that broken UTF-8 is told apart from the good rows.
+comes as bytes, so that broken UTF-8 rejects single rows.
 
 One statement is one snapshot. The driver hands out rows: see values.py for what that costs.
 """
@@ -117,7 +117,7 @@ class SqliteReader(DatabaseFileReader):
         ]
 
     def _condition(self, name: str, value: Any, declared: str) -> tuple[sql.Composable, list[Any]]:
-        """Return a condition that holds for all rows from value on, and for few others.
+        """Return a condition that holds for all rows from value on, and for few earlier ones.
 
         SQLite sorts numbers before text before blobs; where the cursor may be of several classes,
         those that it cannot compare with value are taken along. Two ranges: an index serves both.

@@ -84,9 +84,9 @@ def opened_stream(
 ) -> Iterator[Stream]:
     """Open an item for reading, unpacked.
 
-    encoding: what is turned into UTF-8 without a byte order mark; None leaves the bytes alone.
-    found: a hash that is told all bytes of the item, as they are stored, when it is read to its
-    end.  offset: how many bytes are passed over, of an item that `can_be_cut`.
+    encoding: the encoding to convert to UTF-8 without a byte order mark; None keeps the bytes.
+    found: a hash that is updated with all stored bytes of the item when it is read to its end.
+    offset: how many bytes to skip, for an item that `can_be_cut`.
     Raises SourceError, OSError or pa.ArrowInvalid, also when it is read.
     """
     with opened_bytes(path) as raw:
@@ -189,11 +189,11 @@ class _Raw:
         return self._stream.read(size)
 
     def close(self) -> None:
-        """Whoever opened the stream closes it."""
+        """Do nothing: the caller that opened the stream closes it."""
 
 
 class _First(_Raw):
-    """Ends after so many bytes."""
+    """Ends after a given number of bytes."""
 
     def __init__(self, stream: Stream, left: int) -> None:
         super().__init__(stream)
@@ -245,7 +245,7 @@ class _Ascii:
 
 
 class _WithoutMark:
-    """Leaves out the mark that some programs write before UTF-8."""
+    """Skips the byte order mark that some programs write before UTF-8."""
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream

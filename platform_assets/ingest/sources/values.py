@@ -2,7 +2,7 @@
 
 Drivers of the DBAPI hand out rows, so one pass over the values in Python cannot be avoided; it is
 made column by column. A column whose values are of one kind gets that type. Any other becomes text,
-each value as it is written, so that the contract can judge it row by row.
+each value in its own notation, so that the contract can judge it row by row.
 """
 
 from __future__ import annotations
@@ -64,9 +64,9 @@ def json_column(name: str, values: Sequence[Any]) -> pl.Series:
 
 
 def dated(values: Sequence[Any], epoch: Epoch) -> list[Any]:
-    """Return the values with each number as the moment that it stands for; text stays.
+    """Return the values with each number as the moment that it encodes; keep text.
 
-    A number that is no moment of the years 1 to 9999 stays, too, as text: the contract rejects it.
+    A number outside the years 1 to 9999 becomes text, which the contract rejects.
     """
     moment = _MOMENTS[epoch]
     return [_moment(value, moment) if isinstance(value, int | float) else value for value in values]
@@ -101,7 +101,7 @@ _MOMENTS: Mapping[Epoch, Callable[[Any], datetime]] = {
 
 
 def number_of(moment: datetime, epoch: Epoch) -> float:
-    """Return the number that stands for a moment."""
+    """Return the number that encodes a moment."""
     seconds = moment.timestamp()
     if epoch == "julian":
         return seconds / 86_400 + _JULIAN_1970
@@ -134,7 +134,7 @@ def _bytes(value: Any) -> bytes:
 
 
 def text_of(value: Any) -> str:
-    """Return a value as it is written; what is nested as JSON."""
+    """Return a value as text, nested values as JSON."""
     if isinstance(value, str):
         return str(value)
     if isinstance(value, datetime | date | time):

@@ -12,7 +12,7 @@ class Written(simplejson.RawJSON):  # type: ignore[misc]
     """A number with a fraction or an exponent, as its source wrote it: no digit is lost."""
 
     def __str__(self) -> str:
-        """Return it as it is written."""
+        """Return the number in its own notation."""
         return str(self.encoded_json)
 
     __repr__ = __str__

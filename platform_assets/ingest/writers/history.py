@@ -48,7 +48,7 @@ new as (
 ends as (
     select * from old where {stop} is not null and {stop} is distinct from lakebed_next
 ),
-said as (
+entries as (
     select {new_columns}, new.{start} as lakebed_at, new.{gone}, new.lakebed_content,
         case
             when ends.{stop} is not null and new.{gone} then 'ended'
@@ -74,7 +74,7 @@ compared as (
         coalesce(lag({gone}) over moments, true) as lakebed_was_gone,
         coalesce(lakebed_content *= lag(lakebed_content) over moments, false) as lakebed_equal,
         {older} as lakebed_older
-    from said
+    from entries
     window moments as (partition by {key} order by lakebed_at)
 ),
 judged as (
@@ -196,7 +196,7 @@ class HistoryWriter(Writer):
         )
 
     def _lay_out(self) -> None:
-        """Make the timeline: one row for each moment at which something is said of a key."""
+        """Make the timeline: one row for each moment at which a key has a new version or ends."""
         content = sql.SQL("row(true{})").format(
             sql.SQL("").join(
                 sql.SQL(", {}").format(sql.Identifier(name))
@@ -270,7 +270,10 @@ class HistoryWriter(Writer):
         return int(self.connection.execute(query).fetchall()[0][0])
 
     def _close_missing(self, total: int) -> int:
-        """End the versions of rows that a full extract lacks. Raises LoadConflictError."""
+        """End the versions of rows that are missing from a full extract.
+
+        Raises LoadConflictError.
+        """
         deletes = self.table.deleting
         if deletes is None or not deletes.full_extract:
             return 0

@@ -1,7 +1,7 @@
 """Merge: the newest row of each key wins, in the load and against the table.
 
-A row that would not change is not written. Rows that say that they are gone delete; of a full
-extract, so do the rows that it lacks.
+A row that would not change is not written. Rows marked as deleted delete the row of their key; a
+full extract also deletes the rows that are missing from it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class MergeWriter(Writer):
             self.stage = Stage(self.connection, self.table, self.load)
 
     def copy(self, parquet: Path) -> None:
-        """Copy at the speed of an append; from the first key that stands twice, by the stage."""
+        """Copy at the speed of an append; from the first repeated key on, use the stage."""
         if not self.straight:
             self.stage.copy(parquet)
             return
@@ -95,7 +95,7 @@ class MergeWriter(Writer):
         )
 
     def _run(self, statement: sql.Composed, *, tells: bool) -> Merged[tuple[int, ...]]:
-        """Merge, but for rows that are older than the row of their key that has settled."""
+        """Merge, without rows that are older than the cold row of their key."""
 
         def merge() -> tuple[int, ...]:
             if self.undo.keeps:
@@ -148,7 +148,10 @@ class MergeWriter(Writer):
         return True
 
     def _remove_missing(self) -> int:
-        """Delete what a full extract lacks; return how many rows. Raises LoadConflictError."""
+        """Delete rows that are missing from a full extract; return how many.
+
+        Raises LoadConflictError.
+        """
         deletes = self.table.deleting
         if deletes is None or not deletes.full_extract:
             return 0
@@ -159,7 +162,7 @@ class MergeWriter(Writer):
         return removed
 
     def _delete_missing(self, spared: sql.Identifier | None) -> tuple[int, int]:
-        """Delete the rows that the stage lacks; return how many there were, and went."""
+        """Delete rows that are missing from the stage; return the total and the deleted number."""
         target = target_of(self.table)
         total = self.connection.execute(
             sql.SQL("select count(*) from {}").format(target)
@@ -189,7 +192,7 @@ class MergeWriter(Writer):
         return sql.SQL("{} and not {}").format(missing, referenced)
 
     def _keep_what_changes(self) -> None:
-        """Keep the rows that the merge will update, for servers that cannot tell of them later."""
+        """Keep the rows that the merge will update, for servers that cannot return them later."""
         table = self.table
         others = [name for name in table.written_names if name not in table.key]
         if not others:
@@ -237,9 +240,9 @@ def merge_statement(
 
     It answers with five numbers: the latest rows of a key that are there, those that are gone, rows
     deleted, rows inserted, rows inserted or updated.  guarded: a row older by cursor than the one
-    in the table is left out.  tells: the server's RETURNING knows the row from before (18 and
-    later).  undo: keeps the rows that are deleted and, where the server tells them, updated.
-    settled: of a full extract, the cold rows; those that are the same stay cold.
+    in the table is skipped.  tells: the server's RETURNING has the old row (18 and later).  undo:
+    keeps the deleted rows and, where the server returns them, the updated ones.  cold_rows: the
+    cold rows for a full extract, of which equal ones stay cold.
     """
     guard = _guarding(table, guarded)
     marks = table.marker is not None
@@ -312,7 +315,7 @@ def _action(table: SourceTable, guard: str | None) -> sql.Composable:
 
 
 def _changes(table: SourceTable, cold_rows: sql.Identifier | None) -> sql.Composable:
-    """Return the rows of an extract that are not in the table as they are, hot or settled."""
+    """Return the rows of an extract that differ from the table's, hot or cold."""
     changes = sql.SQL(
         "changed as (select latest.* from latest left join {} as hot on {}"
         " where row({})::record *<> row({})::record{})"
@@ -366,7 +369,7 @@ def _deletion(table: SourceTable, guard: str | None, undo: Undo | None) -> list[
 
 
 def _guarding(table: SourceTable, guarded: bool) -> str | None:
-    """Return the cursor that tells which of two rows of a key is newer."""
+    """Return the cursor that decides which of two rows of a key is newer."""
     return table.cursor if guarded and table.cursor not in table.key else None
 
 

@@ -1,4 +1,4 @@
-"""Rows that a full extract lacks: which they are, which are spared, how many may go."""
+"""Find rows that are missing from a full extract, and decide which of them a load may delete."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _keys(table: SourceTable, texts: list[str], types: str | None) -> pl.DataFra
 
 
 def check_share(table: SourceTable, at_most: float, total: int, removed: int, rows: int) -> None:
-    """Refuse an extract that is empty or lacks too much. Raises LoadConflictError."""
+    """Refuse an empty extract or one without too many of the rows. Raises LoadConflictError."""
     if total and not rows:
         raise LoadConflictError(
             f"{table.name}: the extract has no row, which would delete all {total} of the table; "
@@ -80,7 +80,7 @@ def check_share(table: SourceTable, at_most: float, total: int, removed: int, ro
         )
     if removed > at_most * total:
         raise LoadConflictError(
-            f"{table.name}: the extract lacks {removed} of the {total} rows of the table, more "
-            f"than the {at_most:.0%} that one load may delete; nothing was loaded. Deliver it "
-            "whole; if it is right, allow more: deletes=Deletes(full_extract=True, at_most=...)"
+            f"{table.name}: {removed} of the {total} rows are missing from the extract, more "
+            f"than the {at_most:.0%} that one load may delete; nothing was loaded. Deliver the "
+            "whole extract, or allow more: deletes=Deletes(full_extract=True, at_most=...)"
         )

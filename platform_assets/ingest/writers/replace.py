@@ -3,7 +3,7 @@
 A swap by rename would break views, foreign keys and grants, and shut readers out; a TRUNCATE shows
 an empty table to readers whose snapshot is older. So rows are deleted and inserted: a reader sees
 all of the old rows or all of the new ones. Where there is a key only the difference is written,
-which rows that others refer to survive.
+so rows that other tables refer to survive.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class MergeReplaceWriter(MergeWriter):
 
     def finish(self) -> Counts:
         """Write the difference. Raises LoadConflictError where no row came."""
-        # Others' writes would be in neither side of the difference. Readers go on.
+        # Concurrent writes would be missing from both sides of the difference. Readers go on.
         self.connection.execute(
             sql.SQL("lock table {} in share row exclusive mode").format(target_of(self.table))
         )

@@ -1,7 +1,7 @@
 """The stage: a temporary table that holds a load's rows as they came over the wire.
 
 Out of it the writers take the rows as the table wants them: with the surrogate keys of other tables
-in the place of natural ones, and with the place of each row, which tells the later of two equals.
+instead of natural ones, and with the position of each row, which orders two equal ones.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Stage:
         )
 
     def _columns_that_matter(self) -> sql.Composable:
-        """The columns by which the stage is joined and sorted: statistics of the others cost."""
+        """The columns by which the stage is joined and sorted; more statistics would cost time."""
         wire = [column.name for column in self.table.wire]
         joined = {*self.table.key, *(n for lookup in self.table.lookups for n in lookup.natural)}
         return sql.SQL(", ").join(

@@ -1,6 +1,6 @@
-"""What a load leaves behind so that it can be undone: its writes, and the rows as they were.
+"""Record what a rollback of a load needs: its writes, and the earlier versions of rows.
 
-Which rows a load wrote is told by their xmin. So each write enters a row into
+The xmin of rows identifies those that a load wrote. So each write inserts a row into
 `lakebed.load_write`, in the same transaction or savepoint: it carries the same xmin. Rows that a
 load updates or deletes are kept, with the xmin they had, in `lakebed_undo."<load_id>"`, for as many
 loads as the table file says (undo_loads).
@@ -19,11 +19,11 @@ from lakebed.store.undo_tables import undo_name
 WAS = "lakebed_xmin"
 """The column of a kept row that says which transaction had written it."""
 RETURNING_OLD_NEW_VERSION = 180_000
-"""The first server version whose RETURNING tells a row from before and after an update."""
+"""The first server version whose RETURNING has the old and the new row of an update."""
 
 
 class Undo:
-    """What is kept of one load. Every write to the table goes through here, or is told to it."""
+    """The undo records of one load. Each write goes through it or is reported to it."""
 
     def __init__(self, connection: Connection, table: SourceTable, load: LoadStamp) -> None:
         """Keep for load what is needed to undo it, on connection, which is in a transaction."""
@@ -88,7 +88,7 @@ class Undo:
         )
         if self.keeps:
             self.make()
-            # In one statement: rows that others insert meanwhile are neither kept nor deleted.
+            # In one statement: rows inserted concurrently are neither kept nor deleted.
             statement = sql.SQL(
                 "with gone as ({} returning {}) insert into {} select * from gone"
             ).format(statement, self.old("hot"), self.name)
@@ -123,7 +123,7 @@ class Undo:
         return updated
 
     def keep(self, relation: sql.Composable, before: sql.Composable | None = None) -> None:
-        """Keep rows of the table that are about to be updated; nobody changes them until then.
+        """Keep rows of the table that are about to be updated, locked against other changes.
 
         relation: what follows FROM; the table in it is called hot.  before: its WITH clause.
         """
@@ -136,7 +136,7 @@ class Undo:
     def delete_cold(
         self, cold: sql.Composable, overridden: sql.Composable, condition: sql.Composable
     ) -> int:
-        """Enter tombstones for settled rows; return how many readers saw until now.
+        """Insert tombstones for cold rows; return how many of them readers saw until now.
 
         cold: a relation with the table's key, of rows in the cold tier.  overridden: its column
         that says that a hot row stood for the cold one.  condition: which rows, of it as cold.

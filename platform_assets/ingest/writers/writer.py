@@ -71,10 +71,10 @@ class Counts:
 
     unchanged: rows that changed nothing: they were there, or a trigger of the table left them out.
     superseded: rows that a newer row of the same key in the same load replaced.  marked: rows that
-    said that a row is gone, whether it was there or not.  rejected: rows that only the database
-    could tell to be bad; they are in the quarantine.  deleted: rows that left the table, or
-    versions of a history that ended, whatever the reason; they are no rows of the source.  held:
-    rows that a full extract lacks and that stay, as rows of other tables refer to them.
+    mark a row as deleted, whether it existed or not.  rejected: rows that the database refused;
+    they are in the quarantine.  deleted: rows that left the table, or versions of a history that
+    ended, for any reason; they are not rows of the source.  held: rows that are missing from a full
+    extract and stay, as rows of other tables refer to them.
     """
 
     inserted: int = 0
@@ -91,8 +91,8 @@ class Writer(ABC):
     """Writes the rows of one load: begin, copy for each file of rows, finish. In a transaction.
 
     windows: the partitions that the rows belong to, as far as they are known when copying begins;
-    empty for a table without time.  load: the load that the ledger has been told of.
-    undo: is told of every write to the table.
+    empty for a table without time.  load: the load, as recorded in the ledger.
+    undo: records every write to the table.
     """
 
     def __init__(

@@ -276,7 +276,7 @@ def test_rows_for_another_table_are_refused_by_its_name(
     ("name", "message"),
     [
         ("nobody", "cannot be imported"),
-        ("ROWS", "it is no dlt resource"),
+        ("ROWS", "Expected a dlt resource"),
         ("two", "names one of its resources: numbers, news"),
     ],
 )

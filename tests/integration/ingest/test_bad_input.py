@@ -102,7 +102,7 @@ NEXT = csv(*good(3, first=1000))
         ("blank.csv", b"\n\n", "no header"),
         ("missing.csv", "at,name\n2024-02-01,x\n", "column 'number' is missing"),
         ("extra.csv", "at,name,number,x\n2024-02-01,x,1,2\n", "'x' is not in the contract"),
-        ("twice.csv", "at,name,number,name\n", "'name' stands in it twice"),
+        ("twice.csv", "at,name,number,name\n", "it has column 'name' twice"),
         ("utf16.csv", csv(*good(3)).encode("utf-16"), "header cannot be read"),
         ("no.csv.gz", b"no gzip at all", "cannot be read"),
         ("cut.csv.gz", gzip.compress(csv(*good(40_000)).encode())[:-1000], "cannot be read"),
@@ -133,9 +133,9 @@ def test_a_csv_file_that_cannot_be_loaded_is_refused_whole_and_the_next_one_load
     ("content", "problem"),
     [
         (b"", "empty"),
-        (parquet()[:-100], "no whole Parquet file"),
-        (parquet()[:50], "no whole Parquet file"),
-        (b"PAR1 this is not Parquet PAR1", "no whole Parquet file"),
+        (parquet()[:-100], "not a whole Parquet file"),
+        (parquet()[:50], "not a whole Parquet file"),
+        (b"PAR1 this is not Parquet PAR1", "not a whole Parquet file"),
         (parquet(number=["x"] * 10), "break the contract"),
         (parquet(number=[[1]] * 10), "cannot become"),
         (parquet(other=[1] * 10), "not in the contract"),
@@ -201,7 +201,7 @@ def test_bad_rows_below_the_share_go_to_quarantine_with_all_that_is_known(
         " order by row_number"
     )
     assert [row[:2] for row in found] == [(5, "number"), (10, None), (15, "name")]
-    assert "is no whole number" in found[0][2]
+    assert "is not a whole number" in found[0][2]
     assert found[0][3] == {"at": "2024-02-01", "name": "x", "number": "word"}
     assert found[1][2:4] == ("2 values for 3 columns", {"line": "only two,values"})
     assert "NUL" in found[2][2]

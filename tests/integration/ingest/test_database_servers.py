@@ -286,8 +286,8 @@ def test_no_error_tells_the_password(
         ("postgresql://u:hunter2@127.0.0.1:1/d", "the database says"),
         ("mysql+pymysql://u:hunter2@127.0.0.1:1/d", "the database says"),
         ("oracle9://u:hunter2@h/d", "is not installed"),
-        ("postgresql://u:hunter2@127.0.0.1:abc/d", "is no URL"),
-        ("hunter2", "is no URL"),
+        ("postgresql://u:hunter2@127.0.0.1:abc/d", "is not a URL"),
+        ("hunter2", "is not a URL"),
     ):
         monkeypatch.setenv("SHOP_URL", url)
         with pytest.raises(SourceError, match=message) as raised:

@@ -98,5 +98,5 @@ def test_every_way_to_write_can_be_estimated(
 
 
 def test_a_source_without_a_row_cannot_be_estimated(platform: Platform) -> None:
-    with pytest.raises(SourceError, match="nothing is there"):
+    with pytest.raises(SourceError, match="the source is empty"):
         guess(platform, "readings")

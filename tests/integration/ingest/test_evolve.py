@@ -120,7 +120,7 @@ def test_a_new_column_reaches_postgres_its_comments_the_lake_and_every_reader(
     assert comments == [
         (
             "brought by 2.parquet on 2024-07-01",
-            "Events.\nColumns that the source brought: speed (double precision).",
+            "Events.\nColumns added from the source: speed (double precision).",
         )
     ]
     assert ask(

@@ -236,7 +236,7 @@ def test_a_bucket_that_is_not_there_is_named(load: Load, bucket: Any) -> None:
     ("raised", "problem"),
     [
         (PermissionError("Forbidden"), "access is denied"),
-        (NoCredentialsError(), "no credentials for it in the environment"),
+        (NoCredentialsError(), "the environment has no credentials"),
         (EndpointConnectionError(endpoint_url="http://h"), "cannot be reached"),
     ],
 )

@@ -398,8 +398,8 @@ def test_a_csv_that_was_packed_anew_is_refused_for_what_it_is(
     added = b"2024-01-01T03:00:00Z,a,1.0,5\n"
     file.write_bytes(gzip.compress(GROWN.encode() + added))
     (refused,) = load(platform, "readings").refused
-    assert "packed anew" in refused.problem
-    assert "a new file beside it" in refused.problem
+    assert "compressed again" in refused.problem
+    assert "a new file" in refused.problem
     file.write_bytes(gzip.compress(GROWN.encode(), mtime=0) + gzip.compress(added))
     assert load(platform, "readings").inserted == 1
 

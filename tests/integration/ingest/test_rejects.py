@@ -363,5 +363,5 @@ def test_a_bad_row_of_a_whole_extract_spares_its_row_under_the_sources_names(
     report = load_table(platform.settings, platform.postgres, platform.clock, table)
     assert report.rejected == 1
     assert ask(platform, "select id from kept order by 1") == [(1,), (2,), (4,)]
-    with pytest.raises(TableError, match="a load takes all of its source"):
+    with pytest.raises(TableError, match="a load reads its whole source"):
         retry(platform, table)

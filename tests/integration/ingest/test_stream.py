@@ -236,7 +236,7 @@ def test_a_file_of_which_rows_were_lost_on_the_way_is_refused(
     monkeypatch.setattr(parquet.ParquetReader, "batches", lose_some)
     report = load(platform, platform.table("readings"))
     assert report.load_id is None
-    assert "it says that it has 1000 rows, and 900 were found" in report.refused[0].problem
+    assert "its own count is 1000 rows, but it has 900" in report.refused[0].problem
     assert rows(platform)[0] == 0
     monkeypatch.undo()
     report = load(platform, platform.table("readings"))

@@ -494,7 +494,7 @@ def test_what_is_read_is_what_postgres_reads(database: str, kind: str) -> None:
             for row in connection.execute(
                 "select pg_input_is_valid(replace(t, chr(1), ''), %s) and position(chr(1) in t) = 0"
                 " from unnest(%s::text[]) with ordinality u(t, i) order by i",
-                # Text cannot hold NUL, which is no JSON either.
+                # Text cannot hold NUL, which is not JSON either.
                 [kind, [text.replace("\0", "\1") for text in texts]],
             )
         ]
@@ -550,15 +550,15 @@ GOOD = """\
 {a,NULL,"b \\"c\\",d",""};[1, null];1e2
 """
 BAD = {
-    "ident": ("zzz", "is no uuid"),
-    "mood": ("furious", "is no label of sad, glad"),
-    "doc": ("{a: 1}", "is no JSON"),
-    "host": ("10.0.0.300", "is no address"),
-    "span": ("1 fortnight", "is no interval"),
-    "big": ("18446744073709551616", "does not fit whole number"),
-    "tags": ("{a", "is no array"),
-    "marks": ("[1, 40000]", "has an element that does not fit whole number"),
-    "any": ("1,5", "is no number"),
+    "ident": ("zzz", "is not a uuid"),
+    "mood": ("furious", "is not a label of sad, glad"),
+    "doc": ("{a: 1}", "is not JSON"),
+    "host": ("10.0.0.300", "is not an address"),
+    "span": ("1 fortnight", "is not an interval"),
+    "big": ("18446744073709551616", "does not fit a whole number"),
+    "tags": ("{a", "is not an array"),
+    "marks": ("[1, 40000]", "has an element that does not fit a whole number"),
+    "any": ("1,5", "is not a number"),
 }
 
 

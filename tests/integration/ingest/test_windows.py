@@ -160,7 +160,9 @@ def test_what_cannot_be_read_leaves_the_window_as_it_was(
     windowed: tuple[Platform, SourceTable],
 ) -> None:
     platform, table = windowed
-    with pytest.raises(SourceError, match="nothing is there; 2024-02 of readings was left"):
+    with pytest.raises(
+        SourceError, match="the source is empty; 2024-02 of readings remains unchanged"
+    ):
         load(platform, table, "2024-02")
     deliver(platform, 1)
     load(platform, table, "2024-02")
@@ -169,7 +171,7 @@ def test_what_cannot_be_read_leaves_the_window_as_it_was(
     assert report.load_id is None and "break the contract" in report.refused[0].problem
     (platform.settings.data / "readings" / "all.parquet").write_bytes(b"PAR1 no more")
     report = load(platform, table, "2024-02")
-    assert "no whole Parquet file" in report.refused[0].problem
+    assert "not a whole Parquet file" in report.refused[0].problem
     assert months(platform) == [("2024-02", FEBRUARY, 1.0 * FEBRUARY)]
 
 

@@ -67,7 +67,7 @@ def test_nothing_is_overwritten_and_what_cannot_be_is_said(shop: Path, tmp_path:
     assert [file.name for file in tmp_path.glob("*.py")] == ["pairs.py"]
     with pytest.raises(AddError, match="no table 'search_data'; there are: Orders, no key"):
         write_files(table_files(shop, "shop.db", ["search_data"]), tmp_path)
-    with pytest.raises(AddError, match="there is no file"):
+    with pytest.raises(AddError, match="no file"):
         write_files(table_files(tmp_path / "none.db", "none.db", ()), tmp_path)
     (tmp_path / "text.db").write_text("no database " * 100)
     with pytest.raises(AddError, match="SQLite cannot read it"):

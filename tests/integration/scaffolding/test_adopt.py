@@ -346,7 +346,7 @@ def test_the_command_writes_a_file_that_is_read_as_it_is(
     cli.main(arguments)
     out, err = capsys.readouterr()
     assert out.strip() == str(folder / "orders.py")
-    assert "its key (id) lacks at, which was added" in err
+    assert "its key (id) did not include at, which was added" in err
     assert "no index begins with at" in err
     assert "the trigger audit acts on every row that moves" in err
     platform = open_platform(replace(settings, tables=folder))

@@ -44,76 +44,76 @@ def same(found: Any, expected: Any) -> bool:
         (INT, "5", 5),
         (INT, " 007 ", 7),
         (INT, "-9223372036854775808", -(2**63)),
-        (INT, "9223372036854775808", "! does not fit whole number"),
-        (INT, "1.0", "! is no whole number"),
-        (INT, "1_000", "! is no whole number"),
-        (INT, "1,000", "! is no whole number"),
-        (INT, "", "! is no whole number"),
-        (INT, "a word", "! is no whole number"),
-        (pl.UInt8(), "256", "! does not fit whole number"),
-        (pl.UInt8(), "-1", "! does not fit whole number"),
+        (INT, "9223372036854775808", "! does not fit a whole number"),
+        (INT, "1.0", "! is not a whole number"),
+        (INT, "1_000", "! is not a whole number"),
+        (INT, "1,000", "! is not a whole number"),
+        (INT, "", "! is not a whole number"),
+        (INT, "a word", "! is not a whole number"),
+        (pl.UInt8(), "256", "! does not fit a whole number"),
+        (pl.UInt8(), "-1", "! does not fit a whole number"),
         (FLOAT, "1.5e3", 1500.0),
         (FLOAT, "-0.0", -0.0),
         (FLOAT, "nan", NAN),
         (FLOAT, "-inf", -INF),
-        (FLOAT, "1e400", "! does not fit number"),
-        (FLOAT, "1e-400", "! does not fit number"),
-        (FLOAT, "-0.001e-999", "! does not fit number"),
+        (FLOAT, "1e400", "! does not fit a number"),
+        (FLOAT, "1e-400", "! does not fit a number"),
+        (FLOAT, "-0.001e-999", "! does not fit a number"),
         (FLOAT, "5e-324", 5e-324),
         (FLOAT, "-0e-999", -0.0),
         (FLOAT, "0.000", 0.0),
-        (FLOAT, "1,5", "! is no number"),
-        (pl.Float32(), "1e39", "! does not fit number"),
-        (pl.Float32(), "1e-50", "! does not fit number"),
+        (FLOAT, "1,5", "! is not a number"),
+        (pl.Float32(), "1e39", "! does not fit a number"),
+        (pl.Float32(), "1e-50", "! does not fit a number"),
         (MONEY, "1.50", Decimal("1.50")),
         (MONEY, "1.500", Decimal("1.50")),
         (MONEY, ".5", Decimal("0.50")),
-        (MONEY, "1.005", "! does not fit number"),
-        (MONEY, "10000000000", "! does not fit number"),
+        (MONEY, "1.005", "! does not fit a number"),
+        (MONEY, "10000000000", "! does not fit a number"),
         (MONEY, "1e2", Decimal("100.00")),
         (MONEY, "-1.50E-1", Decimal("-0.15")),
-        (MONEY, "1e-3", "! does not fit number"),
-        (MONEY, "1312e31", "! does not fit number"),
-        (MONEY, "743089.7E-35", "! does not fit number"),
-        (MONEY, "e2", "! is no number"),
-        (pl.Decimal(38, 0), "1" * 39, "! does not fit number"),
+        (MONEY, "1e-3", "! does not fit a number"),
+        (MONEY, "1312e31", "! does not fit a number"),
+        (MONEY, "743089.7E-35", "! does not fit a number"),
+        (MONEY, "e2", "! is not a number"),
+        (pl.Decimal(38, 0), "1" * 39, "! does not fit a number"),
         (pl.Boolean(), "Yes", True),
         (pl.Boolean(), "0", False),
-        (pl.Boolean(), "2", "! is no truth value"),
+        (pl.Boolean(), "2", "! is not a truth value"),
         (pl.Date(), "2024-02-29", date(2024, 2, 29)),
         (pl.Date(), "0001-01-01", date(1, 1, 1)),
         (pl.Date(), "9999-12-31", date(9999, 12, 31)),
-        (pl.Date(), "2023-02-29", "! is no date"),
-        (pl.Date(), "24-01-31", "! is no date"),
+        (pl.Date(), "2023-02-29", "! is not a date"),
+        (pl.Date(), "24-01-31", "! is not a date"),
         (pl.Date(), "0024-01-31", date(24, 1, 31)),
         (pl.Date(), "0000-01-01", "! lies outside the years"),
         (pl.Date(), "+12000-01-01", "! lies outside the years"),
         (pl.Time(), "23:59:59.999999", time(23, 59, 59, 999999)),
         (pl.Time(), "12:00", time(12)),
         (pl.Time(), "9:05", time(9, 5)),
-        (pl.Time(), "12", "! is no time of day"),
-        (pl.Time(), "24:00:00", "! is no time of day"),
-        (pl.Time(), "24:00", "! is no time of day"),
-        (pl.Time(), "12:00:00.1234567", "! is no time of day"),
+        (pl.Time(), "12", "! is not a time of day"),
+        (pl.Time(), "24:00:00", "! is not a time of day"),
+        (pl.Time(), "24:00", "! is not a time of day"),
+        (pl.Time(), "12:00:00.1234567", "! is not a time of day"),
         (STAMP, "2024-01-31T12:00:00Z", NOON),
         (STAMP, "2024-01-31 12:00", NOON),
         (STAMP, "2024-01-31T14:00:00+02:00", NOON),
         (STAMP, "2024-01-31 07:00:00-05", NOON),
         (STAMP, "2024-01-31", NOON.replace(hour=0)),
         (STAMP, "2024-01-31T12:00:00.000000000Z", NOON),
-        (STAMP, "2024-01-31T12:00:00.0000001Z", "! is no time such as"),
+        (STAMP, "2024-01-31T12:00:00.0000001Z", "! is not a time such as"),
         (STAMP, "9999-12-31T23:59:59.999999Z", LAST),
         (STAMP, "9999-12-31T23:59:59-01:00", "! lies outside the years"),
         (STAMP, "0000-12-31T23:59:59Z", "! lies outside the years"),
-        (STAMP, "infinity", "! is no time such as"),
-        (STAMP, "31.01.2024", "! is no time such as"),
-        (STAMP, "24-01-31", "! is no time such as"),
-        (STAMP, "24-01-31T12:00:00Z", "! is no time such as"),
+        (STAMP, "infinity", "! is not a time such as"),
+        (STAMP, "31.01.2024", "! is not a time such as"),
+        (STAMP, "24-01-31", "! is not a time such as"),
+        (STAMP, "24-01-31T12:00:00Z", "! is not a time such as"),
         (STAMP, "0024-01-31T12:00:00Z", NOON.replace(year=24)),
         (STAMP, "1000-01-01T00:00:00+02:00", datetime(999, 12, 31, 22, tzinfo=UTC)),
         (NAIVE, "2024-01-31 12:00:00", NOON.replace(tzinfo=None)),
-        (NAIVE, "2024-01-31 12:00:00Z", "! is no time such as"),
-        (NAIVE, "24-01-31 12:00", "! is no time such as"),
+        (NAIVE, "2024-01-31 12:00:00Z", "! is not a time such as"),
+        (NAIVE, "24-01-31 12:00", "! is not a time such as"),
         (TEXT, "ünïcödé \U0001f600", "ünïcödé \U0001f600"),
         (TEXT, "a\0b", "! holds a NUL byte"),
         (BYTES, "a\0b", b"a\0b"),
@@ -238,7 +238,7 @@ def test_there_is_no_way_between_some_types(series: pl.Series, target: pl.DataTy
 
 
 TEXTS, INTS = pl.List(pl.String), pl.List(pl.Int16)
-BAD_ARRAY = "! is no array such as {1,2} or [1, 2]"
+BAD_ARRAY = "! is not an array such as {1,2} or [1, 2]"
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,11 @@ BAD_ARRAY = "! is no array such as {1,2} or [1, 2]"
         (INTS, " [ ] ", []),
         (INTS, "{1,NULL, -2 }", [1, None, -2]),
         (INTS, "[1, null,-2]", [1, None, -2]),
-        (INTS, "{1,40000}", "! has an element that does not fit whole number (Int16) without loss"),
+        (
+            INTS,
+            "{1,40000}",
+            "! has an element that does not fit a whole number (Int16) without loss",
+        ),
         (INTS, "{1,}", BAD_ARRAY),
         (INTS, "{{1},{2}}", BAD_ARRAY),
         (INTS, "[[1]]", BAD_ARRAY),
@@ -267,7 +271,7 @@ BAD_ARRAY = "! is no array such as {1,2} or [1, 2]"
         (TEXTS, "{a\nb}", ["a\nb"]),
         (pl.List(pl.Float64), "[1.5, -Infinity, Infinity,null]", [1.5, -INF, INF, None]),
         (pl.List(pl.Float64), "{1.5,-Infinity,Infinity,NULL}", [1.5, -INF, INF, None]),
-        (INTS, "[Infinity]", "! has an element that is no whole number (Int16)"),
+        (INTS, "[Infinity]", "! has an element that is not a whole number (Int16)"),
         (pl.List(STAMP), "{2024-01-31T12:00:00Z}", [NOON]),
         (pl.List(pl.Boolean), "{t,f,NULL}", [True, False, None]),
     ],
@@ -310,9 +314,9 @@ def test_each_element_and_label_is_judged(
         ("interval", pl.Duration("us"), timedelta(days=-1), "0 months 0 days -86400000000 micros"),
         ("interval", pl.Duration("ms"), timedelta(seconds=1), "0 months 0 days 1000000 micros"),
         ("uuid", pl.Array(pl.UInt8, 16), [1] * 16, "01010101-0101-0101-0101-010101010101"),
-        ("uuid", pl.Binary, b"0123456789abcdef", "! is no uuid"),
+        ("uuid", pl.Binary, b"0123456789abcdef", "! is not a uuid"),
         ("json", pl.Binary, b"[1]", "[1]"),
-        ("json", pl.Binary, b"\xff", "! is no valid UTF-8"),
+        ("json", pl.Binary, b"\xff", "! is not valid UTF-8"),
         ("jsonb", pl.Null, None, None),
     ],
     ids=str,
@@ -393,7 +397,7 @@ def test_bytes_are_text_only_where_they_are_utf_8_without_nul(values: list[bytes
         try:
             text = value.decode()
         except UnicodeDecodeError:
-            assert str(found) == "! is no valid UTF-8"
+            assert str(found) == "! is not valid UTF-8"
         else:
             assert found == text or ("\0" in text and str(found).startswith("! holds a NUL"))
 
@@ -408,10 +412,10 @@ def test_a_decimal_is_what_its_digits_say_whatever_is_beside_it(
     size: tuple[int, int], text: str
 ) -> None:
     target = pl.Decimal(*size)
-    problem = f"! is no number ({target})"
+    problem = f"! is not a number ({target})"
     try:
         number = Decimal(text.strip())
-        problem = f"! does not fit number ({target}) without loss"
+        problem = f"! does not fit a number ({target}) without loss"
         exact = number.quantize(Decimal(1).scaleb(-size[1]), context=Context(prec=200))
         fits = exact == number and abs(exact) < 10 ** (size[0] - size[1])
     except InvalidOperation:

@@ -30,7 +30,7 @@ def test_text_that_is_no_utf_8_is_told_apart_row_by_row(
     series = frame_of(pa.table({"text": text, "other": [1, 2, 3]}))["text"]
     assert series.to_list() == values
     ((reason, bad, rule),) = cast(series, pl.String()).problems
-    assert (reason, rule) == ("is no valid UTF-8", "utf8")
+    assert (reason, rule) == ("is not valid UTF-8", "utf8")
     assert bad.to_list() == [value == b"\xff" for value in values]
 
 

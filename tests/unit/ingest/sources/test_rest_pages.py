@@ -74,9 +74,9 @@ def test_a_page_with_its_list_is_one(selector: str | None, bodies: list[Any]) ->
         ("data", [{"data": [{"id": 1}, None]}], "null"),
         ("data", [{"data": {"error": "busy"}}], "error"),
         ("data", [ROWS, {"data": {"id": 1}}], "one object"),
-        ("data", [b"<html>log in</html>"], "no JSON"),
-        ("data", [b'{"data": [{"id": 1}, {"id'], "no JSON"),
-        ("data", [b""], "no JSON"),
+        ("data", [b"<html>log in</html>"], "not JSON"),
+        ("data", [b'{"data": [{"id": 1}, {"id'], "not JSON"),
+        ("data", [b""], "not JSON"),
         ("data", [["a", "list"]], "a list"),
         ("a.b", [{"a": {"c": []}}], "the keys a"),
         ("data[*]", [{"error": "busy"}], "error"),
@@ -106,7 +106,7 @@ def test_a_table_may_say_that_a_page_without_a_list_is_the_end(body: Any) -> Non
 def test_errors_and_redirects_are_left_to_dlt() -> None:
     pages = Pages("https://h/p", source(), ["id"])
     for status, redirect in ((503, False), (302, True)):
-        page = answer(b"no JSON", status)
+        page = answer(b"not JSON", status)
         page.is_redirect = redirect
         pages.look_at(page)
         assert not hasattr(page, "json")
