@@ -14,8 +14,6 @@ from typing import Any, ClassVar, Literal, get_args
 Epoch = Literal["unix", "unix_ms", "julian"]
 """How a number encodes a moment: seconds or milliseconds since 1970, or days since 4714 BC."""
 
-HOURLY = timedelta(hours=1)
-
 
 @dataclass(frozen=True)
 class Secret:
@@ -97,7 +95,7 @@ class SqlTable:
     """The schema of the table."""
     query: str | None = None
     """A query, whose columns are those of the source. Excludes `table`."""
-    every: timedelta = HOURLY
+    every: timedelta = timedelta(hours=1)
     """How often the sensor reads the source where the database cannot cheaply say whether it
     changed. With a cursor, and for a plain table of PostgreSQL, it can."""
 
@@ -151,7 +149,7 @@ class RestApi:
     page_without_list: Literal["refuse", "empty"] = "refuse"
     """What an answer without a list at `data_selector` is: `refuse` makes the load fail, `empty`
     makes it an empty page."""
-    every: timedelta = HOURLY
+    every: timedelta = timedelta(hours=1)
     """How often the sensor reads the source."""
 
     def problem(self) -> str | None:
@@ -213,7 +211,7 @@ class DltResource:
     """The name of the resource in a dlt source."""
     table: str | None = None
     """The table whose rows are taken from a resource that yields rows of several tables."""
-    every: timedelta = HOURLY
+    every: timedelta = timedelta(hours=1)
     """How often the sensor reads the source."""
 
     def problem(self) -> str | None:
