@@ -80,7 +80,7 @@ def build(
             selected,
             threads=threads,
             full_refresh=full_refresh,
-            stretch=stretch,
+            build_range=stretch,
             on_start=started,
             on_result=lambda result: running.pop(result.name, None),
         )

@@ -1,7 +1,6 @@
-"""What a template may call: ref, source, config, var, ... each with the meaning that dbt gives it.
+"""The functions that a template can call: ref, source, config, var, ... with dbt's meaning.
 
-A `Calls` object lives for one rendering and remembers what was asked for. Where in a file a call
-stands is not known here.
+A `Calls` object lives for one rendering and records the calls. It does not know their lines.
 """
 
 from __future__ import annotations
@@ -20,17 +19,17 @@ from lakebed.spec.partitions import Window
 
 SOURCE = "lakebed"
 CTE = "__dbt__cte__"
-"""How the name of an ephemeral model begins in the SQL of those that read it, as in dbt."""
+"""The prefix of an ephemeral model's name in the SQL of its readers, as in dbt."""
 _MISSING = object()
 
 
 @dataclass
 class ProjectContext:
-    """What all templates of a project share.
+    """The names that all templates of a project share.
 
-    sources: source -> table -> the platform's table.  ephemeral: the models that are,
-    once every model's options are known.  blocks: the texts of {% docs %}.  event_times: of tables
-    and models whose rows have a time, the column that holds it.
+    sources: source -> table -> the platform's table.  ephemeral: the ephemeral models, once every
+    model's options are known.  blocks: the texts of {% docs %}.  event_times: the time column of
+    the tables and models that have one.
     """
 
     project: str
@@ -44,7 +43,7 @@ class ProjectContext:
 
 
 class Relation(str):
-    """A quoted name in SQL, with the parts that dbt's macros ask for."""
+    """A quoted name in SQL, with the attributes that dbt's macros use."""
 
     __slots__ = ("_plain", "identifier")
     identifier: str
@@ -53,7 +52,10 @@ class Relation(str):
     def __new__(cls, name: str, text: str | None = None, filtered: str | None = None) -> Relation:
         """Make the relation of a table or a model.
 
-        text: how SQL names it.  filtered: what SQL reads in its place.
+        Args:
+            name: The table or model.
+            text: Its name in SQL; by default the quoted name.
+            filtered: The SQL that a query reads instead of all rows.
         """
         plain = f'"{name}"' if text is None else text
         made = super().__new__(cls, plain if filtered is None else filtered)
@@ -62,7 +64,7 @@ class Relation(str):
         return made
 
     def render(self) -> Relation:
-        """Return it with all of its rows, as a run by windows does not see them."""
+        """Return the relation with all of its rows, without the filter of a run by windows."""
         return Relation(self.identifier, self._plain)
 
     @property
@@ -87,13 +89,13 @@ class Relation(str):
 
 
 class Config:
-    """config(): called, it sets options; get and require say what is set."""
+    """config(): a call sets options; get and require return them."""
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
 
     def __call__(self, *maps: Mapping[str, object], **options: object) -> str:
-        """Remember the options. A later call overrides an earlier one; tags and hooks add up."""
+        """Set options. A later call overrides an earlier one; tags and hooks add up."""
         for given in (*maps, options):
             for written, value in given.items():
                 name = written.replace("-", "_")
@@ -108,12 +110,12 @@ class Config:
     def require(self, name: str, validator: object = None) -> object:
         """Return the value of an option that must be set."""
         if name not in self._calls.config:
-            raise UnlocatedModelError(f"config() has no {name!r}", "Set it.")
+            raise UnlocatedModelError(f"config() has no {name!r}", f"Set it: config({name}=...).")
         return self._calls.config[name]
 
 
 class Calls:
-    """The functions that one template sees, and what it asked of them."""
+    """The functions that one template sees, and the names that it read."""
 
     def __init__(
         self,
@@ -128,13 +130,13 @@ class Calls:
         self._run = run
         self._quiet = quiet
         self.options = options
-        # Dictionaries serve as sets that keep the order in which things were asked for.
+        # Dictionaries serve as sets that keep the order of the calls.
         self.refs: dict[str, None] = {}
         self.sources: dict[str, None] = {}
         self.config: dict[str, object] = dict(base)
 
     def ref(self, *names: object, **options: object) -> Relation:
-        """Return the quoted name of a model, and remember that it is read."""
+        """Return the quoted name of a model, and record that the template reads it."""
         usage = "{{ ref('model') }}"
         if len(names) == 2 and names[0] == self._world.project:
             names = names[1:]
@@ -148,11 +150,11 @@ class Calls:
         return self._in_window(name, f"{CTE}{name}" if name in self._world.ephemeral else None)
 
     def source(self, *names: object, **options: object) -> Relation:
-        """Return the quoted name of a source table, and remember that it is read."""
+        """Return the quoted name of a source table, and record that the template reads it."""
         usage = f"{{{{ source('{SOURCE}', 'table') }}}}"
         if len(names) != 2:
             raise UnlocatedModelError(
-                f"source() takes a source and a table, it got {len(names)}", f"Write {usage}."
+                f"source() takes a source and a table, not {len(names)} names", f"Write {usage}."
             )
         source = _only_text("source", names[:1], options, usage)
         table = _only_text("source", names[1:], options, usage)
@@ -169,13 +171,15 @@ class Calls:
         if name not in self._world.sources[SOURCE].values():
             advice = did_you_mean(name, self._world.sources[SOURCE], "Its tables")
             raise UnlocatedModelError(
-                f"source({source!r}, {table!r}) names {name!r}, no table of the platform", advice
+                f"source({source!r}, {table!r}) names {name!r}, which is not a table of the "
+                "platform",
+                advice,
             )
         self.sources[name] = None
         return self._in_window(name)
 
     def _in_window(self, name: str, text: str | None = None) -> Relation:
-        """Return what a run by windows sees of a table or a model: its rows of that time."""
+        """Return the relation; in a run by windows only its rows of that window."""
         window, column = self._run.window, self._world.event_times.get(name)
         plain = Relation(name, text)
         if window is None or column is None:
@@ -184,18 +188,18 @@ class Calls:
         return Relation(name, text, seen)
 
     def var(self, name: str, default: object = _MISSING) -> object:
-        """Return the value of a variable, or the default where it has none."""
+        """Return the value of a variable, or the default if it has no value."""
         value = self._world.variables.get(name, default)
         if value is _MISSING:
             raise UnlocatedModelError(
                 f"var({name!r}) has no value and no default",
-                f"Give it one, {{{{ var('{name}', 0) }}}}, or set the variable. "
+                f"Add a default, {{{{ var('{name}', 0) }}}}, or set the variable. "
                 + did_you_mean(name, self._world.variables, "The variables"),
             )
         return value
 
     def env_var(self, name: str, default: str | None = None) -> str:
-        """Return a variable of the environment, or the default where it has none."""
+        """Return an environment variable, or the default if it is not set."""
         value = self._world.environment.get(name)
         value = default if value is None else value
         if value is None:
@@ -232,7 +236,7 @@ class Calls:
 def within(window: Window, column: str) -> str:
     """Return the condition that a column, a date or a time of any kind, lies in a window.
 
-    A text without a type takes the column's, so that files are pruned by it.
+    The bounds are untyped literals: they take the column's type, so that DuckDB prunes files.
     """
     lower, upper = (_moment(at) for at in (window.lower, window.upper))
     name = exp.to_identifier(column, quoted=True).sql("duckdb")
@@ -250,5 +254,5 @@ def _only_text(
         return arguments[0]
     given = [repr(argument) for argument in arguments]
     given += [f"{name}={value!r}" for name, value in options.items()]
-    problem = f"{function}() does not take ({', '.join(given)})"
+    problem = f"{function}() does not accept ({', '.join(given)})"
     raise UnlocatedModelError(problem, f"Write {usage}.")

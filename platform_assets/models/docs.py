@@ -1,4 +1,4 @@
-"""Blocks of docs: texts in Markdown files that descriptions name by {{ doc('name') }}."""
+"""Read blocks of docs: texts in Markdown files that descriptions name by {{ doc('name') }}."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _BLOCK = re.compile(r"\{%-?\s*docs\s+(\w+)\s*-?%\}(.*?)\{%-?\s*enddocs\s*-?%\}",
 
 
 def blocks_of(project: Project) -> tuple[dict[str, str], list[Broken]]:
-    """Return the text of each block by its name, and the files that cannot be used."""
+    """Return the text of each block by name, and the files that cannot be used."""
     found: dict[str, str] = {}
     broken: list[Broken] = []
     for path in project.doc_files():
@@ -26,7 +26,7 @@ def blocks_of(project: Project) -> tuple[dict[str, str], list[Broken]]:
             continue
         for name, text in blocks:
             if name in found:
-                problem = f"the block of docs {name!r} is there a second time"
+                problem = f"the block of docs {name!r} is defined a second time"
                 twice = ModelError(path, None, problem, "Rename one of them.")
                 broken.append(Broken("docs", name, path, twice))
             found[name] = text.strip()

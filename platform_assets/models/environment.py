@@ -1,8 +1,8 @@
-"""Which variables of the environment the templates of a project may read with env_var().
+"""Decide which environment variables the templates of a project may read with env_var().
 
-The compiled SQL is printed, stored and shown in the UI, so a variable is read only where the
-project allows its name, and one that holds a secret is never read. dbt_project.yml allows names,
-and prefixes that end with a star; names that begin with DBT_ENV_CUSTOM_ENV_ need no line there:
+The compiled SQL is printed, stored and shown in the UI. Templates therefore read only variables
+that the project allows, and never a secret. dbt_project.yml allows names, and prefixes that end
+with a star. Names that begin with DBT_ENV_CUSTOM_ENV_ are always allowed:
 
     vars:
       lakebed_env_vars: [REGION, "SHOP_*"]
@@ -26,7 +26,7 @@ _NEVER = re.compile(
     r"|(API|ACCESS|ACCOUNT|PRIVATE|ENCRYPTION|SIGNING|MASTER|SAS)_?KEY|CONNECTION_?STRING",
     re.I,
 )
-# Such a name may hold a secret or not: the project must allow it by its whole name.
+# Variables with such names can hold a secret: the project must allow them by the whole name.
 _PERHAPS = re.compile(r"(^|_)(KEY|KEYS|URL|URI|SALT|CERT|PIN)(_|$)", re.I)
 _PASSWORD_IN_URL = re.compile(r"://[^/@\s]*:[^/@\s]+@|\bpassword\s*=", re.I)
 
@@ -36,7 +36,7 @@ class AllowedEnvironment:
     """The environment as the templates of one project see it.
 
     Attributes:
-        values: All variables; only the allowed ones are given out.
+        values: All variables; `get` returns only the allowed ones.
         allowed: Names, and prefixes that end with a star.
         secrets: Names that table files declare as secrets.
     """
@@ -49,12 +49,12 @@ class AllowedEnvironment:
         """Return the value of a variable, None where it is not set.
 
         Raises:
-            ComplaintError: The variable holds a secret, or the project does not allow its name.
+            UnlocatedModelError: The variable holds a secret, or the project does not allow it.
         """
         if self._is_secret(name):
             raise UnlocatedModelError(
                 f"env_var({name!r}) would show a secret in the SQL",
-                "Take a variable that holds none: the SQL is printed, stored and shown.",
+                "Use a variable without a secret: the SQL is printed, stored and shown.",
             )
         exactly = name in self.allowed
         if not exactly and (_PERHAPS.search(name) or not self._has_prefix(name)):
@@ -89,16 +89,17 @@ def allowed_environment(
     Raises:
         ModelError: The line in dbt_project.yml is not a list of names and prefixes.
     """
-    # Not what --vars says: a command must not open what the project keeps closed.
-    said = project.variables.get(SETTING, [])
-    entries = [said] if isinstance(said, str) else said
+    # --vars does not count: a command must not allow more than the project does.
+    configured = project.variables.get(SETTING, [])
+    entries = [configured] if isinstance(configured, str) else configured
     if not isinstance(entries, list) or not all(
         isinstance(entry, str) and _ENTRY.fullmatch(entry) for entry in entries
     ):
         raise ModelError(
             project.file,
             None,
-            f"vars: {SETTING} is {said!r}. Expected names of variables, and prefixes with a star",
+            f"vars: {SETTING} is {configured!r}. Expected names of variables, and prefixes with a "
+            "star",
             f'Write {SETTING}: [REGION, "SHOP_*"].',
         )
     return AllowedEnvironment(values, (ALWAYS, *entries), frozenset(secrets))

@@ -1,4 +1,4 @@
-"""Ephemeral models: their SQL becomes a CTE of what reads them, as dbt does it."""
+"""Inline ephemeral models: their SQL becomes a CTE of their readers, as in dbt."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lakebed.models.queries import DIALECT
 
 
 class Text(NamedTuple):
-    """SQL and for each of its lines where it came from; refs: the models that it names."""
+    """SQL with the file and line behind each of its lines. refs: the models that it names."""
 
     sql: str
     places: tuple[SourceLocation, ...]
@@ -23,19 +23,21 @@ class Text(NamedTuple):
 
     @property
     def lines(self) -> tuple[int, ...]:
-        """For each line of the SQL the line of its file."""
+        """The line of the file behind each line of the SQL."""
         return tuple(place.line or 1 for place in self.places)
 
     def files(self, own: Path) -> tuple[Path, ...]:
-        """Return for each line of the SQL its file, nothing where all are of the one."""
+        """Return the file behind each line of the SQL; empty where all come from `own`."""
         files = tuple(place.path for place in self.places)
         return files if set(files) != {own} else ()
 
 
 def inlined(text: Text, ephemeral: Mapping[str, Text]) -> Text:
-    """Return the text with a CTE for each ephemeral model that it reads, and those that they read.
+    """Add a CTE for each ephemeral model that the text reads, directly or through another one.
 
-    ephemeral: all ephemeral models by name, as they are written.
+    Args:
+        text: The SQL of the reader.
+        ephemeral: All ephemeral models by name.
     """
     needed: dict[str, None] = {}
 
@@ -68,7 +70,7 @@ def inlined(text: Text, ephemeral: Mapping[str, Text]) -> Text:
 
 
 def _at_the_ctes(sql: str) -> tuple[str, str, bool]:
-    """Split SQL where a CTE can be put in: after `with` or `with recursive`, else at its start."""
+    """Split SQL where a CTE can go: after `with` or `with recursive`, else at the start."""
     tokens = sqlglot.tokenize(sql, dialect=DIALECT)
     if tokens[0].token_type is not TokenType.WITH:
         return sql[: tokens[0].start], sql[tokens[0].start :], False

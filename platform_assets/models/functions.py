@@ -1,7 +1,7 @@
-"""dbt's functions that know nothing of models: log, target, modules, tojson, return, ...
+"""dbt's functions that do not depend on models: log, target, modules, tojson, return, ...
 
-What needs a database while a template runs (run_query, adapter, statement) is not there: SQL is
-compiled before anything runs. Asking for it is an error that says so.
+SQL is compiled before anything runs. Functions that need a database while a template runs
+(run_query, adapter, statement) therefore raise an error.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ _MODULES: Mapping[str, Mapping[str, object]] = {
 }
 
 
-class Returned(Exception):  # noqa: N818  (no error: the way out of a macro)
-    """Carries what a macro gives back with return()."""
+class Returned(Exception):  # noqa: N818  (not an error: control flow of macros)
+    """Carries the value that a macro returns with return()."""
 
     def __init__(self, value: object) -> None:
         self.value = value
@@ -61,13 +61,13 @@ class Returned(Exception):  # noqa: N818  (no error: the way out of a macro)
 
 
 class Unavailable:
-    """Something of dbt's that is not here; whoever asks anything of it is told."""
+    """A name of dbt's that Lakebed does not support. Every use of it raises an error."""
 
     def __init__(self, name: str) -> None:
         self._name = name
 
     def __call__(self, *arguments: object, **options: object) -> NoReturn:
-        """Say that it is not here."""
+        """Refuse the call."""
         self._refuse()
 
     def __getattr__(self, name: str) -> NoReturn:
@@ -75,8 +75,8 @@ class Unavailable:
 
     def _refuse(self) -> NoReturn:
         raise UnlocatedModelError(
-            f"{self._name} needs a database while the template runs, which is not there",
-            "Write it as SQL of the model.",
+            f"{self._name} needs a database, and templates run without one",
+            "Write the query in the SQL of the model.",
         )
 
 
@@ -84,8 +84,8 @@ class _Exceptions:
     """dbt's `exceptions`."""
 
     def raise_compiler_error(self, text: object) -> NoReturn:
-        """Refuse to compile, with the template's own words."""
-        raise UnlocatedModelError(str(text).rstrip("."), "Its template says so itself.")
+        """Raise an error with the text of the template."""
+        raise UnlocatedModelError(str(text).rstrip("."), "The template raises this error.")
 
     def warn(self, text: object) -> str:
         """Log a warning."""
@@ -94,7 +94,13 @@ class _Exceptions:
 
 
 def functions(project: str, started_at: datetime, *, quiet: bool) -> dict[str, object]:
-    """Return the functions by their names. quiet: log() says nothing."""
+    """Return the functions by name.
+
+    Args:
+        project: The name of the project.
+        started_at: When the run began.
+        quiet: Let log() write nothing.
+    """
     return {
         "target": TARGET,
         "project_name": project,

@@ -1,6 +1,6 @@
-"""Generic tests: a YAML file asks for one, the macro behind {% test %} gives its query.
+"""Make generic tests: a YAML file declares one, and the macro behind {% test %} gives its query.
 
-Their names are dbt's. What the built-in ones are is in built_in_tests.sql.
+The names are dbt's. built_in_tests.sql has the built-in tests.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _SENTENCES = {
     "unique": "{column} has a value in more than one row.",
     "not_null": "{column} is null.",
     "accepted_values": "{column} has a value that is not accepted.",
-    "relationships": "{column} has a value that is not there: {more}.",
+    "relationships": "{column} has a value without a match: {more}.",
 }
 
 
 class GenericTestQuery(NamedTuple):
-    """A generic test with its query. options: checked; model: what it belongs to."""
+    """A generic test with its query. options: checked.  model: the model that it belongs to."""
 
     test: GenericTest
     name: str
@@ -34,7 +34,7 @@ class GenericTestQuery(NamedTuple):
 
 
 def name_of(test: GenericTest) -> str:
-    """Return the name that dbt gives to a test."""
+    """Return the name that dbt gives a test."""
     if test.name:
         return test.name
     of = test.of if isinstance(test.of, str) else "_".join(test.of)
@@ -56,15 +56,25 @@ def name_of(test: GenericTest) -> str:
 def ask(
     test: GenericTest, renderer: Renderer, base: Mapping[str, object], run: Run | None = None
 ) -> GenericTestQuery:
-    """Return a test with its query. base: options of all tests. Raises ModelError."""
+    """Return a test with its query.
+
+    Args:
+        test: The test.
+        renderer: The renderer of the project.
+        base: The options of all tests.
+        run: The run to render for.
+
+    Raises:
+        ModelError: The test does not exist, or its options or its query are wrong.
+    """
     if not renderer.has_test(test.kind):
         advice = did_you_mean(test.kind, renderer.tests, "The tests")
-        raise ModelError(*test.place, f"there is no test {test.kind!r}", advice)
+        raise ModelError(*test.place, f"the test {test.kind!r} does not exist", advice)
     options = dict(base)
     for name, value in test.options.items():
-        said = renderer.value(value, test.place)
+        rendered_value = renderer.value(value, test.place)
         try:
-            options[name] = checked(name, said, TEST_OPTIONS, f"the test {test.kind!r}")
+            options[name] = checked(name, rendered_value, TEST_OPTIONS, f"the test {test.kind!r}")
         except UnlocatedModelError as complaint:
             raise complaint.at(*test.place) from complaint
     rendered = renderer.render_text(
@@ -101,9 +111,9 @@ def _arguments(
 
 
 def _description(test: GenericTest, options: Mapping[str, object]) -> str:
-    said = options.get("description")
-    if said:
-        return str(said)
+    description = options.get("description")
+    if description:
+        return str(description)
     more = ", ".join(f"{name} {value}" for name, value in test.arguments.items())
     sentence = _SENTENCES.get(test.kind, "A row that the test {kind} refuses.")
     return sentence.format(kind=test.kind, column=test.column or test.of, more=more)

@@ -1,11 +1,11 @@
-"""One run of an incremental model: the files that it writes, and the live ones that they replace.
+"""Run an incremental model once: write its new files, and replace live files where needed.
 
-    append           the new rows are a file more
-    delete+insert    and every file that holds a key of theirs is written anew without it
-    merge            the same, where each key is there once among the new rows
+    append           adds one file with the new rows
+    delete+insert    also rewrites every file that contains a key of the new rows, without it
+    merge            the same, and refuses a key that occurs twice among the new rows
 
-So a run costs what its rows and the files that hold their keys cost; what is old and left alone is
-not read beyond the statistics of its keys. Small files become one where there are many.
+A run therefore costs as much as its rows and the files with their keys. Of the remaining files it
+reads only the statistics of the keys. Many small files become one.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from lakebed.models.model import Incremental, Model, ModelError
 from lakebed.models.model_files import Columns, FileWriter, LiveFile, Written, rows_in
 
 SMALL = 4 * 1024 * 1024
-"""A file of fewer bytes is written anew together with others."""
+"""A file of fewer bytes is small: a run can merge it with other small files."""
 MANY = 16
-"""So many small files become one."""
+"""How many small files a model has before a run merges them."""
 _REBUILD_COMMAND = "lakebed build {} --full-refresh"
 _REBUILD = f"Build it whole: {_REBUILD_COMMAND}."
 
 
 @dataclass(frozen=True)
 class Change:
-    """What a run comes to. kept: the live files that stay; with those written they are all."""
+    """The files after a run. kept: the live files that stay, in addition to the written ones."""
 
     columns: Columns
     kept: tuple[LiveFile, ...]
@@ -38,7 +38,7 @@ class Change:
 
 def described(connection: duckdb.DuckDBPyConnection, query: str) -> Columns:
     """Return the columns of a query."""
-    # As a table, so that columns of one name get the names that they have in a file.
+    # As a table, so that repeated column names become the names that a file would have.
     rows = connection.execute(f"describe from ({query}\n)").fetchall()
     return tuple((name, kind) for name, kind, *_ in rows)
 
@@ -52,9 +52,15 @@ def whole(connection: duckdb.DuckDBPyConnection, writer: FileWriter) -> Change:
 def increment(
     connection: duckdb.DuckDBPyConnection, writer: FileWriter, live: Sequence[LiveFile]
 ) -> Change:
-    """Write the rows that a run of a model adds to the live files, and what becomes of those.
+    """Write the new rows of a run, and rewrite the live files that they change.
 
-    live: at least one.  Raises ModelError where the new rows do not fit.
+    Args:
+        connection: The DuckDB session.
+        writer: Writes the files of this build.
+        live: The live files, at least one.
+
+    Raises:
+        ModelError: The new rows do not fit the model.
     """
     model, rule = writer.model, _rule(writer.model)
     there = columns_of(live)
@@ -74,9 +80,10 @@ def increment(
 
 
 def columns_after(model: Model, there: Columns, fresh: Columns) -> Columns:
-    """Return the columns of a model after a run whose query has other ones, as its option says.
+    """Return the columns of a model after a run, by its option on_schema_change.
 
-    Raises ModelError where they may not change.
+    Raises:
+        ModelError: The option does not allow the change.
     """
     known = {name.casefold(): kind for name, kind in there}
     given = {name.casefold(): kind for name, kind in fresh}
@@ -90,18 +97,18 @@ def columns_after(model: Model, there: Columns, fresh: Columns) -> Columns:
     ]
     rebuild = _REBUILD.format(model.name)
     if rule == "fail" and (added or gone or other):
-        said = [f"{name} is new" for name, _ in added] + [f"{name} is gone" for name in gone]
+        changes = [f"{name} is new" for name, _ in added] + [f"{name} is gone" for name in gone]
         raise ModelError(
             model.path,
             None,
-            f"the columns of {model.name!r} changed: {', '.join(said + other)}",
+            f"the columns of {model.name!r} changed: {', '.join(changes + other)}",
             f"{rebuild} Or set on_schema_change='append_new_columns'.",
         )
     if rule == "ignore" and gone:
         raise ModelError(
             model.path,
             None,
-            f"the query of {model.name!r} lacks {', '.join(gone)}, which the model has",
+            f"the model {model.name!r} has {', '.join(gone)}, and its query does not",
             f"{rebuild} Or set on_schema_change='append_new_columns'.",
         )
     return there + added if rule == "append_new_columns" else there
@@ -113,15 +120,20 @@ def _rule(model: Model) -> Incremental:
 
 
 def columns_of(live: Sequence[LiveFile]) -> Columns:
-    """Return the columns of all files: later ones have those of the earlier ones, and more."""
+    """Return the columns of all files. Later files have the columns of earlier ones, and more."""
     return max((file.columns for file in live), key=len)
 
 
 def fitted(model: Model, query: str, columns: Columns, fresh: Columns) -> sql.Composable:
-    """Return the query that gives the columns, with the types that they have, from a model's query.
+    """Return the query that casts a model's query to the stored columns and types.
 
-    fresh: the columns of that query, which may write their names in capitals.  A value that its
-    column's type would change, 1.6 in a column of integers, makes DuckDB refuse the query.
+    DuckDB refuses the query where a cast would change a value: 1.6 in a column of integers.
+
+    Args:
+        model: The model.
+        query: Its query.
+        columns: The stored columns.
+        fresh: The columns of the query, whose names may differ in case.
     """
     given = {name.casefold(): (name, kind) for name, kind in fresh}
     selected = sql.SQL(", ").join(
@@ -130,7 +142,7 @@ def fitted(model: Model, query: str, columns: Columns, fresh: Columns) -> sql.Co
         )
         for column in columns
     )
-    # The model's SQL begins on the first line: DuckDB's complaints name lines of its own.
+    # The model's SQL begins on the first line, so that DuckDB's errors name the right lines.
     return sql.SQL("select {} from ({}\n) as lakebed_new").format(selected, sql.SQL(query))
 
 
@@ -166,7 +178,7 @@ def _key_of(model: Model, rule: Incremental, columns: Columns) -> tuple[str, ...
             raise ModelError(
                 model.path,
                 None,
-                f"unique_key of {model.name!r} names {name!r}, no column of the model",
+                f"unique_key of {model.name!r} names {name!r}, which is not a column of the model",
                 f"The columns are {', '.join(names.values())}.",
             )
     return tuple(names[name.casefold()] for name in rule.unique_key)
@@ -181,12 +193,12 @@ def _refuse_doubled(
     found = connection.execute(doubled.as_string()).fetchall()
     if found:
         *values, count = found[0]
-        said = ", ".join(f"{key} = {value}" for key, value in zip(keys, values, strict=True))
+        example = ", ".join(f"{key} = {value}" for key, value in zip(keys, values, strict=True))
         raise ModelError(
             model.path,
             None,
-            f"{model.name!r} merges {count} rows of one key: {said}",
-            "Let the query give each key once, or set incremental_strategy='delete+insert'.",
+            f"{model.name!r} merges {count} rows with one key: {example}",
+            "Return each key once from the query, or set incremental_strategy='delete+insert'.",
         )
 
 
@@ -196,7 +208,7 @@ def _hits(
     new: Written,
     keys: tuple[str, ...],
 ) -> dict[int, int]:
-    """Return number of file -> how many of its rows have a key of the new rows."""
+    """Return, for each file number, how many of its rows have a key of the new rows."""
     kinds = dict(new.columns)
     query = sql.SQL(
         "select lakebed_file, count(*) from ({}) as lakebed_old"
@@ -226,7 +238,7 @@ def _rewrite(
     keys: tuple[str, ...],
     hits: dict[int, int],
 ) -> tuple[LiveFile, ...]:
-    """Write the files that are hit anew, and those that are small together; return what stays."""
+    """Rewrite the files with keys of the new rows, merge small ones, and return the rest."""
     left = [file for file in live if hits.get(file.number, 0) < file.rows]
     small = [file for file in left if file.bytes < SMALL]
     together = small if len(small) >= MANY else [file for file in small if file.number in hits]
@@ -244,7 +256,7 @@ def _rewrite(
 def _without(
     columns: Columns, files: Sequence[LiveFile], new: Written, keys: tuple[str, ...]
 ) -> sql.Composable:
-    """Return the query that gives the rows of live files whose keys the new rows have not."""
+    """Return the query for the rows of live files whose keys are not among the new rows."""
     rows = rows_in(files, columns)
     if not keys:
         return rows
@@ -258,5 +270,5 @@ def _names(names: Sequence[str]) -> sql.Composable:
 
 
 def _all_there(keys: Sequence[str]) -> sql.Composable:
-    """Return the condition that no key is null: null is equal to nothing."""
+    """Return the condition that no key is null, because null never equals null."""
     return sql.SQL(" and ").join(sql.SQL("{} is not null").format(sql.Identifier(k)) for k in keys)

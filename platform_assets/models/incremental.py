@@ -1,6 +1,6 @@
-"""What the options of an incremental model come to, with dbt's names and dbt's meaning.
+"""Interpret the options of an incremental model, with dbt's names and dbt's meaning.
 
-Where the options stand in a file, and how a run adds rows, is not known here.
+This module knows neither the files nor how a run adds rows.
 """
 
 from __future__ import annotations
@@ -15,14 +15,16 @@ from lakebed.spec.times import read_time_or_utc
 
 
 def incremental_of(options: Mapping[str, object]) -> Incremental:
-    """Return how a model with these options, which are checked one by one, adds rows.
+    """Return how a model with these checked options adds rows.
 
-    Without a strategy it is delete+insert where there is a unique_key, else append.
-    Raises ComplaintError for options that do not go together.
+    The default strategy is delete+insert with a unique_key, and append without one.
+
+    Raises:
+        UnlocatedModelError: The options contradict each other.
     """
     key = _names(options.get("unique_key"))
-    said = cast(Strategy | None, options.get("incremental_strategy"))
-    strategy: Strategy = said or ("delete+insert" if key else "append")
+    chosen = cast(Strategy | None, options.get("incremental_strategy"))
+    strategy: Strategy = chosen or ("delete+insert" if key else "append")
     if strategy == "merge" and not key:
         raise UnlocatedModelError(
             "incremental_strategy='merge' has no unique_key", "Set it: unique_key='id'."
@@ -43,11 +45,15 @@ def windows_to_build(
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> list[Window]:
-    """Return the windows that a run builds, in order; those before the first are nobody's.
+    """Return the windows that a run builds, in order. No window lies before `begin`.
 
-    built_until: the end of what was built before, None where nothing was: then it is all of them.
-    Else it is what has come to pass since, and some windows before the present one.
-    since, until: a stretch that is asked for, half-open; from since to now where until is None.
+    Args:
+        batches: The windows of the model.
+        now: The time of the run.
+        built_until: The end of the last window that was built. The run builds all windows after
+            it, and some windows before the present one. None: the run builds all windows.
+        since: The start of a requested half-open time range.
+        until: The end of that range; None means now.
     """
     grain, newest = batches.grain, batches.grain.floor(now)
     if since is None and until is None:

@@ -1,4 +1,4 @@
-"""What of a project cannot be used while it is read: the models, and what reads them."""
+"""Collect the models of a project that cannot be used, and the models that read them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from lakebed.spec.broken import Broken
 T = TypeVar("T")
 R = TypeVar("R", Rendered, Model)
 LineOfRef = Callable[[Path, str, str], int | None]
-"""The line on which a file, with this text, reads a name."""
+"""Returns the line on which a file with this text reads a name."""
 
 
 class LeftOut:
-    """The broken things of a project.
+    """The broken items of a project.
 
     Attributes:
         broken: All of them, of every kind.
@@ -27,12 +27,12 @@ class LeftOut:
     def __init__(
         self, files: Mapping[str, ModelFile], tables: Collection[str], broken: Iterable[Broken]
     ) -> None:
-        """Begin with what is broken whatever the models say.
+        """Begin with the items that are broken independently of the models.
 
         Args:
             files: The files of the models, by name.
             tables: The names of tables that are broken.
-            broken: What is broken so far.
+            broken: The items that are broken so far.
         """
         self._files = files
         self._tables = frozenset(tables)
@@ -49,12 +49,18 @@ class LeftOut:
         return self.models | self._tables
 
     def add(self, name: str, error: ModelError, reads: str | None = None) -> None:
-        """Leave out a model. reads: what it reads, where only that is broken."""
+        """Leave out a model.
+
+        Args:
+            name: The model.
+            error: Why.
+            reads: The broken item that it reads, if the model itself is fine.
+        """
         file = self._files[name]
         self.broken.append(Broken("model", name, file.path, error, file.group, reads))
 
     def each(self, names: Iterable[str], make: Callable[[str], T]) -> dict[str, T]:
-        """Return what is made of each model; one of which nothing can be made is left out."""
+        """Apply `make` to each model. Leave out the models for which it raises."""
         found: dict[str, T] = {}
         left_out = self.models
         for name in names:
@@ -65,13 +71,13 @@ class LeftOut:
             except ModelError as error:
                 self.add(name, error)
             except Exception as error:  # of sqlglot or Jinja, about this one text
-                problem = f"the model cannot be read: {type(error).__name__}: {error}"
+                problem = f"the model cannot be parsed: {type(error).__name__}: {error}"
                 path = self._files[name].path
-                self.add(name, ModelError(path, None, problem, "Write it in another way."))
+                self.add(name, ModelError(path, None, problem, "Rewrite the query."))
         return found
 
     def without_readers(self, found: Mapping[str, R], line_of: LineOfRef) -> dict[str, R]:
-        """Return what reads nothing that is left out; the rest is left out too."""
+        """Return the items that read nothing broken. Leave out the rest."""
         kept: dict[str, R] = {n: made for n, made in found.items() if n not in self.models}
         while True:
             readers = {n: read for n in kept if (read := self._read_by(kept[n])) is not None}
@@ -83,6 +89,6 @@ class LeftOut:
                 self.add(name, reads_broken(name, path, line, read), read)
 
     def _read_by(self, made: Rendered | Model) -> str | None:
-        """Return a table or model that is left out and read here, if there is one."""
+        """Return a left-out table or model that the item reads, or None."""
         gone = self.names
         return next((read for read in (*made.sources, *made.refs) if read in gone), None)

@@ -1,7 +1,7 @@
-"""Column lineage: which columns of which tables a column of a model is computed from.
+"""Find the lineage of columns: the table columns that a model's column is computed from.
 
-sqlglot follows the columns through the SQL. What only chooses or orders rows (a join's condition,
-a filter, a grouping) is no lineage of a column that is selected beside it.
+sqlglot follows the columns through the SQL. Expressions that only choose or order rows (a join
+condition, a filter, a grouping) do not count as lineage.
 """
 
 from __future__ import annotations
@@ -33,11 +33,14 @@ Lineage = dict[str, list[UpstreamColumn]]
 
 
 def column_lineage(model: Model, schemas: Columns) -> Lineage:
-    """Return for each column of the model the columns that it is computed from, one step up.
+    """Return the columns that each column of a model is computed from, one step up.
 
-    schemas: the columns of all that the model reads, name -> column -> type; where the model itself
-    is among them, its columns there are the ones that are answered for.
-    A column that cannot be traced, or comes from no column (count(*)), has an empty list.
+    A column that cannot be traced, or has no origin such as count(*), has an empty list.
+
+    Args:
+        model: The model.
+        schemas: Name -> column -> type of all inputs of the model. If it has an entry for the
+            model itself, the result covers the columns of that entry.
     """
     own = schemas.get(model.name)
     traced = _trace(model, schemas)
@@ -48,10 +51,7 @@ def column_lineage(model: Model, schemas: Columns) -> Lineage:
 
 
 def source_lineage(models: ModelSet, schemas: Columns) -> dict[str, Lineage]:
-    """Return the lineage of every model's columns, followed through the models.
-
-    It ends at source tables and seeds.
-    """
+    """Return the lineage of every model's columns back to source tables and seeds."""
     seeds = {model.name for model in models.models if model.materialized == "seed"}
     answer: dict[str, Lineage] = {}
     for model in models.models:
@@ -125,7 +125,7 @@ def _leaves(tree: Node) -> Iterator[UpstreamColumn]:
 
 
 def _names_as_written(schemas: Columns) -> dict[UpstreamColumn, UpstreamColumn]:
-    # DuckDB's names ignore case, and sqlglot folds them; answers have the catalogue's spelling.
+    # DuckDB ignores the case of names, and sqlglot lowers it; results have the catalog's spelling.
     return {
         UpstreamColumn(table.casefold(), column.casefold()): UpstreamColumn(table, column)
         for table, columns in schemas.items()

@@ -1,9 +1,9 @@
-"""Building one model: the compiled SQL over one snapshot, published in one transaction.
+"""Build one model: run the compiled SQL over one snapshot, publish the result in one transaction.
 
-A table, and a seed, is a Parquet generation in the lake that the commit names; a view is its SQL;
-an incremental model is a list of files, to which a run adds.
-Readers see the old generation until the commit and the new one after it, never a half of either.
-Hooks run before and after the query, over the same snapshot; where one fails nothing is published.
+A table or a seed is a Parquet generation in the lake that the commit names. A view is its SQL.
+An incremental model is a list of files, and a run adds to it.
+Readers see the old generation until the commit and the new one after it, never a part of either.
+Hooks run before and after the query, over the same snapshot. If one fails, nothing is published.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Built:
 
 @dataclass(frozen=True)
 class FailingRows:
-    """What a test found: how many rows that should not be there, and the first of them."""
+    """The failing rows of a test: their number, and the first of them."""
 
     rows: int
     columns: tuple[str, ...]
@@ -74,10 +74,10 @@ class FailingRows:
 
 @dataclass(frozen=True)
 class _Output:
-    """What a model's SQL came to; rows and file are None for a view.
+    """The result of a model's SQL; rows and file are None for a view.
 
-    layout: how its newest file has the columns.  files: those that were written, of an incremental
-    model.  kept: its live ones that stay.
+    layout: the columns of its newest file.  files: the files that the build of an incremental
+    model wrote.  kept: its live files that stay.
     """
 
     generation: int
@@ -93,13 +93,13 @@ class _Output:
 
 @dataclass(frozen=True)
 class BuildRange:
-    """The time whose windows a run builds, half-open; None leaves an end to the model."""
+    """The half-open time range whose windows a run builds. None: the model decides that end."""
 
     since: datetime | None = None
     until: datetime | None = None
 
 
-_UNSAID = BuildRange()
+_ALL_WINDOWS = BuildRange()
 
 
 def build_model(
@@ -109,15 +109,15 @@ def build_model(
     sessions: LakeSessions | None = None,
     *,
     full_refresh: bool = False,
-    stretch: BuildRange = _UNSAID,
+    build_range: BuildRange = _ALL_WINDOWS,
     on_step: OnBuildStep = lambda step: None,
 ) -> Built:
     """Build and publish one model.
 
-    sessions: where many are built, what they are read through.  full_refresh: an incremental model
-    is built whole, where its own option says nothing.  stretch: of a model that is built by
-    windows.  Steps: written, named, recorded, committed.
-    Raises ModelError where DuckDB refuses its SQL, or the lake its file.
+    Steps: written, named, recorded, committed.
+
+    Raises:
+        ModelError: DuckDB refuses the SQL, or the lake refuses the file.
     """
     if sessions is None:
         with platform.lake.sessions() as sessions:
@@ -127,7 +127,7 @@ def build_model(
                 model,
                 sessions,
                 full_refresh=full_refresh,
-                stretch=stretch,
+                build_range=build_range,
                 on_step=on_step,
             )
     started = time.monotonic()
@@ -141,12 +141,12 @@ def build_model(
         run = Run(started_at=platform.clock.now(), incremental=live is not None)
         model = models.compiled(model, run)
         reads = models.reads(model)
-        by = _WindowedRun(models, run, _built_until(connection, model, live), stretch)
+        by = _WindowedRun(models, run, _built_until(connection, model, live), build_range)
         forms = Forms(before=stored_before(connection, model.name))
         try:
             out = _built(platform, connection, sessions, model, live, by, forms, on_step)
         except TooWideError:
-            # A snapshot in which DuckDB raised an error is over; nothing of it was published.
+            # An error of DuckDB ends the snapshot, and nothing of it was published.
             exact = Forms(exact=True)
             out = _built(platform, connection, sessions, model, live, by, exact, on_step)
         if out.file or out.files:
@@ -167,17 +167,21 @@ def build_model(
 def run_test(
     platform: Platform, models: ModelSet, test: SqlTest, sessions: LakeSessions | None = None
 ) -> FailingRows:
-    """Run a test over one snapshot. Raises ModelError where DuckDB refuses its SQL."""
+    """Run a test over one snapshot.
+
+    Raises:
+        ModelError: DuckDB refuses the SQL.
+    """
     if sessions is None:
         with platform.lake.sessions() as sessions:
             return run_test(platform, models, test, sessions)
     test = models.compiled(test, Run(started_at=platform.clock.now()))
     with errors_located(models, test), sessions.open(models.reads(test)) as session:
         with reading(session, test.sql) as connection:
-            # Spilled where it is large; read once for the count and once for the first rows.
-            connection.execute(f"create temp table lakebed_offending as (\n{test.sql}\n)")
-        count = session.bare.execute("select count(*) from lakebed_offending").fetchall()
-        found = session.bare.sql("from lakebed_offending")
+            # DuckDB spills it if it is large. It is read for the count and for the first rows.
+            connection.execute(f"create temp table lakebed_failing as (\n{test.sql}\n)")
+        count = session.bare.execute("select count(*) from lakebed_failing").fetchall()
+        found = session.bare.sql("from lakebed_failing")
         return FailingRows(
             int(count[0][0]),
             tuple(found.columns),
@@ -195,11 +199,11 @@ def _built(
     forms: Forms,
     on_step: OnBuildStep,
 ) -> _Output:
-    """Run a model over one snapshot; write its files, with the columns in these forms."""
+    """Run a model over one snapshot, and write its files with the columns in these forms."""
     reads = by.models.reads(model)
     with errors_located(by.models, model):
         generation = _next_generation(connection, model.name)
-        # Its own name, for {{ this }}, and for hooks that read what was there before.
+        # Its own name, for {{ this }}, and for hooks that read the rows of the last build.
         own = {model.name} if live or model.pre_hooks or model.post_hooks else set()
         with sessions.open({*reads, *own}) as session:
             if model.incremental is None:
@@ -240,7 +244,7 @@ def _run(
 def _added_to(
     connection: Connection, platform: Platform, model: Model, full_refresh: bool
 ) -> tuple[LiveFile, ...] | None:
-    """Return the files that the run adds to, None where it builds the model whole."""
+    """Return the files that the run adds to; None where it builds the model whole."""
     if model.incremental is None:
         return None
     if model.incremental.full_refresh is not None:
@@ -250,22 +254,22 @@ def _added_to(
 
 @dataclass(frozen=True)
 class _WindowedRun:
-    """What a run by windows needs to know beside the model. before: until when it was built."""
+    """The times of a run by windows. before: until when the model was built."""
 
     models: ModelSet
     run: Run
     before: datetime | None
-    stretch: BuildRange
+    build_range: BuildRange
 
     def windows(self, model: Model) -> list[Window]:
-        asked, batches = self.stretch, batches_of(model)
+        asked, batches = self.build_range, batches_of(model)
         found = windows_to_build(
             batches, self.run.started_at, self.before, asked.since, asked.until
         )
         if not found:
             begin = f"{batches.begin:%Y-%m-%d}"
-            problem = f"{model.name!r} has no window in that time: it begins {begin}"
-            raise ModelError(model.path, None, problem, "Ask for a later time, or set begin.")
+            problem = f"{model.name!r} has no window in that time: its first one begins {begin}"
+            raise ModelError(model.path, None, problem, "Give a later time, or set begin.")
         return found
 
 
@@ -327,7 +331,7 @@ def _run_incremental(
 
 
 def _show_as(session: ReadSession, model: Model, body: sql.Composable) -> None:
-    """Let the model's name mean what was just built, for its hooks."""
+    """Let hooks read the new rows by the model's name."""
     view = sql.SQL("create or replace temp view {} as {}").format(sql.Identifier(model.name), body)
     session.bare.execute(view.as_string())
 
@@ -342,7 +346,7 @@ def _run_hooks(session: ReadSession, model: Model, hooks: tuple[str, ...], which
                 model.path,
                 None,
                 f"the {which} of {model.name!r} failed: {str(error).partition(chr(10))[0]}",
-                "Nothing was published. A hook reads the lake and changes nothing in it.",
+                "Nothing was published. A hook can read the lake and cannot change it.",
             ) from error
 
 

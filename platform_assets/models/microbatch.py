@@ -1,7 +1,7 @@
-"""A run of an incremental model by windows: each is one file, which a later run replaces.
+"""Run an incremental model by windows: each window is one file, which a later run replaces.
 
-The strategy is dbt's microbatch. The query runs once a window and sees of inputs whose time is
-known the rows of that window alone; what it gives must lie in the window too.
+The strategy is dbt's microbatch. The query runs once for each window. Inputs with a known time are
+filtered to the window, and the resulting rows must lie in the window too.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ def microbatch(
     windows: Sequence[Window],
     run: Run,
 ) -> Change:
-    """Write a file for each window that has rows; those that were there for it stay no longer.
+    """Write a file for each window that has rows, in place of the window's old file.
 
-    windows: at least one.  Raises ModelError where DuckDB refuses the query, or the rows of a
-    window do not fit.
+    Raises:
+        ModelError: DuckDB refuses the query, or the rows of a window do not fit.
     """
     model, batches = writer.model, batches_of(writer.model)
     _refuse_other_windows(model, batches, live)
@@ -66,7 +66,7 @@ def batches_of(model: Model) -> Batches:
 def built_until(
     batches: Batches, before: datetime | None, windows: Sequence[Window]
 ) -> datetime | None:
-    """Return until when every window was built, after a run; None where the first ones were not."""
+    """Return the end of the windows built without a gap, after a run; None if the first is open."""
     reached = before or batches.begin
     if windows[0].lower > reached:
         return before
@@ -79,7 +79,7 @@ def _refuse_other_windows(model: Model, batches: Batches, live: Sequence[LiveFil
             raise ModelError(
                 model.path,
                 None,
-                f"{model.name!r} was not built by windows of a {batches.grain} before",
+                f"the files of {model.name!r} do not have windows of a {batches.grain}",
                 f"Build it whole: lakebed build {model.name} --full-refresh.",
             )
 
@@ -91,7 +91,7 @@ def _refuse_outside(
     written: Written,
     window: Window,
 ) -> None:
-    """Refuse rows that no run of their window would ever replace."""
+    """Refuse rows outside of the window: a later run of it would not replace them."""
     condition = sql.SQL(within(window, batches.event_time))
     query = sql.SQL("select count(*) from ({}) where not coalesce({}, false)")
     ((outside,),) = connection.execute(query.format(written.body, condition).as_string()).fetchall()
@@ -101,5 +101,5 @@ def _refuse_outside(
             None,
             f"{model.name!r} gives {outside:,} rows for {window.key} whose {batches.event_time} "
             "lies outside of it, or is null",
-            "Declare the event_time of what it reads, or filter it; a row belongs to its window.",
+            "Declare the event_time of its inputs, or filter the query to the window.",
         )

@@ -1,6 +1,6 @@
-"""What a model is, once it was read: frozen values and the one error of this package.
+"""A model after it was read, as frozen values, and the errors of this package.
 
-No reading of files, no templates and no SQL parsing belong here.
+Reading files, rendering templates and parsing SQL do not belong here.
 """
 
 from __future__ import annotations
@@ -25,7 +25,14 @@ EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 class ModelError(LakebedError, ValueError):
-    """A model that makes no sense; the text names file, line, what is wrong and the way out."""
+    """A model that cannot be used. The text names file and line, the problem and its fix.
+
+    Attributes:
+        path: The file.
+        line: The line, counted from 1; None for the file as a whole.
+        problem: What is wrong.
+        advice: How to fix it.
+    """
 
     exit_code = WRONG_USAGE
 
@@ -39,7 +46,7 @@ class ModelError(LakebedError, ValueError):
 
 
 class UnlocatedModelError(LakebedError, ValueError):
-    """What is wrong and what to do, of something whose file and line are not known yet."""
+    """A problem and its fix, raised before the file and line are known."""
 
     exit_code = WRONG_USAGE
 
@@ -49,7 +56,7 @@ class UnlocatedModelError(LakebedError, ValueError):
         super().__init__(f"{problem}. {advice}")
 
     def at(self, path: Path, line: int | None) -> ModelError:
-        """Return the error that names the place."""
+        """Return the error with its file and line."""
         return ModelError(path, line, self.problem, self.advice)
 
 
@@ -62,11 +69,14 @@ class SourceLocation(NamedTuple):
 
 @dataclass(frozen=True)
 class Run:
-    """What a template may know of the run that it is rendered for.
+    """The facts of a run that a template may read.
 
-    started_at: in UTC; before a run it is the epoch, so that a model's text is always the same.
-    incremental: what is_incremental() answers.  window: what a run by windows is to give, and what
-    it sees of inputs whose time is known.
+    Attributes:
+        started_at: When the run began, in UTC. Before a run it is the epoch, so that a model
+            always has the same text.
+        incremental: What is_incremental() returns.
+        window: The window that a run by windows builds. Inputs with a known time are filtered
+            to it.
     """
 
     started_at: datetime = EPOCH
@@ -76,9 +86,13 @@ class Run:
 
 @dataclass(frozen=True)
 class Batches:
-    """The windows by which a model is built. lookback: how many before the newest are built again.
+    """The windows by which a model is built.
 
-    event_time: the column of the model that says to which window a row belongs.
+    Attributes:
+        event_time: The model's column that assigns a row to a window.
+        grain: The length of a window.
+        begin: When the first window begins.
+        lookback: How many windows before the present one are built again.
     """
 
     event_time: str
@@ -89,11 +103,14 @@ class Batches:
 
 @dataclass(frozen=True)
 class Incremental:
-    """How a run adds to what an incremental model holds.
+    """How a run adds rows to an incremental model.
 
-    unique_key: the columns by which new rows take the place of old ones; none for append.
-    full_refresh: whether each run builds it whole, or none does; None leaves it to the run.
-    batches: the windows of the strategy microbatch.
+    Attributes:
+        strategy: How new rows meet old ones.
+        unique_key: The columns by which new rows replace old ones; empty for append.
+        on_schema_change: What happens when the query has other columns than the model.
+        full_refresh: True: each run builds it whole. False: no run does. None: the run decides.
+        batches: The windows of the strategy microbatch.
     """
 
     strategy: Strategy
@@ -105,11 +122,13 @@ class Incremental:
 
 @dataclass(frozen=True, kw_only=True)
 class Query:
-    """One query: as it was written and as it was compiled.
+    """One query, as written and as compiled.
 
-    lines: for each line of the compiled SQL the line of the file that it came from.
-    files: for each of these lines its file, where not all are of `path`: ephemeral models.
-    refs, sources: the models and the source tables that it names, in that order.
+    Attributes:
+        lines: The line of the file behind each line of the compiled SQL.
+        files: The file behind each of these lines; empty where all come from `path`.
+        refs: The models that it names, in order.
+        sources: The source tables that it names, in order.
     """
 
     name: str
@@ -136,11 +155,14 @@ class Query:
 
 @dataclass(frozen=True, kw_only=True)
 class Model(Query):
-    """A query whose result has a name that other queries may read; a seed is one over its file.
+    """A query whose named result other queries can read. A seed is a query over its CSV file.
 
-    code_version: the SHA-256, in hex, of what decides the result: SQL, materialization, hooks and
-    a seed's rows.  folders: project and folders, as selectors name them.  columns: descriptions
-    from YAML.  incremental: how it adds rows, where it is one that does.
+    Attributes:
+        code_version: The SHA-256 digest, in hex, of all that decides the result: SQL,
+            materialization, hooks, and the rows of a seed.
+        folders: Project and folders, as selectors name them.
+        columns: Descriptions of columns from YAML.
+        incremental: How an incremental model adds rows; None for the other kinds.
     """
 
     group: str
@@ -160,21 +182,24 @@ class Model(Query):
 
     @property
     def upstream(self) -> tuple[str, ...]:
-        """Everything that the model names: source tables, then models."""
+        """All inputs that the model names: source tables, then models."""
         return self.sources + self.refs
 
     @property
     def is_built(self) -> bool:
-        """Whether building it leaves something; an ephemeral model is a part of its readers."""
+        """Whether a build stores it. An ephemeral model becomes a part of its readers instead."""
         return self.materialized != "ephemeral"
 
 
 @dataclass(frozen=True, kw_only=True)
 class SqlTest(Query):
-    """A query that returns the rows that should not be there.
+    """A query that returns failing rows.
 
-    model: what the test belongs to, a model or a source table.  kind: "singular", or the name of
-    the generic test.  error_if, warn_if: a comparison of the number of rows, "!= 0" or "> 10".
+    Attributes:
+        model: The model or source table that the test belongs to.
+        kind: "singular", or the name of the generic test.
+        error_if: A condition on the number of rows, such as "!= 0" or "> 10".
+        warn_if: The same, for a warning.
     """
 
     model: str
@@ -185,7 +210,7 @@ class SqlTest(Query):
     warn_if: str = "!= 0"
 
     def verdict(self, rows: int) -> Literal["pass", "warn", "error"]:
-        """Say what a number of returned rows comes to."""
+        """Judge a number of returned rows."""
         if self.severity == "error" and holds(rows, self.error_if):
             return "error"
         return "warn" if holds(rows, self.warn_if) else "pass"
@@ -209,7 +234,7 @@ Q = TypeVar("Q", bound=Query)
 
 
 class Compiler(Protocol):
-    """What gives a query the SQL that it has in a run."""
+    """Compiles a query for a run."""
 
     def compiled(self, query: Q, run: Run) -> Q:
         """Return the query with the SQL of that run."""
@@ -217,10 +242,11 @@ class Compiler(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSet:
-    """The models of a folder, each one after the models that it reads, and their tests.
+    """The models of a folder, in the order of building, and their tests.
 
-    sources: (source, table) as YAML and source() name it -> the platform's table.  broken: what
-    the folder has and cannot be used; its models and tests are not among the others.
+    Attributes:
+        sources: The platform's table behind each (source, table) that source() can name.
+        broken: The items of the folder that cannot be used. `models` and `tests` leave them out.
     """
 
     folder: Path
@@ -241,7 +267,7 @@ class ModelSet:
         return {item.name: item for item in self.broken if item.kind == "model"}
 
     def without(self, refused: Mapping[str, ModelError]) -> ModelSet:
-        """Return the set without some models, what reads them, and the tests of either."""
+        """Return the set without some models, their readers, and the tests of both."""
         broken = [
             Broken("model", name, self.by_name[name].path, error, self.by_name[name].group)
             for name, error in refused.items()
@@ -269,20 +295,24 @@ class ModelSet:
 
     @cached_property
     def ancestors(self) -> Mapping[str, frozenset[str]]:
-        """Model -> all models that it reads, directly or through others."""
+        """The models that each model reads, directly or through other models."""
         found: dict[str, frozenset[str]] = {}
         for model in self.models:
             found[model.name] = frozenset(model.refs).union(*(found[ref] for ref in model.refs))
         return found
 
     def get(self, name: str) -> Model:
-        """Return the model of this name. Raises ModelError where there is none."""
+        """Return the model of this name.
+
+        Raises:
+            ModelError: The model does not exist, or is broken.
+        """
         found = self.by_name.get(name)
         if found is None and name in self.broken_models:
             raise self.broken_models[name].error
         if found is None:
             advice = did_you_mean(name, self.by_name, "The models")
-            raise ModelError(self.folder, None, f"there is no model {name!r}", advice)
+            raise ModelError(self.folder, None, f"the model {name!r} does not exist", advice)
         return found
 
     def tests_of(self, name: str) -> tuple[SqlTest, ...]:
@@ -290,9 +320,9 @@ class ModelSet:
         return self._tests_by_model.get(name, ())
 
     def reads(self, query: Query) -> tuple[str, ...]:
-        """Return the tables and built models that the SQL of a query names itself.
+        """Return the tables and stored models that a query reads.
 
-        What an ephemeral model reads is read by those that it is a part of.
+        The inputs of an ephemeral model count as inputs of its readers.
         """
         names = dict.fromkeys(query.sources)
         for ref in query.refs:
@@ -305,23 +335,24 @@ class ModelSet:
         return query if self.compiler is None else self.compiler.compiled(query, run)
 
     def built(self) -> Iterator[Model]:
-        """Yield the models that building leaves something of, in order."""
+        """Yield the models that a build stores, in order."""
         return (model for model in self.models if model.is_built)
 
 
 def reads_broken(name: str, path: Path, line: int | None, read: str) -> ModelError:
-    """Return the error of what is left out because it reads what is broken."""
-    return ModelError(
-        path, line, f"{name!r} reads {read!r}, which is broken", f"Mend {read} first."
-    )
+    """Return the error of an item that is left out because it reads a broken one."""
+    return ModelError(path, line, f"{name!r} reads {read!r}, which is broken", f"Fix {read} first.")
 
 
 def did_you_mean(word: str, known: Collection[str], what: str) -> str:
-    """Return a sentence that offers the nearest known word, or all of them where none is near.
+    """Return a sentence that suggests the nearest known word, or lists all known words.
 
-    what: how the known words are called, as the start of a sentence: "The models".
+    Args:
+        word: The unknown word.
+        known: The known words.
+        what: The start of a sentence that lists them, such as "The models".
     """
     near = get_close_matches(word, known, n=1)
     if near:
         return f"Did you mean {near[0]!r}?"
-    return f"{what} are {', '.join(sorted(known))}." if known else f"{what}: there are none yet."
+    return f"{what} are {', '.join(sorted(known))}." if known else f"{what}: none exist yet."

@@ -1,6 +1,6 @@
-"""The files of a model: those that are live, and those that a build writes.
+"""The files of a model: read the live ones, write and publish new ones.
 
-What is in them is not known here, nor what a run does with them: see `increment`.
+`increment` decides which files a run writes and replaces.
 """
 
 from __future__ import annotations
@@ -37,9 +37,12 @@ Layout = tuple[StoredColumn, ...]
 
 @dataclass(frozen=True)
 class LiveFile:
-    """A file of an incremental model that is a part of its rows. address: as DuckDB opens it.
+    """A live file of an incremental model.
 
-    lower, upper: the window that it holds, where the model is built by windows.
+    Attributes:
+        address: The address by which DuckDB opens it.
+        lower: The start of its window, where the model is built by windows.
+        upper: The end of its window.
     """
 
     number: int
@@ -58,7 +61,7 @@ class LiveFile:
 
 @dataclass(frozen=True)
 class Written:
-    """A file that a build wrote and nobody can read yet."""
+    """A file that a build wrote and has not published."""
 
     file: NewFile
     layout: Layout
@@ -85,9 +88,11 @@ class Written:
 
 @dataclass
 class FileWriter:
-    """Writes the files of one build; they get their names together, or are all taken away.
+    """Writes the files of one build, and publishes or deletes all of them together.
 
-    first: the number of the first of them.  forms: in which forms the columns are written.
+    Attributes:
+        first: The number of the first file.
+        forms: The form in which each column is stored.
     """
 
     files: LakeFiles
@@ -104,8 +109,15 @@ class FileWriter:
     ) -> Written:
         """Write the rows of a query into a file.
 
-        window: the one whose rows they are, all of them. Raises duckdb.Error, LakeFileError, and
-        what `copied` raises.
+        Args:
+            connection: The DuckDB session.
+            query: The query.
+            window: The window that these rows fill, if the model is built by windows.
+
+        Raises:
+            duckdb.Error: DuckDB refuses the query.
+            LakeFileError: The lake refuses the file.
+            ModelError, TooWideError: As `copied` raises them.
         """
         file = self.files.reserve(
             lambda number: model_file_path(self.model.group, self.model.name, number), self.first
@@ -122,18 +134,18 @@ class FileWriter:
         return made
 
     def drop(self, written: Written) -> None:
-        """Take one of the files away, for another one that holds its rows."""
+        """Delete one of the files, because another file holds its rows."""
         self.written.remove(written)
         written.file.discard()
 
     def publish(self, on_step: OnBuildStep) -> None:
-        """Give the files their names; nobody knows them before a transaction says so."""
+        """Give the files their final names. Readers see them only after the commit."""
         for written in self.written:
             written.file.publish()
             on_step("named")
 
     def discard(self) -> None:
-        """Take all files away. Only while no transaction can have named them."""
+        """Delete all files. Call it only while no transaction can have recorded them."""
         for written in self.written:
             written.file.discard()
 
@@ -145,10 +157,12 @@ def copied(
     file: NewFile,
     forms: Forms,
 ) -> tuple[Layout, int]:
-    """Write the rows of a query into a Parquet file; return its columns and how many rows it has.
+    """Write the rows of a query into a Parquet file. Return its columns and its number of rows.
 
-    Raises duckdb.Error, ModelError for a column that Parquet cannot hold, and TooWideError for a
-    value that another form of its column holds.
+    Raises:
+        duckdb.Error: DuckDB refuses the query.
+        ModelError: Parquet cannot hold a column.
+        TooWideError: A value needs another stored form of its column.
     """
     try:
         layout = forms.columns(connection, query)
@@ -169,7 +183,7 @@ def copied(
     except duckdb.ConversionException as error:
         if forms.exact or all(column.kind == column.stored for column in layout):
             raise
-        # It may be the query's own error, which comes again then.
+        # The query itself may be at fault; then this raises its error again.
         raise TooWideError(str(error)) from error
 
 
@@ -181,9 +195,12 @@ def columns_in(layout: Layout) -> Columns:
 def rows_in(
     files: Sequence[LiveFile | Written], columns: Columns, file_name: str | None = None
 ) -> sql.Composable:
-    """Return the query that gives columns of files, in these types.
+    """Return the query that reads columns of files in these types.
 
-    file_name: the name of a further column with the address of the file.
+    Args:
+        files: The files.
+        columns: Name and type of each column.
+        file_name: The name of an extra column with the address of the file.
     """
     return rows_of(grouped((file.layout, file.address) for file in files), columns, file_name)
 
@@ -215,7 +232,7 @@ def live_files(connection: Connection, files: LakeFiles, model: str) -> tuple[Li
 
 
 def stored_before(connection: Connection, model: str) -> dict[str, str]:
-    """Return column -> the DuckDB type in which a model's newest file has it."""
+    """Return the stored DuckDB type of each column of a model's newest file."""
     rows = connection.execute(
         "select columns from lakebed.model_version where model = %s and superseded_at is null",
         [model],
@@ -236,7 +253,7 @@ def next_number(connection: Connection, model: str) -> int:
 def record(
     connection: Connection, model: str, kept: tuple[int, ...], written: Sequence[Written]
 ) -> None:
-    """Say in a transaction that these files are the model's: some that it had, and new ones."""
+    """Record the live files of a model in the transaction: those it keeps, and new ones."""
     connection.execute(
         "update lakebed.model_file set superseded_at = clock_timestamp()"
         " where model = %s and superseded_at is null and not number = any(%s)",

@@ -1,4 +1,4 @@
-"""Which files of a project are models and seeds, and which of them cannot be one."""
+"""Find the files of models and seeds in a project, and those that cannot be used."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,99}")
 
 
 class ModelFile(NamedTuple):
-    """A file of a model or a seed. folders: the project and the folders, as selectors name them."""
+    """A file of a model or a seed. folders: the project and its folders, as selectors name them."""
 
     path: Path
     group: str
@@ -38,8 +38,8 @@ def find_model_files(
     Of two files with one name neither is used.
 
     Args:
-        project: Where the files are.
-        tables: The names of the source tables, which no model may have.
+        project: The project with the files.
+        tables: The names of the source tables, which a model must not have.
     """
     found: dict[str, ModelFile] = {}
     broken: list[Broken] = []
@@ -53,8 +53,8 @@ def find_model_files(
         found.setdefault(name, file)
     for path, folders in project.files("model", ".py"):
         if folders or project.is_dbt:
-            advice = "Write it as SQL, or take the file away."
-            why = ModelError(path, None, "Python models are not built here", advice)
+            advice = "Write it as SQL, or delete the file."
+            why = ModelError(path, None, "Lakebed does not build Python models", advice)
             group = folders[0] if folders else "models"
             broken.append(Broken("model", path.stem, path, why, group))
     unusable = {item.name for item in broken}
@@ -78,12 +78,12 @@ def _check(file: ModelFile, project: Project, tables: Collection[str]) -> None:
             raise ModelError(path, None, "the file lies outside of every group", advice)
         _check_name("folder", group, path)
         if group in _RESERVED_GROUPS or group in tables:
-            problem = f"the folder {group!r} has a name that the platform uses itself"
+            problem = f"the folder {group!r} has a name that Lakebed reserves"
             raise ModelError(path, None, problem, "Move the file into staging/ or marts/.")
     _check_name(what, path.stem, path)
     if path.stem in tables:
         problem = f"the {what} {path.stem!r} has the name of a source table"
-        advice = f"Rename the file; {custom}_{path.stem}{path.suffix} is the custom."
+        advice = f"Rename the file, by custom to {custom}_{path.stem}{path.suffix}."
         raise ModelError(path, None, problem, advice)
 
 
@@ -91,7 +91,7 @@ def _check_unique(file: ModelFile, found: dict[str, ModelFile], what: str) -> No
     other = found.get(file.path.stem)
     if other is not None:
         problem = f"the {what} {file.path.stem!r} is also defined by {other.path}"
-        advice = "Rename one of them: folders do not tell apart."
+        advice = "Rename one of them: a folder does not make a name unique."
         raise ModelError(file.path, None, problem, advice)
 
 

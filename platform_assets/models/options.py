@@ -1,7 +1,7 @@
-"""The options of models and tests: which there are, what they may be, how layers of them add up.
+"""The options of models and tests: their names, their values, and how layers of them combine.
 
-dbt knows an option from three places, the nearest wins: config() in the file, the YAML beside it,
-the folder's line in dbt_project.yml. Where a place stands in a file is not known here.
+An option can come from three places, as in dbt. The nearest wins: config() in the file, then YAML
+in the same folder, then the folder's line in dbt_project.yml. This module does not know the lines.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def _is_one_of(*choices: str) -> Callable[[object], str | None]:
 
 
 def _is_text(value: object) -> str | None:
-    return None if isinstance(value, str) else "Write it as one text in quotes."
+    return None if isinstance(value, str) else "Write one text in quotes."
 
 
 def _is_tags(value: object) -> str | None:
@@ -35,7 +35,7 @@ def _is_tags(value: object) -> str | None:
         isinstance(tag, str) and _TAG.fullmatch(tag) for tag in tags
     ):
         return None
-    return "Tags are texts of letters, digits, '_', '-' and '.', in a list: tags=['daily']."
+    return "A tag has letters, digits, '_', '-' and '.'. Write a list: tags=['daily']."
 
 
 def _is_owner(value: object) -> str | None:
@@ -101,7 +101,7 @@ def _is_count(value: object) -> str | None:
 def _is_no_contract(value: object) -> str | None:
     if isinstance(value, Mapping) and value.get("enforced") in (None, False):
         return None
-    return "Types are not enforced on models here: take it out, or write a test."
+    return "Lakebed does not enforce the types of models: remove the option, or write a test."
 
 
 def _is_anything(value: object) -> str | None:
@@ -110,7 +110,7 @@ def _is_anything(value: object) -> str | None:
 
 Options = Mapping[str, Callable[[object], str | None]]
 
-# dbt's options that decide nothing about the rows here: one schema, one owner of all grants.
+# dbt's options without an effect on the rows here: one schema, one owner of all grants.
 _WITHOUT_EFFECT: Options = dict.fromkeys(
     [
         *("access", "concurrent_batches", "database", "docs", "grants", "group"),
@@ -160,9 +160,16 @@ TEST_OPTIONS: Options = {
 
 
 def checked(name: str, value: object, options: Options, written: str = "config") -> object:
-    """Return an option's value as it is kept. Raises ComplaintError.
+    """Check the value of an option, and return it in its normal form.
 
-    written: where it is said, for the error: config(name=value) or name: value.
+    Args:
+        name: The option.
+        value: Its value.
+        options: The known options.
+        written: Where it is set, for the error: "config" for config(name=value), or a name.
+
+    Raises:
+        UnlocatedModelError: The option is unknown, or the value is wrong.
     """
     if name not in options and name not in _WITHOUT_EFFECT:
         where = "config()" if written == "config" else written
@@ -174,8 +181,8 @@ def checked(name: str, value: object, options: Options, written: str = "config")
         value = value.lower()
     complaint = options[name](value)
     if complaint is not None:
-        said = f"config({name}={value!r})" if written == "config" else f"{name}: {value!r}"
-        raise UnlocatedModelError(f"{said} makes no sense", complaint)
+        setting = f"config({name}={value!r})" if written == "config" else f"{name}: {value!r}"
+        raise UnlocatedModelError(f"{setting} is not a valid option", complaint)
     if name == "tags":
         return (value,) if isinstance(value, str) else tuple(cast(Collection[str], value))
     if name in _HOOKS:
@@ -187,7 +194,7 @@ def checked(name: str, value: object, options: Options, written: str = "config")
 
 
 def layered(*layers: Mapping[str, object]) -> dict[str, object]:
-    """Return options of which the later override the earlier; tags, hooks and meta add up."""
+    """Combine layers of options. Later ones override earlier ones; tags, hooks and meta add up."""
     found: dict[str, object] = {}
     for layer in layers:
         for name, value in layer.items():
@@ -202,7 +209,7 @@ def layered(*layers: Mapping[str, object]) -> dict[str, object]:
 
 
 def option_name(written: str) -> str:
-    """Return the name of an option as dbt_project.yml and YAML may write it: +pre-hook."""
+    """Return the name of an option that dbt_project.yml or YAML writes, such as +pre-hook."""
     return written.removeprefix("+").replace("-", "_")
 
 

@@ -1,7 +1,7 @@
-"""Reads a folder of SQL models: finds the files, compiles them, checks and orders them.
+"""Read a folder of SQL models: find the files, compile them, check them and order them.
 
-Everything is known before anything runs: no database is asked, and no file is read but those of
-the folder. `project` says which file is what, `project_reader` what becomes of it.
+This happens before anything runs: it connects to no database and reads only the files of the
+folder. `project` finds the files, `project_reader` turns them into models.
 """
 
 from __future__ import annotations
@@ -34,11 +34,16 @@ def load_models(
 ) -> ModelSet:
     """Return the models, seeds and tests of a folder, compiled, checked, in the order of building.
 
-    sources: the tables that source() may name, by the name of the source: {"lakebed": {...}}.
-    variables: the values behind {{ var('...') }}, over those of dbt_project.yml.
-    environment: what env_var() may name, as far as the project allows it.  event_times: the column
-    of time of tables that have one.  secrets: names in the environment that hold a secret.
-    Raises ModelError for the first thing that is wrong.
+    Args:
+        folder: The folder of the project.
+        sources: The tables that source() can name, by the name of the source.
+        variables: The values behind var(); they override those of dbt_project.yml.
+        environment: The variables that env_var() can name, where the project allows them.
+        event_times: The time column of each table that has one.
+        secrets: Names of environment variables that hold a secret.
+
+    Raises:
+        ModelError: The first error that was found.
     """
     given = read_models(folder, sources, variables, environment, event_times, secrets)
     raise_first(given.broken)
@@ -54,18 +59,18 @@ def read_models(
     secrets: Collection[str] = (),
     broken_tables: Collection[str] = (),
 ) -> ModelSet:
-    """Return what `load_models` returns; what cannot be used is left out, with what reads it.
+    """Return what `load_models` returns, without the items that cannot be used and their readers.
 
-    The set's `broken` says what was left out and why.
+    The `broken` items of the set name what was left out and why.
 
     Args:
         folder: The folder of the project.
-        sources: The tables that source() may name, by the name of the source.
-        variables: The values behind var(), over those of dbt_project.yml.
-        environment: What env_var() may name, as far as the project allows it.
-        event_times: The column of time of tables that have one.
-        secrets: Names in the environment that hold a secret.
-        broken_tables: The names of tables that are declared and cannot be used.
+        sources: The tables that source() can name, by the name of the source.
+        variables: The values behind var(); they override those of dbt_project.yml.
+        environment: The variables that env_var() can name, where the project allows them.
+        event_times: The time column of each table that has one.
+        secrets: Names of environment variables that hold a secret.
+        broken_tables: The names of declared tables that cannot be used.
     """
     try:
         project = open_project(folder)

@@ -1,10 +1,10 @@
-"""Where a project's files lie: with dbt_project.yml as dbt has it, without one a folder a group.
+"""Find a project's files: dbt's layout with dbt_project.yml, one folder for each group without it.
 
     with dbt_project.yml                      without
     models/<folders>/<name>.sql               <group>/<folders>/<name>.sql
     macros/ seeds/ tests/ snapshots/          macros/ seeds/ tests/ snapshots/
 
-The names of the folders are dbt_project.yml's to change, as in dbt. No file but that one is read.
+dbt_project.yml can rename the folders, as in dbt. This module reads no other file.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _FOLDERS: Mapping[Kind, str] = {
     "test": "tests",
     "snapshot": "snapshots",
 }
-# Files of a dbt project that say nothing about models.
+# Files of a dbt project that do not describe models.
 _OTHER_YAML = {
     *("dbt_project", "profiles", "packages", "package-lock", "dependencies", "selectors"),
 }
@@ -38,7 +38,7 @@ _OPTIONS_OF_A_MAPPING = {"meta", "column_types", "docs", "grants", "contract", "
 
 @dataclass(frozen=True)
 class Project:
-    """A folder of models. settings: what dbt_project.yml says, empty where there is none."""
+    """A folder of models. settings: the contents of dbt_project.yml, empty without it."""
 
     folder: Path
     name: str
@@ -49,7 +49,7 @@ class Project:
 
     @property
     def file(self) -> Path:
-        """The path of dbt_project.yml, there or not."""
+        """The path of dbt_project.yml, whether or not it exists."""
         return self.folder / PROJECT_FILE
 
     def files(self, kind: Kind, suffix: str) -> Iterator[tuple[Path, tuple[str, ...]]]:
@@ -59,7 +59,7 @@ class Project:
             within = [other for other in others if root in other.parents]
             for path in sorted(root.rglob(f"*{suffix}")):
                 parts = path.relative_to(root).parts
-                # Editors leave hidden files beside those that they edit.
+                # Editors leave hidden files next to the edited ones.
                 hidden = any(part.startswith(".") for part in parts)
                 apart = any(path.is_relative_to(other) for other in within)
                 if path.is_file() and not hidden and not apart:
@@ -70,7 +70,7 @@ class Project:
         return [path for path in self._worker(".yml", ".yaml") if path.stem not in _OTHER_YAML]
 
     def doc_files(self) -> list[Path]:
-        """Return the Markdown files that may hold blocks of docs; none of the top folder."""
+        """Return the Markdown files that can contain blocks of docs, without the top folder's."""
         return [path for path in self._worker(".md") if path.parent != self.folder]
 
     def _worker(self, *suffixes: str) -> list[Path]:
@@ -88,9 +88,11 @@ class Project:
     def options_of(
         self, section: str, folders: tuple[str, ...]
     ) -> Iterator[tuple[str, object, SourceLocation]]:
-        """Yield the options that dbt_project.yml gives to what lies in folders, outermost first.
+        """Yield the options that dbt_project.yml sets for folders, the outermost first.
 
-        section: "models", "seeds" or "data_tests".  folders: the project, the folders, the name.
+        Args:
+            section: "models", "seeds" or "data_tests".
+            folders: The project, the folders, the name.
         """
         level: Lines | None = map_of(self.settings, section, self.file)
         for folder in (*folders, None):
@@ -107,10 +109,14 @@ class Project:
 
 
 def open_project(folder: Path) -> Project:
-    """Return the project in a folder. Raises ModelError where it makes no sense."""
+    """Return the project in a folder.
+
+    Raises:
+        ModelError: The folder does not exist, or dbt_project.yml cannot be used.
+    """
     if not folder.is_dir():
-        advice = "Make it, or let LAKEBED_MODELS name another one."
-        raise ModelError(folder, None, "there is no such folder of models", advice)
+        advice = "Create it, or set LAKEBED_MODELS to another folder."
+        raise ModelError(folder, None, "the folder of models does not exist", advice)
     file = folder / PROJECT_FILE
     is_dbt = file.is_file()
     settings = read_yaml(file) if is_dbt else Lines()
@@ -119,8 +125,8 @@ def open_project(folder: Path) -> Project:
         raise ModelError(file, 1, "the project has no name", "Write `name: my_project`.")
     for hook in ("on-run-start", "on-run-end"):
         if settings.get(hook):
-            problem = f"{hook} is not run here"
-            raise ModelError(file, None, problem, "Take it out; a model's hooks are run.")
+            problem = f"Lakebed does not run {hook}"
+            raise ModelError(file, None, problem, "Remove it, or use a hook of a model.")
     roots = {kind: tuple(_roots(folder, settings, kind, is_dbt)) for kind in _FOLDERS}
     return Project(folder, name, roots, _variables(settings, name, file), settings, is_dbt)
 
@@ -129,27 +135,30 @@ def _roots(folder: Path, settings: Lines, kind: Kind, is_dbt: bool) -> Iterator[
     if kind == "model" and not is_dbt:
         yield folder
         return
-    said = settings.get(f"{kind}-paths", [_FOLDERS[kind]])
-    if not isinstance(said, list) or not all(isinstance(path, str) for path in said):
-        problem = f"{kind}-paths is no list of folders"
+    paths = settings.get(f"{kind}-paths", [_FOLDERS[kind]])
+    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+        problem = f"{kind}-paths is not a list of folders"
         raise ModelError(folder / PROJECT_FILE, 1, problem, f"Write ['{_FOLDERS[kind]}'].")
-    for path in said:
+    for path in paths:
         yield folder / path
 
 
 def _variables(settings: Lines, name: str, file: Path) -> dict[str, object]:
-    """Return the variables; those under the project's name win over those of everybody."""
-    said = map_of(settings, "vars", file)
-    own = said.get(name)
-    return {**said, **own} if isinstance(own, Lines) else dict(said)
+    """Return the variables. Those under the project's name override the general ones."""
+    variables = map_of(settings, "vars", file)
+    own = variables.get(name)
+    return {**variables, **own} if isinstance(own, Lines) else dict(variables)
 
 
 def broken_snapshots(project: Project) -> list[Broken]:
-    """Return the snapshots of a project, none of which is built here."""
-    advice = "Take the file away; the lake keeps a table's history by itself."
+    """Return the snapshots of a project as broken items: Lakebed does not build them."""
+    advice = "Delete the file; the lake keeps a table's history."
     return [
         Broken(
-            "model", path.stem, path, ModelError(path, None, "snapshots are not built here", advice)
+            "model",
+            path.stem,
+            path,
+            ModelError(path, None, "Lakebed does not build snapshots", advice),
         )
         for suffix in (".sql", ".yml")
         for path, _ in project.files("snapshot", suffix)

@@ -1,6 +1,6 @@
-"""Reads one project of SQL models: renders its files, checks them and puts them in order.
+"""Read one project of SQL models: render its files, check them and order them.
 
-What cannot be used is left out together with what reads it; `LeftOut` keeps why.
+The reader leaves out items that cannot be used, and their readers. `LeftOut` keeps the reasons.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _HOOKS = ("pre_hook", "post_hook")
 
 @dataclass(frozen=True)
 class _Draft:
-    """A model's file before its neighbours are known. base: its options from YAML."""
+    """A model's file before the other models are known. base: its options from YAML."""
 
     name: str
     path: Path
@@ -63,7 +63,7 @@ class _Draft:
 
 
 class ProjectReader:
-    """Reads one project. It stays, to compile a query again for a run."""
+    """Reads one project, and later compiles its queries again for each run."""
 
     def __init__(
         self,
@@ -82,15 +82,15 @@ class ProjectReader:
         names = {*self._files, *(item.name for item in broken_files)}
         self._described = read_properties(project, names)
         found = {source: {name: name for name in names} for source, names in sources.items()}
-        for (source, table), said in self._described.sources.items():
-            found.setdefault(source, {})[table] = said.identifier or table
+        for (source, table), properties in self._described.sources.items():
+            found.setdefault(source, {})[table] = properties.identifier or table
         self._world = ProjectContext(project.name, names, found, variables, environment, blocks)
         self._world.event_times = {
             **event_times,
             **{
-                said.identifier or table: str(said.options["event_time"])
-                for (_, table), said in self._described.sources.items()
-                if "event_time" in said.options
+                properties.identifier or table: str(properties.options["event_time"])
+                for (_, table), properties in self._described.sources.items()
+                if "event_time" in properties.options
             },
         }
         macros = [path for path, _ in project.files("macro", ".sql")]
@@ -102,7 +102,7 @@ class ProjectReader:
         self._tests: TestReader | None = None
 
     def read(self) -> ModelSet:
-        """Return the models and tests that can be used, and what is broken."""
+        """Return the usable models and tests, and the broken items."""
         for name, why in self._described.unusable.items():
             if name in self._files:
                 self._left_out.add(name, why)
@@ -185,11 +185,11 @@ class ProjectReader:
         return _Draft(name, path, group, folders, base, properties, is_seed)
 
     def _layer(
-        self, said: Mapping[str, object], place: SourceLocation, options: Options, where: str
+        self, given: Mapping[str, object], place: SourceLocation, options: Options, where: str
     ) -> dict[str, object]:
         found = {}
-        for name, value in said.items():
-            # A hook's template runs for the model that it is a hook of.
+        for name, value in given.items():
+            # A hook's template is rendered for its model.
             value = value if name in _HOOKS else self._renderer.value(value, place)
             try:
                 found[name] = checked(name, value, options, where)
@@ -203,7 +203,7 @@ class ProjectReader:
             return Rendered("", sql, (1,) * (sql.count("\n") + 1), (), (), draft.base)
         found = self._renderer.render(draft.path, this=draft.name, base=draft.base, run=run)
         if not run.incremental and self._renderer.mentions(found.raw_sql, "is_incremental"):
-            # What only the incremental run reads is a dependency as well.
+            # An input that only the incremental run reads is a dependency as well.
             also = self._renderer.render(
                 draft.path, this=draft.name, base=draft.base, run=replace(run, incremental=True)
             )
@@ -215,7 +215,7 @@ class ProjectReader:
     def _model(self, rendered: Rendered, name: str, run: Run | None = None) -> Model:
         draft, config = self._drafts[name], rendered.config
         run = run or Run()
-        # The window is the model's own: not that of its hooks and of what it inlines, as in dbt.
+        # The window applies to the model only, not to its hooks and ephemeral inputs, as in dbt.
         apart = replace(run, window=None)
         places = tuple(SourceLocation(draft.path, line) for line in rendered.lines)
         own = Text(rendered.sql, places, rendered.refs)
@@ -226,7 +226,7 @@ class ProjectReader:
         for hook in (*hooks["pre_hook"], *hooks["post_hook"]):
             refs |= dict.fromkeys(hook.refs)
             sources |= dict.fromkeys(hook.sources)
-        said = self._renderer.value(draft.properties.description, draft.properties.place)
+        described = self._renderer.value(draft.properties.description, draft.properties.place)
         comment = "" if draft.is_seed else leading_comment(rendered.sql)
         kind = "seed" if draft.is_seed else config.get("materialized", "view")
         pre, post = (tuple(hook.sql for hook in hooks[at]) for at in _HOOKS)
@@ -240,7 +240,7 @@ class ProjectReader:
             files=text.files(draft.path),
             refs=tuple(ref for ref in refs if ref != name),
             sources=tuple(sources),
-            description=str(config.get("description") or said or comment),
+            description=str(config.get("description") or described or comment),
             tags=cast(tuple[str, ...], config.get("tags", ())),
             options=config,
             group=draft.group,
@@ -293,7 +293,7 @@ class ProjectReader:
         return found
 
     def _name_unknown(self) -> None:
-        """Find what YAML files describe and the project has not."""
+        """Find the items that YAML files describe and the project does not have."""
         seeds = [name for name, file in self._files.items() if file.is_seed]
         models = [name for name in self._files if name not in seeds]
         for known, described, what in (
@@ -303,7 +303,7 @@ class ProjectReader:
             for name, properties in described.items():
                 if name not in known and name not in self._left_out.models:
                     advice = did_you_mean(name, known, f"The {what}s")
-                    problem = f"{name!r} is described, and there is no such {what}"
+                    problem = f"the file describes the {what} {name!r}, which does not exist"
                     path = properties.place.path
                     error = ModelError(*properties.place, problem, advice)
                     self._left_out.broken.append(Broken("YAML file", path.name, path, error))
@@ -313,8 +313,8 @@ class ProjectReader:
             if ref in disabled:
                 path = self._files[name].path
                 line = self._renderer.line_of_ref(path, rendered.raw_sql, ref)
-                problem = f"ref({ref!r}) names a model that is disabled"
-                raise ModelError(path, line, problem, "Enable it, or disable this one too.")
+                problem = f"ref({ref!r}) names a disabled model"
+                raise ModelError(path, line, problem, "Enable it, or disable this model too.")
 
     def _refuse_bare_names(self, model: Model, rendered: Rendered, run: Run) -> None:
         def line_of(line: int) -> int:
@@ -327,31 +327,29 @@ class ProjectReader:
             if name is None or name in model.upstream or written.startswith(CTE):
                 continue
             if name == model.name and run.incremental:
-                continue  # {{ this }}: what is there already
+                continue  # {{ this }}: the rows that the model already has
             if name == model.name:
                 problem = f"the {model.materialized} {name!r} reads itself"
-                advice = "Read what it is made of, by ref() or source()."
+                advice = "Read its inputs by ref() or source()."
             else:
-                problem = (
-                    f"{written!r} is read by its bare name, which the graph of assets cannot see"
-                )
+                problem = f"the SQL names {written!r} directly, and the asset graph cannot see that"
                 advice = f"Write {{{{ ref('{name}') }}}} or {{{{ source('{SOURCE}', '{name}') }}}}."
             raise ModelError(model.path, line_of(line), problem, advice)
 
     def _ordered(self, models: Mapping[str, Model]) -> tuple[Model, ...]:
-        """Return models, each after what it reads; those in a circle are left out."""
+        """Return the models, each after its inputs. Leave out models that form a circle."""
         graph = {name: models[name].refs for name in sorted(models)}
         try:
             return tuple(models[name] for name in TopologicalSorter(graph).static_order())
         except CycleError as error:
-            # graphlib lists each one before what reads it, and the first one again at the end.
+            # graphlib lists each model before its reader, and the first one again at the end.
             names = cast(list[str], error.args[1])[::-1]
             first = models[names[0]]
             circle = ModelError(
                 first.path,
                 self._renderer.line_of_ref(first.path, first.raw_sql, names[1]),
                 f"the models read each other in a circle: {' -> '.join(names)}",
-                "Take one ref() out of the circle.",
+                "Remove one ref() of the circle.",
             )
         for name in dict.fromkeys(names):
             self._left_out.add(name, circle)
@@ -360,7 +358,7 @@ class ProjectReader:
 
 
 def _code_version(draft: _Draft, sql: str, kind: str, hooks: tuple[str, ...]) -> str:
-    """Return the digest of what decides a model's rows: a seed's file, else the SQL."""
+    """Return the digest of all that decides a model's rows: a seed's file, else the SQL."""
     if draft.is_seed:
         # Its SQL holds the path of the file, which decides nothing.
         types = json.dumps([draft.base.get("column_types"), draft.base.get("delimiter")])

@@ -1,6 +1,6 @@
-"""What YAML files say of models, seeds, sources and tests: descriptions, options, tests of columns.
+"""Read dbt's YAML files about models, seeds, sources and tests: descriptions, options, tests.
 
-The grammar is dbt's. Templates in the texts are not rendered here, options not checked.
+This module does not render templates in the texts and does not check options.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lakebed.spec.broken import Broken
 
 _WORD = re.compile(r"\w+")
 _LOG = logging.getLogger("lakebed.models")
-# Sections of dbt that have no meaning here and change no rows.
+# Sections of dbt that have no effect here and change no rows.
 _NOT_READ = {
     *("version", "macros", "exposures", "groups", "metrics", "semantic_models"),
     *("saved_queries", "analyses", "anchors"),
@@ -30,7 +30,7 @@ _READ = {"models", "seeds", "sources", "tests", "data_tests", "snapshots", "unit
 
 @dataclass(frozen=True)
 class GenericTest:
-    """A test as a YAML file asks for it: unique of a column, or one of the project's own.
+    """A test in a YAML file: a built-in one such as unique, or one of the project.
 
     of: the model's name, or (source, table).  options: as written, not checked.
     """
@@ -46,7 +46,10 @@ class GenericTest:
 
 @dataclass(frozen=True)
 class Properties:
-    """What a YAML file says of one thing. columns: name -> description."""
+    """A YAML file's description of one model, seed, source or test.
+
+    columns: name -> description.
+    """
 
     place: SourceLocation
     description: str = ""
@@ -58,10 +61,10 @@ class Properties:
 
 @dataclass(frozen=True)
 class Described:
-    """Everything that the YAML files of a project say; sources by (source, table).
+    """The contents of all YAML files of a project; sources by (source, table).
 
-    broken: the files that cannot be used.  unusable: models and seeds of which a file says what
-    cannot be used, or that a broken file names, and why.
+    broken: the files that cannot be used.  unusable: the models and seeds with an unusable
+    description, or that a broken file names; each with the reason.
     """
 
     models: dict[str, Properties] = field(default_factory=dict)
@@ -75,11 +78,11 @@ class Described:
 def read_properties(project: Project, names: Collection[str]) -> Described:
     """Read all YAML files of a project.
 
-    Of a file that cannot be read, every model that it names is unusable: what the file says of it,
-    that it is incremental or has a test, is not known.
+    If a file cannot be read, every model that it names is unusable: the file could have made it
+    incremental or given it a test.
 
     Args:
-        project: Where the files are.
+        project: The project with the files.
         names: The models and seeds of the project.
     """
     found = Described()
@@ -95,33 +98,33 @@ def read_properties(project: Project, names: Collection[str]) -> Described:
 
 
 def _read_file(found: Described, path: Path) -> None:
-    said = read_yaml(path)
-    _check_sections(said, path)
+    document = read_yaml(path)
+    _check_sections(document, path)
     for section, known in (("models", found.models), ("seeds", found.seeds)):
-        for item in items_of(said, section, path):
+        for item in items_of(document, section, path):
             try:
                 _add(known, item["name"], _properties(item, path, item["name"]))
             except ModelError as error:
                 found.unusable.setdefault(item["name"], error)
     for section in ("tests", "data_tests"):
-        for item in items_of(said, section, path):
+        for item in items_of(document, section, path):
             _add(found.tests, item["name"], _properties(item, path, item["name"]))
-    for item in items_of(said, "sources", path):
+    for item in items_of(document, "sources", path):
         for name, properties in _tables(item, path):
             _add(found.sources, name, properties)
 
 
-def _check_sections(said: Lines, path: Path) -> None:
-    for section in said:
-        if section == "snapshots" and said[section]:
-            problem = "snapshots are not built here"
-            raise ModelError(path, said.line, problem, "Take them out of the file.")
+def _check_sections(document: Lines, path: Path) -> None:
+    for section in document:
+        if section == "snapshots" and document[section]:
+            problem = "Lakebed does not build snapshots"
+            raise ModelError(path, document.line, problem, "Remove them from the file.")
         if section == "unit_tests":
-            _LOG.warning("%s: unit_tests are dbt's alone, they are not run here", path)
+            _LOG.warning("%s: Lakebed does not run unit_tests", path)
         if section not in _READ | _NOT_READ:
-            problem = f"{section!r} is no section of such a file"
+            problem = f"{section!r} is not a known section of this file"
             advice = f"The sections are {', '.join(sorted(_READ - {'unit_tests', 'snapshots'}))}."
-            raise ModelError(path, said.line, problem, advice)
+            raise ModelError(path, document.line, problem, advice)
 
 
 def _add(known: dict[Any, Properties], name: object, properties: Properties) -> None:
@@ -143,7 +146,7 @@ def _tables(source: Lines, path: Path) -> Iterator[tuple[tuple[str, str], Proper
 
 def _properties(item: Lines, path: Path, of: str | tuple[str, str]) -> Properties:
     if item.get("versions"):
-        problem = f"{item['name']!r} has versions, which are not known here"
+        problem = f"{item['name']!r} has versions, which Lakebed does not support"
         raise ModelError(path, item.line, problem, "Give each version a name of its own.")
     columns = items_of(item, "columns", path)
     tests = list(_tests(item, path, of, None))
@@ -168,10 +171,10 @@ def _tests(
     owner: Lines, path: Path, of: str | tuple[str, str], column: str | None
 ) -> Iterator[GenericTest]:
     for section in ("tests", "data_tests"):
-        said = owner.get(section) or []
-        if not isinstance(said, list):
-            raise ModelError(path, owner.line, f"{section} is no list", "Write `- unique`.")
-        for entry in said:
+        tests = owner.get(section) or []
+        if not isinstance(tests, list):
+            raise ModelError(path, owner.line, f"{section} is not a list", "Write `- unique`.")
+        for entry in tests:
             yield _test(entry, SourceLocation(path, getattr(entry, "line", owner.line)), of, column)
 
 
@@ -181,20 +184,21 @@ def _test(
     if isinstance(entry, str):
         return GenericTest(entry, of, column, {}, {}, None, place)
     if not isinstance(entry, Lines) or (len(entry) != 1 and "test_name" not in entry):
-        advice = "Write its name, or `- name:` with what it takes below."
-        raise ModelError(*place, "a test makes no sense", advice)
+        advice = "Write its name, or `- name:` with its arguments below."
+        raise ModelError(*place, "a test is neither a name nor a mapping", advice)
     if "test_name" in entry:
-        kind, said = str(entry["test_name"]), {k: v for k, v in entry.items() if k != "test_name"}
+        kind, fields = str(entry["test_name"]), {k: v for k, v in entry.items() if k != "test_name"}
     else:
         ((kind, body),) = entry.items()
         if body is not None and not isinstance(body, Lines):
-            raise ModelError(*place, f"the test {kind!r} makes no sense", "Write names and values.")
-        said = dict(body or {})
-    name = said.pop("name", None)
-    options = {option_name(k): v for k, v in (said.pop("config", None) or {}).items()}
-    # dbt takes the options beside the arguments too, and the arguments in a block of their own.
-    arguments = dict(said.pop("arguments", None) or {})
-    for key, value in said.items():
+            problem = f"the arguments of the test {kind!r} are not a mapping"
+            raise ModelError(*place, problem, "Write names and values.")
+        fields = dict(body or {})
+    name = fields.pop("name", None)
+    options = {option_name(k): v for k, v in (fields.pop("config", None) or {}).items()}
+    # dbt also takes options next to the arguments, and arguments in a block of their own.
+    arguments = dict(fields.pop("arguments", None) or {})
+    for key, value in fields.items():
         (options if key in TEST_OPTIONS or key == "fail_calc" else arguments)[key] = value
     column = arguments.pop("column_name", column)
     return GenericTest(kind, of, column, arguments, options, name, place)

@@ -1,6 +1,6 @@
-"""What the text of a compiled query says: one query or not, its tables, its leading comment.
+"""Parse a compiled query with sqlglot: check that it is one query, find its tables and comment.
 
-sqlglot reads it in DuckDB's dialect. Templates and files of models are not known here.
+This module does not know templates or the files of models.
 """
 
 from __future__ import annotations
@@ -31,10 +31,15 @@ def quoted(name: str) -> str:
 
 
 def parse_query(sql: str, path: Path, line_of: Callable[[int], int]) -> exp.Expr:
-    """Return the parsed query.
+    """Parse a query.
 
-    line_of: the line of the file behind a line of the SQL.
-    Raises ModelError where it cannot be parsed, or is not exactly one query.
+    Args:
+        sql: The compiled SQL.
+        path: The file.
+        line_of: Returns the line of the file behind a line of the SQL.
+
+    Raises:
+        ModelError: The SQL cannot be parsed, or is not exactly one query.
     """
     try:
         statements = [found for found in sqlglot.parse(sql, dialect=DIALECT) if found is not None]
@@ -46,29 +51,29 @@ def parse_query(sql: str, path: Path, line_of: Callable[[int], int]) -> exp.Expr
             path,
             line_of(int(first["line"])),
             f"the SQL cannot be read near {first['highlight']!r}: {what}",
-            "Mend the query there.",
+            "Correct the query there.",
         ) from error
     except TokenError as error:
         raise _unfinished(sql, error, path, line_of) from error
     tokens = sqlglot.tokenize(sql, dialect=DIALECT)
     for token in tokens:
-        # The query is put into a larger statement, in which a semicolon would end it.
+        # The query becomes a part of a larger statement, which a semicolon would end.
         if token.token_type is TokenType.SEMICOLON:
             raise ModelError(
                 path,
                 line_of(token.line),
-                "the query holds a semicolon",
-                "Remove it: a file is one query, and no semicolon ends it.",
+                "the query contains a semicolon",
+                "Remove it: a file is one query without a semicolon.",
             )
     if not statements:
-        raise ModelError(path, None, "the file holds no query", "Write one select.")
+        raise ModelError(path, None, "the file contains no query", "Write one select.")
     query = statements[0]
     if not isinstance(query, _QUERIES):
         raise ModelError(
             path,
             line_of(tokens[0].line),
-            f"the file holds a {query.key.upper()} statement, not a query",
-            "Write one select; what becomes of its rows is said by config(materialized=...).",
+            f"the file contains a {query.key.upper()} statement, not a query",
+            "Write one select; config(materialized=...) decides how its rows are stored.",
         )
     return query
 
@@ -86,7 +91,7 @@ def table_names(query: exp.Expr) -> Iterator[tuple[str, int]]:
 
 
 def leading_comment(sql: str) -> str:
-    """Return the text of the comment, of -- lines or of /* */, that stands before the query."""
+    """Return the text of the comment before the query: -- lines, or /* */."""
     found = _LEADING_COMMENT.match(sql)
     if found is None:
         return ""
@@ -103,7 +108,7 @@ def _unfinished(
     if missing is not None:
         # sqlglot gives the line of the end, but the offset of the start.
         line = sql.count("\n", 0, int(missing[2])) + 1
-        what = f"the text that starts there lacks its closing {missing[1]}"
+        what = f"the text that starts there has no closing {missing[1]}"
     else:
         line, what = sql.count("\n") + 1, "it ends within a comment or a name"
     problem = f"the SQL cannot be read: {what}"

@@ -1,4 +1,4 @@
-"""Running a model's SQL in a session: with the cold files that it needs, its errors located."""
+"""Run a model's SQL in a session: with the cold files that it needs, and with located errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ABSENT = re.compile(r"Table with name (\S+) does not exist")
 
 @contextmanager
 def errors_located(models: ModelSet, query: Query) -> Iterator[None]:
-    """Turn what DuckDB and the lake say of a query into a ModelError that names its place."""
+    """Turn errors of DuckDB and the lake about a query into a ModelError that names its place."""
     try:
         yield
     except duckdb.Error as error:
@@ -39,6 +39,6 @@ def errors_located(models: ModelSet, query: Query) -> Iterator[None]:
 
 @contextmanager
 def reading(session: ReadSession, query: str) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Give DuckDB with the cold files that a query needs, and exact values of hot rows."""
+    """Yield DuckDB with the cold files that a query needs, and exact values of hot rows."""
     with session.pruned(query) if session.looks_first else nullcontext():
         yield session.bare

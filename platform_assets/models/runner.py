@@ -1,6 +1,6 @@
-"""Building many models, and testing them: in their order, side by side where nothing forbids it.
+"""Build and test many models in their order, in parallel where dependencies allow it.
 
-A failed model, or one whose test with severity error found rows, skips what reads it.
+When a model fails, or a test of it with severity error finds rows, its readers are skipped.
 """
 
 from __future__ import annotations
@@ -32,10 +32,12 @@ _ALL = BuildRange()
 
 @dataclass(frozen=True)
 class BuildResult:
-    """What became of a model or a test.
+    """The result of one model or test.
 
-    materialized: what it is, "test" for a test.  rows: of a test those that should not be there.
-    error: why it failed or warns; skipped: something that it reads failed.
+    Attributes:
+        materialized: The kind of the model; "test" for a test.
+        rows: The rows of a model, or the failing rows of a test.
+        error: Why it failed, warns or was skipped.
     """
 
     name: str
@@ -49,9 +51,9 @@ class BuildResult:
 
 
 def models_of(platform: Platform, variables: Mapping[str, object] = _NOTHING) -> ModelSet:
-    """Read the platform's folder of models; a project without that folder has none.
+    """Read the platform's folder of models. A project can do without that folder.
 
-    A model that cannot be used is left out, with what reads it; the set's `broken` says why.
+    Models that cannot be used, and their readers, are left out; `broken` names the reasons.
     """
     if not platform.settings.models.is_dir():
         return ModelSet(folder=platform.settings.models, models=(), tests=())
@@ -65,12 +67,12 @@ def models_of(platform: Platform, variables: Mapping[str, object] = _NOTHING) ->
 
 
 def columns_of_tables(platform: Platform) -> dict[str, dict[str, str]]:
-    """Return name -> column -> DuckDB type of the tables, as their contracts say."""
+    """Return name -> column -> DuckDB type of the tables, by their contracts."""
     return {t.name: {c.name: c.duckdb for c in t.columns} for t in platform.tables}
 
 
 def built_versions(platform: Platform) -> dict[str, str]:
-    """Return model -> code version of what was built last."""
+    """Return the code version of the last build of each model."""
     with platform.postgres.connect(autocommit=True) as connection:
         rows = connection.execute(
             "select model, code_version from lakebed.model_version where superseded_at is null"
@@ -79,7 +81,7 @@ def built_versions(platform: Platform) -> dict[str, str]:
 
 
 def default_threads() -> int:
-    """Return how many models are built at a time: DuckDB itself uses every core."""
+    """Return how many models to build at a time. DuckDB itself uses every core."""
     return min(4, os.cpu_count() or 1)
 
 
@@ -90,15 +92,14 @@ def build(
     *,
     threads: int | None = None,
     full_refresh: bool = False,
-    stretch: BuildRange = _ALL,
+    build_range: BuildRange = _ALL,
     on_start: Callable[[str], None] = lambda name: None,
     on_result: Callable[[BuildResult], None] = lambda result: None,
 ) -> list[BuildResult]:
-    """Build the selected models, or all, each after those it reads, and run the selected tests.
+    """Build the selected models, or all, each after its inputs, and run the selected tests.
 
-    full_refresh: incremental models are built whole.  stretch: of those that are built by windows.
-    What does not fit the known columns fails before anything runs; what fails skips what depends
-    on it, the rest goes on. So does what is broken: a model that cannot be read, a test of one.
+    A model that does not fit the known columns fails before anything runs. A failure skips the
+    items that depend on it, and the rest goes on. Broken models and tests count as failures.
     """
     models = models_of(platform) if models is None else models
     selected = select(models) if selected is None else selected
@@ -117,7 +118,7 @@ def build(
             elif task in refused:
                 result = _failed(wanted[task], refused[task])
             else:
-                result = _build(platform, models, wanted[task], sessions, full_refresh, stretch)
+                result = _build(platform, models, wanted[task], sessions, full_refresh, build_range)
             on_result(result)
             return result
 
@@ -148,11 +149,11 @@ def _order(
     tests: Mapping[str, SqlTest],
     broken: Mapping[str, Broken],
 ) -> dict[str, frozenset[str]]:
-    """Return what each task waits for.
+    """Return the dependencies of each task.
 
-    A model waits for the models that it reads, through others too, and for those of their tests
-    that can run before it and whose severity is error; a test for the models that it reads. A
-    broken test is one of severity error.
+    A model depends on the models that it reads, directly or not, and on their tests of severity
+    error that can run before it. A test depends on the models that it reads. A broken test counts
+    as one of severity error.
     """
     after: dict[str, frozenset[str]] = {task: frozenset() for task in broken}
     reads = {task: _all_read(models, test) for task, test in tests.items()}
@@ -178,7 +179,7 @@ def _task_of(item: Broken) -> str:
 
 
 def _of_broken(item: Broken) -> BuildResult:
-    """Return the result of what cannot be read, or reads what cannot be read."""
+    """Return the result of a broken item."""
     status: Status = "failed" if item.reads is None else "skipped"
     return BuildResult(
         item.name, item.kind, error=str(item.error), skipped=status == "skipped", status=status
@@ -190,7 +191,7 @@ def _all_read(models: ModelSet, test: SqlTest) -> frozenset[str]:
 
 
 def _sorted(after: Mapping[str, frozenset[str]]) -> list[str]:
-    """Return the tasks, each after those that it waits for, tests right after their models."""
+    """Return the tasks, each after its dependencies, and tests right after their models."""
     found: dict[str, None] = {}
 
     def add(task: str) -> None:
@@ -205,7 +206,7 @@ def _sorted(after: Mapping[str, frozenset[str]]) -> list[str]:
 
 
 def _known_columns(platform: Platform, sessions: LakeSessions) -> dict[str, dict[str, str]]:
-    """Return the columns of the tables, those that evolved in the source among them."""
+    """Return the columns of the tables, including columns that evolved from the source."""
     with sessions.open([table.name for table in platform.tables]) as session:
         evolved = {name: dict(table.columns) for name, table in session.tables.items()}
     return columns_of_tables(platform) | evolved
@@ -217,11 +218,11 @@ def _build(
     model: Model,
     sessions: LakeSessions,
     full_refresh: bool,
-    stretch: BuildRange,
+    build_range: BuildRange,
 ) -> BuildResult:
     try:
         built = build_model(
-            platform, models, model, sessions, full_refresh=full_refresh, stretch=stretch
+            platform, models, model, sessions, full_refresh=full_refresh, build_range=build_range
         )
     except ModelError as error:
         return _failed(model, error)
@@ -254,4 +255,4 @@ def _test(
 
 def _words(found: FailingRows) -> str:
     rows = "; ".join(", ".join(row) for row in found.examples[:3])
-    return f"{found.rows} rows that should not be there: {rows}"
+    return f"{found.rows} failing rows: {rows}"

@@ -1,6 +1,6 @@
-"""Runs tasks that wait for each other, as many at a time as there are threads.
+"""Run tasks that depend on each other, as many at a time as threads allow.
 
-A task that fails skips all that wait for it; the others go on.
+When a task fails, the tasks that depend on it are skipped. The rest goes on.
 """
 
 from __future__ import annotations
@@ -23,10 +23,16 @@ def run_tasks(
     threads: int,
     stop: Callable[[], None],
 ) -> dict[str, Result]:
-    """Run the tasks, each after those that it waits for; return their results in order.
+    """Run the tasks, each after its dependencies. Return their results in order.
 
-    tasks: in an order in which each comes after those it waits for.  skip: the result of a task
-    that is not run.  stop: called where this is interrupted, so that running tasks end.
+    Args:
+        tasks: The tasks, each after its dependencies.
+        after: The dependencies of each task.
+        work: Runs one task.
+        is_failed: Whether a result is a failure.
+        skip: Returns the result of a task that is skipped.
+        threads: How many tasks run at a time.
+        stop: Called on an interruption, to end the running tasks.
     """
     results: dict[str, Result] = {}
     failed: set[str] = set()

@@ -1,7 +1,7 @@
-"""The columns of every model before anything ran: DuckDB binds them over empty tables.
+"""Find the columns of every model before anything runs: DuckDB binds them over empty tables.
 
-What DuckDB finds wrong there (an unknown column, a sum of texts) is told with file and line. No
-row is read and no server is asked.
+Errors that DuckDB finds there (an unknown column, a sum of texts) name file and line. Binding
+reads no row and connects to no server.
 """
 
 from __future__ import annotations
@@ -23,8 +23,12 @@ _LINE = re.compile(r"^LINE (\d+): ", re.M)
 def model_schemas(models: ModelSet, tables: Mapping[str, Mapping[str, str]]) -> Schemas:
     """Return the columns and DuckDB types of the tables and of all models, by name.
 
-    tables: name -> column -> DuckDB type, of every source table that a model reads.
-    Raises ModelError for a model that does not fit the tables.
+    Args:
+        models: The models.
+        tables: Name -> column -> DuckDB type, of every source table that a model reads.
+
+    Raises:
+        ModelError: A model does not fit the tables.
     """
     bound, schemas = fitting_models(models, tables)
     raise_first(bound.broken)
@@ -36,7 +40,7 @@ def fitting_models(
 ) -> tuple[ModelSet, Schemas]:
     """Return the models that fit the tables and each other, and the columns of all of these.
 
-    The others are broken, as is what reads them.
+    The rest, and their readers, become broken items of the returned set.
 
     Args:
         models: The models that can be read.
@@ -61,9 +65,9 @@ def fitting_models(
 def refused_models(
     models: ModelSet, tables: Mapping[str, Mapping[str, str]], wanted: Collection[str]
 ) -> dict[str, ModelError]:
-    """Return the wanted models that do not fit the tables, or each other, and why.
+    """Return the wanted models that do not fit the tables or each other, each with its error.
 
-    A model that reads a refused one is not among them, and is not looked at.
+    Readers of a refused model are not examined.
     """
     needed = {*wanted}.union(*(models.ancestors[name] for name in wanted))
     refused: dict[str, ModelError] = {}
@@ -91,16 +95,16 @@ def _empty_tables(
     with duckdb.connect() as connection:
         connection.execute("set TimeZone = 'UTC'")
         for name, columns in tables.items():
-            # A type is SQL by itself, DECIMAL(15, 2); it comes from the catalogue, not from a user.
+            # A type is SQL, such as DECIMAL(15, 2). It comes from the catalog, not from a user.
             fields = ", ".join(f"{quoted(column)} {kind}" for column, kind in columns.items())
             connection.execute(f"create table {quoted(name)} ({fields})")
         yield connection
 
 
 def model_error(model: Query, error: duckdb.Error) -> ModelError:
-    """Return DuckDB's complaint about a model's SQL as an error that names file and line.
+    """Turn DuckDB's error about a model's SQL into one that names file and line.
 
-    The compiled SQL must stand in the statement from its first line on.
+    The compiled SQL must begin on the first line of the statement.
     """
     text = str(error)
     line = _LINE.search(text)
@@ -111,7 +115,7 @@ def model_error(model: Query, error: duckdb.Error) -> ModelError:
     return ModelError(
         *place,
         f"DuckDB refuses {model.name!r}: {problem.rstrip('.!')}{compiled}",
-        "Mend the query, or what it reads.",
+        "Correct the query or its inputs.",
     )
 
 
@@ -127,7 +131,7 @@ def _bind(connection: duckdb.DuckDBPyConnection, model: Model) -> dict[str, str]
 
 
 def _prepare(connection: duckdb.DuckDBPyConnection, hook: str) -> None:
-    """Run what of a hook the query's names may need, a macro or a setting, and nothing else."""
+    """Run only those statements of a hook that define a macro or change a setting."""
     for statement in connection.extract_statements(hook):
         if statement.type in (duckdb.StatementType.CREATE, duckdb.StatementType.SET):
             connection.execute(statement)

@@ -1,8 +1,8 @@
-"""Seeds: small CSV files whose rows are a model of their own.
+"""Read seeds: small CSV files whose rows become a model.
 
-A column's type is the one that dbt-duckdb gives it, found from all of its values: INTEGER, DOUBLE,
-DATE, TIMESTAMP, BOOLEAN, else VARCHAR; what is too large for an INTEGER is a BIGINT. An empty
-field is null. Options may name other types.
+A column has the type that dbt-duckdb infers from all of its values: INTEGER, DOUBLE, DATE,
+TIMESTAMP, BOOLEAN, else VARCHAR. Values too large for INTEGER make it BIGINT. An empty field is
+null. Options can set other types.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _WHOLE = r"^[+-]?\d+(\.0*)?$"
 _NUMBER = r"^[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?$"
 _DAY = r"^\d{4}-\d{1,2}-\d{1,2}$"
 _MOMENT = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}([.,]\d+)?)?(Z|[+-]\d{2}(:?\d{2})?)?$"
-# @ is the column. Tried in this order; all of a column's values must fit, and none at all fits.
+# @ is the column. The first type that fits all values wins; a column without values fits any.
 _TYPES = {
     "INTEGER": f"regexp_matches(@, '{_WHOLE}') and try_cast(@ as integer) is not null",
     "BIGINT": f"regexp_matches(@, '{_WHOLE}') and try_cast(@ as bigint) is not null",
@@ -33,17 +33,25 @@ _TYPES = {
 
 
 def seed_query(path: Path, options: Mapping[str, object]) -> str:
-    """Return the query that gives a CSV file's rows with their types.
+    """Return the query for a CSV file's rows with their types.
 
-    options: column_types, delimiter. Raises ModelError for a file that cannot be read.
+    Args:
+        path: The file.
+        options: Its options, of which column_types and delimiter matter here.
+
+    Raises:
+        ModelError: The file cannot be read.
     """
     if path.stat().st_size == 0:
         raise ModelError(
-            path, None, "the seed is empty", "Write the names of its columns at least."
+            path,
+            None,
+            "the seed is empty",
+            "Write at least a header with the names of its columns.",
         )
     delimiter = str(options.get("delimiter", ","))
     header = _header(path, delimiter)
-    # Nothing is guessed: DuckDB would look for a better header, and for comments, among the rows.
+    # No detection: DuckDB would look for another header, and for comments, among the rows.
     rows = sql.SQL(
         "read_csv({}, auto_detect = false, header = true, skip = 0, delim = {}, quote = '\"',"
         " escape = '\"', comment = '', columns = {{{}}})"
@@ -52,9 +60,11 @@ def seed_query(path: Path, options: Mapping[str, object]) -> str:
         delimiter,
         sql.SQL(", ").join(sql.SQL("{}: 'VARCHAR'").format(name) for name in header),
     )
-    said = options.get("column_types")
+    column_types = options.get("column_types")
     given = (
-        {str(k).casefold(): str(v) for k, v in said.items()} if isinstance(said, Mapping) else {}
+        {str(k).casefold(): str(v) for k, v in column_types.items()}
+        if isinstance(column_types, Mapping)
+        else {}
     )
     with duckdb.connect() as connection:
         try:
@@ -63,10 +73,12 @@ def seed_query(path: Path, options: Mapping[str, object]) -> str:
             kinds = _kinds(connection, rows, [n for n in names if n.casefold() not in given])
         except duckdb.Error as error:
             line, text = _fault(error)
-            raise ModelError(path, line, f"the seed cannot be read: {text}", "Mend it.") from error
+            raise ModelError(
+                path, line, f"the seed cannot be read: {text}", "Correct the file."
+            ) from error
     for name in given:
         if name not in {known.casefold() for known in names}:
-            problem = f"column_types names {name!r}, no column of the seed"
+            problem = f"column_types names {name!r}, which is not a column of the seed"
             advice = f"The columns are {', '.join(names)}."
             raise ModelError(path, None, problem, advice)
     kinds |= {name: given[name.casefold()] for name in names if name.casefold() in given}
@@ -83,24 +95,26 @@ def _header(path: Path, delimiter: str) -> list[str]:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             names = next(csv.reader(stream, delimiter=delimiter), [])
     except (UnicodeDecodeError, csv.Error, TypeError) as error:
-        raise ModelError(path, 1, f"the header cannot be read: {error}", "Mend it.") from error
+        raise ModelError(
+            path, 1, f"the header cannot be read: {error}", "Correct the file."
+        ) from error
     doubled = next((n for n in names if names.count(n) > 1), None)
     if doubled is not None or not all(names):
         problem = f"two columns are called {doubled!r}" if doubled else "a column has no name"
-        raise ModelError(path, 1, problem, "Mend the first line.")
+        raise ModelError(path, 1, problem, "Correct the first line.")
     return names
 
 
 def _fault(error: duckdb.Error) -> tuple[int | None, str]:
-    """Return the line that DuckDB complains about, and what it says of it."""
+    """Return the line that DuckDB's error names, and its message."""
     lines = str(error).splitlines()
     found = re.search(r"on Line: (\d+)", str(error))
     if found is None and "invalid state" in lines[0]:
         return None, "its lines end in different ways (CRLF and LF), or a quote is not closed"
     if found is None:
         return None, lines[0].rstrip(".")
-    said = next((line for line in lines[1:] if line and "Original Line" not in line), lines[0])
-    return int(found[1]), said.strip().rstrip(".")
+    message = next((line for line in lines[1:] if line and "Original Line" not in line), lines[0])
+    return int(found[1]), message.strip().rstrip(".")
 
 
 def _kinds(

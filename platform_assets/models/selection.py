@@ -1,10 +1,10 @@
-"""dbt's selectors: which models, seeds and tests an expression such as `+orders,tag:nightly` names.
+"""Resolve dbt's selectors: expressions such as `+orders,tag:nightly` name models, seeds and tests.
 
     name  folder  folder/  path:...  file.sql  tag:...  source:a.b  resource_type:...
     config.materialized:...  test_name:...  test_type:...  state:modified  state:new
-    +x  x+  2+x  x+1  @x          what x reads, what reads x, so many steps, or all that these need
+    +x  x+  2+x  x+1  @x          inputs of x, readers of x, a number of steps, or all they need
 
-Spaces mean either, commas mean both. A test is selected with any model that it reads, as in dbt.
+A space means or, a comma means and. A test is selected with any model that it reads, as in dbt.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _TEST = "test:"
 
 
 class SelectionError(LakebedError, ValueError):
-    """A selector that names nothing that there is; the text says what to write."""
+    """A selector is wrong or matches nothing. The text says what to write."""
 
     exit_code = WRONG_USAGE
 
 
 @dataclass(frozen=True)
 class Selected:
-    """What an expression names, in the order of building. broken: what cannot be built."""
+    """The selected models and tests, in the order of building. broken: unusable items."""
 
     models: tuple[Model, ...]
     tests: tuple[SqlTest, ...]
@@ -53,10 +53,16 @@ def select(
     exclude: Sequence[str] = (),
     built: Mapping[str, str] | None = None,
 ) -> Selected:
-    """Return what is selected and not excluded; without a selector it is everything.
+    """Return the items that are selected and not excluded; without a selector, everything.
 
-    built: model -> code version of what was built last, for state:.
-    Raises SelectionError for a selector that makes no sense, or names nothing.
+    Args:
+        models: The models and tests to choose from.
+        select: Selectors of items to include.
+        exclude: Selectors of items to leave out.
+        built: The code version of the last build of each model, for `state:`.
+
+    Raises:
+        SelectionError: A selector is wrong, or matches nothing.
     """
     graph = _Graph(models, built or {})
     asked, broken = _apart(models, select)
@@ -76,7 +82,7 @@ def select(
 
 
 def _apart(models: ModelSet, expressions: Sequence[str]) -> tuple[list[str], set[str]]:
-    """Return the terms of selectors that name nothing broken, and the broken names of the rest."""
+    """Split selectors into the terms of usable items and the names of broken ones."""
     names = {item.name for item in models.broken}
     terms = [term for expression in expressions for term in expression.split()]
     matches = {term: _TERM.fullmatch(term) for term in terms}
@@ -87,7 +93,7 @@ def _apart(models: ModelSet, expressions: Sequence[str]) -> tuple[list[str], set
 
 @dataclass
 class _Graph:
-    """The nodes: models by name, tests and sources with what they are before their names."""
+    """The graph for selectors. Nodes are the names of models, and test:name and source:name."""
 
     models: ModelSet
     built: Mapping[str, str]
@@ -116,7 +122,7 @@ class _Graph:
         return {node: frozenset(below) for node, below in found.items()}
 
     def union(self, expressions: Sequence[str]) -> frozenset[str]:
-        """Return what the expressions name: spaces and several of them mean either."""
+        """Return the nodes that any of the expressions, or any word of one, matches."""
         words = [word for expression in expressions for word in expression.split()]
         return frozenset[str]().union(*(self._intersection(word) for word in words))
 
@@ -131,7 +137,9 @@ class _Graph:
     def _term(self, term: str) -> frozenset[str]:
         found = _TERM.fullmatch(term)
         if found is None or not found["value"]:
-            raise SelectionError(f"{term!r} is no selector; write a name, tag:x, path:x, +x or x+")
+            raise SelectionError(
+                f"{term!r} is not a selector. Write a name, tag:x, path:x, +x or x+"
+            )
         matched = self._matched(found["method"], found["value"], term)
         chosen = set(matched)
         if found["up"] is not None:
@@ -193,19 +201,19 @@ class _Graph:
         }
         if name not in tests:
             advice = did_you_mean(name, [*tests, "source", "state"], "The methods")
-            raise SelectionError(f"{term!r} has no method that is known. {advice}")
+            raise SelectionError(f"{term!r} has an unknown method. {advice}")
         found = {t for t, test in self.tests.items() if tests[name](value, test)}
         if name in models:
             found |= {m.name for m in self.models.models if models[name](value, m)}
         if not found and name == "fqn":
             names = {*self.models.by_name, *(test.name for test in self.models.tests)}
             raise SelectionError(
-                f"{term!r} names nothing. {did_you_mean(value, names, 'The names')}"
+                f"{term!r} matches nothing. {did_you_mean(value, names, 'The names')}"
             )
         return found
 
     def _is_below(self, test: SqlTest, wanted: str) -> bool:
-        """Whether the file that asks for a test lies in folders, as selectors name them."""
+        """Whether the file that declares a test lies in the folders that a selector names."""
         if test.path.is_relative_to(self.models.folder):
             parts = test.path.relative_to(self.models.folder).parts[:-1]
             below = parts[1:] if parts[:1] in (("models",), ("tests",)) else parts
@@ -218,7 +226,7 @@ class _Graph:
         path = query.path.relative_to(self.models.folder)
         pattern = wanted.rstrip("/")
         candidates = [path, *path.parents]
-        # dbt's paths begin with models/, which a folder without dbt_project.yml has not.
+        # dbt's paths begin with models/, and a folder without dbt_project.yml has no such folder.
         return any(
             fnmatchcase(str(candidate), pattern) or fnmatchcase(f"models/{candidate}", pattern)
             for candidate in candidates
@@ -238,13 +246,13 @@ class _Graph:
         if not found:
             known = sorted(f"{of}.{table}" for of, table in self.models.sources)
             raise SelectionError(
-                f"source:{value} names no source. {did_you_mean(value, known, 'The sources')}"
+                f"source:{value} matches no source. {did_you_mean(value, known, 'The sources')}"
             )
         return found
 
     def _changed(self, value: str) -> set[str]:
         if value not in ("new", "modified", "old", "unmodified"):
-            raise SelectionError(f"state:{value} is not known; write state:modified or state:new")
+            raise SelectionError(f"state:{value} is unknown. Write state:modified or state:new")
         new = {model.name for model in self.models.built() if model.name not in self.built}
         modified = new | {
             model.name
@@ -261,7 +269,7 @@ class _Graph:
 
 
 def _is_called(wanted: str, model: Model) -> bool:
-    """Whether a name, or folders from the project's or any of its own on, mean a model."""
+    """Whether a name or a path of folders, with or without the project, matches a model."""
     if wanted == model.name or fnmatchcase(model.name, wanted):
         return True
     parts = (*model.folders, model.name)

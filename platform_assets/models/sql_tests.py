@@ -1,8 +1,8 @@
-"""Reads tests: queries that return the rows that should not be there, singular and generic ones.
+"""Read tests, singular and generic: queries that return failing rows.
 
-A test belongs to one model, or to a source table: what a YAML file says it is about, or the last
-one to be built of those that it refers to, so that all it reads is there when it runs. The leading
-comment of a singular test says what a returned row means.
+A test belongs to one model or source table: the one that a YAML file names, or the last one of its
+inputs to be built. All inputs of the test therefore exist when it runs. The leading comment of a
+singular test explains what a returned row means.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _Make = Callable[[Run], SqlTest | None]
 
 
 class _ReadsBrokenError(LakebedError):
-    """A test reads what was left out."""
+    """A test reads a model or table that was left out."""
 
     def __init__(self, read: str) -> None:
         self.read = read
@@ -50,9 +50,9 @@ class _ReadsBrokenError(LakebedError):
 class TestReader:
     """Reads the tests of a project.
 
-    models: in the order of building.  left_out: broken models and tables.  texts: the ephemeral
-    models in a run.  versions: name -> the test as it is in a run.  broken: tests that cannot be
-    used, after `read`.
+    models: in the order of building.  left_out: broken models and tables.  texts: returns the
+    ephemeral models in a run.  versions: compiles each test for a run.  broken: after `read`, the
+    tests that cannot be used.
     """
 
     __test__ = False
@@ -65,12 +65,12 @@ class TestReader:
     texts: Callable[[Run], Mapping[str, Text]]
 
     def __post_init__(self) -> None:
-        """Begin with none."""
+        """Start without tests."""
         self.versions: dict[str, Callable[[Run], SqlTest]] = {}
         self.broken: list[Broken] = []
 
     def read(self) -> tuple[SqlTest, ...]:
-        """Return the tests that can be used, by name."""
+        """Return the usable tests, by name."""
         tests: dict[str, SqlTest] = {}
         for name, path, about, make in self._all():
             try:
@@ -91,14 +91,14 @@ class TestReader:
         return tuple(tests[name] for name in sorted(tests))
 
     def _all(self) -> Iterator[tuple[str, Path, str | None, _Make]]:
-        """Yield the name, the file and the model of each test, and what makes it."""
+        """Yield the name, the file and the model of each test, and a function that makes it."""
         for path, folders in self.project.files("test", ".sql"):
             if folders[:1] != ("generic",):
                 yield path.stem, path, None, partial(self._singular, path, folders)
-        said = [*self.described.models.items(), *self.described.seeds.items()]
-        for of, properties in [*said, *self.described.sources.items()]:
+        declared = [*self.described.models.items(), *self.described.seeds.items()]
+        for of, properties in [*declared, *self.described.sources.items()]:
             if isinstance(of, str) and of not in self.models.by_name:
-                continue  # it is disabled, or that it is unknown was said before
+                continue  # it is disabled, or the reader has already reported it as unknown
             for test in properties.tests:
                 about = of if isinstance(of, str) else None
                 yield name_of(test), test.place.path, about, partial(self._generic, test)
@@ -113,8 +113,8 @@ class TestReader:
             )
         layers.append(self._layer(properties.options, properties.place))
         if properties.description:
-            said = self.renderer.value(properties.description, properties.place)
-            layers.append({"description": said})
+            description = self.renderer.value(properties.description, properties.place)
+            layers.append({"description": description})
         return layered(*layers)
 
     def _layer(self, options: Mapping[str, object], place: SourceLocation) -> dict[str, object]:
@@ -127,8 +127,8 @@ class TestReader:
             raise complaint.at(*place) from complaint
 
     def _singular(self, path: Path, folders: tuple[str, ...], run: Run) -> SqlTest | None:
-        said = self.described.tests.get(path.stem, _NO_PROPERTIES)
-        base = self._base((*folders, path.stem), said)
+        properties = self.described.tests.get(path.stem, _NO_PROPERTIES)
+        base = self._base((*folders, path.stem), properties)
         if not path.stem.isidentifier():
             advice = "Use letters, digits and '_', a letter first."
             raise ModelError(path, None, f"{path.stem!r} cannot be the name of a check", advice)
@@ -137,7 +137,7 @@ class TestReader:
             raise ModelError(
                 path,
                 None,
-                "the test refers to no model and no table, so it belongs to none",
+                "the test names no model and no table, so it belongs to none",
                 "Name one by ref() or source().",
             )
         if not self._applies(rendered):
@@ -150,18 +150,18 @@ class TestReader:
         )
         return replace(test, model=self._last(test))
 
-    def _generic(self, said: GenericTest, run: Run) -> SqlTest | None:
-        asked = ask(said, self.renderer, self._base(("generic",), _NO_PROPERTIES), run)
+    def _generic(self, declared: GenericTest, run: Run) -> SqlTest | None:
+        asked = ask(declared, self.renderer, self._base(("generic",), _NO_PROPERTIES), run)
         rendered = asked.rendered
         if not self._applies(rendered):
             return None
         sql = rendered.sql.strip()
-        places = (said.place,) * (sql.count("\n") + 1)
+        places = (declared.place,) * (sql.count("\n") + 1)
         test = self._test(
-            asked.name, said.place, replace(rendered, sql=sql), places, asked.description, run
+            asked.name, declared.place, replace(rendered, sql=sql), places, asked.description, run
         )
-        parse_query(sql, said.place.path, lambda line: said.place.line or 1)
-        return replace(test, kind=said.kind, model=self._about(test, said))
+        parse_query(sql, declared.place.path, lambda line: declared.place.line or 1)
+        return replace(test, kind=declared.kind, model=self._about(test, declared))
 
     def _applies(self, rendered: Rendered) -> bool:
         if not rendered.config.get("enabled", True):
@@ -184,7 +184,7 @@ class TestReader:
         config = rendered.config
         sql, text_places = text.sql, text.places
         if config.get("limit") is not None:
-            # A number, as it was checked.
+            # The limit was checked: it is a number.
             sql = f"select * from (\n{sql}\n) as dbt_internal_test\nlimit {config['limit']}"  # noqa: S608
             text_places = (text_places[0], *text_places, text_places[-1], text_places[-1])
         text = Text(sql, text_places, rendered.refs)
@@ -207,13 +207,13 @@ class TestReader:
             warn_if=cast(str, config.get("warn_if", "!= 0")),
         )
 
-    def _about(self, test: SqlTest, said: GenericTest) -> str:
-        """Return what a YAML file says that the test is about, if the test can run once it is."""
-        if not isinstance(said.of, str):
-            return self._last(test) if test.refs else self.models.sources[said.of]
-        model = self.models.get(said.of)
+    def _about(self, test: SqlTest, declared: GenericTest) -> str:
+        """Return the model that a YAML file names, if the test can run once it is built."""
+        if not isinstance(declared.of, str):
+            return self._last(test) if test.refs else self.models.sources[declared.of]
+        model = self.models.get(declared.of)
         others = self.models.reads(test)
-        later = [name for name in others if said.of in self.models.ancestors.get(name, ())]
+        later = [name for name in others if declared.of in self.models.ancestors.get(name, ())]
         return model.name if model.is_built and not later else self._last(test)
 
     def _last(self, test: SqlTest) -> str:
@@ -223,7 +223,7 @@ class TestReader:
 
 
 def is_apart(models: ModelSet, test: SqlTest) -> bool:
-    """Whether a test reads models that what it belongs to does not wait for."""
+    """Whether a test reads models that its own model does not depend on."""
     known = models.ancestors.get(test.model, frozenset()) | {test.model}
     return any(
         isinstance(models.by_name.get(name), Model) and name not in known

@@ -1,8 +1,8 @@
-"""Renders the Jinja of a model, and knows which line of the file each line of the SQL came from.
+"""Render the Jinja of a model, and find the line of the file behind each line of the SQL.
 
-The template language is Jinja's own, sandboxed and strict about undefined names, with dbt's block
-{% test %}, the macros of the project and the functions of `calls`. What the rendered SQL means
-does not matter here.
+The template language is Jinja, sandboxed and strict about undefined names, with dbt's block
+{% test %}, the macros of the project and the functions of `calls`. This module does not interpret
+the rendered SQL.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _UNDEFINED_NAME = re.compile(r"'(\w+)' is undefined")
 _CALL = re.compile(r"\s*(env_var|ref|var|source|doc)\s*\(.+\)\s*", re.S)
 # Their output goes into a variable or through a filter before it is SQL, so it must not be marked.
 _CAPTURING = (nodes.Macro, nodes.CallBlock, nodes.FilterBlock, nodes.AssignBlock)
-# What an expression of a template can raise by itself: a division by zero, a missing key, ...
+# Errors that an expression of a template can raise: a division by zero, a missing key, ...
 _TEMPLATE_FAULTS = (
     jinja2.TemplateError,
     ArithmeticError,
@@ -43,13 +43,13 @@ _TEMPLATE_FAULTS = (
 _MACRO_HEAD = re.compile(r"\{%-?\s*(macro|test|data_test)\s+(\w+)")
 _NO_OPTIONS: Mapping[str, object] = {}
 TEST = "test_"
-"""How the name of the macro behind {% test name(...) %} begins, as in dbt."""
+"""The prefix of the macro behind {% test name(...) %}, as in dbt."""
 _MACRO = "dbt_macro__"
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """A template after it ran. lines: for each line of sql the line of the file."""
+    """A rendered template. lines: the line of the file behind each line of `sql`."""
 
     raw_sql: str
     sql: str
@@ -65,7 +65,7 @@ class _TestBlocks(Extension):
     tags = {"test", "data_test"}  # noqa: RUF012  (as jinja2 declares it)
 
     def parse(self, parser: Parser) -> nodes.Node:
-        """Return the macro that the block is."""
+        """Return the block as a macro."""
         tag = next(parser.stream)
         macro = nodes.Macro(lineno=tag.lineno)
         macro.name = TEST + parser.parse_assign_target(name_only=True).name
@@ -110,11 +110,17 @@ class Renderer:
         base: Mapping[str, object] = _NO_OPTIONS,
         run: Run | None = None,
     ) -> Rendered:
-        """Run the template of a file.
+        """Render the template of a file.
 
-        this: the name behind {{ this }}; without one it is undefined.
-        options: what config() takes.  base: what is configured elsewhere.
-        Raises ModelError for whatever is wrong in the template.
+        Args:
+            path: The file.
+            this: The name behind {{ this }}; without one it is undefined.
+            options: The options that config() accepts.
+            base: The options from other places.
+            run: The run to render for; by default the compilation before a run.
+
+        Raises:
+            ModelError: The template cannot be rendered.
         """
         raw_sql = read_sql(path)
         return self.render_text(
@@ -132,7 +138,7 @@ class Renderer:
         run: Run | None = None,
         more: Callable[[Mapping[str, Any]], Mapping[str, object]] = lambda namespace: {},
     ) -> Rendered:
-        """Run a template that stands at a place; more: further names, from those that there are."""
+        """Render a template with a known place. more: adds names to its namespace."""
         run = run or Run()
         path = place.path
         self._files.add(str(path))
@@ -156,9 +162,12 @@ class Renderer:
     def value(
         self, value: object, place: SourceLocation, namespace: Mapping[str, Any] | None = None
     ) -> object:
-        """Return a value of a YAML file with its templates run; an expression keeps its type.
+        """Render the templates in a value of a YAML file. An expression keeps its type.
 
-        namespace: what the templates see; the functions of the project by default.
+        Args:
+            value: The value.
+            place: Its file and line.
+            namespace: The names that the templates see; by default the project's functions.
         """
         if isinstance(value, Mapping):
             return {name: self.value(inner, place, namespace) for name, inner in value.items()}
@@ -177,13 +186,13 @@ class Renderer:
                 expression = text.strip().removeprefix("{{").removesuffix("}}").strip("-")
                 found = self._environment.compile_expression(expression, False)(**namespace)
                 if isinstance(found, jinja2.Undefined):
-                    str(found)  # says what is undefined
+                    str(found)  # raises the error that names it
                 return found
             return self._environment.from_string(text).render(namespace)
         raise AssertionError("unreachable")
 
     def has_test(self, kind: str) -> bool:
-        """Whether there is a generic test of this name."""
+        """Whether a generic test has this name."""
         return f"{TEST}{kind}" in self._macros.keys() | self._broken_macros.keys()
 
     @property
@@ -196,7 +205,7 @@ class Renderer:
         return any(word in text for word in words for text in (raw_sql, *self._macro_texts))
 
     def line_of_ref(self, path: Path, raw_sql: str, name: str) -> int | None:
-        """Return the line on which a file says ref('name'), None where only a macro does."""
+        """Return the line of ref('name') in a file; None where only a macro calls it."""
         tree = self._environment.parse(raw_sql, path.name, str(path))
         for call in tree.find_all(nodes.Call):
             names = [arg.value for arg in call.args if isinstance(arg, nodes.Const)]
@@ -225,13 +234,13 @@ class Renderer:
         for name, template in self._macros.items():
             namespace[name] = _macro(name, template, namespace)
         namespace |= {name: _unusable(name, why) for name, why in self._broken_macros.items()}
-        # A macro is also known below the name of the project.
+        # A macro is also available under the name of the project.
         project = {name: namespace[name] for name in self._macros}
         namespace.setdefault(self.world.project, project)
         return namespace
 
     def _leave_out(self, path: Path, error: ModelError) -> None:
-        """Remember a broken file; what calls a macro that it names is broken too."""
+        """Record a broken file. Every caller of a macro that it names is broken too."""
         self.broken.append(Broken("macros", path.name, path, error))
         text = path.read_bytes().decode(errors="replace")
         for tag, name in _MACRO_HEAD.findall(text):
@@ -251,7 +260,7 @@ class Renderer:
                     raise UnlocatedModelError(
                         f"the macro {name!r} has the name of {other}", "Give it another name."
                     ).at(path, macro.lineno)
-                # A template of its own, under another name: a call of any macro, of itself too,
+                # A template of its own, under another name: each call of a macro, also of itself,
                 # goes through the namespace, where return() ends.
                 macro.name = f"{_MACRO}{name}"
                 tree = nodes.Template([macro], lineno=1)
@@ -271,7 +280,7 @@ class Renderer:
                 at.path,
                 error.lineno if at.line is None else at.line,
                 f"the template cannot be read: {(error.message or '').rstrip('.')}",
-                "Mend the {{ ... }} or {% ... %} there.",
+                "Correct the {{ ... }} or {% ... %} there.",
             ) from error
         except ModelError:
             raise
@@ -285,13 +294,13 @@ class Renderer:
     def _place_of(self, error: BaseException, at: SourceLocation) -> SourceLocation:
         """Return file and line of the innermost template that the error passed through.
 
-        Jinja rewrites tracebacks, so that their frames speak of templates.
+        Jinja rewrites tracebacks, so that their frames name templates.
         """
         place = at
         step = error.__traceback__
         while step is not None:
             file = step.tb_frame.f_code.co_filename
-            # A template in a YAML file counts its lines from its own first one.
+            # A template in a YAML file counts lines from its own first line.
             if file in self._files and not (file == str(at.path) and at.line is not None):
                 place = SourceLocation(Path(file), step.tb_lineno)
             step = step.tb_next
@@ -299,19 +308,23 @@ class Renderer:
 
 
 def read_sql(path: Path) -> str:
-    """Return the text of a file, without a byte order mark. Raises ModelError if it is no UTF-8."""
+    """Return the text of a file, without a byte order mark.
+
+    Raises:
+        ModelError: The file is not UTF-8 text.
+    """
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
-        raise ModelError(path, line, "the file is no UTF-8 text", "Save it as UTF-8.") from error
+        raise ModelError(path, line, "the file is not UTF-8 text", "Save it as UTF-8.") from error
 
 
 def _macro(
     name: str, template: jinja2.Template, namespace: Mapping[str, Any]
 ) -> Callable[..., object]:
-    # Made anew at each call: only so does a macro see the ref() and source() of the model that
-    # calls it, and the macros of files that were read after its own.
+    # Compiled at each call, so that a macro sees the ref() and source() of the model that calls
+    # it, and the macros of files that were read after its own.
     def call(*args: object, **kwargs: object) -> object:
         module = template.make_module(dict(namespace))
         try:
@@ -325,7 +338,7 @@ def _macro(
 def _unusable(name: str, why: ModelError) -> Callable[..., object]:
     def call(*args: object, **kwargs: object) -> object:
         raise UnlocatedModelError(
-            f"the macro {name!r} cannot be used: {why.problem}", f"Mend {why.path}."
+            f"the macro {name!r} cannot be used: {why.problem}", f"Fix {why.path}."
         )
 
     return call
@@ -334,9 +347,9 @@ def _unusable(name: str, why: ModelError) -> Callable[..., object]:
 def _advice_on(error: BaseException, namespace: Mapping[str, object]) -> str:
     undefined = _UNDEFINED_NAME.search(str(error))
     if undefined is None:
-        return "Mend the expression there."
+        return "Correct the expression there."
     known = {name for name in namespace if not name.startswith(TEST)}
-    return did_you_mean(undefined[1], known, "Beside Jinja's own, the known names")
+    return did_you_mean(undefined[1], known, "Apart from Jinja's own, the known names")
 
 
 def _same(value: object) -> object:

@@ -1,4 +1,4 @@
-"""Reads YAML whose mappings know the line on which they begin, for errors that name it."""
+"""Read YAML into mappings that know the line on which they begin, for errors that name it."""
 
 from __future__ import annotations
 
@@ -32,14 +32,18 @@ _Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
 
 
 def read_yaml(path: Path) -> Lines:
-    """Return what a file says; an empty file says nothing. Raises ModelError."""
+    """Return the contents of a file; an empty file is an empty mapping.
+
+    Raises:
+        ModelError: The file is not a YAML mapping in UTF-8.
+    """
     try:
         found = yaml.load(path.read_bytes(), _Loader)  # noqa: S506  (a SafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         line = mark.line + 1 if mark else None
         problem = f"the YAML cannot be read: {error.problem}"
-        raise ModelError(path, line, problem, "Mend it there.") from error
+        raise ModelError(path, line, problem, "Correct it there.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         text = str(error).partition("\n")[0]
         raise ModelError(
@@ -48,16 +52,20 @@ def read_yaml(path: Path) -> Lines:
     if found is None:
         return Lines()
     if not isinstance(found, Lines):
-        raise ModelError(path, 1, "the file is no mapping", "Begin with `version: 2`.")
+        raise ModelError(path, 1, "the file is not a mapping", "Begin with `version: 2`.")
     return found
 
 
 def items_of(parent: Lines, name: str, path: Path) -> list[Lines]:
-    """Return the named mappings that a mapping lists under a name. Raises ModelError."""
+    """Return the list of named mappings under a name.
+
+    Raises:
+        ModelError: It is not such a list.
+    """
     found = parent.get(name) or []
     if not isinstance(found, list) or not all(isinstance(item, Lines) for item in found):
         raise ModelError(
-            path, parent.line, f"{name} is no list of mappings", "Write `- name: ...`."
+            path, parent.line, f"{name} is not a list of mappings", "Write `- name: ...`."
         )
     for item in found:
         if not isinstance(item.get("name"), str):
@@ -67,10 +75,14 @@ def items_of(parent: Lines, name: str, path: Path) -> list[Lines]:
 
 
 def map_of(parent: Lines, name: str, path: Path) -> Lines:
-    """Return the mapping under a name, an empty one where there is none. Raises ModelError."""
+    """Return the mapping under a name, or an empty one.
+
+    Raises:
+        ModelError: The value is not a mapping.
+    """
     found = parent.get(name)
     if found is None:
         return Lines()
     if not isinstance(found, Lines):
-        raise ModelError(path, parent.line, f"{name} is no mapping", "Write names and values.")
+        raise ModelError(path, parent.line, f"{name} is not a mapping", "Write names and values.")
     return found

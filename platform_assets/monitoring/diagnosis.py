@@ -1,4 +1,4 @@
-"""What is wrong with the tiers, judged from facts alone. Pure; doctor.py gathers the facts."""
+"""Judge the server, the tiers and the lake from gathered facts. Pure; doctor.py gathers them."""
 
 from __future__ import annotations
 
@@ -21,12 +21,19 @@ MOVE_LATE = timedelta(days=1)
 HOUSEKEEPING_LATE = timedelta(days=2)
 LOCK_WAIT = timedelta(seconds=10)
 NAMED = 3
-"""So many of a kind are named, the others are counted."""
+"""How many items of a kind a finding names. It counts the rest."""
 
 
 @dataclass(frozen=True)
 class LockWait:
-    """A session that waits for a lock. blockers: the sessions that it waits for."""
+    """A session that waits for a lock.
+
+    Attributes:
+        pid: The process id of the session.
+        name: The application name, or the kind of process where it has none.
+        since: When it began to wait.
+        blockers: The process ids of the sessions that it waits for.
+    """
 
     pid: int
     name: str
@@ -48,11 +55,21 @@ class ServerFacts:
 class TableFacts:
     """A table at one moment of the platform's clock.
 
-    waiting: due windows with rows to move.  late: cold windows with hot rows or tombstones.
-    emptied: windows whose leaf may be dropped, and is there.  gaps: windows without a leaf.
-    default, detaching, detached: leaves by name.  lacking: columns that settled rows should have.
-    hot_for, late_for, drop_after: the policies.  other_grain: live partitions that are none of
-    the grain of now.
+    Attributes:
+        name: The table.
+        now: The moment.
+        hot_for: The policy of that name, as `late_for` and `drop_after`.
+        waiting: Due partitions with rows to move.
+        late: Cold partitions with hot rows or tombstones.
+        emptied: Partitions whose empty partition table exists and may be dropped.
+        gaps: Windows without a partition table.
+        default: The names of DEFAULT partition tables.
+        detaching: The names of partition tables that are detached by half.
+        detached: The names of tables that are named like a partition table and are detached.
+        missing_columns: NOT NULL columns that cold rows do not have.
+        files: The checked files of the lake.
+        grain: The grain that the table file declares.
+        other_grain: Live partitions of another grain.
     """
 
     name: str
@@ -67,7 +84,7 @@ class TableFacts:
     default: Sequence[str] = ()
     detaching: Sequence[str] = ()
     detached: Sequence[str] = ()
-    find_missing_columns: Sequence[MissingColumn] = ()
+    missing_columns: Sequence[MissingColumn] = ()
     files: Sequence[CheckedFile] = field(default_factory=tuple)
     grain: Grain = Grain.DAY
     other_grain: Sequence[Bounds] = ()
@@ -75,7 +92,13 @@ class TableFacts:
 
 @dataclass(frozen=True)
 class OpenErasure:
-    """An erasure that has not ended. rows: erased so far. What it looks for is not told."""
+    """An erasure that has not ended. Its condition is not shown: it can hold personal data.
+
+    Attributes:
+        table: The table.
+        since: When the erasure began.
+        rows: How many rows it has erased so far.
+    """
 
     table: str
     since: datetime
@@ -85,23 +108,23 @@ class OpenErasure:
 _SETTINGS = {
     "fsync": "a crash of the machine can lose what was committed, and files with it",
     "full_page_writes": "a crash of the machine can leave pages torn",
-    "autovacuum": "emptied leaves keep their pages, and transaction ids run out",
+    "autovacuum": "emptied partition tables keep their pages, and transaction ids run out",
 }
 
 
 def of_server(facts: ServerFacts) -> Iterator[Finding]:
-    """Judge the server: who holds the horizon, who waits for locks, which settings hurt."""
+    """Judge the server: holders of the horizon, sessions that wait for locks, unsafe settings."""
     for holder in facts.horizon.holders:
         if holder.kind == "slot" and holder.pid is None:
-            yield _held(holder, "nobody reads from it; drop it with pg_drop_replication_slot()")
+            yield _held(holder, "no consumer reads it; drop it with pg_drop_replication_slot()")
         elif holder.since is not None and facts.now - holder.since > HOLDS_TOO_LONG:
             yield _held(holder, _END_IT[holder.kind])
     if facts.horizon.hidden:
         yield Finding(
             Code.SESSIONS_HIDDEN,
             "server",
-            f"{facts.horizon.hidden} sessions of other roles are hidden: nobody knows what they "
-            "may still need, so that no file and no leaf goes",
+            f"{facts.horizon.hidden} sessions of other roles are hidden. Lakebed cannot see what "
+            "they still read, so it deletes no file and drops no partition table",
             "GRANT pg_read_all_stats to the role of Lakebed",
         )
     for wait in facts.waits:
@@ -110,9 +133,9 @@ def of_server(facts: ServerFacts) -> Iterator[Finding]:
             yield Finding(
                 Code.LOCK_WAIT,
                 "server",
-                f"session {wait.pid} ({wait.name}) waits for a lock since "
-                f"{wait.since:%Y-%m-%d %H:%M:%S} UTC, behind {blockers}",
-                "end the sessions in front, or wait",
+                f"session {wait.pid} ({wait.name}) has waited for a lock since "
+                f"{wait.since:%Y-%m-%d %H:%M:%S} UTC. Sessions {blockers} block it",
+                "wait, or end the blocking sessions with pg_terminate_backend()",
             )
     for name, why in _SETTINGS.items():
         if facts.settings.get(name) == "off":
@@ -126,7 +149,7 @@ def of_server(facts: ServerFacts) -> Iterator[Finding]:
         yield Finding(
             Code.NO_DISCONNECT_CHECK,
             "server",
-            "client_connection_check_interval is 0: the locks of a killed mover live until its "
+            "client_connection_check_interval is 0: a killed move keeps its locks until its "
             "statement ends",
             "ALTER SYSTEM SET client_connection_check_interval = '500ms'",
         )
@@ -136,7 +159,7 @@ _END_IT = {
     "session": "let it end, or pg_terminate_backend() its pid; set "
     "idle_in_transaction_session_timeout",
     "prepared": "COMMIT PREPARED or ROLLBACK PREPARED it",
-    "slot": "look why its reader does not go on",
+    "slot": "find out why its consumer has stopped",
 }
 
 
@@ -144,21 +167,28 @@ def _held(holder: Holder, todo: str) -> Finding:
     return Finding(
         Code.HORIZON_HELD,
         "server",
-        f"{holder} holds the snapshot horizon: nothing that was taken away since goes for good",
+        f"{holder} holds the snapshot horizon: files and rows that were removed since then stay "
+        "on the disk",
         todo,
     )
 
 
 def of_table(facts: TableFacts) -> Iterator[Finding]:
-    """Judge a table: moves and drops that wait too long, leaves, and files."""
-    now, name = facts.now, facts.name
+    """Judge a table: overdue moves and drops, late rows, partition tables, columns and files."""
     if facts.other_grain:
         yield Finding(
             Code.OTHER_GRAIN,
-            name,
+            facts.name,
             describe_mismatch(facts.grain, facts.other_grain),
-            how_to_fix(name, facts.other_grain),
+            how_to_fix(facts.name, facts.other_grain),
         )
+    yield from _of_policies(facts)
+    yield from _of_partition_tables(facts)
+    yield from _of_cold_files(facts)
+
+
+def _of_policies(facts: TableFacts) -> Iterator[Finding]:
+    now, name = facts.now, facts.name
     overdue = [
         window
         for window in facts.waiting
@@ -168,15 +198,15 @@ def of_table(facts: TableFacts) -> Iterator[Finding]:
         yield Finding(
             Code.MOVE_OVERDUE,
             name,
-            f"due and not moved: {_keys(overdue)}",
-            f"lakebed move {name} --due; `lakebed up` does it by itself",
+            f"partitions are due and not moved: {_keys(overdue)}",
+            f"lakebed move {name} --due; `lakebed up` does it automatically",
         )
     if facts.late:
         yield Finding(
             Code.LATE_ROWS,
             name,
-            f"rows or deletes that came late wait to be folded: {_keys(facts.late)}",
-            f"the next run folds them, or lakebed move {name} --due",
+            f"late rows or deletes wait to be compacted: {_keys(facts.late)}",
+            f"the next run compacts them, or run lakebed move {name} --due",
         )
     if facts.late_for is not None:
         late = [w for w in facts.late if w.upper + facts.late_for < now]
@@ -185,7 +215,7 @@ def of_table(facts: TableFacts) -> Iterator[Finding]:
                 Code.ROWS_TOO_LATE,
                 name,
                 f"rows came later than late_for ({facts.late_for}) allows: {_keys(late)}",
-                f"look where they come from; lakebed move {name} --due folds them",
+                f"find their source; lakebed move {name} --due compacts them",
             )
     if facts.drop_after is not None:
         stuck = [w for w in facts.emptied if w.upper + facts.drop_after + HOUSEKEEPING_LATE < now]
@@ -193,21 +223,24 @@ def of_table(facts: TableFacts) -> Iterator[Finding]:
             yield Finding(
                 Code.PARTITION_NOT_DROPPED,
                 name,
-                f"emptied leaves wait to be dropped: {_keys(stuck)}",
-                "lakebed housekeep says why",
+                f"emptied partition tables wait to be dropped: {_keys(stuck)}",
+                "lakebed housekeep shows the reason",
             )
-    yield from _of_partition_tables(facts)
-    for lack in facts.find_missing_columns:
+
+
+def _of_cold_files(facts: TableFacts) -> Iterator[Finding]:
+    name = facts.name
+    for missing in facts.missing_columns:
         how = (
-            f"a restore puts its default there, {lack.default}"
-            if lack.default is not None
-            else "SET DEFAULT, or no restore can succeed"
+            f"none is needed: a restore fills in its default, {missing.default}"
+            if missing.default is not None
+            else f"ALTER TABLE {name} ALTER {missing.column} SET DEFAULT ...; a restore needs it"
         )
         yield Finding(
             Code.COLUMN_YOUNGER_THAN_ROWS,
             name,
-            f"settled rows of {lack.partitions} partitions are older than {lack.column}, which is "
-            "NOT NULL: readers find null",
+            f"cold rows of {missing.partitions} partitions have no column {missing.column}, which "
+            "is NOT NULL: readers find null there",
             how,
         )
     wrong = [file for file in facts.files if file.problem]
@@ -216,8 +249,8 @@ def of_table(facts: TableFacts) -> Iterator[Finding]:
         yield Finding(
             Code.LAKE_FILE_WRONG,
             name,
-            f"{len(wrong)} files of the lake are not what the manifest says: {first}",
-            "bring them back from a backup of the lake; lakebed verify names all",
+            f"{len(wrong)} files of the lake differ from the manifest: {first}",
+            "copy them back from a backup of the lake; lakebed verify lists all",
         )
 
 
@@ -227,8 +260,8 @@ def _of_partition_tables(facts: TableFacts) -> Iterator[Finding]:
         yield Finding(
             Code.PARTITION_MISSING,
             name,
-            f"no leaf, so that only a load can write there: {_keys(facts.gaps)}",
-            f"lakebed housekeep {name} makes them, and so does the daily job upkeep",
+            f"partition tables are missing, so only a load can write there: {_keys(facts.gaps)}",
+            f"lakebed housekeep {name} creates them, as does the daily job upkeep",
         )
     for partition_table in facts.default:
         yield Finding(
@@ -236,13 +269,13 @@ def _of_partition_tables(facts: TableFacts) -> Iterator[Finding]:
             name,
             f"{partition_table} is a DEFAULT partition: its rows block the ATTACH of "
             "their own partition",
-            f"move its rows into leaves of their own, then DROP TABLE {partition_table}",
+            f"move its rows into partition tables of their own, then DROP TABLE {partition_table}",
         )
     for partition_table in facts.detaching:
         yield Finding(
             Code.PARTITION_HALF_DETACHED,
             name,
-            f"{partition_table} was left half detached: nobody sees its rows",
+            f"{partition_table} is detached by half: queries do not see its rows",
             f"ALTER TABLE {name} DETACH PARTITION {partition_table} FINALIZE, then decide "
             "whether to attach it again",
         )
@@ -250,13 +283,19 @@ def _of_partition_tables(facts: TableFacts) -> Iterator[Finding]:
         yield Finding(
             Code.PARTITION_DETACHED,
             name,
-            f"{partition_table} has the name of a leaf and is none: nobody sees its rows",
+            f"{partition_table} has the name of a partition table and is detached: queries do not "
+            "see its rows",
             f"ATTACH it to {name}, or rename it",
         )
 
 
 def of_undeclared(table: str, keys: Sequence[str]) -> Iterator[Finding]:
-    """Judge a table without tiering. keys: its partitions that have settled all the same."""
+    """Judge a table without tiering.
+
+    Args:
+        table: Its name.
+        keys: Its partitions that are cold, from the time when the table had tiering.
+    """
     if keys:
         yield Finding(
             Code.COLD_BUT_UNDECLARED, table, describe_orphaned_partitions(keys), DECLARE_OR_RESTORE
@@ -264,38 +303,44 @@ def of_undeclared(table: str, keys: Sequence[str]) -> Iterator[Finding]:
 
 
 def of_erasures(erasures: Sequence[OpenErasure]) -> Iterator[Finding]:
-    """Judge erasures that have not ended: files that hold what was erased may still be there."""
+    """Judge erasures that have not ended: files with the rows to erase can still exist."""
     for erasure in erasures:
         yield Finding(
             Code.ERASURE_OPEN,
             erasure.table,
-            f"an erasure that began at {erasure.since:%Y-%m-%d %H:%M:%S} UTC has not ended, after "
-            f"{erasure.rows:,} rows: what it is to erase may still be there",
-            f"unless it runs now: `lakebed erase {erasure.table} --where ...` again, with the same "
-            "condition",
+            f"an erasure began at {erasure.since:%Y-%m-%d %H:%M:%S} UTC and has not ended, after "
+            f"{erasure.rows:,} rows: rows that it has to erase can still exist",
+            f"if it does not run now, run `lakebed erase {erasure.table} --where ...` again with "
+            "the same condition",
         )
 
 
 def of_owner(problem: str | None) -> Iterator[Finding]:
-    """Judge whose the lake is. problem: why this database may not write to it."""
+    """Judge the owner of the lake.
+
+    Args:
+        problem: Why this database must not write to the lake; None where it may.
+    """
     if problem is not None:
         yield Finding(
-            Code.LAKE_FOREIGN, "lake", problem, "set LAKEBED_LAKE right, or `lakebed lake claim`"
+            Code.LAKE_FOREIGN, "lake", problem, "correct LAKEBED_LAKE, or run `lakebed lake claim`"
         )
 
 
 def of_lake(swept: Sequence[Swept], spared: Sequence[KeptFile]) -> Iterator[Finding]:
-    """Judge what lies in the lake and is live no more.
+    """Judge the files of the lake that are not live.
 
-    swept: what housekeeping would remove now.  spared: what it would leave, with the reason.
+    Args:
+        swept: The files that housekeeping would delete now.
+        spared: The files that it would keep, each with the reason.
     """
     if swept:
         size = sum(file.bytes for file in swept)
         yield Finding(
             Code.FILES_UNNEEDED,
             "lake",
-            f"{len(swept)} files, {size:,} bytes, are needed no more",
-            "lakebed housekeep; the job upkeep of `lakebed up` does it each day",
+            f"{len(swept)} files, {size:,} bytes, can be deleted",
+            "lakebed housekeep; the job upkeep of `lakebed up` runs it each day",
         )
     held = [file for file in spared if file.reason is StayReason.SNAPSHOT]
     if held:

@@ -1,6 +1,6 @@
-"""The doctor gathers the facts that diagnosis.py and table_findings.py judge, and changes nothing.
+"""The doctor gathers the facts that diagnosis.py and table_findings.py judge. It changes nothing.
 
-What it returns is all that is wrong with the platform; no finding shows the text of a query.
+It returns every finding of the platform. No finding shows the text of a query.
 """
 
 from __future__ import annotations
@@ -45,7 +45,12 @@ SETTINGS = ("fsync", "full_page_writes", "autovacuum", "client_connection_check_
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """All that was found. server: the version of PostgreSQL."""
+    """The findings of one examination.
+
+    Attributes:
+        server: The version of PostgreSQL.
+        findings: What was found, the most severe first.
+    """
 
     server: str
     findings: tuple[Finding, ...]
@@ -59,7 +64,8 @@ class Diagnosis:
 def examine(platform: Platform) -> Diagnosis:
     """Examine the server, every table with its source, its loads and its tiers, and the lake.
 
-    Raises PostgresUnavailableError.
+    Raises:
+        PostgresUnavailableError: PostgreSQL cannot be reached.
     """
     tiered = [table for table in platform.tables if table.tiering is not None]
     with platform.postgres.connect(autocommit=True) as connection:
@@ -71,7 +77,7 @@ def examine(platform: Platform) -> Diagnosis:
                 Code.DECLARATION_BROKEN,
                 item.name,
                 platform.text_of(item.error),
-                "mend the file; lakebed check",
+                "correct the file, then run lakebed check",
             )
             for item in check_project(platform)
         ]
@@ -157,7 +163,7 @@ def _table(
         detached=_detached(
             connection, table, {partition_table.name for partition_table in partition_tables}, now
         ),
-        find_missing_columns=find_missing_columns(connection, table),
+        missing_columns=find_missing_columns(connection, table),
         files=verify(platform, table) if own_lake else [],
         grain=table.require_partitioning.grain,
         other_grain=find_grain_mismatches(query_on(connection), table),
@@ -173,7 +179,7 @@ def _open_erasures(connection: Connection) -> list[OpenErasure]:
 
 
 def _cold(connection: Connection, table: SourceTable, *, live: bool) -> set[str]:
-    """Return the keys of the partitions that are cold; those that once were too, unless live."""
+    """Return the keys of the cold partitions; without live also those that once were cold."""
     rows = connection.execute(
         "select partition_key from lakebed.cold_file"
         " where table_name = %s and (superseded_at is null or not %s)",
@@ -185,7 +191,7 @@ def _cold(connection: Connection, table: SourceTable, *, live: bool) -> set[str]
 def _detached(
     connection: Connection, table: SourceTable, attached: set[str], now: datetime
 ) -> list[str]:
-    """Return the tables that have the name of a leaf and are none."""
+    """Return the tables that are named like a partition table and are not attached."""
     if table.adopted:
         return []
     names = {partition_table_name(table.name, window) for window in table.windows(now)} - attached

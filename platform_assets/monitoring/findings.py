@@ -13,14 +13,18 @@ from enum import StrEnum
 from typing import Literal, get_args
 
 Severity = Literal["wrong", "warning", "note"]
-"""wrong: data are missing, wrong or at risk until somebody acts, and `lakebed doctor` exits with 1.
-warning: rows or partitions wait for somebody's decision. note: worth knowing; it ends by itself."""
+"""How severe a finding is.
+
+wrong: data are missing, wrong or at risk until you act; `lakebed doctor` exits with 1.
+warning: rows or partitions wait for your decision.
+note: for information; it needs no action.
+"""
 
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 
 
 class Code(StrEnum):
-    """What is found. A code keeps its meaning; the metrics and the JSON of the doctor carry it."""
+    """The kind of a finding. A code keeps its meaning: metrics and the doctor's JSON carry it."""
 
     # The server
     HORIZON_HELD = "horizon_held"
@@ -83,14 +87,14 @@ def severity_of(code: Code) -> Severity:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong, or that is worth a warning or a note.
+    """One fault, warning or note.
 
     Attributes:
-        code: What it is.
-        level: How severe that is; it follows from the code.
+        code: Its kind.
+        level: Its severity, which follows from the code.
         where: A table, "server" or "lake".
         what: The finding in words.
-        todo: What mends it.
+        todo: How to fix it.
     """
 
     code: Code
@@ -100,7 +104,7 @@ class Finding:
     todo: str
 
     def __post_init__(self) -> None:
-        """Take the severity of the code."""
+        """Set the severity that the code has."""
         object.__setattr__(self, "level", severity_of(self.code))
 
 
@@ -123,5 +127,5 @@ def counted(findings: Collection[Finding]) -> str:
     """Return how many findings there are of each severity, as a sentence without a full stop."""
     count = {level: sum(found.level == level for found in findings) for level in SEVERITIES}
     names = {"wrong": "wrong", "warning": "warnings", "note": "notes"}
-    said = ", ".join(f"{n} {names[level]}" for level, n in count.items() if n)
-    return said or "nothing is wrong"
+    words = ", ".join(f"{n} {names[level]}" for level, n in count.items() if n)
+    return words or "nothing is wrong"

@@ -1,4 +1,4 @@
-"""Whether the platform is well: what the doctor found, and how each table keeps its policies."""
+"""The health of the platform: the doctor's findings, and each table against its policies."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ from lakebed.store.platform import Platform
 from lakebed.tiering.horizon import Holder, read_horizon
 
 COUNT_UP_TO = 50_000
-"""Larger leaves are estimated: this is asked often, and nobody wants a figure to the row."""
+"""Partition tables with more rows are estimated: health is read often and needs no exact count."""
 
 
 @dataclass(frozen=True)
 class TableHealth:
     """One table against its policies.
 
-    limit_seconds: how large its lag may be; None where the table file says nothing.  states: how
-    many partitions are in which.  overdue: due for more than a day, and not moved.
+    Attributes:
+        limit_seconds: The largest lag that the table file allows; None without `freshness`.
+        states: The number of partitions in each state.
+        overdue: How many partitions have been due for more than a day.
     """
 
     status: TableStatus
@@ -40,9 +42,12 @@ class TableHealth:
 
 @dataclass(frozen=True)
 class Health:
-    """The platform at one moment. holders: who holds the snapshot horizon, the oldest first.
+    """The platform at one moment.
 
-    read_at: by the server's clock, as are the holders' times; all else is by the platform's.
+    Attributes:
+        holders: The transactions and slots that hold the snapshot horizon, the oldest first.
+        read_at: The moment by the server's clock, as are the times of the holders. All other
+            times are by the platform's clock.
     """
 
     read_at: datetime
@@ -58,13 +63,17 @@ class Health:
 
     @property
     def horizon_seconds(self) -> float:
-        """For how long the oldest transaction that is known holds the horizon; 0 for none."""
+        """For how long the oldest known transaction has held the horizon; 0 without one."""
         began = [holder.since for holder in self.holders if holder.since is not None]
         return max(0.0, (self.read_at - min(began)).total_seconds()) if began else 0.0
 
 
 def read_health(platform: Platform) -> Health:
-    """Look at everything, and change nothing. Raises PostgresUnavailableError."""
+    """Read the health of the server, the tables and the lake. Changes nothing.
+
+    Raises:
+        PostgresUnavailableError: PostgreSQL cannot be reached.
+    """
     status = read_status(platform, count_up_to=COUNT_UP_TO)
     now = platform.clock.now()
     tables = tuple(

@@ -1,7 +1,7 @@
-"""The heat map of a table's partitions as a picture: a cell a partition, a row a stretch of time.
+"""Draw the heat map of a table's partitions as SVG: one cell for each partition.
 
-Hours stand by day, days by month, weeks and months by year, years by decade. Written as SVG, which
-browsers draw, and which holds the key and the state of each cell as its tooltip.
+A row holds the hours of a day, the days of a month, the weeks or months of a year, or the years of
+a decade. The tooltip of a cell shows the key and the state of its partition.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from lakebed.monitoring.status import State
 from lakebed.spec.partitions import Grain, window_for_key
 
 ROWS = 60
-"""Of a table with more stretches of time the picture shows the last ones."""
+"""How many rows the picture has at most. It shows the latest ones."""
 
 COLOURS: Mapping[State, tuple[str, tuple[int, int, int]]] = {
     "hot": ("red", (221, 46, 68)),
@@ -34,7 +34,7 @@ _SVG = "http://www.w3.org/2000/svg"
 
 
 def heat_picture(states: Mapping[str, State], grain: Grain) -> bytes:
-    """Return the states of partitions, by key, as an SVG."""
+    """Draw the states of partitions, by key, as SVG."""
     places = {key: _place(window_for_key(grain, key).lower, grain) for key in states}
     rows = sorted({row for row, _ in places.values()})[-ROWS:]
     height, width = _TOP + max(1, len(rows)) * _STEP, _LEFT + _COLUMNS[grain] * _STEP
@@ -59,7 +59,7 @@ def heat_picture(states: Mapping[str, State], grain: Grain) -> bytes:
 
 
 def legend(states: Mapping[str, State]) -> str:
-    """Return what the colours mean and how many partitions have each, as one line."""
+    """Return one line that explains the colours and counts the partitions of each."""
     found = Counter(states.values())
     return ", ".join(
         f"{found[state]} {state} ({colour})"
@@ -69,7 +69,7 @@ def legend(states: Mapping[str, State]) -> str:
 
 
 def _place(lower: datetime, grain: Grain) -> tuple[str, int]:
-    """Return the row that a window stands in, by its label, and its column there."""
+    """Return the label of a window's row, and the number of its column."""
     match grain:
         case Grain.HOUR:
             return f"{lower:%Y-%m-%d}", lower.hour

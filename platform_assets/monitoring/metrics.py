@@ -1,6 +1,6 @@
 """The platform's health as Prometheus reads it, in the text format 0.0.4.
 
-docs/operating.md documents each name; one that was published keeps its name and its meaning.
+docs/operating.md documents each name. A published metric keeps its name and its meaning.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Labels = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Metric:
-    """A gauge: its name without the prefix, what it says, and a value for each set of labels."""
+    """A gauge: its name without the prefix, its description, and a value for each label set."""
 
     name: str
     help: str
@@ -39,7 +39,7 @@ def prometheus(health: Health) -> str:
 
 
 class _Collected(Collector):
-    """What the library writes: the metrics of one look, without those that have no sample."""
+    """The metrics of one reading, for prometheus-client; those without a sample are left out."""
 
     def __init__(self, families: tuple[GaugeMetricFamily, ...]) -> None:
         self._families = families
@@ -58,7 +58,7 @@ def _family(metric: Metric) -> GaugeMetricFamily:
 
 
 def metrics(health: Health) -> Iterator[Metric]:
-    """Yield all metrics; a table that has no such thing has no sample of it."""
+    """Yield all metrics. A table has a sample only of the metrics that apply to it."""
     yield Metric(
         "read_timestamp_seconds", "When this was read.", (({}, health.read_at.timestamp()),)
     )
@@ -80,7 +80,9 @@ def metrics(health: Health) -> Iterator[Metric]:
         ),
     )
     yield Metric(
-        "horizon_holders", "Who may still need what was taken away.", (({}, len(health.holders)),)
+        "horizon_holders",
+        "Transactions and slots that hold the snapshot horizon.",
+        (({}, len(health.holders)),),
     )
     yield Metric(
         "horizon_age_seconds",
@@ -92,20 +94,20 @@ def metrics(health: Health) -> Iterator[Metric]:
 
 def _of_tables(tables: Iterable[TableHealth]) -> Iterator[Metric]:
     gauges = {
-        "hot_rows": "Rows in PostgreSQL; estimated where a leaf is large.",
+        "hot_rows": "Rows in PostgreSQL; estimated where a partition table is large.",
         "hot_bytes": "Bytes in PostgreSQL, indexes included.",
         "cold_rows": "Rows in the lake.",
         "cold_bytes": "Bytes of the live files of the lake.",
-        "lag_seconds": "Between the newest row's cursor and now.",
-        "lag_limit_seconds": "How large the lag may be, as the table file says.",
-        "last_load_timestamp_seconds": "When a load was committed last.",
+        "lag_seconds": "Time from the newest row's cursor to now.",
+        "lag_limit_seconds": "The largest lag that the table file allows.",
+        "last_load_timestamp_seconds": "When the last load was committed.",
         "last_load_rows": "Rows that the last load read.",
         "last_load_rejected_rows": "Rows that the last load rejected.",
-        "last_cold_file_timestamp_seconds": "When a cold file was committed last.",
+        "last_cold_file_timestamp_seconds": "When the last cold file was committed.",
         "quarantined_rows": "Rejected rows that wait to be resolved.",
-        "waiting_items": "Files of the source that no load has taken: new, or refused.",
-        "open_requests": "Moves asked for by SQL and not answered yet.",
-        "overdue_partitions": "Due for more than a day, and not moved.",
+        "waiting_items": "Files of the source that no load has loaded: new, or refused.",
+        "open_requests": "Moves that were requested by SQL and are not done yet.",
+        "overdue_partitions": "Partitions that have been due for more than a day.",
     }
     found: dict[str, list[tuple[Labels, float]]] = {name: [] for name in gauges}
     partitions: list[tuple[Labels, float]] = []

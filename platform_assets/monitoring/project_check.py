@@ -1,4 +1,4 @@
-"""What of a project cannot be used: table files, exports, models, tests, and what reads these."""
+"""Find what cannot be used in a project: table files, exports, models, tests, and their readers."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from lakebed.store.platform import Platform
 
 
 def check_project(platform: Platform) -> list[Broken]:
-    """Return everything of the project that is broken. Asks no server and opens no data."""
+    """Return everything in the project that is broken. Connects to no server, opens no data."""
     models, _ = fitting_models(models_of(platform), columns_of_tables(platform))
     return [*platform.broken, *models.broken, *broken_exports(platform, models)]
 
 
 def broken_exports(platform: Platform, models: ModelSet) -> Iterator[Broken]:
-    """Yield the exports of tables and models that are not there, or are broken."""
+    """Yield the exports of tables and models that do not exist or are broken."""
     known = {*(model.name for model in models.built()), *(t.name for t in platform.tables)}
     broken = {item.name for item in (*platform.broken, *models.broken)}
     for export in platform.exports:
@@ -36,4 +36,4 @@ def broken_exports(platform: Platform, models: ModelSet) -> Iterator[Broken]:
 
 
 def _reads_broken(export: Export, read: str) -> ExportError:
-    return ExportError(f"export {export.name!r} reads {read!r}, which is broken. Mend {read} first")
+    return ExportError(f"export {export.name!r} reads {read!r}, which is broken. Fix {read} first")

@@ -1,4 +1,4 @@
-"""Where the rows are: each table and partition, the last load, what waits. Changes nothing."""
+"""Read where the rows are: each table and partition, the last load, open work. Changes nothing."""
 
 from __future__ import annotations
 
@@ -21,24 +21,35 @@ from lakebed.store.policy import due
 from lakebed.tiering.holds import holds
 
 State = Literal["hot", "due", "held", "cold", "late", "missing", "empty"]
-"""hot; due: hot and past its policy; held: restored, no policy moves it for a time; cold; late:
-cold, with hot rows or deletes to be folded in; missing: no row, and rows before and after it;
-empty: no row, and none before it or none after."""
+"""The state of a partition.
+
+hot: in PostgreSQL. due: hot, and past its policy. held: restored; no policy moves it for a time.
+cold: in the lake. late: cold, with late rows or deletes to compact. missing: without rows, between
+partitions with rows. empty: without rows, before the first or after the last row.
+"""
 
 COUNT_UP_TO = 1_000_000
-"""Leaves with more rows than this by PostgreSQL's statistics are not counted, but estimated."""
+"""Partition tables with more rows by PostgreSQL's statistics are estimated, not counted."""
 
 SAMPLED_ROWS = 20_000
-"""So many rows of such a leaf, or of a large table without leaves, tell its windows."""
+"""How many rows are sampled from a large table to estimate the rows of each window."""
 
 PARTITION_TABLES_PER_QUERY = 200
 
 
 @dataclass(frozen=True)
 class PartitionStatus:
-    """One partition. bytes: of its cold file.  deletes: of settled rows, to be folded in.
+    """One partition.
 
-    held_until: of a partition that was restored.
+    Attributes:
+        key: The partition key, such as "2024-03".
+        state: Where its rows are.
+        hot_rows: Rows in PostgreSQL.
+        cold_rows: Rows in its cold file.
+        bytes: The size of its cold file.
+        generation: The version number of its cold file.
+        deletes: Tombstones that the next compaction applies.
+        held_until: Until when no policy moves the partition, if it was restored.
     """
 
     key: str
@@ -53,13 +64,30 @@ class PartitionStatus:
 
 @dataclass(frozen=True)
 class TableStatus:
-    """One table. hot_rows is estimated where some leaf is too large to count.
+    """One table.
 
-    waiting_files: those of the source that are in no load: new, or refused by the last one.
-    moved_at: when a cold file was committed last.
-    lag_seconds: between the newest row's cursor and now; None where that cannot be told.
-    refused_files: those of them that were refused, and why.  newest_row: its time.
-    open_erasures: that have not ended.
+    Attributes:
+        name: The table.
+        exists: Whether PostgreSQL has it.
+        hot_rows: Rows in PostgreSQL.
+        estimated: Whether `hot_rows` is an estimate, because a partition table is too large.
+        hot_bytes: Bytes in PostgreSQL, indexes included.
+        cold_rows: Rows in the lake.
+        cold_bytes: Bytes of the live files of the lake.
+        partitions: Its partitions, in order.
+        loaded_at: When the last load was committed.
+        last_rows: Rows that the last load read.
+        last_rejected: Rows that the last load rejected.
+        moved_at: When the last cold file was committed.
+        cursor: The cursor after the last load.
+        lag_seconds: Time from the newest row to now; None for a table without a time.
+        fresh: Whether the lag is within `freshness`; None without that policy.
+        quarantined: Rows that wait in the quarantine.
+        waiting_files: Files of the source that no load has loaded: new, or refused by the last.
+        requests: Open requests for a move.
+        open_erasures: Erasures that have not ended.
+        refused_files: Path and problem of each refused file.
+        newest_row: The time of the newest row.
     """
 
     name: str
@@ -89,7 +117,13 @@ class TableStatus:
 class PlatformStatus:
     """The whole platform, at one moment of its clock.
 
-    findings: those of sources, loads and rows; the doctor looks at the tiers and the server, too.
+    Attributes:
+        now: The moment.
+        postgres: The server.
+        lake: The folder or bucket of the lake.
+        tables: The tables.
+        findings: Findings about sources, loads and rows. The doctor examines the tiers and the
+            server as well.
     """
 
     now: str
@@ -104,9 +138,14 @@ class PlatformStatus:
 
 
 def read_status(platform: Platform, *, count_up_to: int | None = None) -> PlatformStatus:
-    """Read everything in one transaction. Raises PostgresUnavailableError.
+    """Read the status of the platform in one transaction.
 
-    count_up_to: leaves with more rows are estimated; COUNT_UP_TO unless told.
+    Args:
+        platform: The platform.
+        count_up_to: Partition tables with more rows are estimated; by default COUNT_UP_TO.
+
+    Raises:
+        PostgresUnavailableError: PostgreSQL cannot be reached.
     """
     limit = COUNT_UP_TO if count_up_to is None else count_up_to
     now = platform.clock.now()
@@ -214,7 +253,7 @@ def _partitions(
 
 
 def read_states(connection: Connection, table: SourceTable, now: datetime) -> dict[str, State]:
-    """Return the state of each partition by key, in order. Looks for hot rows, and counts none."""
+    """Return the state of each partition by key, in order. Does not count hot rows."""
     if not relation_exists(connection, table):
         return {window.key: "empty" for window in table.windows(now)}
     windows = list(table.windows(now))
@@ -233,7 +272,7 @@ def read_states(connection: Connection, table: SourceTable, now: datetime) -> di
 
 
 def _with_gaps(states: Sequence[State]) -> list[State]:
-    """Tell empty partitions between others with rows from those before and after them."""
+    """Turn the empty partitions between partitions with rows into missing ones."""
     full = [place for place, state in enumerate(states) if state != "empty"]
     return [
         "missing" if state == "empty" and full and full[0] < place < full[-1] else state
@@ -252,9 +291,9 @@ def _state(hot_rows: int, deletes: int, cold: bool, past: bool, held: bool) -> S
 
 
 def hot_row_count(connection: Connection, table: SourceTable) -> tuple[int, bool]:
-    """Return how many rows a table that is there has in hot; whether that is PostgreSQL's estimate.
+    """Return the number of hot rows of an existing table, and whether it is an estimate.
 
-    It is where the table has more than COUNT_UP_TO.
+    PostgreSQL's estimate is used for more than COUNT_UP_TO rows.
     """
     query = (
         "select coalesce(sum(pg_stat_get_live_tuples(part.oid)), 0)::bigint"
@@ -281,7 +320,7 @@ def _hot_rows(
         [table.relation.as_string()],
     ).fetchall()
     if table.adopted and partition_tables:
-        # Its leaves may be closed to us, so all of it is asked as one.
+        # We may lack the right to read its partition tables, so the table is read as a whole.
         partition_tables = [(table.schema, table.name, sum(rows for *_, rows in partition_tables))]
     counts: Counter[str] = Counter()
     exact = [

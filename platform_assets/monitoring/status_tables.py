@@ -1,4 +1,4 @@
-"""The platform's status for people at a terminal: the heat map, and a table of the rest."""
+"""Show the platform's status in a terminal: the heat map, and a table of details."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lakebed.monitoring.findings import Finding, Severity
 from lakebed.monitoring.status import PlatformStatus, State, TableStatus
 
 CELLS = 90
-"""Of a table with more partitions the heat map shows the last ones, and counts all of them."""
+"""How many partitions of a table the heat map shows: the latest ones. It counts all of them."""
 
 _SHOWN: Mapping[State, tuple[str, str]] = {
     "hot": ("H", "bold white on red3"),
@@ -27,7 +27,7 @@ _SHOWN: Mapping[State, tuple[str, str]] = {
 
 
 def heat_map(status: PlatformStatus) -> Table:
-    """Return a grid: a row a table, a cell a partition, readable without colours too."""
+    """Return a grid with one row for each table and one letter for each partition."""
     letters = "  ".join(f"{letter} {state}" for state, (letter, _) in _SHOWN.items())
     grid = Table(title=f"{status.now[:10]}   {letters}", title_justify="left", box=None)
     grid.add_column("table")
@@ -61,7 +61,7 @@ def _cells(table: TableStatus) -> Text:
 
 
 def details(status: PlatformStatus) -> Table:
-    """Return a table of what else there is to know: loads, freshness, quarantine, requests."""
+    """Return a table of details: loads, freshness, quarantine, requests."""
     table = Table(box=None)
     for name in (
         "table",
@@ -96,7 +96,7 @@ _COLOURS: Mapping[Severity, str] = {"wrong": "red", "warning": "yellow3", "note"
 
 
 def findings_table(findings: Sequence[Finding]) -> Table:
-    """Return a table of findings: how severe each is, where, what it is and what mends it."""
+    """Return a table of findings: the severity of each, its place, the finding and the fix."""
     table = Table(box=None, show_header=False)
     for finding in findings:
         level = Text(finding.level, _COLOURS[finding.level])

@@ -1,4 +1,4 @@
-"""What is wrong with the loads and the rows of a table, judged from its state alone. Pure."""
+"""Judge the loads and the rows of a table from its gathered state. Pure."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from lakebed.monitoring.watch import has_age
 from lakebed.spec.table import SourceTable
 
 NAMED = 3
-"""So many of a kind are named, the others are counted."""
+"""How many items of a kind a finding names. It counts the rest."""
 
 
 def findings_of(table: SourceTable, state: TableState) -> Iterator[Finding]:
-    """Judge what the state of a table says of its source, its loads, its rows and its columns."""
+    """Judge the source, the loads, the rows and the columns of a table by its state."""
     yield from _of_source(table, state)
     yield from _of_quarantine(table, state)
     yield from _of_rows(table, state)
@@ -24,7 +24,7 @@ def findings_of(table: SourceTable, state: TableState) -> Iterator[Finding]:
             Code.CONTRACT_DRIFT,
             table.name,
             f"the table differs from its contract: {_named(state.drift)}",
-            f"lakebed plan {table.name} shows what mends it",
+            f"lakebed plan {table.name} shows the changes that fix it",
         )
 
 
@@ -34,22 +34,22 @@ def _of_source(table: SourceTable, state: TableState) -> Iterator[Finding]:
         yield Finding(
             Code.SOURCE_MISSING,
             name,
-            f"nothing is at its source, and nothing was ever loaded from it: {source.missing}",
-            "mend the table file, deliver the first file, or say optional=True",
+            f"its source is empty, and no load has ever read anything from it: {source.missing}",
+            "correct the table file, deliver the first file, or set optional=True",
         )
     if source.problem is not None:
         yield Finding(
             Code.SOURCE_UNREADABLE,
             name,
-            f"its source cannot be asked: {source.problem}",
-            f"mend the source or the table file, then lakebed load {name}",
+            f"its source cannot be read: {source.problem}",
+            f"fix the source or the table file, then lakebed load {name}",
         )
     if source.failure is not None:
         yield Finding(
             Code.LOAD_FAILED,
             name,
-            f"the last load failed, nothing of it was loaded: {source.failure}",
-            f"mend what it names, then lakebed load {name}",
+            f"the last load failed and loaded no row: {source.failure}",
+            f"fix that, then lakebed load {name}",
         )
     if source.refused:
         problems = [f"{path}: {problem}" for path, problem in source.refused]
@@ -57,7 +57,7 @@ def _of_source(table: SourceTable, state: TableState) -> Iterator[Finding]:
             Code.ITEM_REFUSED,
             name,
             f"{len(problems)} items of its source are refused: {_named(problems)}",
-            f"mend them, or the table file, then lakebed load {name}",
+            f"fix them or the table file, then lakebed load {name}",
         )
     if state.last.unbalanced:
         yield Finding(
@@ -65,7 +65,7 @@ def _of_source(table: SourceTable, state: TableState) -> Iterator[Finding]:
             name,
             f"the counts of {len(state.last.unbalanced)} loads do not add up: "
             f"{_named(state.last.unbalanced)}",
-            f"lakebed rollback {name} takes them back; report it: it is a fault of Lakebed",
+            f"lakebed rollback {name} undoes them; please report this fault of Lakebed",
         )
 
 
@@ -90,8 +90,8 @@ def _of_quarantine(table: SourceTable, state: TableState) -> Iterator[Finding]:
         yield Finding(
             Code.LOAD_WAITS,
             table.name,
-            f"its load is not done: rows wait for rows of {parents} to come, or to go",
-            f"lakebed load {' '.join(state.waits_for)}, which finishes it",
+            f"its load is not complete: rows wait for changes in {parents}",
+            f"lakebed load {' '.join(state.waits_for)} completes it",
         )
     if found.share > table.reject_share:
         yield Finding(
@@ -99,7 +99,7 @@ def _of_quarantine(table: SourceTable, state: TableState) -> Iterator[Finding]:
             table.name,
             f"{found.rejected:,} of {found.read:,} rows of the last loads wait in the quarantine, "
             f"more than the {table.reject_share:.2%} that reject_share allows",
-            f"lakebed rejects {table.name}; mend the rows or the table file, then --retry",
+            f"lakebed rejects {table.name}; fix the rows or the table file, then --retry",
         )
 
 
@@ -109,7 +109,7 @@ def _of_rows(table: SourceTable, state: TableState) -> Iterator[Finding]:
             yield Finding(
                 Code.NO_ROWS,
                 table.name,
-                f"there is no row yet, and the newest must be at most {table.freshness} old",
+                f"the table is empty; its newest row must be at most {table.freshness} old",
                 f"lakebed load {table.name}",
             )
         elif (lag := state.now - state.newest) > table.freshness:
@@ -117,15 +117,15 @@ def _of_rows(table: SourceTable, state: TableState) -> Iterator[Finding]:
                 Code.ROWS_STALE,
                 table.name,
                 f"the newest row is {timedelta(seconds=round(lag.total_seconds()))} old, "
-                f"{table.freshness} is allowed",
-                f"look whether its source delivers; lakebed load {table.name}",
+                f"freshness allows {table.freshness}",
+                f"check whether its source delivers; lakebed load {table.name}",
             )
     if state.coverage is not None and state.coverage.overlaps:
         yield Finding(
             Code.COVERAGE_OVERLAP,
             table.name,
-            f"partitions hold the time of each other: {_named(state.coverage.overlaps)}",
-            f"lakebed verify {table.name} --deep, then restore the partition and look at its rows",
+            f"partitions overlap: {_named(state.coverage.overlaps)}",
+            f"lakebed verify {table.name} --deep, then restore the partition and check its rows",
         )
     if state.coverage is not None and state.coverage.gaps:
         gaps = [
@@ -135,8 +135,8 @@ def _of_rows(table: SourceTable, state: TableState) -> Iterator[Finding]:
         yield Finding(
             Code.COVERAGE_GAP,
             table.name,
-            f"partitions without a row lie between ones with rows: {_named(gaps)}",
-            "look whether the source has rows of that time, and load them",
+            f"partitions without rows lie between partitions with rows: {_named(gaps)}",
+            "check whether the source has rows of that time, and load them",
         )
 
 

@@ -1,7 +1,7 @@
-"""The state of one table, gathered once, from which its findings and its checks are judged.
+"""Gather the state of one table once; its findings and its checks are judged from it.
 
-It is that of now, whatever the last run did: rows that wait in the quarantine, items that are
-refused, the age of the newest row, the columns that are there.
+It is the present state, not the result of the last run: the rows in the quarantine, the refused
+items of the source, the age of the newest row, the columns in PostgreSQL.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from lakebed.store.refusals import read_refusals
 
 @dataclass(frozen=True)
 class SourceState:
-    """What is in a table's source beside what the ledger has.
+    """A table's source compared with the ledger.
 
     Attributes:
-        waiting: Paths of the items that no load has taken: new ones, and refused ones.
-        refused: Path and problem of each item that is refused, and is still there.
+        waiting: Paths of the items that no load has loaded: new ones, and refused ones.
+        refused: Path and problem of each refused item that still exists.
         failure: Why the last load failed as a whole; None where it did not.
-        problem: Why the source cannot be asked; None where it can.
-        missing: Where nothing is and nothing ever was, though the table wants something there.
+        problem: Why the source cannot be read; None where it can.
+        missing: The place of a required source that is empty and always was.
     """
 
     waiting: tuple[str, ...] = ()
@@ -50,7 +50,10 @@ class SourceState:
 
 @dataclass(frozen=True)
 class LastLoad:
-    """The counts of the last load that stands, and the loads whose counts do not add up."""
+    """The counts of the last load, and the loads whose counts do not add up.
+
+    Loads that were rolled back are left out.
+    """
 
     rows: dict[str, int]
     unbalanced: tuple[str, ...] = ()
@@ -58,18 +61,18 @@ class LastLoad:
 
 @dataclass(frozen=True)
 class TableState:
-    """A table at one moment. None or empty: there is no such thing, or nothing is wrong.
+    """A table at one moment. None or empty means not applicable, or nothing found.
 
     Attributes:
         now: The moment, by the platform's clock.
-        source: What is in its source; of a table without one, nothing.
+        source: Its source compared with the ledger; empty for a table without a source.
         last: Its last load.
-        quarantine: How many rows wait.
-        groups: The rows that wait, by the rule that they broke.
+        quarantine: How many rows wait in the quarantine.
+        groups: The quarantined rows, by the rule that they broke.
         newest: The time of the newest row.
         drift: Where the table in PostgreSQL differs from its contract, in words.
         coverage: Gaps and overlaps of the partitions of a table with tiering.
-        waits_for: The tables whose rows would finish its load, if it waits for any.
+        waits_for: The tables that must change before its load is complete.
     """
 
     now: datetime
@@ -89,7 +92,7 @@ _COUNTS = ("rows_read", "inserted", "updated", "unchanged", "superseded", "marke
 def read_table_state(
     connection: Connection, settings: Settings, table: SourceTable, now: datetime
 ) -> TableState:
-    """Read how a table is now; changes nothing. A source that cannot be asked is in the answer."""
+    """Read the present state of a table. Changes nothing; a source's failure is in the result."""
     quarantine = read_quarantine(connection, table)
     return TableState(
         now=now,
@@ -105,9 +108,9 @@ def read_table_state(
 
 
 def read_source(connection: Connection, settings: Settings, table: SourceTable) -> SourceState:
-    """Read what waits in a table's source, and what of it is refused.
+    """Read which items wait in a table's source, and which of them are refused.
 
-    What was refused and is not there any more is not refused any more.
+    A refused item that was deleted from the source does not count.
     """
     if table.source is None:
         return SourceState()
@@ -133,7 +136,7 @@ def read_source(connection: Connection, settings: Settings, table: SourceTable) 
 
 
 def _last_load(connection: Connection, table: SourceTable) -> LastLoad:
-    """Return the last load's counts, and every load that stands whose counts do not add up."""
+    """Return the last load's counts, and the loads whose counts do not add up."""
     rows = connection.execute(
         "select rows_read, inserted, updated, unchanged, superseded, marked, rejected"
         " from lakebed.load where table_name = %s and rolled_back_at is null"

@@ -1,6 +1,6 @@
-"""What can be seen of a table between its loads: is it fresh, is it whole, is it what it should be.
+"""Read how fresh and complete a table is, and whether its columns match the contract.
 
-Everything is read from PostgreSQL, and nothing is counted row by row.
+Everything comes from PostgreSQL, and no query counts row by row.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from lakebed.store.rejects import RejectKind
 _TIME = "timestamp with time zone"
 
 LAST_LOADS = 100
-"""Of so many loads the share of rejected rows is taken."""
+"""How many of the last loads the share of rejected rows is computed over."""
 
 
 @dataclass(frozen=True)
 class Quarantine:
-    """How much of what the last loads read is not in the table.
+    """How many rows of the last loads are in the quarantine.
 
     Attributes:
-        read: Rows that the last loads read; retries, which read rejects again, are none of them.
-        rejected: Rows of those that wait in the quarantine now.
-        kinds: Rows of all loads that wait there, by the kind of rule that they broke.
+        read: Rows that the last loads read, without retries of rejects.
+        rejected: Rows of these loads that are in the quarantine now.
+        kinds: Quarantined rows of all loads, by the kind of rule that they broke.
     """
 
     read: int
@@ -42,18 +42,18 @@ class Quarantine:
 
     @property
     def waiting(self) -> int:
-        """Rows of all loads that wait."""
+        """The quarantined rows of all loads."""
         return sum(self.kinds.values())
 
     @property
     def share(self) -> float:
-        """The share of rows that wait, 0 where none was read."""
+        """The share of rejected rows among the rows read; 0 where no row was read."""
         return self.rejected / self.read if self.read else 0.0
 
 
 @dataclass(frozen=True)
 class Gap:
-    """Partitions without a row, between others that have some: from first to last."""
+    """A run of partitions without rows between partitions with rows: first to last."""
 
     first: str
     last: str
@@ -62,7 +62,7 @@ class Gap:
 
 @dataclass(frozen=True)
 class Coverage:
-    """Where the partitions of a table lie: gaps between them, and what lies in two of them."""
+    """Gaps between the partitions of a table, and overlaps of them."""
 
     partitions: int
     gaps: tuple[Gap, ...]
@@ -70,7 +70,7 @@ class Coverage:
 
 
 def newest_row(connection: Connection, table: SourceTable, now: datetime) -> datetime | None:
-    """Return the time of the newest row: the last load's cursor, or the time column's; or None."""
+    """Return the time of the newest row by the cursor or the time column; None without a row."""
     loaded = connection.execute(
         "select cursor_to from lakebed.load where table_name = %s and rolled_back_at is null"
         " and cursor_to is not null order by committed_at desc limit 1",
@@ -99,9 +99,9 @@ def newest_row(connection: Connection, table: SourceTable, now: datetime) -> dat
 
 
 def read_quarantine(connection: Connection, table: SourceTable) -> Quarantine:
-    """Read what share of a table's rows waits in the quarantine, each row counted once.
+    """Read the share of a table's rows that is in the quarantine. Each row counts once.
 
-    Of a source that is loaded whole the last load alone counts: it read every row again.
+    For a source that is always read whole, only the last load counts: it read every row again.
     """
     last = (
         "select load_id, rows_read from lakebed.load where table_name = %(table)s"
@@ -123,7 +123,7 @@ def read_quarantine(connection: Connection, table: SourceTable) -> Quarantine:
 
 
 def drift(connection: Connection, table: SourceTable) -> list[str]:
-    """Say where the table in PostgreSQL is not what its contract says; columns of its own, too."""
+    """Describe how the table in PostgreSQL differs from its contract, extra columns included."""
     if not relation_exists(connection, table):
         return []
     table = effective(connection, table)
@@ -136,9 +136,9 @@ def drift(connection: Connection, table: SourceTable) -> list[str]:
 
 
 def read_coverage(connection: Connection, table: SourceTable, now: datetime) -> Coverage:
-    """Read where partitions are missing between others, and where two hold the same time.
+    """Read which partitions are missing between existing ones, and which ones overlap.
 
-    A partition is there when it has a live cold file or any hot row.
+    A partition exists when it has a live cold file or any hot row.
     """
     cold = connection.execute(
         "select partition_key, lower_bound, upper_bound, time_min, time_max from lakebed.cold_file"
@@ -171,7 +171,7 @@ def read_coverage(connection: Connection, table: SourceTable, now: datetime) -> 
 def windows_with_rows(
     connection: Connection, table: SourceTable, windows: list[Window]
 ) -> list[Window]:
-    """Return those of the windows that have any hot row, in order; one query, no counting."""
+    """Return the windows that have any hot row, in order. One query, without counting."""
     query = sql.SQL(
         "select w.lower from unnest({lowers}::timestamptz[], {uppers}::timestamptz[])"
         " as w (lower, upper)"
@@ -187,7 +187,7 @@ def windows_with_rows(
 
 
 def has_age(table: SourceTable) -> bool:
-    """Whether a row of the table says when it was: by its cursor, or by its time column."""
+    """Whether the rows of a table have a time: a cursor, or a time column."""
     return _has_time_cursor(table) or table.partitioning is not None
 
 

@@ -102,7 +102,7 @@ def _model_asset(
         with platform.lake.sessions() as sessions:
             stretch = _stretch(context, model)
             with expected_refusals(platform):
-                built = build_model(platform, models, model, sessions, stretch=stretch)
+                built = build_model(platform, models, model, sessions, build_range=stretch)
             write_catalog(platform)
             metadata: dict[str, Any] = {
                 "generation": built.generation,

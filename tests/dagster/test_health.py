@@ -61,7 +61,7 @@ def test_a_lag_beyond_the_policy_and_an_overdue_move_turn_the_check_red(guarded:
     assert not check.passed
     wrong = {r["what"]: r["todo"] for r in table_of(check, "findings") if r["level"] == "wrong"}
     lag = next(what for what in wrong if "newest row" in what)
-    assert "40 days, 0:00:00 is allowed" in lag
+    assert "freshness allows 40 days, 0:00:00" in lag
     assert "lakebed load readings" in wrong[lag]
     assert any("due and not moved: 2024-01" in what for what in wrong)
 

@@ -83,9 +83,9 @@ def test_what_fails_skips_what_reads_it_and_the_rest_goes_on(project: Project) -
         "assert_few": "warn",
         "reads_warned": "ok",
     }
-    assert results["assert_none"].error == "1 rows that should not be there: 1"
+    assert results["assert_none"].error == "1 failing rows: 1"
     assert (results["bad"].error or "").endswith(
-        "bad.sql: DuckDB refuses 'bad': Invalid Input Error: no. Mend the query, or what it reads."
+        "bad.sql: DuckDB refuses 'bad': Invalid Input Error: no. Correct the query or its inputs."
     )
     assert project.rows("from reads_warned") == [(1,)]
 

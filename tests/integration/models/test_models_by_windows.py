@@ -51,8 +51,8 @@ def give(project: Project, v: str, until: str = "2024-07-05") -> None:
 
 def run(project: Project, since: str | None = None, until: str | None = None, **more: Any) -> int:
     models = project.models
-    stretch = BuildRange(at(since) if since else None, at(until) if until else None)
-    built = build_model(project.platform, models, models.get("m"), stretch=stretch, **more)
+    build_range = BuildRange(at(since) if since else None, at(until) if until else None)
+    built = build_model(project.platform, models, models.get("m"), build_range=build_range, **more)
     assert built.rows is not None
     return built.rows
 

@@ -16,13 +16,13 @@ from lakebed.tiering.erase import erase
 from tests.support.tiers import do, fill, settle
 
 
-def told(platform: Platform) -> set[str]:
-    """Return what is wrong with the tiers and the lake.
+def found_in(platform: Platform) -> dict[Code, str]:
+    """Return the findings about the tiers and the lake, by code.
 
-    The tests' server runs without fsync, and their rows come from nowhere.
+    The tests' server runs without fsync, and their tables have no source.
     """
     return {
-        f"{f.where}: {f.what}"
+        f.code: f"{f.where}: {f.what}"
         for f in examine(platform).findings
         if f.where != "server" and f.code != Code.SOURCE_MISSING
     }
@@ -31,21 +31,21 @@ def told(platform: Platform) -> set[str]:
 def test_what_is_wrong_is_found_on_a_real_server(platform: Platform) -> None:
     fill(platform)
     paths = settle(platform, "readings", "2024-01", "2024-02")
-    assert told(platform) == {
-        "readings: due and not moved: 2024-03",
+    assert found_in(platform) == {
+        Code.MOVE_OVERDUE: "readings: partitions are due and not moved: 2024-03",
     }
     settle(platform, "readings", "2024-03")
-    assert told(platform) == set()
+    assert found_in(platform) == {}
     do(
         platform,
         "alter table readings detach partition readings_2024_03",
         "create table readings_rest partition of readings default",
     )
     (platform.lake.files.root / paths[0]).unlink()  # type: ignore[attr-defined]
-    found = "\n".join(sorted(told(platform)))
-    assert "readings_2024_03 has the name of a leaf and is none" in found
-    assert "readings_rest is a DEFAULT partition" in found
-    assert f"1 files of the lake are not what the manifest says: {paths[0]}" in found
+    found = found_in(platform)
+    assert "readings_2024_03" in found[Code.PARTITION_DETACHED]
+    assert "readings_rest" in found[Code.DEFAULT_PARTITION]
+    assert paths[0] in found[Code.LAKE_FILE_WRONG]
 
 
 def test_an_old_transaction_is_named_without_its_query(platform: Platform, monkeypatch) -> None:  # type: ignore[no-untyped-def]
@@ -80,7 +80,7 @@ def test_an_erasure_that_was_cut_off_is_told_without_its_condition(platform: Pla
 
 
 @pytest.mark.parametrize("without", [{"tiering": None}, {"tiering": None, "partitioning": None}])
-def test_what_settled_of_a_table_that_declares_no_tiering_any_more_is_told(
+def test_cold_partitions_of_a_table_without_tiering_are_found(
     platform: Platform, without: dict[str, None]
 ) -> None:
     fill(platform)

@@ -96,7 +96,7 @@ def test_help_imports_nothing_that_is_slow() -> None:
         (["rejects", "flights", "--export", "x.xlsx"], "x.xlsx ends with none of .csv"),
         (["rejects", "flights", "--export", "no/such/x.csv"], "there is no folder"),
         (["rejects", "flights", "--retry", "--resolved"], "--retry goes with"),
-        (["build", "nope"], "'nope' names nothing"),
+        (["build", "nope"], "'nope' matches nothing"),
         (["up", "--port", "0"], "--port"),
         (["status", "--color"], "No such option"),
         (["nonsense"], "No such command 'nonsense'"),

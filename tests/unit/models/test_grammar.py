@@ -267,12 +267,12 @@ def test_options_come_from_the_project_the_yaml_and_the_file_the_nearest_wins(
     [
         (
             {**BASE, "marts/s.yml": "models:\n  - name: stg_flihgts"},
-            "marts/s.yml:2: 'stg_flihgts' is described, and there is no such model. "
+            "marts/s.yml:2: the file describes the model 'stg_flihgts', which does not exist. "
             "Did you mean 'stg_flights'?",
         ),
         (
             {**BASE, "marts/s.yml": "models:\n- name: stg_flights\n  data_tests:\n  - uniqe"},
-            "marts/s.yml:2: there is no test 'uniqe'. Did you mean 'unique'?",
+            "marts/s.yml:2: the test 'uniqe' does not exist. Did you mean 'unique'?",
         ),
         (
             {
@@ -284,49 +284,50 @@ def test_options_come_from_the_project_the_yaml_and_the_file_the_nearest_wins(
         ),
         (
             {**BASE, "marts/s.yml": "models:\n- name: stg_flights\n  config: {materialized: fast}"},
-            "marts/s.yml:2: materialized: 'fast' makes no sense. "
+            "marts/s.yml:2: materialized: 'fast' is not a valid option. "
             "Use 'view', 'table', 'incremental' or 'ephemeral'.",
         ),
         (
             {**BASE, "marts/s.yml": "models: ["},
             "marts/s.yml:1: the YAML cannot be read: expected the node content, but found "
-            "'<stream end>'. Mend it there.",
+            "'<stream end>'. Correct it there.",
         ),
         (
             {
                 "marts/a.sql": "select 1\nfrom {{ ref('off') }}",
                 "marts/off.sql": "{{ config(enabled=false) }}select 1",
             },
-            "marts/a.sql:2: ref('off') names a model that is disabled. "
-            "Enable it, or disable this one too.",
+            "marts/a.sql:2: ref('off') names a disabled model. "
+            "Enable it, or disable this model too.",
         ),
         (
             {"marts/a.sql": "select {{ run_query('select 1') }}"},
-            "marts/a.sql:1: run_query needs a database while the template runs, which is not "
-            "there. Write it as SQL of the model.",
+            "marts/a.sql:1: run_query needs a database, and templates run without one. "
+            "Write the query in the SQL of the model.",
         ),
         (
             {"marts/a.sql": "\n{{ exceptions.raise_compiler_error('no more') }}"},
-            "marts/a.sql:2: no more. Its template says so itself.",
+            "marts/a.sql:2: no more. The template raises this error.",
         ),
         (
             {"marts/a.sql": "select '{{ env_var('LAKEBED_POSTGRES_URL') }}'"},
             "marts/a.sql:1: env_var('LAKEBED_POSTGRES_URL') would show a secret in the SQL. "
-            "Take a variable that holds none: the SQL is printed, stored and shown.",
+            "Use a variable without a secret: the SQL is printed, stored and shown.",
         ),
         (
             {"seeds/s.csv": ""},
-            "seeds/s.csv: the seed is empty. Write the names of its columns at least.",
+            "seeds/s.csv: the seed is empty. "
+            "Write at least a header with the names of its columns.",
         ),
         (
             {"snapshots/s.sql": "{% snapshot s %}{% endsnapshot %}"},
-            "snapshots/s.sql: snapshots are not built here. "
-            "Take the file away; the lake keeps a table's history by itself.",
+            "snapshots/s.sql: Lakebed does not build snapshots. "
+            "Delete the file; the lake keeps a table's history.",
         ),
     ],
     ids=lambda value: None,
 )
-def test_what_makes_no_sense_is_told_with_file_and_line(
+def test_what_cannot_be_used_is_an_error_with_file_and_line(
     project: Project, files: dict[str, str], message: str
 ) -> None:
     assert project.error(files) == message

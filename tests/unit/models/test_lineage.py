@@ -191,7 +191,7 @@ class TestSchemas:
         assert str(caught.value).removeprefix(f"{project.folder}/") == (
             "marts/a.sql:6: DuckDB refuses 'a': Binder Error: Referenced column "
             '"dellay" not found in FROM clause! Candidate bindings: "delay" '
-            "(line 10 of the compiled SQL). Mend the query, or what it reads."
+            "(line 10 of the compiled SQL). Correct the query or its inputs."
         )
 
     def test_a_sum_of_texts_is_an_error(self, project: Project) -> None:

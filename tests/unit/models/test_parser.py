@@ -211,7 +211,7 @@ class TestTests:
 
     def test_a_test_of_nothing_is_refused(self, project: Project) -> None:
         assert project.error({"tests/assert_x.sql": "select 1"}) == (
-            "tests/assert_x.sql: the test refers to no model and no table, so it belongs to none. "
+            "tests/assert_x.sql: the test names no model and no table, so it belongs to none. "
             "Name one by ref() or source()."
         )
 
@@ -248,7 +248,7 @@ BAD_TEMPLATES = {
     ),
     "ref of two names": (
         "from {{ ref('pkg', 'base') }}",
-        "marts/bad.sql:1: ref() does not take ('pkg', 'base'). Write {{ ref('model') }}.",
+        "marts/bad.sql:1: ref() does not accept ('pkg', 'base'). Write {{ ref('model') }}.",
     ),
     "unknown source": (
         "from {{ source('lakbed', 'flights') }}",
@@ -265,7 +265,7 @@ BAD_TEMPLATES = {
     ),
     "source of one name": (
         "from {{ source('flights') }}",
-        "marts/bad.sql:1: source() takes a source and a table, it got 1. "
+        "marts/bad.sql:1: source() takes a source and a table, not 1 names. "
         "Write {{ source('lakebed', 'table') }}.",
     ),
     "unknown option": (
@@ -274,33 +274,33 @@ BAD_TEMPLATES = {
     ),
     "unknown materialization": (
         "\n{{ config(materialized='fast') }}\nselect 1",
-        "marts/bad.sql:2: config(materialized='fast') makes no sense. "
+        "marts/bad.sql:2: config(materialized='fast') is not a valid option. "
         "Use 'view', 'table', 'incremental' or 'ephemeral'.",
     ),
     "bad tags": (
         "{{ config(tags=['two words']) }}select 1",
-        "marts/bad.sql:1: config(tags=['two words']) makes no sense. Tags are texts of letters, "
-        "digits, '_', '-' and '.', in a list: tags=['daily'].",
+        "marts/bad.sql:1: config(tags=['two words']) is not a valid option. A tag has letters, "
+        "digits, '_', '-' and '.'. Write a list: tags=['daily'].",
     ),
     "bad owner": (
         "{{ config(owner='somebody') }}select 1",
-        "marts/bad.sql:1: config(owner='somebody') makes no sense. "
+        "marts/bad.sql:1: config(owner='somebody') is not a valid option. "
         "An owner is an e-mail address or 'team:' and a name.",
     ),
     "bad description": (
         "{{ config(description=3) }}select 1",
-        "marts/bad.sql:1: config(description=3) makes no sense. Write it as one text in quotes.",
+        "marts/bad.sql:1: config(description=3) is not a valid option. Write one text in quotes.",
     ),
     "variable without value": (
         "select {{ var('lat') }}",
-        "marts/bad.sql:1: var('lat') has no value and no default. Give it one, "
+        "marts/bad.sql:1: var('lat') has no value and no default. Add a default, "
         "{{ var('lat', 0) }}, or set the variable. Did you mean 'late'?",
     ),
     "template syntax": (
         "select 1\n{% for x in y %}",
         "marts/bad.sql:2: the template cannot be read: Unexpected end of template. Jinja was "
         "looking for the following tags: 'endfor' or 'else'. The innermost block that needs to be "
-        "closed is 'for'. Mend the {{ ... }} or {% ... %} there.",
+        "closed is 'for'. Correct the {{ ... }} or {% ... %} there.",
     ),
     "undefined name": (
         "select 1\n,\n{{ percnt(1, 2) }}",
@@ -308,58 +308,58 @@ BAD_TEMPLATES = {
     ),
     "fault of an expression": (
         "select 1,\n{{ 1 / 0 }}",
-        "marts/bad.sql:2: the template failed: division by zero. Mend the expression there.",
+        "marts/bad.sql:2: the template failed: division by zero. Correct the expression there.",
     ),
     "escape from the sandbox": (
         "{{ ref.__globals__ }}",
         "marts/bad.sql:1: the template failed: access to attribute '__globals__' of 'method' "
-        "object is unsafe. Mend the expression there.",
+        "object is unsafe. Correct the expression there.",
     ),
 }
 
 BAD_SQL = {
     "syntax": (
         "select 1 as a,\n    (2 as b\nfrom t",
-        "marts/bad.sql:3: the SQL cannot be read near 'from': Expecting ). Mend the query there.",
+        "marts/bad.sql:3: the SQL cannot be read near 'from': Expecting ). "
+        "Correct the query there.",
     ),
     "syntax after lines that the template adds": (
         "select\n{% for n in range(5) %}\n    {{ n }} as c{{ n }},\n{% endfor %}\n    (1 as x\n",
-        "marts/bad.sql:5: the SQL cannot be read near 'x': Expecting ). Mend the query there.",
+        "marts/bad.sql:5: the SQL cannot be read near 'x': Expecting ). Correct the query there.",
     ),
     "end of text": (
         "select 1\nfrom",
         "marts/bad.sql:2: the SQL cannot be read near 'from': Expected table name. "
-        "Mend the query there.",
+        "Correct the query there.",
     ),
     "open quote": (
         "select 1,\n'abc\nfrom t",
-        "marts/bad.sql:2: the SQL cannot be read: the text that starts there lacks its closing '. "
+        "marts/bad.sql:2: the SQL cannot be read: the text that starts there has no closing '. "
         "Close it.",
     ),
     "open comment": (
         "select 1\n/* abc",
         "marts/bad.sql:2: the SQL cannot be read: it ends within a comment or a name. Close it.",
     ),
-    "no query": ("-- later\n", "marts/bad.sql: the file holds no query. Write one select."),
+    "no query": ("-- later\n", "marts/bad.sql: the file contains no query. Write one select."),
     "two queries": (
         "select 1\n;\nselect 2",
-        "marts/bad.sql:2: the query holds a semicolon. "
-        "Remove it: a file is one query, and no semicolon ends it.",
+        "marts/bad.sql:2: the query contains a semicolon. "
+        "Remove it: a file is one query without a semicolon.",
     ),
     "no select": (
         "-- text\ncreate table x as select 1",
-        "marts/bad.sql:2: the file holds a CREATE statement, not a query. "
-        "Write one select; what becomes of its rows is said by config(materialized=...).",
+        "marts/bad.sql:2: the file contains a CREATE statement, not a query. "
+        "Write one select; config(materialized=...) decides how its rows are stored.",
     ),
     "bare name": (
         "{{ config(\nmaterialized='view'\n) }}\nselect 1\nfrom BASE",
-        "marts/bad.sql:5: 'BASE' is read by its bare name, which the graph of assets cannot see. "
+        "marts/bad.sql:5: the SQL names 'BASE' directly, and the asset graph cannot see that. "
         "Write {{ ref('base') }} or {{ source('lakebed', 'base') }}.",
     ),
     "self": (
         "select 1\nfrom {{ this }}",
-        "marts/bad.sql:2: the view 'bad' reads itself. "
-        "Read what it is made of, by ref() or source().",
+        "marts/bad.sql:2: the view 'bad' reads itself. Read its inputs by ref() or source().",
     ),
 }
 
@@ -384,12 +384,12 @@ BAD_FILES: dict[str, tuple[dict[str, str], str]] = {
     "duplicate name": (
         {"marts/a.sql": "select 1", "staging/a.sql": "select 1"},
         "staging/a.sql: the model 'a' is also defined by marts/a.sql. "
-        "Rename one of them: folders do not tell apart.",
+        "Rename one of them: a folder does not make a name unique.",
     ),
     "name of a source table": (
         {"staging/flights.sql": "select 1"},
         "staging/flights.sql: the model 'flights' has the name of a source table. "
-        "Rename the file; stg_flights.sql is the custom.",
+        "Rename the file, by custom to stg_flights.sql.",
     ),
     "no group": (
         {"loose.sql": "select 1"},
@@ -397,7 +397,7 @@ BAD_FILES: dict[str, tuple[dict[str, str], str]] = {
     ),
     "group of the platform": (
         {"hot/a.sql": "select 1"},
-        "hot/a.sql: the folder 'hot' has a name that the platform uses itself. "
+        "hot/a.sql: the folder 'hot' has a name that Lakebed reserves. "
         "Move the file into staging/ or marts/.",
     ),
     "name that needs quotes": (
@@ -413,7 +413,7 @@ BAD_FILES: dict[str, tuple[dict[str, str], str]] = {
             "marts/d.sql": "from {{ ref('a') }}",
         },
         "marts/a.sql:2: the models read each other in a circle: a -> b -> c -> a. "
-        "Take one ref() out of the circle.",
+        "Remove one ref() of the circle.",
     ),
     "fault in a macro": (
         {
@@ -425,7 +425,7 @@ BAD_FILES: dict[str, tuple[dict[str, str], str]] = {
     "syntax of a macro": (
         {"macros/m.sql": "\n{% macro rows( %}", "marts/a.sql": "select 1"},
         "macros/m.sql:2: the template cannot be read: expected token 'name', got '%'. "
-        "Mend the {{ ... }} or {% ... %} there.",
+        "Correct the {{ ... }} or {% ... %} there.",
     ),
     "macro with dbt's name": (
         {"macros/m.sql": "{% macro ref(x) %}{% endmacro %}"},
@@ -451,15 +451,19 @@ def test_files_that_do_not_fit_together_are_an_error(
 def test_a_file_that_is_no_text_is_an_error(project: Project) -> None:
     (project.folder / "marts").mkdir()
     (project.folder / "marts/a.sql").write_bytes(b"select 1,\n'\xff\xfe'")
-    assert project.error({}) == "marts/a.sql:2: the file is no UTF-8 text. Save it as UTF-8."
+    assert project.error({}) == "marts/a.sql:2: the file is not UTF-8 text. Save it as UTF-8."
 
 
 def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"there is no such folder of models\. Make it, or let"):
+    with pytest.raises(
+        ModelError, match=r"the folder of models does not exist\. Create it, or set"
+    ):
         load_models(tmp_path / "nothing", {})
 
 
 def test_asking_for_an_unknown_model_offers_the_nearest(project: Project) -> None:
     models = project.load({"marts/daily.sql": "select 1 as n"})
-    with pytest.raises(ModelError, match=r"no model 'dayly'\. Did you mean 'daily'\?"):
+    with pytest.raises(
+        ModelError, match=r"the model 'dayly' does not exist\. Did you mean 'daily'\?"
+    ):
         models.get("dayly")

@@ -95,14 +95,14 @@ def test_the_state_is_what_was_built_last(project: Project, models: ModelSet) ->
 @pytest.mark.parametrize(
     ("expression", "said"),
     [
-        ("stg_c", "'stg_c' names nothing. Did you mean 'stg_"),
-        ("tagg:x", "'tagg:x' has no method that is known. Did you mean 'tag'?"),
-        ("source:raw.trips", "source:raw.trips names no source."),
-        ("state:old_one", "state:old_one is not known"),
-        ("+", "'+' is no selector"),
+        ("stg_c", "'stg_c' matches nothing. Did you mean 'stg_"),
+        ("tagg:x", "'tagg:x' has an unknown method. Did you mean 'tag'?"),
+        ("source:raw.trips", "source:raw.trips matches no source."),
+        ("state:old_one", "state:old_one is unknown"),
+        ("+", "'+' is not a selector"),
     ],
 )
-def test_a_selector_of_nothing_says_what_there_is(
+def test_a_selector_that_matches_nothing_suggests_names(
     models: ModelSet, expression: str, said: str
 ) -> None:
     with pytest.raises(SelectionError) as caught:

@@ -19,7 +19,7 @@ from lakebed.monitoring.diagnosis import (
     of_table,
     of_undeclared,
 )
-from lakebed.monitoring.findings import Finding
+from lakebed.monitoring.findings import Code, Finding
 from lakebed.spec.partitions import Grain, window_for_key
 from lakebed.store.grain_mismatch import Bounds
 from lakebed.tiering.horizon import Holder, Horizon, StayReason
@@ -64,9 +64,10 @@ def test_what_may_not_be_seen_is_wrong() -> None:
     assert (found.level, "pg_read_all_stats" in found.todo) == ("wrong", True)
 
 
-def test_a_long_wait_for_a_lock_is_told() -> None:
+def test_a_long_wait_for_a_lock_is_found() -> None:
     wait = LockWait(7, "app", NOW - timedelta(seconds=11), (8, 9))
-    assert "behind 8, 9" in one(of_server(replace(WELL, waits=[wait]))).what
+    found = one(of_server(replace(WELL, waits=[wait])))
+    assert (found.code, "Sessions 8, 9" in found.what) == (Code.LOCK_WAIT, True)
     assert list(of_server(replace(WELL, waits=[replace(wait, since=NOW)]))) == []
 
 
@@ -80,10 +81,8 @@ def test_a_move_is_overdue_a_day_after_it_was_due() -> None:
     just = replace(TABLE, waiting=[MAY], now=MAY.upper + 31 * DAY)
     assert list(of_table(just)) == []
     found = one(of_table(replace(just, now=just.now + timedelta(seconds=1))))
-    assert (found.what, "lakebed move events --due" in found.todo) == (
-        "due and not moved: 2024-05",
-        True,
-    )
+    assert (found.code, found.what.endswith(": 2024-05")) == (Code.MOVE_OVERDUE, True)
+    assert "lakebed move events --due" in found.todo
     late = replace(just, now=just.now + DAY, late=[MAY])
     assert [found.level for found in of_table(late)] == ["note"], "it may have come just now"
 
@@ -102,22 +101,28 @@ def test_a_drop_that_waits_for_days_is_wrong() -> None:
 
 
 @pytest.mark.parametrize(
-    ("facts", "what"),
+    ("facts", "code", "what"),
     [
-        ({"default": ["events_default"]}, "DEFAULT"),
-        ({"detaching": ["events_2024_01"]}, "half detached"),
-        ({"detached": ["events_2024_01"]}, "is none"),
-        ({"files": [CheckedFile("events", "k", 1, "p", 1, 1, "it is not there")]}, "not there"),
+        ({"default": ["events_default"]}, Code.DEFAULT_PARTITION, "events_default"),
+        ({"detaching": ["events_2024_01"]}, Code.PARTITION_HALF_DETACHED, "events_2024_01"),
+        ({"detached": ["events_2024_01"]}, Code.PARTITION_DETACHED, "events_2024_01"),
+        (
+            {"files": [CheckedFile("events", "k", 1, "p", 1, 1, "gone")]},
+            Code.LAKE_FILE_WRONG,
+            "p: gone",
+        ),
     ],
 )
-def test_leaves_and_files_that_are_wrong_are_named(facts: dict[str, Any], what: str) -> None:
+def test_partition_tables_and_files_that_are_wrong_are_named(
+    facts: dict[str, Any], code: Code, what: str
+) -> None:
     found = one(of_table(replace(TABLE, **facts)))
-    assert (found.level, found.where) == ("wrong", "events")
+    assert (found.code, found.level, found.where) == (code, "wrong", "events")
     assert what in found.what
     assert found.todo
 
 
-def test_what_settled_by_another_grain_is_wrong_with_the_way_out() -> None:
+def test_cold_partitions_of_another_grain_are_wrong_and_the_fix_is_named() -> None:
     months = [Bounds(w.key, w.lower, w.upper) for w in (JANUARY, MAY)]
     odd = Bounds("2024-01-09", NOW - 3 * HOUR, NOW + DAY)
     found = one(of_table(replace(TABLE, grain=Grain.DAY, other_grain=[*months, odd, odd])))
@@ -139,17 +144,19 @@ def test_partitions_of_a_table_without_tiering_are_wrong() -> None:
 def test_an_erasure_that_has_not_ended_is_wrong() -> None:
     assert list(of_erasures([])) == []
     found = one(of_erasures([OpenErasure("events", NOW, 1234)]))
-    assert (found.level, found.where) == ("wrong", "events")
-    assert "began at 2024-07-01 00:00:00 UTC has not ended, after 1,234 rows" in found.what
+    assert (found.code, found.level) == (Code.ERASURE_OPEN, "wrong")
+    assert found.where == "events"
+    assert "began at 2024-07-01 00:00:00 UTC" in found.what
+    assert "1,234 rows" in found.what
     assert "lakebed erase events --where ..." in found.todo
 
 
-def test_a_gap_between_leaves_is_noted() -> None:
+def test_a_gap_between_partition_tables_is_noted() -> None:
     found = one(of_table(replace(TABLE, gaps=[JANUARY])))
-    assert (found.level, "no leaf" in found.what) == ("note", True)
+    assert (found.level, found.code) == ("note", Code.PARTITION_MISSING)
 
 
-def test_what_is_needed_no_more_is_noted() -> None:
+def test_files_that_can_be_deleted_are_noted() -> None:
     found = one(of_lake([Swept("events", "p", 1234, "orphan")], ()))
     assert (found.level, "1 files, 1,234 bytes" in found.what) == ("note", True)
     waits = KeptFile("events", "p", 1, StayReason.SNAPSHOT, "session 7 (psql) may still need it")
