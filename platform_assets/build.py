@@ -1,4 +1,4 @@
-"""The map of the platform: settings in, Dagster definitions out. Reads from top to bottom."""
+"""Build the map of the platform: settings in, Dagster definitions out. Read it top to bottom."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def build_defs(
 ) -> dg.Definitions:
     """Return the whole graph, from the sources to the exports. Opens nothing.
 
-    A table file, a model or an export that cannot be used takes nothing else out of the graph: its
-    own asset says what is wrong, and fails.
+    A table file, a model or an export that cannot be used does not affect the rest of the graph.
+    Its own asset describes the problem and fails.
 
     Args:
         settings: By default those of the project that the working folder is in.

@@ -1,7 +1,7 @@
 """The base of every error of Lakebed, and the errors that more than one layer raises.
 
-`except LakebedError` catches whatever Lakebed raises on purpose. Each class says what the command
-exits with and whether the same work, tried again, can succeed.
+`except LakebedError` catches every error that Lakebed raises on purpose. Each class has the exit
+code of the command, and whether the same work can succeed later.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ class LakebedError(Exception):
 
 
 class TieringError(LakebedError, RuntimeError):
-    """A change of the lake that did not happen. The text says why and what to do."""
+    """A change of the lake failed and changed nothing. The text has the reason and the fix."""
 
 
 class VerificationError(TieringError):
-    """A file does not hold what it should; nothing was changed."""
+    """A file does not have the expected contents. Nothing was changed."""
 
 
 class BusyError(TieringError):
-    """Another process writes the same."""
+    """Another process is changing the same table, partition or file."""
 
     retryable = True
 
 
 class PartlyFailedError(LakebedError, RuntimeError):
-    """Some of the work failed and the rest is done. The text names what failed.
+    """Some of the work failed, and the rest is done. The text names the failures.
 
     Attributes:
-        done: The reports of what was done, where the caller returns reports.
+        done: The reports of the finished work, where the caller returns reports.
     """
 
     def __init__(self, text: str, done: tuple[Any, ...] = ()) -> None:
@@ -56,7 +56,7 @@ class PartlyFailedError(LakebedError, RuntimeError):
 
 
 def exit_code(error: BaseException) -> int | None:
-    """Return what the command exits with for an expected error, None for any other."""
+    """Return the exit code of the command for an expected error; None for any other."""
     if _connection_lost(error):
         return UNREACHABLE
     if isinstance(error, LakebedError):
@@ -74,7 +74,7 @@ def _database_errors() -> list[type[BaseException]]:
 
 
 def _connection_lost(error: BaseException) -> bool:
-    """Whether PostgreSQL went away while it was at work: no SQLSTATE, class 08, or 57P0x."""
+    """Whether the connection to PostgreSQL was lost: no SQLSTATE, class 08, or 57P0x."""
     psycopg = sys.modules.get("psycopg")
     if psycopg is None or not isinstance(error, psycopg.OperationalError):
         return False

@@ -1,11 +1,11 @@
-"""A project from Python: load, move, query and look, for scripts and notebooks.
+"""Use a project from Python: load, move, query and inspect it, in scripts and notebooks.
 
 from lakebed import Lakebed
 
 with Lakebed() as lake:
-lake.load("flights")
-lake.move("flights", due=True)
-lake.sql("select count(*) as n from flights").rows()    # [(336776,)]
+    lake.load("flights")
+    lake.move("flights", due=True)
+    lake.sql("select count(*) as n from flights").rows()    # [(336776,)]
 """
 
 from __future__ import annotations
@@ -132,13 +132,13 @@ class Lakebed:
             again: Read all of the sources, whatever was loaded before.
 
         Returns:
-            One report a load, in the order of loading; loads that had waited for one of these
-            tables are among them.
+            One report for each load, in the order of loading, including loads that had waited
+            for one of these tables.
 
         Raises:
             TableError: A table is unknown or has no source.
-            PartlyFailedError: A table or a file was not loaded. The rest was; `done` has its
-                reports.
+            PartlyFailedError: A table or a file was not loaded. The rest was loaded; `done` has
+                its reports.
         """
         platform = self._platform
         chosen = chosen_tables(platform, tables)
@@ -167,16 +167,16 @@ class Lakebed:
             table: The name of a table with tiering.
             partitions: Partition keys such as "2024-03".
             due: Move every partition that its policy says is due, instead of named ones.
-            as_of: With due, the time to take for now.
+            as_of: With due, the time to use as now.
             jobs: How many partitions are moved at once.
 
         Returns:
-            One report a partition, in the order of partitions.
+            One report for each partition, in order.
 
         Raises:
             ValueError: Both or none of partitions and due are given.
             TableError: The table is unknown or has no tiering, or a key does not fit its grain.
-            PartlyFailedError: A partition was not moved. The rest was; `done` has their reports.
+            PartlyFailedError: A partition was not moved. The rest was; `done` has its reports.
         """
         if bool(partitions) == due:
             raise ValueError("Give partition keys, or due=True")
@@ -202,15 +202,15 @@ class Lakebed:
         return moved
 
     def sql(self, query: str, params: Parameters = None) -> QueryResult:
-        """Run one statement over both tiers, in one snapshot, and hold its rows.
+        """Run one statement over both tiers, in one snapshot, and return its rows.
 
         Args:
-            query: SQL as DuckDB has it; tables and models are views by their names.
+            query: DuckDB's SQL. Each table and model is a view.
             params: Values for ? (a list) or $name (a dict).
 
         Raises:
             duckdb.Error: DuckDB refuses the statement.
-            LakeReadError: The query holds several statements.
+            LakeReadError: The query has more than one statement.
         """
         with self.session() as session, session.stream(query, params) as result:
             table = result.to_arrow_table()
@@ -218,7 +218,7 @@ class Lakebed:
 
     @contextmanager
     def session(self) -> Iterator[ReadSession]:
-        """Open one snapshot for several queries that must agree with each other."""
+        """Open one snapshot for several queries that must be consistent with each other."""
         with self._platform.lake.session() as session:
             yield session
 

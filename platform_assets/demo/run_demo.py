@@ -1,4 +1,4 @@
-"""The demo: real flights through the whole platform, by way of its Dagster assets, in a minute."""
+"""Run real flights through the whole platform and its Dagster assets, in a minute."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ group by origin order by origin""",
 
 
 def prepare(settings: Settings) -> list[Path]:
-    """Write the source files, and make the home's clock stand at the end of 2013."""
+    """Write the source files, and set the home's clock to the end of 2013."""
     if settings.postgres_url is None:
         make_home(settings.home)
     files = write_demo_files(settings.data)
@@ -52,13 +52,13 @@ def prepare(settings: Settings) -> list[Path]:
 
 
 def run_demo(settings: Settings, console: Console) -> None:
-    """Run the demo, telling what it does. It can be run again: what was done is not done twice."""
+    """Run the demo and report each step. A second run does not repeat finished work."""
     started = time.monotonic()
     console.rule("[bold]Lakebed[/]: 336,776 flights of 2013, from files to SQL over two tiers")
     files = prepare(settings)
     settings = replace(settings, fixed_time=DEMO_NOW)
     console.print(f"[bold]1.[/] {len(files)} source files in {settings.data}")
-    console.print(f"   The clock stands at {DEMO_NOW:%Y-%m-%d} (in {settings.home}/settings.env)")
+    console.print(f"   The clock is set to {DEMO_NOW:%Y-%m-%d} (in {settings.home}/settings.env)")
     platform = open_platform(settings)
     console.print(f"[bold]2.[/] Hot tier: {platform.postgres.name}")
     instance = open_instance(platform)
@@ -111,7 +111,11 @@ class _Runner:
     def materialize(
         self, selection: dg.AssetSelection, *shown: str, span: tuple[str, str] | None = None
     ) -> None:
-        """Materialize and print a line an asset or partition. Raises what the run raised."""
+        """Materialize assets, and print one line for each asset or partition.
+
+        Raises:
+            Exception: The error of the run.
+        """
         tags = {}
         if span is not None:
             tags = {
@@ -164,11 +168,11 @@ def _show(platform: Platform, console: Console, title: str, query: str) -> None:
 
 
 def _command() -> str:
-    """Return how to call the command from here: by its path where it is not on PATH."""
+    """Return the command to type here: its path where it is not on PATH."""
     if shutil.which("lakebed"):
         return "lakebed"
-    beside = Path(sys.executable).with_name("lakebed")
+    script = Path(sys.executable).with_name("lakebed")
     try:
-        return str(beside.relative_to(Path.cwd()))
+        return str(script.relative_to(Path.cwd()))
     except ValueError:
-        return str(beside)
+        return str(script)

@@ -1,1 +1,1 @@
-"""The way out to files: CSV, Parquet, or one DuckDB file of any table or model."""
+"""Export any table or model to a file: CSV, Parquet, or one DuckDB file."""

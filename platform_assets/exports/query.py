@@ -1,7 +1,7 @@
-"""What is written: columns and rows of a table or model, in an order that is the same each time.
+"""Build the query of an export: columns and rows of a table or model, always in the same order.
 
-Rows that are equal in a key are one row; rows of what has no key are put in order by all that is
-written of them, so that those which change places are alike to the last bit.
+With a key the order is unique. Without a key the query orders by all written columns, so that rows
+which could change places are equal to the last bit.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _NESTED = re.compile(r".*\]|(STRUCT|MAP|UNION)\(.*", re.S)
 
 @dataclass(frozen=True)
 class Selection:
-    """A query of one table or model. columns: name and DuckDB type of what the file will hold."""
+    """A query of one table or model. columns: name and DuckDB type of each column in the file."""
 
     name: str
     columns: tuple[tuple[str, str], ...]
@@ -41,9 +41,16 @@ class Selection:
 
 
 def selection(session: ReadSession, export: Export, name: str) -> Selection:
-    """Return the query that gives what is written of one of the export's tables and models.
+    """Return the query for one of the export's tables or models.
 
-    Raises ExportError for what is not there, and duckdb.Error for a condition that DuckDB refuses.
+    Args:
+        session: The session that will run it.
+        export: The export.
+        name: The table or model.
+
+    Raises:
+        ExportError: The table, model or a column does not exist.
+        duckdb.Error: DuckDB refuses the condition.
     """
     kinds = _columns_of(session, export, name)
     written = export.columns or tuple(kinds)
@@ -65,19 +72,19 @@ def selection(session: ReadSession, export: Export, name: str) -> Selection:
 
 
 def known_names(session: ReadSession) -> list[str]:
-    """Return the tables and models that can be read, by name."""
+    """Return the names of the tables and models that can be read, in order."""
     return sorted({*session.tables, *session.models} - set(session.unreadable))
 
 
 def _columns_of(session: ReadSession, export: Export, name: str) -> dict[str, str]:
     if name in session.unreadable:
         raise ExportError(
-            f"{name} cannot be read, build it anew (lakebed build {name}): "
-            f"{session.unreadable[name]}"
+            f"{name} cannot be read: {session.unreadable[name]}. "
+            f"Build it again: lakebed build {name}"
         )
     if name not in session.tables and name not in session.models:
         why = unknown(name, known_names(session), "table or built model")
-        export.refuse("of", f"{why} A model is there once `lakebed build` has built it")
+        export.refuse("of", f"{why} If it is a model, build it first: lakebed build {name}")
     described = session.bare.execute(sql.SQL("describe {}").format(_name(name)).as_string())
     return {row[0]: row[1] for row in described.fetchall()}
 
@@ -85,14 +92,18 @@ def _columns_of(session: ReadSession, export: Export, name: str) -> dict[str, st
 def _condition(export: Export) -> sql.Composable:
     if export.where is None:
         return sql.SQL("")
-    # On lines of its own: a comment at its end must not hide the bracket.
+    # On lines of its own, so that a comment at its end does not hide the bracket.
     return sql.SQL(" where (\n{}\n)").format(sql.SQL(export.where))
 
 
 def _values(
     session: ReadSession, export: Export, name: str, kinds: Mapping[str, str]
 ) -> dict[str, sql.Composable]:
-    """Return each column as the format holds it without loss. Raises ExportError."""
+    """Return each column in the form that the file format holds without loss.
+
+    Raises:
+        ExportError: The format cannot hold a column.
+    """
     if export.kind == "duckdb":
         return {column: _name(column) for column in kinds}
     if export.kind != "parquet":
@@ -105,8 +116,8 @@ def _values(
         try:
             stored = StoredColumn(column, str(kind), stored_kind(column, kind, "portable"))
         except UnstorableError as error:
-            others = "Leave it out with columns, or cast it in a model, or write a DuckDB file"
-            export.refuse("columns", f"{error}. {others}")
+            advice = "Leave it out with columns, cast it in a model, or write a DuckDB file"
+            export.refuse("columns", f"{error}. {advice}")
         found[column] = stored_value(stored, read_back=False)
     return found
 
@@ -164,13 +175,13 @@ def _ordered(column: str, kind: str, way: str = "asc", nulls: str = "last") -> s
     words = sql.SQL(f"{way.lower()} nulls {nulls.lower()}")
     there = _of_table(column)
     if any(word in kind for word in FLOATS):
-        # DuckDB writes a column that it sorts by out of the sort's own form, where -0.0 is 0.0.
+        # DuckDB writes a sort column from the sort key, in which -0.0 is 0.0.
         there = sql.SQL("coalesce({0}, {0})").format(there)
     return sql.SQL("{} {}").format(there, words)
 
 
 def _of_table(column: str) -> sql.Composable:
-    """Return the column as it is in the table, not as it is written."""
+    """Return the column of the table, before its conversion for the file."""
     return sql.Identifier("lakebed_rows", column)
 
 

@@ -1,7 +1,7 @@
-"""Where an export goes: written beside its place, and renamed when all of it is on the disk.
+"""Write an export next to its target, and rename it when all of it is on the disk.
 
-Whatever stops a writer, the old file stays as it was. One writer a file: the unfinished one is
-locked while it is written, and what a killed writer left of it goes with the next.
+The old file stays unchanged if a writer stops early. A lock on the unfinished file admits one
+writer for each target. The next export deletes what a killed writer left.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from lakebed.spec.export import Export, ExportError, Format
 from lakebed.store.platform import Platform
 
 MARK = "lakebed_export"
-"""The table of a DuckDB file that says what was exported; a file without it is somebody else's."""
+"""The table that marks a DuckDB file as an export. Exports do not replace files without it."""
 
 _BEGINNINGS: dict[Format, bytes] = {"parquet": b"PAR1", "csv.gz": b"\x1f\x8b"}
 _PEEK_BYTES = 4096
@@ -35,7 +35,7 @@ _CSV_SUFFIXES = (".csv", ".tsv", ".txt")
 
 
 class ExportFailedError(LakebedError, RuntimeError):
-    """An export could not be written; the text names the file and says how it stands."""
+    """An export could not be written. The text names the file and the reason."""
 
 
 def target_of(export: Export, settings: Settings) -> str:
@@ -45,13 +45,15 @@ def target_of(export: Export, settings: Settings) -> str:
 
 @contextmanager
 def written(target: str, form: Format, platform: Platform) -> Iterator[Path]:
-    """Yield a path of this machine to write to; it becomes the target when the block ends well.
+    """Yield a local path to write to. It becomes the target when the block succeeds.
 
-    Raises ExportError where the target must not be replaced, ExportFailedError where it cannot.
+    Raises:
+        ExportError: The target must not be replaced.
+        ExportFailedError: The file cannot be written.
     """
     if is_url(target):
         if target.startswith(f"{platform.lake.files.uri.rstrip('/')}/"):
-            raise ExportError(f"{target} lies in the lake, which is Lakebed's own; name another")
+            raise ExportError(f"{target} lies in the lake. Name another place")
         with _uploaded(target, platform.lake.files.spill) as path:
             yield path
         return
@@ -67,7 +69,7 @@ def written(target: str, form: Format, platform: Platform) -> Iterator[Path]:
 
 
 def _mode(file: Path, settings: Settings) -> int | None:
-    """Return the mode of an export: of the file it replaces, or private in the home."""
+    """Return the mode of an export: that of the file it replaces, or private in the home."""
     if file.exists():
         return stat.S_IMODE(file.stat().st_mode)
     return FILE_MODE if settings.home in file.parents else users_file_mode()
@@ -77,29 +79,29 @@ def failed(target: str, error: BaseException) -> ExportFailedError:
     """Return the error of a file that could not be written."""
     full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
     if full or "No space left on device" in str(error):
-        why = "the disk is full; make room, or name a file elsewhere"
+        why = "the disk is full. Free some space, or name a file on another disk"
     else:
         why = (os.strerror(error.errno) if isinstance(error, OSError) and error.errno else "") or (
             str(error).strip()
         )
-    return ExportFailedError(f"{target} could not be written: {why}. What was there is untouched")
+    return ExportFailedError(f"{target} could not be written: {why}. The old file is unchanged")
 
 
 def _check_place(file: Path, platform: Platform) -> None:
     if file.exists() and not file.is_file():
-        kind = "a folder" if file.is_dir() else "no plain file"
-        raise ExportError(f"{file} is {kind}; name a file (or - for standard output, as CSV)")
+        kind = "a folder" if file.is_dir() else "not a regular file"
+        raise ExportError(f"{file} is {kind}. Name a file, or - for CSV to standard output")
     if not file.parent.is_dir():
-        raise ExportError(f"there is no folder {file.parent}; make it first")
+        raise ExportError(f"The folder {file.parent} does not exist. Create it first")
     settings = platform.settings
     kept = (settings.tables, settings.models, settings.home / "postgres", settings.dagster_home)
     for folder in (settings.lake, *kept):
         if isinstance(folder, Path) and folder.resolve() in file.parents:
-            raise ExportError(f"{file} lies in {folder}, which is Lakebed's own; name another")
+            raise ExportError(f"{file} lies in {folder}, which Lakebed uses. Name another place")
 
 
 def _check_old(file: Path, form: Format) -> None:
-    """Refuse to replace what no export of this format has written."""
+    """Refuse to replace a file that is not an export of this format."""
     if not file.exists() or not file.stat().st_size:
         return
     with file.open("rb") as stream:
@@ -107,13 +109,13 @@ def _check_old(file: Path, form: Format) -> None:
     if form == "duckdb":
         fits = _is_export(file)
     elif form == "csv":
-        # Any text may be CSV; what it is called tells it from somebody's program.
+        # Any text can be CSV. The suffix distinguishes it from other text files.
         fits = file.suffix.lower() in _CSV_SUFFIXES and b"\0" not in begins
     else:
         fits = begins.startswith(_BEGINNINGS[form])
     if not fits:
         raise ExportError(
-            f"{file} is there and is no export as {form}; delete it, or name another file"
+            f"{file} exists and is not an export as {form}. Delete it, or name another file"
         )
 
 
@@ -130,7 +132,7 @@ def _is_export(file: Path) -> bool:
 
 @contextmanager
 def _unfinished(file: Path) -> Iterator[Path]:
-    """Yield a path in a folder beside the file; the folder goes, with what is left in it."""
+    """Yield a path in a folder next to the file. Delete the folder afterwards."""
     folder = file.with_name(f".{file.name}.part")
     lock = _locked(folder, file)
     try:
@@ -141,7 +143,7 @@ def _unfinished(file: Path) -> Iterator[Path]:
 
 
 def _locked(folder: Path, file: Path) -> int:
-    """Return a descriptor of the folder, made or emptied, in which this process alone writes."""
+    """Lock the folder, created or emptied, for this process. Return its descriptor."""
     while True:
         folder.mkdir(FOLDER_MODE, exist_ok=True)
         try:
@@ -153,7 +155,7 @@ def _locked(folder: Path, file: Path) -> int:
         except BlockingIOError:
             os.close(descriptor)
             raise ExportError(
-                f"another export is being written to {file}; wait for it, or stop it"
+                f"Another export is writing to {file}. Wait for it, or stop it"
             ) from None
         if _is_still(descriptor, folder):
             for left in folder.iterdir():
@@ -171,7 +173,7 @@ def _is_still(descriptor: int, folder: Path) -> bool:
 
 @contextmanager
 def _uploaded(url: str, spill: Path) -> Iterator[Path]:
-    """Yield a path of this machine, whose file is then put into the store as one object."""
+    """Yield a local path, and then upload its file to the store as one object."""
     filesystem, name = filesystem_of(url)
     with spill_folder(spill) as folder:
         yield folder / "export"

@@ -1,7 +1,7 @@
-"""Writing an export: one snapshot of hot and cold, streamed by DuckDB into one file.
+"""Write an export: DuckDB streams one snapshot of hot and cold into one file.
 
-What is too large to be put in order in memory is spilt beside the lake. The bytes of CSV and
-Parquet say nothing of when, where and with how many threads they were written.
+A sort that does not fit in memory spills to a folder next to the lake. The bytes of CSV and
+Parquet do not depend on the time, the machine or the number of threads.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CHUNK_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Exported:
-    """A file that was written. target: its path or URL.  columns: name and DuckDB type, of one."""
+    """A written file. target: its path or URL.  columns: name and type, for a single table."""
 
     name: str
     target: str
@@ -47,10 +47,17 @@ class Exported:
 def write_export(
     platform: Platform, export: Export, *, on_bytes: Callable[[int], None] = lambda total: None
 ) -> Exported:
-    """Write an export to its target. on_bytes: told from time to time how large the file is.
+    """Write an export to its target. After an error the target is unchanged.
 
-    Raises ExportError for what makes no sense, ExportFailedError for what could not be written,
-    SourceError of an object store; the target is then as it was.
+    Args:
+        platform: The platform.
+        export: The export.
+        on_bytes: Called from time to time with the size of the file.
+
+    Raises:
+        ExportError: The export cannot be used as declared.
+        ExportFailedError: The file cannot be written.
+        SourceError: The object store fails.
     """
     started = time.monotonic()
     target = target_of(export, platform.settings)
@@ -77,12 +84,15 @@ def write_export(
 
 
 def stream_export(platform: Platform, export: Export, stream: BinaryIO) -> int:
-    """Write an export as text to a stream, as it comes; return its rows.
+    """Write an export as CSV to a stream. Return its number of rows.
 
-    Raises ExportError, ExportFailedError, and BrokenPipeError where nobody reads any more.
+    Raises:
+        ExportError: The export is not CSV, or cannot be used as declared.
+        ExportFailedError: The export cannot be written.
+        BrokenPipeError: The reader of the stream has gone.
     """
     if export.kind not in ("csv", "csv.gz"):
-        raise ExportError(f"standard output takes CSV alone, not {export.kind}; name a file")
+        raise ExportError(f"Standard output takes only CSV, not {export.kind}. Name a file")
     with (
         platform.lake.session() as session,
         _piped_to(stream) as path,
@@ -104,9 +114,9 @@ def _copy(
 
 
 def _lost_zeros(session: ReadSession, chosen: Selection, path: str) -> bool:
-    """Whether a Parquet file has other zeros than what was written into it.
+    """Whether zeros in a Parquet file have another sign than the written values.
 
-    In a dictionary of DuckDB's, each zero has the sign of the first one.
+    In DuckDB's dictionary encoding each zero has the sign of the first one.
     """
     counts = [count for name, kind in chosen.columns if (count := _zeros(name, kind)) is not None]
     if not counts:
@@ -124,7 +134,7 @@ def _lost_zeros(session: ReadSession, chosen: Selection, path: str) -> bool:
 
 
 def _zeros(name: str, kind: str) -> tuple[sql.Composable, sql.Composable] | None:
-    """Return SQL for how many zeros, and negative zeros, a column of floats has, or of lists."""
+    """Return SQL that counts the zeros, and the negative zeros, of a column of floats or lists."""
     base, column = kind.removesuffix("[]"), sql.Identifier(name)
     if base not in FLOATS:
         return None
@@ -158,7 +168,7 @@ def _options(export: Export, chosen: Selection, dictionaries: bool) -> sql.Compo
 
 
 def _write_database(session: ReadSession, chosen: list[Selection], path: Path) -> int:
-    """Write tables into a DuckDB file, and one that says what they are; return all rows."""
+    """Write tables and the marker table into a DuckDB file. Return the number of rows."""
     connection, out = session.bare, sql.Identifier("lakebed_out")
     attach = sql.SQL("attach {} as {}").format(sql.Literal(str(path)), out)
     connection.execute(attach.as_string())
@@ -197,7 +207,7 @@ def _clear_errors(export: Export, target: str, path: Path) -> Iterator[None]:
 
 @contextmanager
 def _watched(path: Path, on_bytes: Callable[[int], None]) -> Iterator[None]:
-    """Tell from time to time how large a file is, while DuckDB has the thread that asked it."""
+    """Report the size of a file from time to time, while DuckDB occupies the calling thread."""
     done = threading.Event()
 
     def look() -> None:

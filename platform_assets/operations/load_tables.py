@@ -30,7 +30,7 @@ class LoadChoiceError(LakebedError, ValueError):
 
 
 def chosen_tables(platform: Platform, names: Sequence[str]) -> list[SourceTable]:
-    """Return the named tables, each of which must have a source; without names all that have one.
+    """Return the named tables, each with a source. Without names, return all tables with one.
 
     Raises:
         TableError: A table is unknown or has no source.
@@ -59,7 +59,7 @@ def chosen_loads(
     """
     if keys:
         if len(tables) != 1 or tables[0].load_by != "window":
-            raise LoadChoiceError("Windows go with exactly one table that is loaded by window")
+            raise LoadChoiceError("Windows need exactly one table that is loaded by window")
         return [(tables[0], window) for window in windows_of(tables[0], keys)]
     windowed = [table.name for table in tables if table.load_by == "window"]
     if windowed and not skip_windowed:
@@ -115,14 +115,14 @@ def load_one(
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one load.
+    """The outcome of one load.
 
     Attributes:
         table: The table.
         window: The window that was to be replaced; None for a load by cursor.
-        reports: What was loaded; more than one where waiting rejects were loaded as well.
+        reports: The reports of the load, and of waiting rejects that were loaded as well.
         error: Why nothing was loaded, if nothing was.
-        waited: Whether the load was tried again, after a table that it had waited for.
+        waited: Whether this is a second attempt, after a table that the load waited for.
     """
 
     table: SourceTable
@@ -137,7 +137,7 @@ class Outcome:
         return self.table.name if self.window is None else f"{self.table.name} {self.window.key}"
 
     def problems(self, platform: Platform) -> list[str]:
-        """Return why the table or files of it were not loaded, in words."""
+        """Return the reasons why the table, or some of its files, were not loaded."""
         if self.error is not None:
             return [f"{self.table.name}: {platform.text_of(self.error)}"]
         return [
@@ -159,18 +159,18 @@ class LoadOne(Protocol):
 def load_in_order(
     platform: Platform, loads: Sequence[Load], *, again: bool = False, load: LoadOne = load_one
 ) -> Iterator[Outcome]:
-    """Load tables, parents before children, and then what waited for one of them.
+    """Load tables, parents before children, and then the loads that waited for one of them.
 
-    A table that cannot be loaded does not stop the others.
+    A table that cannot be loaded does not stop the remaining ones.
 
     Args:
         platform: The platform.
         loads: The tables, or the windows of a table.
         again: Read all of the sources, whatever was loaded before.
-        load: What loads one of them.
+        load: The function that loads one of them.
 
     Yields:
-        What came of each load. A later outcome of a table replaces an earlier one.
+        The outcome of each load. A later outcome of a table replaces an earlier one.
 
     Raises:
         LoadChoiceError: A table that may not be read again.
@@ -179,7 +179,7 @@ def load_in_order(
     appended = [table.name for table, _ in loads if again and table.write_mode == "append"]
     if appended:
         raise LoadChoiceError(
-            f"{', '.join(appended)} cannot be read again: an append would add every row twice. "
+            f"{', '.join(appended)} cannot be read again: append would add every row twice. "
             f"Undo its loads first, `lakebed rollback {appended[0]} --reload`, or use "
             "write_mode='merge' with a key"
         )
@@ -213,15 +213,15 @@ def _parents_first(platform: Platform, loads: Sequence[Load]) -> list[Load]:
 def write_lake_copies(
     platform: Platform, table: SourceTable, *, changed: bool = False
 ) -> tuple[list[LakeCopy], list[str]]:
-    """Copy tables without partitions to the lake where a load changed them; renew the catalogs.
+    """Copy a changed table without partitions to the lake, and renew the catalogs.
 
     Args:
         platform: The platform.
         table: The table that was loaded.
-        changed: Copy the table whatever the ledger says.
+        changed: Copy the table even if the ledger has no change.
 
     Returns:
-        The copies that were written, and what failed and why.
+        The written copies, and the reasons of failures.
     """
     try:
         taken = write_due_copies(platform, table, changed=changed)

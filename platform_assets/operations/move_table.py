@@ -19,12 +19,12 @@ from lakebed.tiering.requests import Request, answer, open_requests, record_hear
 
 @dataclass(frozen=True)
 class MoveOutcome:
-    """What became of one partition.
+    """The outcome for one partition.
 
     Attributes:
         window: The partition.
         moved: What the move did; None where it did nothing.
-        held: Why the partition was left alone: it was restored, and is held in PostgreSQL.
+        held: Why the partition stays in PostgreSQL: it was restored and is held there.
         error: Why the move failed; the partition is as it was before.
     """
 
@@ -42,7 +42,7 @@ def due_partitions(
     Args:
         platform: The platform.
         table: A table with tiering.
-        as_of: The time to take for now; it answers no request.
+        as_of: The time to use as now. With it no request is answered.
     """
     now = as_of or platform.clock.now()
     with platform.postgres.connect(autocommit=True) as connection:
@@ -59,14 +59,14 @@ def move_partitions(
     jobs: int = 1,
     by_policy: datetime | None = None,
 ) -> Iterator[MoveOutcome]:
-    """Move partitions, each in a transaction of its own; yield what became of each.
+    """Move partitions, each in a transaction of its own. Yield the outcome of each.
 
     Args:
         platform: The platform.
         table: A table with tiering.
         windows: The partitions.
         jobs: How many are moved at once.
-        by_policy: The time of a move that leaves held partitions alone; None moves them too.
+        by_policy: The time of a move by policy, which skips held partitions; None moves all.
 
     Raises:
         LakebedError: No further partition can be moved, as PostgreSQL cannot be reached.

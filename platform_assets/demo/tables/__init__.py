@@ -1,1 +1,1 @@
-"""The demo's tables: one file says all about a table. Yours live where LAKEBED_TABLES says."""
+"""The demo's tables: one file describes one table. Yours are in the folder LAKEBED_TABLES."""

@@ -1,4 +1,4 @@
-"""Flights: delivered as one Parquet file a month, merged by key, settled after 90 days."""
+"""Flights: one Parquet file for each month, merged by key, moved to the lake after 90 days."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Annotated

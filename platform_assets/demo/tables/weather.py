@@ -1,4 +1,4 @@
-"""Weather: delivered as one gzip CSV a month, appended (it has no key), settled after 90 days."""
+"""Weather: one gzip CSV for each month, appended (no key), moved to the lake after 90 days."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Annotated

@@ -307,20 +307,20 @@ def test_what_is_no_export_is_not_written_over(
     os.mkfifo(tmp_path / "fifo.csv")
     for name, said in {
         "folder.csv": "is a folder",
-        "binary.csv": "is no export as csv",
-        "text.parquet": "is no export as parquet",
-        "mine.duckdb": "is no export as duckdb",
-        "fifo.csv": "is no plain file",
-        "no/such/x.csv": "there is no folder",
+        "binary.csv": "is not an export as csv",
+        "text.parquet": "is not an export as parquet",
+        "mine.duckdb": "is not an export as duckdb",
+        "fifo.csv": "is not a regular file",
+        "no/such/x.csv": "does not exist",
     }.items():
         with pytest.raises(ExportError, match=said):
             out("by_month", name)
-    with pytest.raises(ExportError, match="is no export as csv"):
+    with pytest.raises(ExportError, match="is not an export as csv"):
         out("by_month", "program.py", format="csv")
     (platform.settings.home / "lake" / "mine").mkdir(exist_ok=True)
     inside = platform.settings.home / "lake" / "mine" / "x.parquet"
     for path in (str(inside), inside.as_uri()):
-        with pytest.raises(ExportError, match="which is Lakebed's own"):
+        with pytest.raises(ExportError, match="which Lakebed uses|lies in the lake"):
             write_export(platform, Export(name="it", of="by_month", path=path))
 
 
@@ -336,7 +336,7 @@ def test_two_exports_to_one_file_are_not_mixed(out: Callable[..., Path], tmp_pat
     )
     assert held.stdout
     held.stdout.readline()
-    with pytest.raises(ExportError, match="another export is being written to"):
+    with pytest.raises(ExportError, match="Another export is writing to"):
         out("by_month")
     held.communicate(b"\n")
     assert out("by_month").exists()
@@ -399,7 +399,7 @@ def test_a_disk_that_is_full_is_said_and_the_old_file_stays(
     _, said = process.communicate(timeout=60)
     assert process.returncode == 1
     assert f"error: {path} could not be written".encode() in said
-    assert b"What was there is untouched" in said
+    assert b"The old file is unchanged" in said
     assert path.read_text() == "old\n"
     assert list(tmp_path.iterdir()) == [path]
 
