@@ -1,4 +1,4 @@
-{# What share of the whole the part is, in percent with one decimal; null where there is no whole. #}
+{# The part as a percentage of the whole, with one decimal; null if the whole is 0. #}
 {% macro percent(part, whole) -%}
     round(100.0 * ({{ part }}) / nullif({{ whole }}, 0), 1)
 {%- endmacro %}

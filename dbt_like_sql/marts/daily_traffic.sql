@@ -1,6 +1,6 @@
--- What left each airport on each day: one row a day, in New York's time, and origin with flights.
--- Seats are those of the planes that flew, cancelled flights left out. Not every tail number is in
--- the register of planes, so flights_without_seats says how many of the departures offer no count.
+-- Departures of each airport by day in New York's time: one row for each day and origin.
+-- Seats count the planes that flew, without cancelled flights. Some tail numbers are missing from
+-- the register of planes; flights_without_seats is the number of these departures.
 {{ config(materialized='table', tags=['flights', 'traffic']) }}
 
 with by_day as (

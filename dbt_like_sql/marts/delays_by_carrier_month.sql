@@ -1,6 +1,6 @@
--- How punctual each carrier was in each month: one row a carrier and month with flights.
--- Delays are in minutes, of flights that were not cancelled; a flight that left early counts as
--- negative. Late means 15 minutes or more. Percentages of late flights are of those that departed.
+-- Punctuality of each carrier by month: one row for each carrier and month with flights.
+-- Delays are in minutes and leave out cancelled flights; an early departure is negative. Late means
+-- 15 minutes or more. Percentages of late flights refer to the flights that departed.
 {{ config(materialized='table', tags=['flights', 'delays']) }}
 
 with by_carrier_month as (

@@ -1,7 +1,7 @@
--- What wind and poor sight at the origin do to departures: one row a band of wind and visibility.
--- Each flight meets the weather of its origin in its scheduled hour. Flights without a weather
--- record for that hour are kept in bands called unknown, so that the rows add up to all flights.
--- Band numbers sort the bands from fair to foul. Wind is in miles an hour, visibility in miles.
+-- Departure delays by wind and visibility at the origin: one row for each band of both.
+-- Each flight is joined to the weather of its origin in its scheduled hour. Flights without a
+-- weather record are in bands called unknown, so that the rows add up to all flights.
+-- Band numbers sort from fair to foul. Wind is in miles per hour, visibility in miles.
 {{ config(materialized='table', tags=['flights', 'delays', 'weather']) }}
 
 {% set wind_bands = [(8, 'calm, under 8'), (15, 'breeze, 8 to 15'), (25, 'wind, 15 to 25')] %}

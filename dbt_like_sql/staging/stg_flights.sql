@@ -1,4 +1,4 @@
--- One row a scheduled flight, over the whole history, with what its raw columns mean.
+-- One row for each scheduled flight of the whole history, with its raw columns interpreted.
 -- All three origins are New York's airports, so the flight's date is the date in New York.
 {{ config(materialized='view', tags=['flights']) }}
 
@@ -26,7 +26,7 @@ select
     air_time as air_time_minutes,
     distance as distance_miles,
     dep_delay is null as is_cancelled,
-    -- It left, but the delay at its destination is unknown: most of these landed elsewhere.
+    -- It departed, and its arrival delay is unknown: most of these flights landed elsewhere.
     dep_delay is not null and arr_delay is null as is_diverted,
     -- Null for a cancelled flight, which was neither late nor on time.
     dep_delay >= {{ var('late_after_minutes', 15) }} as is_late

@@ -1,4 +1,4 @@
--- A day whose flights in daily_traffic are not as many as in stg_flights: a join has lost or
+-- A day with different numbers of flights in daily_traffic and stg_flights: a join has lost or
 -- doubled some.
 with counted as (
 

@@ -1,4 +1,4 @@
--- A month between the first and the last one of delays_by_carrier_month in which nothing flew:
+-- A month without flights between the first and the last month of delays_by_carrier_month:
 -- a part of the history is missing.
 with bounds as (
 

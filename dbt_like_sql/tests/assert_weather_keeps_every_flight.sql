@@ -1,4 +1,4 @@
--- delays_by_weather holds another number of flights than stg_flights: an hour has two weather
+-- delays_by_weather and stg_flights have different numbers of flights: an hour has two weather
 -- records, or flights without a record were dropped.
 with counted as (
 

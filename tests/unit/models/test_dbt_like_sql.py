@@ -144,7 +144,7 @@ def test_every_test_belongs_to_the_mart_that_it_is_about(models: ModelSet) -> No
 
 def test_the_example_of_the_readme_is_a_model(tmp_path: Path) -> None:
     text = (FOLDER / "README.md").read_text(encoding="utf-8")
-    example = text.partition("```sql\n")[2].partition("```")[0]
+    example = text.partition("## A model\n")[2].partition("```sql\n")[2].partition("```")[0]
     shutil.copytree(FOLDER / "staging", tmp_path / "staging")
     (tmp_path / "marts").mkdir()
     (tmp_path / "marts/example.sql").write_text(example, encoding="utf-8")
