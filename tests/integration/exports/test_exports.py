@@ -320,7 +320,7 @@ def test_what_is_no_export_is_not_written_over(
     (platform.settings.home / "lake" / "mine").mkdir(exist_ok=True)
     inside = platform.settings.home / "lake" / "mine" / "x.parquet"
     for path in (str(inside), inside.as_uri()):
-        with pytest.raises(ExportError, match="which Lakebed uses|lies in the lake"):
+        with pytest.raises(ExportError, match=r"which Lakebed uses|lies in the lake"):
             write_export(platform, Export(name="it", of="by_month", path=path))
 
 
