@@ -170,7 +170,7 @@ def time_moves(platform: Platform, rows: int, out: Table) -> None:
 
 
 def empty(platform: Platform, name: str) -> None:
-    """Make the table anew, with its leaves, and forget that anything was loaded into it."""
+    """Create the table again, with its partition tables, and delete its load history."""
     with platform.postgres.connect(autocommit=True) as connection:
         connection.execute(sql.SQL("drop table if exists {}").format(sql.Identifier(name)))
         connection.execute("delete from lakebed.loaded_file where table_name = %s", [name])

@@ -1,6 +1,6 @@
-"""What `make bench-ingest` measures: each case lays its files out, loads, and adds its lines.
+"""The cases of `make bench-ingest`: each lays out its files, loads them, and adds its lines.
 
-A case takes every figure that its ratios need, so that it can be run by itself.
+A case measures every figure of its ratios, so that it can run alone.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ PARALLEL_FILES = (1, 2)
 class Line:
     """A line of the table.
 
-    rows: that were loaded in these seconds.  ratio and against: a number, and what it is of; the
-    text alone says why there is no number.
+    rows: the rows loaded in these seconds.  ratio: a number.  against: its reference, or the
+    reason for a missing number.
     """
 
     case: str
@@ -41,7 +41,7 @@ class Line:
 
 @dataclass
 class Bench:
-    """One run: the server, the files, and the lines so far. tell: where progress goes."""
+    """One run: the server, the files, and the lines so far. tell: prints progress."""
 
     server: Server
     files: Path
@@ -87,8 +87,8 @@ class Bench:
         self.server.empty()
 
     def load(self, glob: str, rows: int, write_mode: str = "append", **more: Any) -> Loaded:
-        """Load, and make sure that as many rows were read as there are. Raises LoadError."""
-        self.server.settle()
+        """Load, and check the number of rows that were read. Raises LoadError."""
+        self.server.flush()
         loaded = self.server.load(glob, write_mode, **more)
         if loaded.rows_read != rows:
             raise LoadError(f"{glob}: {loaded.rows_read} rows were read, {rows} are there")
@@ -168,7 +168,7 @@ def csv(bench: Bench) -> None:
 
 
 def others(bench: Bench) -> None:
-    """Other loaders, each on a sample that it gets through in a minute or so."""
+    """Other loaders, each on a sample that takes it about a minute."""
     add = _adder(bench, "peers")
     ours = bench.appended()
     rate = bench.rows / ours.seconds
@@ -243,7 +243,7 @@ def _add_growth(bench: Bench, what: str, every: Loaded, nothing: Loaded, some: L
 
 
 def upsert(bench: Bench) -> None:
-    """Upserts of rows half of which are there: by hand and by Lakebed in turns, other rows each."""
+    """Upserts of half old and half new rows, by hand and by Lakebed in turns, other rows each."""
     add = _adder(bench, "upsert")
     bench.fresh("whole.parquet")
     bench.load("*.parquet", bench.rows, "merge")
@@ -251,7 +251,7 @@ def upsert(bench: Bench) -> None:
     hand, ours, rows = [], [], 0
     for index in range(0, UPSERTS, 2):
         encoded = bench.encoded(f"upsert_{index}")
-        bench.server.settle()
+        bench.server.flush()
         hand.append(bench.server.upsert_by_hand(encoded))
         name = f"upsert_{index + 1}.parquet"
         rows = encode(bench.files / name, bench.files / "upsert.copy")
@@ -272,7 +272,7 @@ def upsert(bench: Bench) -> None:
 
 
 def _load_one(bench: Bench, index: int) -> Loaded:
-    """Upsert a single row: what a load takes however little there is to load."""
+    """Upsert a single row, to measure the fixed cost of a load."""
     name = f"one_{index}.parquet"
     query = f"from '{bench.files / 'upsert_0.parquet'}' limit 1 offset {index}"
     duckdb.execute(f"copy ({query}) to '{bench.server.data / name}' (format parquet)")
@@ -299,7 +299,7 @@ def memory(bench: Bench) -> None:
 
 
 def parallel(bench: Bench) -> None:
-    """The same rows in several files, loaded one after the other and side by side."""
+    """The same rows in several files, loaded one after the other and in parallel."""
     add = _adder(bench, "parallel")
     pieces = sorted((bench.files / "pieces").iterdir())
     one: float | None = None

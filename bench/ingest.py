@@ -1,4 +1,4 @@
-"""Time the ways into PostgreSQL against each other, with TPC-H lineitem.
+"""Compare ways to load TPC-H lineitem into PostgreSQL.
 
     python -m bench.ingest [--scale 1] [--runs 3] [--only NAME,...] [--json PATH]
 
@@ -34,7 +34,7 @@ SMALLEST = 0.01
 
 @dataclass(frozen=True)
 class GenericTestQuery:
-    """What the command line asks for."""
+    """The arguments of the command line."""
 
     scale: float
     runs: int
@@ -49,7 +49,7 @@ def main() -> None:
     home = Path(tempfile.mkdtemp(prefix="lakebed-bench-"))
     # Registered before the server joins, so that it runs after the server stopped.
     atexit.register(shutil.rmtree, home, ignore_errors=True)
-    # Being told to end is an exit like others: the database and the folder go.
+    # SIGTERM becomes a normal exit, so that the database and the folder are deleted.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     home.chmod(0o755)
     with console.status("making lineitem"):
@@ -81,7 +81,7 @@ def _asked() -> GenericTestQuery:
     only = tuple(name for name in given.only.split(",") if name)
     unknown = [name for name in only if name not in CASES]
     if unknown:
-        parser.error(f"--only: {unknown[0]!r} is no case; there are {', '.join(CASES)}")
+        parser.error(f"--only: {unknown[0]!r} is not a case. The cases are {', '.join(CASES)}")
     if given.scale < SMALLEST or given.runs < 1:
         parser.error(f"--scale is at least {SMALLEST}, --runs at least 1")
     return GenericTestQuery(given.scale, given.runs, only, given.json)

@@ -1,7 +1,7 @@
 """TPC-H lineitem: its contract, its table, and the files that the cases load.
 
-DuckDB's tpch extension makes the rows, in the order of their order key; dates of shipping lie
-anywhere in 1992 to 1998, so a table that is cut by them takes rows of every leaf in every batch.
+DuckDB's tpch extension makes the rows, in the order of their order key. Dates of shipping lie
+anywhere in 1992 to 1998, so each batch has rows of every partition.
 
     python -m bench.lineitem SCALE FOLDER      writes the files, in a process of its own
 """
@@ -28,13 +28,13 @@ UPSERT_ROWS = 100_000
 SMALL_SAMPLE = 200_000
 LARGE_SAMPLE = 600_000
 UPSERTS = 6
-"""Sets of rows to upsert; no row is in two of them."""
+"""How many disjoint sets of rows to upsert."""
 PIECES = 4
-"""Files that hold the whole table between them, for loads that take files side by side."""
+"""How many files the table is split into, for loads that read files in parallel."""
 
 
 class Lineitem(pa.DataFrameModel):
-    """A line of an order, as TPC-H has it."""
+    """A line of an order, as in TPC-H."""
 
     l_orderkey: pl.Int64 = pa.Field(gt=0)
     l_partkey: pl.Int64 = pa.Field(gt=0)
@@ -57,7 +57,13 @@ class Lineitem(pa.DataFrameModel):
 def lineitem(glob: str, write_mode: str = "append", **more: Any) -> SourceTable:
     """Return the table over some files: Parquet, or CSV where the pattern ends with .csv.
 
-    more: further fields of SourceTable. Raises LookupError for one that it does not have.
+    Args:
+        glob: The pattern of the files.
+        write_mode: The write mode.
+        more: Further fields of SourceTable.
+
+    Raises:
+        LookupError: SourceTable does not have such a field.
     """
     unknown = more.keys() - {field.name for field in fields(SourceTable)}
     if unknown:
@@ -80,7 +86,7 @@ def lineitem(glob: str, write_mode: str = "append", **more: Any) -> SourceTable:
     return replace(table, **more) if more else table
 
 
-# Names that stand in braces are filled in by write_files; {whole} and so on are paths.
+# write_files fills in the names in braces; {whole} and the like are paths.
 _ROWS = """\
 create table rows as
 select * replace (l_shipdate::timestamp at time zone 'UTC' as l_shipdate,

@@ -2,9 +2,8 @@
 
     python -m bench.load_once '{"glob": "whole.parquet", "write_mode": "append"}'
 
-Settings come from the environment. Prints one line of JSON: seconds of the run and those
-of its imports, what the asset reported, the peak of the process's memory, and the bytes that it
-read meanwhile.
+Settings come from the environment. It prints one line of JSON: the seconds of the run and of its
+imports, the asset's report, the peak of the process's memory, and the bytes that it read.
 """
 
 from __future__ import annotations
@@ -31,9 +30,9 @@ REPORTED = ("rows_read", "rows_inserted", "rows_updated", "rows_unchanged", "row
 
 
 class Imports:
-    """Counts what importing takes: a fixed part of a load, however much there is to load.
+    """Measures imports: a fixed part of a load, independent of its rows.
 
-    bytes: of the modules' files, which are no bytes of the source.
+    bytes: the bytes of the modules' files, to be subtracted from those of the source.
     """
 
     def __init__(self) -> None:
@@ -81,10 +80,10 @@ def main() -> None:
         read = bytes_read()
     (event,) = result.asset_materializations_for_node("__".join(key.path))
     failed = [c.check_name for c in result.get_asset_check_evaluations() if not c.passed]
-    told = {name: event.metadata[name].value for name in REPORTED}
+    report = {name: event.metadata[name].value for name in REPORTED}
     print(
         json.dumps(
-            told
+            report
             | {
                 "seconds": seconds,
                 "peak_mb": peak_mb(),
@@ -109,7 +108,7 @@ def peak_mb() -> float:
 
 
 def bytes_read() -> int:
-    """Return the bytes that this process asked the kernel for from files; 0 where none counts."""
+    """Return the bytes that this process read from files; 0 where the system does not count."""
     counters = Path("/proc/self/io")
     if not counters.exists():
         return 0

@@ -210,7 +210,7 @@ def incremental_case(bench: Bench) -> None:
     _write_day(bench, folder, DAYS)
     copy = f"copy ({shown} from '{folder}/{DAYS:04}.parquet') to '{bench.file('day.parquet')}'"
     alone = bench.once(do="bare", sql=[f"{copy} {TO_PARQUET}"])
-    bench.add(_line("incremental", "one new day, bare DuckDB, told which file", [alone]))
+    bench.add(_line("incremental", "one new day, bare DuckDB, with the file named", [alone]))
     nothing = bench.once(do="build", names=["events"])
     bench.add(_line("incremental", "fixed start: a build of a view", [nothing]))
     day = bench.once(do="build", names=["gross"])
@@ -238,7 +238,7 @@ def main() -> None:
     home = Path(tempfile.mkdtemp(prefix="lakebed-bench-"))
     # Registered before the server joins, so that it runs after the server stopped.
     atexit.register(shutil.rmtree, home, ignore_errors=True)
-    # Being told to end is an exit like others: the database and the folder go.
+    # SIGTERM becomes a normal exit, so that the database and the folder are deleted.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     home.chmod(0o755)
     for folder in ("files", "models", "data"):
@@ -250,9 +250,9 @@ def main() -> None:
             CASES[name](bench)
     console.print(_table(bench))
     if asked.json:
-        told = {"rows": bench.rows, "runs": bench.runs, "cores": os.cpu_count()}
+        facts = {"rows": bench.rows, "runs": bench.runs, "cores": os.cpu_count()}
         figures = [asdict(line) for line in bench.lines]
-        asked.json.write_text(json.dumps(told | {"figures": figures}, indent=2) + "\n")
+        asked.json.write_text(json.dumps(facts | {"figures": figures}, indent=2) + "\n")
 
 
 def _asked() -> argparse.Namespace:
@@ -265,7 +265,7 @@ def _asked() -> argparse.Namespace:
     given = parser.parse_args()
     unknown = [name for name in given.only.split(",") if name not in CASES]
     if unknown:
-        parser.error(f"--only: {unknown[0]!r} is no case; there are {', '.join(CASES)}")
+        parser.error(f"--only: {unknown[0]!r} is not a case. The cases are {', '.join(CASES)}")
     if given.rows < FEWEST_ROWS or given.runs < 1:
         parser.error(f"--rows is at least {FEWEST_ROWS}, --runs at least 1")
     return given

@@ -44,15 +44,15 @@ on conflict ({key}) do update set {changes}"""
 
 
 class LoadError(RuntimeError):
-    """A load that was to be measured failed or did not load what it should have."""
+    """A measured load failed, or loaded other rows than expected."""
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """What a load through the asset took, as the run's own process saw it.
+    """The cost of a load through the asset, measured in the process of the run.
 
-    import_seconds: of these, what importing modules took.  bytes_read: without those of modules;
-    None where the system does not count.
+    import_seconds: the part of the seconds spent on imports.  bytes_read: without the bytes of
+    modules; None where the system does not count.
     """
 
     seconds: float
@@ -86,17 +86,17 @@ class Server:
             return done.fetchall() if done.description else []
 
     def empty(self) -> None:
-        """Make the table anew, with its leaves, and forget that anything was loaded into it."""
+        """Create the table again, with its partition tables, and delete its load history."""
         table = self.platform.table("lineitem")
         with self.platform.postgres.connect(autocommit=True) as connection:
             connection.execute("drop table if exists lineitem")
             connection.execute("delete from lakebed.loaded_file")
             ensure_table(connection, table)
             ensure_partition_tables(connection, table, table.windows(self.platform.clock.now()))
-        self.settle()
+        self.flush()
 
-    def settle(self) -> None:
-        """Write out what earlier loads left behind, so that the next one does not pay for it."""
+    def flush(self) -> None:
+        """Write dirty pages to disk, so that the next load does not pay for them."""
         may = "select pg_has_role(current_user, 'pg_checkpoint', 'member')"
         if self.execute(may)[0][0]:
             self.execute("checkpoint")
@@ -160,17 +160,17 @@ class Server:
         )
         if done.returncode:
             raise LoadError(f"the load of {glob} failed:\n{done.stderr[-3000:]}")
-        told = json.loads(done.stdout.splitlines()[-1])
-        if told["rows_rejected"] or told["failed_checks"]:
-            raise LoadError(f"the load of {glob} is not clean: {told}")
+        report = json.loads(done.stdout.splitlines()[-1])
+        if report["rows_rejected"] or report["failed_checks"]:
+            raise LoadError(f"the load of {glob} is not clean: {report}")
         return Loaded(
-            told["seconds"],
-            told["import_seconds"],
-            told["rows_read"],
-            told["rows_inserted"],
-            told["rows_updated"],
-            told["peak_mb"],
-            told["bytes_read"],
+            report["seconds"],
+            report["import_seconds"],
+            report["rows_read"],
+            report["rows_inserted"],
+            report["rows_updated"],
+            report["peak_mb"],
+            report["bytes_read"],
         )
 
     def rows(self) -> int:
@@ -180,7 +180,7 @@ class Server:
 
 @contextmanager
 def server(home: Path) -> Iterator[Server]:
-    """Make a database, and what loads into it; drop it after."""
+    """Create a database and its server object. Drop the database afterwards."""
     with database(home) as url:
         yield Server(url, home)
 
@@ -196,7 +196,7 @@ def database(home: Path) -> Iterator[str]:
             connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
         except psycopg.errors.InsufficientPrivilege as error:
             raise LoadError(
-                "the user of LAKEBED_POSTGRES_URL may make no database; name one that may, or "
+                "The user of LAKEBED_POSTGRES_URL cannot create databases. Use one that can, or "
                 "unset it to use the embedded server"
             ) from error
     try:

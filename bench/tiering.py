@@ -40,7 +40,7 @@ def main() -> None:
     only = [name for name in asked.only.split(",") if name]
     unknown = [name for name in only if name not in CASES]
     if unknown:
-        parser.error(f"--only: {unknown[0]!r} is no case; there are {', '.join(CASES)}")
+        parser.error(f"--only: {unknown[0]!r} is not a case. The cases are {', '.join(CASES)}")
     console = Console()
     home = Path(tempfile.mkdtemp(prefix="lakebed-bench-"))
     # Registered before the server joins, so that it runs after the server stopped.

@@ -1,6 +1,6 @@
-"""What `make bench-tiering` measures: each case fills the tables that it needs, and adds its lines.
+"""The cases of `make bench-tiering`: each fills the tables that it needs, and adds its lines.
 
-A case takes every figure that its ratios need, so that it can be run by itself.
+A case measures every figure of its ratios, so that it can run alone.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ ONE_DAY = (
 
 
 class BenchError(RuntimeError):
-    """What was to be measured did not happen."""
+    """The operation to measure failed."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the table. ratio, against: a number, and what it is of.  limit: what is asked."""
+    """A line of the table. ratio: a number.  against: its reference.  limit: the target."""
 
     case: str
     what: str
@@ -57,7 +57,7 @@ class Line:
 
 @dataclass
 class Bench:
-    """One run: its database, and the lines so far. tell: where progress goes."""
+    """One run: its database, and the lines so far. tell: prints progress."""
 
     home: Path
     url: str
@@ -122,7 +122,7 @@ class Bench:
         return time.perf_counter() - started
 
     def tidy(self) -> None:
-        """Vacuum the leaves that moves have emptied, and write out what was left, like `fill`."""
+        """Vacuum the emptied partition tables, and write dirty pages to disk, like `fill`."""
         with self.platform.postgres.connect(autocommit=True) as connection:
             waits = [
                 note
@@ -172,7 +172,7 @@ def moves(bench: Bench) -> None:
 
 
 def sizes(bench: Bench) -> None:
-    """What the cold files take of what the rows took in PostgreSQL."""
+    """The size of the cold files compared with the rows in PostgreSQL."""
     bench.fill()
     before = _hot_bytes(bench.platform, "lineitem")
     bench.move(bench.windows())
@@ -204,8 +204,9 @@ def sizes(bench: Bench) -> None:
 def queries(bench: Bench) -> None:
     """TPC-H Q1, Q6 and a COUNT DISTINCT on the cold tier, in PostgreSQL, and in bare DuckDB.
 
-    PostgreSQL is asked twice: one plain table, as TPC-H has it, and the hot tier, of whose leaves
-    Q6 needs one alone. Emptied leaves are vacuumed, as autovacuum or `lakebed housekeep` does.
+    PostgreSQL runs twice: with one plain table, as in TPC-H, and with the hot tier, where Q6 needs
+    one partition table. Emptied partition tables are vacuumed, as by autovacuum or
+    `lakebed housekeep`.
     """
     asked = {"Q1": tpch.query(1), "Q6": tpch.query(6), "COUNT DISTINCT": COUNT_DISTINCT}
     bench.fill()
@@ -223,8 +224,8 @@ def queries(bench: Bench) -> None:
         bench.add("query", f"{name}, cold", cold[number], rows=bench.rows)
         for what, seconds, limit in (
             ("PostgreSQL, one plain table", plain[number], "at least 10"),
-            ("PostgreSQL, the hot tier, a leaf a year", hot[number], ""),
-            ("cold, with emptied leaves not vacuumed yet", dead[number], ""),
+            ("PostgreSQL, the hot tier, a partition table a year", hot[number], ""),
+            ("cold, with emptied partition tables not vacuumed", dead[number], ""),
             ("bare DuckDB on the same files", bare[number], ""),
         ):
             ratio = {"ratio": seconds / cold[number], "against": "times the cold tier's time"}
@@ -232,7 +233,7 @@ def queries(bench: Bench) -> None:
 
 
 def both(bench: Bench) -> None:
-    """A query over both tiers against its two parts asked alone."""
+    """A query over both tiers against its two parts."""
     bench.fill()
     bench.move(bench.windows(CUT))
     cold, hot, whole = bench.ask(
@@ -247,7 +248,7 @@ def both(bench: Bench) -> None:
 
 
 def late(bench: Bench) -> None:
-    """What late rows and tombstones cost a read of the cold tier."""
+    """The cost of late rows and tombstones for a read of the cold tier."""
     bench.fill()
     bench.move(bench.windows())
     bench.tidy()

@@ -1,7 +1,7 @@
 """TPC-H in both tiers: its tables, its rows, its 22 queries and their official answers.
 
-`lineitem` and `orders` have a time, by which they settle; the other six are hot alone. DuckDB's
-tpch extension makes the rows and knows the answers at the scales 0.01, 0.1 and 1.
+`lineitem` and `orders` have a time and move to the lake; the other six stay hot. DuckDB's tpch
+extension makes the rows, and has the answers at the scales 0.01, 0.1 and 1.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ def answer(number: int, scale: float) -> list[list[str]]:
 
 
 def differences(found: Sequence[Sequence[Any]], expected: Sequence[Sequence[str]]) -> list[str]:
-    """Say where an answer differs from the official one; numbers may differ by a hundredth."""
+    """Describe how an answer differs from the official one. Numbers may differ by a hundredth."""
     if len(found) != len(expected):
         return [f"{len(found)} rows, expected {len(expected)}"]
     return [

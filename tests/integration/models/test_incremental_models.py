@@ -124,7 +124,7 @@ def test_a_key_of_several_columns(project: Project, feed: Callable[[str], None])
     expected = [(1, "x", 2), (1, "x", 3), (1, "y", 1), (2, "x", 1), (3, "x", 2)]
     assert rows(project) == expected, "delete+insert adds all new rows, as dbt does"
     model(project, "", unique_key=["n", "k"], incremental_strategy="merge")
-    assert "merges 2 rows of one key: n = 1, k = x" in one(project, error=True)
+    assert "merges 2 rows with one key: n = 1, k = x" in one(project, error=True)
     assert rows(project) == expected
 
 
@@ -163,7 +163,7 @@ def test_columns_that_change(project: Project, feed: Callable[[str], None]) -> N
     model(project)
     feed("select 6 as n")
     error = one(project, error=True)
-    assert "lacks v, twice, which the model has" in error
+    assert "has v, twice, and its query does not" in error
     assert "lakebed build m --full-refresh" in error
 
 
@@ -307,7 +307,7 @@ def _until_somebody_waits(project: Project) -> None:
             connection.execute("select pg_sleep(0.02)")
 
 
-def test_a_file_that_is_gone_is_said_and_a_full_refresh_mends_it(
+def test_a_missing_file_is_an_error_and_a_full_refresh_repairs_it(
     project: Project, feed: Callable[[str], None]
 ) -> None:
     feed(numbers(1, 3))
@@ -330,7 +330,7 @@ def test_a_file_that_is_gone_is_said_and_a_full_refresh_mends_it(
         ({"unique_key": []}, "Name a column"),
     ],
 )
-def test_options_that_make_no_sense(
+def test_options_that_cannot_be_used(
     project: Project, options: dict[str, object], said: str
 ) -> None:
     project.write({"a/raw.sql": "select 1 as n"})
@@ -345,4 +345,6 @@ def test_a_key_that_is_no_column(project: Project, feed: Callable[[str], None]) 
     feed(numbers(1, 3))
     model(project, "", unique_key="id")
     project.build()
-    assert "unique_key of 'm' names 'id', no column of the model" in one(project, error=True)
+    assert "unique_key of 'm' names 'id', which is not a column of the model" in one(
+        project, error=True
+    )
