@@ -31,7 +31,7 @@ def import_(
     Writes table files, and loads rows, keys, indexes and defaults.
 
     \b
-    SOURCE is sqlite:shop.db, a file in the folder data/ or as the shell names it.
+    SOURCE is sqlite:shop.db or duckdb:shop.duckdb, in the folder data/ or as the shell names it.
 
     Writes a table file for each table that has none, loads parents before children, then creates
     primary, unique and foreign keys, indexes, identities, defaults and CHECKs. Counts, sums, least

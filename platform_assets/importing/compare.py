@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+import duckdb
 from psycopg import sql
 
 from lakebed.importing.figures import (
@@ -15,13 +16,14 @@ from lakebed.importing.figures import (
     compared_columns,
     differences,
 )
+from lakebed.importing.figures_duckdb import duckdb_figures
 from lakebed.importing.figures_postgres import postgres_figures
 from lakebed.importing.figures_sqlite import sqlite_figures
 from lakebed.importing.sqlite_structure import open_sqlite
 from lakebed.importing.statements import ImportedTable
 from lakebed.importing.structure import ImportSourceError
+from lakebed.ingest.sources.reader import first_line
 from lakebed.resources.postgres import Connection
-from lakebed.spec.queried_sources import SqliteTable
 
 
 @dataclass(frozen=True)
@@ -59,12 +61,33 @@ def compare_sqlite(
     try:
         with closing(open_sqlite(database)) as source:
             for one in tables:
-                assert isinstance(one.table.source, SqliteTable)
                 columns, passed = compared_columns(one.table)
-                theirs = sqlite_figures(source, one.table.source.table, columns)
+                theirs = sqlite_figures(source, one.source, columns)
                 found.append(compare_table(connection, one, columns, passed, theirs))
     except sqlite3.Error as error:
         raise ImportSourceError(f"{database}: SQLite cannot read it ({error})") from error
+    return found
+
+
+def compare_duckdb(
+    connection: Connection, database: Path, tables: list[ImportedTable]
+) -> list[TableCheck]:
+    """Compare tables with a DuckDB file.
+
+    Raises:
+        ImportSourceError: DuckDB cannot read the file.
+    """
+    found = []
+    try:
+        with duckdb.connect(str(database), read_only=True) as source:
+            for one in tables:
+                columns, passed = compared_columns(one.table)
+                theirs = duckdb_figures(source, one.source, columns)
+                found.append(compare_table(connection, one, columns, passed, theirs))
+    except duckdb.Error as error:
+        raise ImportSourceError(
+            f"{database}: DuckDB cannot read it ({first_line(error)})"
+        ) from error
     return found
 
 

@@ -85,6 +85,50 @@ def translate_node(
     return node.sql(dialect="postgres")
 
 
+def index_parts(
+    text: str | None, dialect: str, names: Mapping[str, str], booleans: Collection[str] = ()
+) -> tuple[str | None, tuple[str, ...]]:
+    """Translate the parts of a CREATE INDEX.
+
+    Args:
+        text: The statement; None of an index that no statement made.
+        dialect: The name of the source's dialect in sqlglot.
+        names: See `translate`.
+        booleans: See `translate`.
+
+    Returns:
+        The condition of a partial index, and each part of the index as an expression.
+
+    Raises:
+        UntranslatableError: A part has no safe translation.
+    """
+    if text is None:
+        return None, ()
+    try:
+        parsed = sqlglot.parse_one(text, dialect=dialect)
+    except SqlglotError as error:
+        raise UntranslatableError("the statement cannot be parsed") from error
+    index = parsed.this
+    parameters = index.args.get("params") if isinstance(index, exp.Index) else None
+    if parameters is None:
+        raise UntranslatableError("the statement cannot be parsed")
+    where = parameters.args.get("where")
+    condition = None
+    if where is not None:
+        inner = where.this if isinstance(where, exp.Where) else where
+        condition = translate_node(inner, names, booleans)
+    return condition, tuple(
+        _index_part(part, names, booleans) for part in parameters.args.get("columns") or ()
+    )
+
+
+def _index_part(part: exp.Expression, names: Mapping[str, str], booleans: Collection[str]) -> str:
+    node: exp.Expression = part.this if isinstance(part, exp.Ordered) else part
+    down = isinstance(part, exp.Ordered) and part.args.get("desc")
+    inner: exp.Expression = node.this if isinstance(node, exp.Paren) else node
+    return f"({translate_node(inner, names, booleans)}){' desc' if down else ''}"
+
+
 def _named(part: exp.Expression, names: Mapping[str, str]) -> exp.Expression:
     """Give a column its name here; SQLite takes an unknown name in double quotes for a text."""
     if not isinstance(part, exp.Column):

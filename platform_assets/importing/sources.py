@@ -6,16 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from lakebed.importing.compare import TableCheck, compare_sqlite
+from lakebed.importing.compare import TableCheck, compare_duckdb, compare_sqlite
+from lakebed.importing.duckdb_structure import read_duckdb
 from lakebed.importing.figures import kind_of
 from lakebed.importing.sqlite_structure import read_sqlite
 from lakebed.importing.statements import ImportedTable
 from lakebed.importing.structure import DatabaseStructure, ImportSourceError
 from lakebed.resources.postgres import Connection
 from lakebed.resources.settings import Settings
+from lakebed.scaffolding.described_databases import describe_duckdb
 from lakebed.scaffolding.sqlite_tables import sqlite_table_names, table_files
-from lakebed.scaffolding.table_file import TableFile
-from lakebed.spec.queried_sources import SqliteTable
+from lakebed.scaffolding.table_file import TableFile, table_file
+from lakebed.spec.queried_sources import DuckdbTable, SqliteTable
 from lakebed.spec.table import SourceTable
 
 
@@ -78,6 +80,42 @@ class SqliteSource:
         return compare_sqlite(connection, self._database, tables)
 
 
+class DuckdbSource:
+    """A DuckDB file in the project's folder of data; its schema main."""
+
+    def __init__(self, database: Path, place: str) -> None:
+        """Name the database. place: the file as the table files name it."""
+        self._database = database
+        self.place = place
+
+    def tables(self) -> list[str]:
+        """Return the names of its tables."""
+        return [table.name for table in describe_duckdb(self._database, self.place, ())]
+
+    def source_table(self, table: SourceTable) -> str | None:
+        """Return which of its tables a table file reads, None where it reads another source."""
+        source = table.source
+        if isinstance(source, DuckdbTable) and source.database == self.place:
+            return source.table if source.schema == "main" else None
+        return None
+
+    def files(self, names: Sequence[str]) -> list[TableFile]:
+        """Return table files of the named tables, in the order of the names."""
+        return [table_file(one) for one in describe_duckdb(self._database, self.place, names)]
+
+    def structure(self, tables: Sequence[ImportedTable]) -> DatabaseStructure:
+        """Return the structure of tables."""
+        return read_duckdb(
+            self._database,
+            {one.source: one.names for one in tables},
+            {one.source: boolean_columns(one.table) for one in tables},
+        )
+
+    def compare(self, connection: Connection, tables: list[ImportedTable]) -> list[TableCheck]:
+        """Compare tables with the source."""
+        return compare_duckdb(connection, self._database, tables)
+
+
 def boolean_columns(table: SourceTable) -> frozenset[str]:
     """Return the boolean columns of a table."""
     return frozenset(c.name for c in table.contract if kind_of(c) == "boolean")
@@ -88,17 +126,19 @@ def open_source(settings: Settings, source: str) -> ImportSource:
 
     Args:
         settings: The settings of the project.
-        source: `sqlite:FILE`, with the file in the folder of data or as the shell names it.
+        source: `sqlite:FILE` or `duckdb:FILE`, in the folder of data or as the shell names it.
 
     Raises:
         ImportSourceError: It is another kind of source, or the file is missing.
     """
     kind, _, place = source.partition(":")
-    if kind != "sqlite" or not place:
+    if kind not in ("sqlite", "duckdb") or not place:
         raise ImportSourceError(
-            f"{source!r} cannot be imported. Expected sqlite:FILE, such as sqlite:shop.db"
+            f"{source!r} cannot be imported. Expected sqlite:FILE or duckdb:FILE, such as "
+            "sqlite:shop.db"
         )
-    return SqliteSource(*_file_in_data(settings, place))
+    opened = SqliteSource if kind == "sqlite" else DuckdbSource
+    return opened(*_file_in_data(settings, place))
 
 
 def _file_in_data(settings: Settings, place: str) -> tuple[Path, str]:

@@ -17,7 +17,12 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
-from lakebed.importing.expressions import UntranslatableError, translate, translate_node
+from lakebed.importing.expressions import (
+    UntranslatableError,
+    index_parts,
+    translate,
+    translate_node,
+)
 from lakebed.importing.structure import (
     DatabaseStructure,
     ImportSourceError,
@@ -150,7 +155,7 @@ class _Table:
             columns = tuple(part for part, _ in parts if part is not None)
             descending = frozenset(part for part, down in parts if down and part is not None)
             try:
-                where, expressions = self._of_text(text)
+                where, expressions = index_parts(text, _DIALECT, self._names, self._booleans)
             except UntranslatableError as error:
                 self._leave_out("index", name, text, str(error))
                 continue
@@ -167,36 +172,6 @@ class _Table:
                 )
             )
         return found
-
-    def _of_text(self, text: str | None) -> tuple[str | None, tuple[str, ...]]:
-        """Return the condition of an index and its parts."""
-        if text is None:
-            return None, ()
-        try:
-            parsed = sqlglot.parse_one(text, dialect=_DIALECT)
-        except SqlglotError as error:
-            raise UntranslatableError("the statement cannot be parsed") from error
-        index = parsed.this
-        parameters = index.args.get("params") if isinstance(index, exp.Index) else None
-        if parameters is None:
-            raise UntranslatableError("the statement cannot be parsed")
-        where = parameters.args.get("where")
-        condition = None
-        if where is not None:
-            inner = where.this if isinstance(where, exp.Where) else where
-            condition = translate_node(inner, self._names, self._booleans)
-        parts = tuple(
-            "({}){}".format(
-                translate_node(
-                    part.this if isinstance(part, exp.Ordered) else part,
-                    self._names,
-                    self._booleans,
-                ),
-                " desc" if isinstance(part, exp.Ordered) and part.args.get("desc") else "",
-            )
-            for part in parameters.args.get("columns") or ()
-        )
-        return condition, parts
 
     def _foreign_keys(self) -> list[SourceForeignKey]:
         groups: dict[int, list[tuple[Any, ...]]] = {}

@@ -179,7 +179,9 @@ def _policies(table: DescribedTable) -> list[str]:
     lines = []
     if table.key:
         lines += [f"    key=({', '.join(map(repr, table.key))},),", '    write_mode="merge",']
-    elif table.whole:
+    if table.key and table.whole:
+        lines += ['    deletes="full_extract",  # a row that the source no longer has is deleted']
+    if table.whole and not table.key:
         lines += ['    write_mode="replace",  # it has no key: read whole when it changed']
     moments = [c.name for c in table.columns if isinstance(c.dtype, pl.Datetime | pl.Date)]
     column = moments[0] if moments else "..."
