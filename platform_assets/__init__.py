@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from lakebed.errors import TieringError as TieringError
     from lakebed.errors import VerificationError as VerificationError
     from lakebed.exports.target import ExportFailedError as ExportFailedError
+    from lakebed.importing.structure import ImportSourceError as ImportSourceError
     from lakebed.ingest.constraints import TooManyViolationsError as TooManyViolationsError
     from lakebed.ingest.report import LoadReport as LoadReport
     from lakebed.ingest.sources.reader import SourceError as SourceError
@@ -166,6 +167,7 @@ _MODULES = {
     "FileMissingError": "lakebed.resources.read_errors",
     "ForeignLakeError": "lakebed.resources.lake_owner",
     "GrainError": "lakebed.store.grain_mismatch",
+    "ImportSourceError": "lakebed.importing.structure",
     "InexactError": "lakebed.resources.read_errors",
     "LakeCopyBusyError": "lakebed.tiering.lake_copies",
     "LakeFileError": "lakebed.resources.lake_files",

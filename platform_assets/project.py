@@ -80,7 +80,7 @@ class Lakebed:
         folder: The folder where the search for the project begins; by default the working folder.
 
     Raises:
-        SettingsError: There is no project, or a setting cannot be used.
+        SettingsError: No project was found, or a setting cannot be used.
         TableError: A table file cannot be used.
     """
 

@@ -1,6 +1,6 @@
 """Read one project of SQL models: render its files, check them and order them.
 
-The reader leaves out items that cannot be used, and their readers. `LeftOut` keeps the reasons.
+It omits items that cannot be used, and their readers. `LeftOut` keeps the reasons.
 """
 
 from __future__ import annotations
