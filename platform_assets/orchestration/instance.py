@@ -29,7 +29,12 @@ run_queue: {dequeue_interval_seconds: 1}
 concurrency:
   # One writer a table: a pool is a table's load, or its moves, or a model.
   pools: {default_limit: 1, granularity: op}
-  runs: {max_concurrent_runs: 2}
+  # Backfills and the moves of the sensors take one place each, so that a load finds a free one.
+  runs:
+    max_concurrent_runs: 3
+    tag_concurrency_limits:
+      - {key: dagster/backfill, limit: 1}
+      - {key: lakebed/cold, limit: 1}
 sensors: {use_threads: true, num_workers: 4}
 schedules: {use_threads: true, num_workers: 2}
 backfills: {use_threads: true, num_workers: 2}

@@ -30,6 +30,10 @@ PATIENCE_AFTER_FAILURE = 600
 RUNS_OF_A_REQUEST = 25
 """So many of the last moves of a table are looked at for what came of a request."""
 
+LOADS_FIRST = {"dagster/priority": "10"}
+MOVES_LAST = {"dagster/priority": "-10"}
+"""Tags by which a queued load starts before backfills, which have priority 0, and before moves."""
+
 _TAKEN = "lakebed/taken_at"
 _INTERRUPTED = "DagsterExecutionInterruptedError"
 _ENDED = [
@@ -74,7 +78,7 @@ def new_files_sensor(platform: Platform, tables: list[SourceTable]) -> dg.Sensor
                         dg.RunRequest(
                             run_key=delivery_key(connection, table, new),
                             asset_selection=[dg.AssetKey(hot_key(table.name))],
-                            tags={"lakebed/new_files": str(len(new))},
+                            tags={"lakebed/new_files": str(len(new)), **LOADS_FIRST},
                         )
                     )
             requests += _finishing(connection, tables)
@@ -95,6 +99,7 @@ def _finishing(connection: Connection, tables: Sequence[SourceTable]) -> list[dg
         dg.RunRequest(
             run_key=f"{one.table}:waits:{hashlib.sha256(repr(one.now).encode()).hexdigest()[:16]}",
             asset_selection=[dg.AssetKey(hot_key(one.table))],
+            tags=LOADS_FIRST,
         )
         for one in unfinished_loads(connection)
         if one.ready and one.table in names
@@ -136,6 +141,7 @@ def due_sensor(platform: Platform, table: SourceTable) -> dg.SensorDefinition:
                 tags={
                     BY_POLICY: table.name,
                     _TAKEN: taken_at.isoformat(),
+                    **MOVES_LAST,
                     "dagster/asset_partition_range_start": first.key,
                     "dagster/asset_partition_range_end": last.key,
                 },

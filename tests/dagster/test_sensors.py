@@ -86,6 +86,14 @@ def due(project: Project) -> DueTicks:
     return DueTicks((Ticks(project, "due_accounts"), Ticks(project, "due_readings")))
 
 
+def test_a_load_is_queued_before_a_move(files: Ticks, due: DueTicks) -> None:
+    files.project.deliver_readings("1.parquet")
+    (load,) = files.ask()
+    files.project.run("hot/readings")
+    (move,) = due.ask()
+    assert int(load.tags["dagster/priority"]) > 0 > int(move.tags["dagster/priority"])
+
+
 def test_no_file_asks_for_no_load(files: Ticks) -> None:
     assert files.ask() == []
 
