@@ -18,14 +18,15 @@ def post_alert(
     error: str,
     ui_url: str | None = None,
 ) -> None:
-    """Post what failed, with a link to the run. Raises urllib.error.URLError where nobody takes it.
+    """Post what failed, with a link to the run.
 
-    ui_url: where people reach the Dagster UI; None where nobody has said.
+    ui_url: where people reach the Dagster UI; None where it is not set.
+    Raises urllib.error.URLError where the address does not answer.
     """
     what = ", ".join(assets) or "a run"
     where = f", partition {partition}" if partition else ""
     link = f"{ui_url.rstrip('/')}/runs/{run_id}" if ui_url else None
-    # The angle brackets make a link in Slack; others show them.
+    # The angle brackets make a link in Slack; other chats show them.
     after = f" <{link}|the run>" if link else ""
     document = {
         "text": f"Lakebed: {what}{where} failed: {error}{after}",

@@ -1,4 +1,4 @@
-"""Backfills: a range of partitions of an asset, a run for each stretch of it without a gap.
+"""Backfills: a range of partitions of an asset, one run for each range without a gap.
 
 The runs are those that the UI would start, seen there while they run; they are executed by this
 process, so it does not matter whether a daemon is up. The pool of the asset keeps two of them
@@ -104,7 +104,7 @@ def backfill_target(platform: Platform, name: str) -> BackfillTarget:
     there = [f"cold/{table.name}"] if table.tiering is not None else []
     there += [f"hot/{table.name}"] if table.load_by == "window" else []
     raise TableError(
-        f"{name} is no asset with partitions; "
+        f"{name} is not an asset with partitions; "
         + (f"of {table.name} there is: {', '.join(there)}" if there else "the table has none")
     )
 
@@ -132,7 +132,7 @@ def states(
 ) -> dict[str, State]:
     """Return the state of each partition: by Dagster's records, of cold ones by PostgreSQL.
 
-    A cold partition with nothing to move or to fold is done, whoever moved it; others are not.
+    A cold partition with nothing to move or to compact is done, whether a run moved it or not.
     """
     outcome = instance.get_status_by_partition(asset.key, keys, partitions_of(asset.table)) or {}
     found = {key: _STATES[status.value if (status := outcome.get(key)) else None] for key in keys}
@@ -183,7 +183,7 @@ def run_range(
     partitions: Sequence[str],
     on_partition: Callable[[PartitionOutcome], None] = lambda outcome: None,
 ) -> RangeRun:
-    """Materialize a stretch of partitions in one run; tell of each partition when it is done."""
+    """Materialize adjacent partitions in one run; report each partition when it is done."""
     run_id, started = str(uuid.uuid4()), time.monotonic()
     watch = _Watch(instance, run_id, on_partition)
     with watch.running():
@@ -212,7 +212,7 @@ def _is_failure_of_run(event: dg.DagsterEvent) -> bool:
 
 
 def _reason(event: dg.DagsterEvent) -> str:
-    """Return what a failed step or run said, without Dagster's words around it."""
+    """Return the error of a failed step or run, without Dagster's words around it."""
     step = event.is_step_failure
     error = event.step_failure_data.error if step else event.job_failure_data.error
     while error is not None and error.cause is not None:
@@ -221,7 +221,7 @@ def _reason(event: dg.DagsterEvent) -> str:
 
 
 class _Watch:
-    """Reads the events of a run while it runs, as anybody else can."""
+    """Reads the events of a run while it runs."""
 
     def __init__(
         self,

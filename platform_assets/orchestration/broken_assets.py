@@ -53,7 +53,7 @@ def _key_of(item: Broken) -> dg.AssetKey | None:
 def _asset(key: dg.AssetKey, item: Broken, problem: str) -> dg.AssetsDefinition:
     @dg.asset(
         key=key,
-        description=f"**Broken: it cannot be used until its file is mended.**\n\n{problem}",
+        description=f"**Broken: fix its file to use it.**\n\n{problem}",
         group_name=GROUP,
         tags={"broken": item.kind},
         metadata={

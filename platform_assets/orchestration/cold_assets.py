@@ -49,7 +49,7 @@ _CHOOSES_PARTITIONS = {BY_POLICY, BEFORE_DUE, "lakebed/backfill"}
 
 
 def cold_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:
-    """Return the asset whose partitions are moved, or folded, when they are materialized.
+    """Return the asset whose partitions are moved, or compacted, when they are materialized.
 
     A range of partitions is one run; a partition that fails leaves the others green.
     """

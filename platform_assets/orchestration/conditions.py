@@ -1,4 +1,4 @@
-"""When an asset that is made of others is made anew: the one condition of models and exports."""
+"""When a model or an export is rebuilt: the automation conditions."""
 
 from collections.abc import Collection
 from datetime import timedelta
@@ -11,7 +11,7 @@ def when_read_data_changed(windowed: Collection[dg.AssetKey] = ()) -> dg.Automat
     """Rebuild after a load that changed a table, once with all that follows from it.
 
     A move changes no row that a reader sees, and a load that found nothing new has changed nothing.
-    A table that was loaded by command is no missing one, though Dagster has seen no run of it.
+    A table that was loaded by command counts as present before its load was reported.
     windowed: models that are built by windows, not all of which need be there.
     """
     condition, cold = dg.AutomationCondition, dg.AssetSelection.groups("cold")
@@ -27,9 +27,9 @@ def when_read_data_changed(windowed: Collection[dg.AssetKey] = ()) -> dg.Automat
 
 
 def when_window_changed(recent: timedelta) -> dg.AutomationCondition[Any]:
-    """Rebuild the windows whose partition of something that is read was made anew, and no others.
+    """Rebuild only the windows for which a partition that the model reads has changed.
 
-    A move or a fold of a partition, which is where late rows of an old one settle, rebuilds its
+    A move or a compaction of a partition, which brings in its late rows, rebuilds its
     window; what has no partitions, a table's hot rows, rebuilds the windows of the recent past.
     """
     condition, hot = dg.AutomationCondition, dg.AssetSelection.groups("hot")

@@ -1,6 +1,6 @@
 """What Lakebed uses of Dagster that Dagster keeps private, all of it, each with its reason.
 
-Written for Dagster 1.13. A Dagster that lacks one of these is refused by name when the definitions
+Written for Dagster 1.13. A Dagster without one of these is refused by name when the definitions
 are loaded, not later and in the middle of a run.
 """
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class DagsterVersionError(LakebedError, ImportError):
-    """This version of Dagster lacks something private that Lakebed needs."""
+    """This version of Dagster has no such private name, which Lakebed needs."""
 
 
 def private(owner: Any, name: str, why: str) -> Any:
@@ -97,4 +97,4 @@ def use_engine(storage: DagsterPostgresStorage, engine: Callable[[], Engine]) ->
 
 def replace_method(owner: object, name: str, made: Callable[[Any], Any]) -> None:
     """Put a method in the place of one that Dagster calls itself. made: the new, of the old."""
-    setattr(owner, name, made(private(owner, name, "to mend it where two runs race")))
+    setattr(owner, name, made(private(owner, name, "to correct it where two runs race")))

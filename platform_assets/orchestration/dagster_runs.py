@@ -1,6 +1,6 @@
-"""What a run of many partitions tells Dagster: a materialization and check results for each.
+"""What a run of many partitions reports to Dagster: an event and check results for each.
 
-Dagster's own results speak of all partitions of a run at once: a failed one would turn the others
+Dagster's own results speak of all partitions of a run at once: a failed one would turn all of them
 red, and a check's result would belong to none. The classes that speak of one partition are
 private; see dagster_private.py.
 """
@@ -26,11 +26,11 @@ from lakebed.orchestration.transient import is_transient
 from lakebed.store.platform import Platform
 
 PAUSES_SECONDS = (1.0, 3.0, 10.0)
-"""Before each further try of what others held, or of what PostgreSQL was away for."""
+"""Pauses before each retry of a partition that was locked, or after PostgreSQL was away."""
 
 PARTITIONS_AT_ONCE = 200
 SECONDS_AT_ONCE = 2.0
-"""So many partitions, or what was done in so many seconds, are told in one go."""
+"""A batch of events ends after this many partitions or seconds."""
 
 
 @dataclass(frozen=True)
@@ -43,15 +43,15 @@ class _Outcome:
 
 @dataclass
 class PartitionLog:
-    """Tells Dagster what became of the partitions of a run, a batch at a time.
+    """Reports the partitions of a run to Dagster, a batch at a time.
 
-    What PostgreSQL committed and a crash kept from being told is told by the next run.
+    After a crash the sensor `commands_in_the_ui` reports what PostgreSQL committed.
     """
 
     context: dg.AssetExecutionContext
     key: dg.AssetKey
     _waiting: list[_Outcome] = field(default_factory=list)
-    _told_at: float = field(default_factory=time.monotonic)
+    _reported_at: float = field(default_factory=time.monotonic)
 
     def add(
         self,
@@ -66,7 +66,7 @@ class PartitionLog:
         which what is made of it knows that its rows have changed.
         """
         self._waiting.append(_Outcome(partition, metadata, checks, data_version))
-        late = time.monotonic() - self._told_at > SECONDS_AT_ONCE
+        late = time.monotonic() - self._reported_at > SECONDS_AT_ONCE
         if late or len(self._waiting) >= PARTITIONS_AT_ONCE:
             yield from self._tell()
 
@@ -82,7 +82,7 @@ class PartitionLog:
 
     def _tell(self) -> Iterator[Any]:
         waiting, self._waiting = self._waiting, []
-        self._told_at = time.monotonic()
+        self._reported_at = time.monotonic()
         yield from self._materializations(waiting)
         targets = self._targets(waiting)
         for outcome in waiting:
@@ -136,7 +136,7 @@ class PartitionLog:
             severity=result.severity,
             description=result.description,
             target_materialization_data=target,
-            # A failed one ends the run at the end, when every partition was told of.
+            # A failed one ends the run at the end, when every partition was reported.
             blocking=False,
             partition=partition,
         )
@@ -155,7 +155,7 @@ def failed_partitions(instance: dg.DagsterInstance, check: dg.AssetCheckKey) -> 
 
 
 class RetryQueue:
-    """The partitions of a run in their order; one that others hold comes again after the rest."""
+    """The partitions of a run in order; a locked partition is tried again after the rest."""
 
     def __init__(self, partitions: Sequence[str]) -> None:
         self._waiting = deque(partitions)

@@ -9,7 +9,7 @@ PostgreSQL is the truth. A tick reads it, then which runs are under way, then th
 
 In this order nothing is reported twice: a run that committed before the records were read is still
 under way, or its events are in the event log. A tick that dies has reported some events; the next
-one finds them and reports the others.
+one finds them and reports the rest.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Reconciliation:
     """By asset, a digest of its records and events when both last agreed."""
 
     def run(self) -> int:
-        """Report what the event log lacks, at most EVENTS_PER_TICK events; return how many."""
+        """Report at most EVENTS_PER_TICK events that the event log does not have; count them."""
         with self.platform.postgres.connect(autocommit=True) as connection:
             recorded = self._recorded_partitions(connection)
             builds = list(recorded_builds(connection, self._unpartitioned_models()))

@@ -1,4 +1,4 @@
-"""exports/<name>: a declared export as a Dagster asset, written anew when its rows change."""
+"""exports/<name>: a declared export as a Dagster asset, rewritten when its rows change."""
 
 from collections.abc import Collection, Iterator
 from typing import Any

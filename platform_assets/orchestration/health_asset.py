@@ -26,8 +26,8 @@ def health_asset(platform: Platform) -> dg.AssetsDefinition:
 
     @dg.asset(
         key=KEY,
-        description="How the platform is: lag against policy, due and overdue moves, who holds "
-        "the snapshot horizon, size and growth by tier, quarantine, the last runs.",
+        description="How the platform is: lag against policy, due and overdue moves, what "
+        "holds the snapshot horizon, size and growth by tier, quarantine, the last runs.",
         group_name="platform",
         kinds={"postgres", "parquet"},
         tags={"watches": "everything"},
@@ -52,7 +52,7 @@ def health_asset(platform: Platform) -> dg.AssetsDefinition:
                 "due_partitions": sum(table.states["due"] for table in health.tables),
                 "overdue_partitions": sum(len(table.overdue) for table in health.tables),
                 "horizon_seconds": round(health.horizon_seconds, 1),
-                "horizon_holders": "; ".join(map(str, health.holders)) or "nobody",
+                "horizon_holders": "; ".join(map(str, health.holders)) or "none",
                 "tables": metadata_table([_row(t) for t in health.tables], _COLUMNS),
                 "heat_map": _heat_maps(platform, health),
                 "last_runs": metadata_table(_runs(context.instance), _RUN_COLUMNS),

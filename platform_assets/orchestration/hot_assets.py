@@ -75,7 +75,7 @@ def _where(platform: Platform, source: Source) -> dict[str, Any]:
 
 
 def hot_spec(table: SourceTable) -> dg.AssetSpec:
-    """Return the external asset of a table without a source: others write it, we only tier it."""
+    """Return the external asset of a table without a source: Lakebed only moves its partitions."""
     return dg.AssetSpec(
         hot_key(table.name),
         description=table.description,
@@ -126,7 +126,7 @@ def hot_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition:
         )
         if report.refused:
             raise dg.Failure(
-                f"{len(report.refused)} files were refused, the others are loaded. "
+                f"{len(report.refused)} files were refused. All other files were loaded. "
                 + " | ".join(f"{r.path}: {r.problem}" for r in report.refused[:5]),
                 allow_retries=False,
             )
@@ -184,7 +184,7 @@ def _window_asset(platform: Platform, table: SourceTable) -> dg.AssetsDefinition
             if report.refused:
                 refused = [(item.path, item.problem) for item in report.refused]
                 failed.append((partition, ": ".join(refused[0])))
-                # Nothing was loaded: what the other checks said of the partition is true still.
+                # Nothing was loaded: the results of the other checks still hold.
                 yield from log.add(partition, None, [refused_result(refused, report)])
                 continue
             with platform.postgres.connect() as connection:

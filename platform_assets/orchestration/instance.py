@@ -1,4 +1,4 @@
-"""Dagster's own home: its instance file, its storage in a database beside ours, its environment."""
+"""Dagster's home: its instance file, its storage in a database of its own, its environment."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _location(platform: Platform) -> dict[str, dict[str, str]]:
 
 
 def _write(file: Path, text: str) -> None:
-    """Replace a file at once: the webserver may read it while the daemon is started beside it."""
+    """Replace a file at once: the webserver may read it while the daemon starts."""
     with replacing(file) as written:
         written.write_text(text)
 

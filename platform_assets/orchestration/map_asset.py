@@ -1,6 +1,6 @@
 """platform/start_here: the map of the platform, for a user who opens the browser first.
 
-It is an asset that nothing writes. Its description is the map: the way of the rows as a picture,
+It is an asset that nothing writes. Its description is the map: the flow of the rows as a picture,
 what each group of assets is, and what to click.
 """
 
@@ -74,7 +74,7 @@ def _groups(platform: Platform, models: ModelSet) -> str:
         for group, number in sorted(built.items())
     ]
     if platform.exports:
-        rows.append(("exports", len(platform.exports), "Files that are written for others."))
+        rows.append(("exports", len(platform.exports), "Files for readers outside the platform."))
     rows.append(("platform", 2, "This map, and the health of everything."))
     lines = [f"| `{group}` | {number} | {what} |" for group, number, what in rows]
     return "\n".join(["| group | assets | what it is |", "|---|---|---|", *lines])

@@ -32,15 +32,15 @@ final name, made durable."""
 
 
 class Phases:
-    """Told each step when it is done; the time since the step before belongs to its phase.
+    """Called with each step when it is done; the time since the step before belongs to its phase.
 
-    Steps may be told by several threads: the phases of one come to its whole time all the same.
+    Several threads may report steps: the phases of one thread add up to its whole time.
     """
 
     def __init__(
         self, phase_of: Mapping[str, str], clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Start now. phase_of: the phase of each step; a step that it lacks is passed over."""
+        """Start now. phase_of: the phase of each step; a step without one is ignored."""
         self._phase_of = phase_of
         self._clock = clock
         self._seconds: dict[str, float] = {}

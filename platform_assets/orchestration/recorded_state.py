@@ -47,12 +47,12 @@ _STATES: dict[State, str] = {
 
 @dataclass(frozen=True)
 class RecordedEvent:
-    """A materialization that the records of PostgreSQL stand for."""
+    """A materialization, as PostgreSQL records what it speaks of."""
 
     key: dg.AssetKey
     partition: str | None
     mark: str
-    """What tells this event from others of the same partition: a load, a generation, a state."""
+    """What identifies the event within its partition: a load, a generation or a state."""
     at: datetime | None
     """When PostgreSQL committed what the event speaks of, where it says so."""
     metadata: Mapping[str, Any] = field(default_factory=dict)

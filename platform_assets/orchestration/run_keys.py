@@ -1,4 +1,4 @@
-"""Deliveries: what stands for files to be loaded, and for the ledger on top of which they come."""
+"""Run keys of deliveries: digests of the files to be loaded and of what the ledger says."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -9,12 +9,12 @@ from lakebed.spec.table import SourceTable
 
 
 def digest(files: Iterable[SourceItem]) -> str:
-    """Return what stands for these versions of these files."""
+    """Return a digest of the versions of files."""
     return _short(f"{file.path}\t{file.version}" for file in files)
 
 
 def delivery_key(connection: Connection, table: SourceTable, new: Sequence[SourceItem]) -> str:
-    """Return what stands for files to be loaded, and for what the ledger says of them now.
+    """Return the run key of files to be loaded: a digest of them and of their ledger entries.
 
     The same file is another delivery after a load of it, or after that load was undone; loads of
     other files change nothing. A source that is loaded whole is one file as far as this goes.
@@ -22,8 +22,8 @@ def delivery_key(connection: Connection, table: SourceTable, new: Sequence[Sourc
     if table.loads_whole:
         of_table = _of_table(connection, table)
         return f"{table.name}:{_short([digest(new), *of_table])}"
-    told = _of_files(connection, table, [file.name for file in new])
-    lines = (f"{file.path}\t{file.version}\t{told.get(file.name, '')}" for file in new)
+    last_loads = _of_files(connection, table, [file.name for file in new])
+    lines = (f"{file.path}\t{file.version}\t{last_loads.get(file.name, '')}" for file in new)
     return f"{table.name}:{_short(lines)}"
 
 

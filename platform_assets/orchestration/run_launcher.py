@@ -1,7 +1,7 @@
 """Runs whose process is gone: found by its id, ended red, their pools given free.
 
-A run that is killed, or that lost PostgreSQL, can say nothing any more. Left as it is it would
-count as running for ever, and whoever shares a pool with it would wait for ever.
+A run that is killed, or that lost PostgreSQL, can say nothing any more. Otherwise it would
+count as running for ever, and runs of the same pool would wait for ever.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lakebed.orchestration.instance import instance_environment, prepare_instanc
 from lakebed.store.platform import Platform
 
 HOST_TAG = "lakebed/host"
-"""Where a run was started that no daemon launched; the others run where the daemon does."""
+"""Where a run was started that no daemon launched; all other runs are where the daemon is."""
 
 UNDER_WAY = (
     dg.DagsterRunStatus.STARTING,
@@ -28,7 +28,7 @@ UNDER_WAY = (
 
 
 class LocalRunLauncher(dg.DefaultRunLauncher):
-    """Dagster's own launcher, which also tells its run monitoring whether a run still lives."""
+    """Dagster's own launcher, which also reports whether the process of a run still lives."""
 
     @property
     def supports_check_run_worker_health(self) -> bool:
@@ -45,7 +45,7 @@ class LocalRunLauncher(dg.DefaultRunLauncher):
 def open_instance(platform: Platform) -> dg.DagsterInstance:
     """Return the instance that `lakebed up` shows; from now on this process is one of Dagster's.
 
-    Ends the runs whose process is gone, so that nobody waits for them.
+    Ends the runs whose process is gone, so that no run waits for them.
     Raises PostgresUnavailableError.
     """
     home = prepare_instance(platform)

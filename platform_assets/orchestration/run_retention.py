@@ -17,7 +17,7 @@ ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRun
 OF_PARTITIONS = ("dagster/partition", "dagster/asset_partition_range_start")
 PAGE = 200
 AT_ONCE = 2000
-"""So many go at most at once: each costs a few statements, and the next day comes."""
+"""How many runs are deleted at most at once: each costs a few statements."""
 
 
 def forget_runs(instance: dg.DagsterInstance, now: datetime, keep: timedelta) -> int:

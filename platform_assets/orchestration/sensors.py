@@ -28,7 +28,7 @@ PATIENCE_AFTER_FAILURE = 600
 """Seconds for which a table whose last move failed is left alone."""
 
 RUNS_OF_A_REQUEST = 25
-"""So many of the last moves of a table are looked at for what came of a request."""
+"""How many of the last moves of a table are searched for the answer to a request."""
 
 LOADS_FIRST = {"dagster/priority": "10"}
 MOVES_LAST = {"dagster/priority": "-10"}
@@ -107,14 +107,14 @@ def _finishing(connection: Connection, tables: Sequence[SourceTable]) -> list[dg
 
 
 def due_sensor(platform: Platform, table: SourceTable) -> dg.SensorDefinition:
-    """Return the sensor that moves what is due, by policy or by request, and folds late rows.
+    """Return the sensor that moves what is due, by policy or by request, and compacts late rows.
 
     One a table: Dagster lets a sensor start partitions of one definition alone.
     """
 
     @dg.sensor(
         name=f"due_{table.name}",
-        description="Moves due partitions, folds late rows, answers lakebed.request_move.",
+        description="Moves due partitions, compacts late rows, answers lakebed.request_move.",
         target=[dg.AssetKey(cold_key(table.name))],
         minimum_interval_seconds=30,
         default_status=dg.DefaultSensorStatus.RUNNING,
@@ -206,7 +206,7 @@ def _observation(table: SourceTable, files: list[SourceItem]) -> dg.AssetObserva
             "bytes": sum(file.bytes for file in files),
             "newest": max(files, key=lambda file: file.modified).path,
             # Metadata, not a data version: a load by command or a first look at files that are
-            # loaded would leave the table "Unsynced" though it lacks nothing. The ledger decides.
+            # loaded would leave the table "Unsynced" though it has all rows. The ledger decides.
             "version": digest(files),
         },
     )
@@ -252,19 +252,19 @@ def _partitions(run: dg.DagsterRun) -> str | None:
 
 
 def _reason(context: dg.RunFailureSensorContext) -> str:
-    """Return what the first step that failed said; the run itself only names its steps."""
+    """Return the error of the first failed step; the run itself only names its steps."""
     said = _said(context.get_step_failure_events())
     if said is not None:
         return said
-    told = (context.failure_event.message or "no message").strip()
+    message = (context.failure_event.message or "no message").strip()
     again = context.dagster_run.tags.get("dagster/will_retry") == "true"
-    return f"the run was killed or stopped before it was done: {told}" + (
+    return f"the run was killed or stopped before it was done: {message}" + (
         " It is tried again." if again else " It is not tried again; run it again yourself."
     )
 
 
 def _said(failed: Iterable[dg.DagsterEvent]) -> str | None:
-    """Return what the first of these failures of steps said; one that was interrupted says none."""
+    """Return the error of the first failed step; an interrupted step has none."""
     for event in failed:
         failure = event.step_failure_data
         if failure.error is not None and failure.error.cls_name == _INTERRUPTED:

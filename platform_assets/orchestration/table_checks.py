@@ -1,6 +1,6 @@
 """Checks of tables at any time, whether a load ran or not.
 
-Freshness is that of the rows: a table that nobody loads any more grows stale without a run. The
+Freshness is that of the rows: a table that is not loaded any more grows stale without a run. The
 checks are parts of the runs of their assets, and a job looks at all tables every few minutes.
 """
 
@@ -41,7 +41,7 @@ def watched_specs(table: SourceTable, tier: Tier) -> list[dg.AssetCheckSpec]:
 def watched_results(
     platform: Platform, table: SourceTable, tier: Tier, report: LoadReport | None = None
 ) -> list[dg.AssetCheckResult]:
-    """Judge a tier of a table as it is now: every check of it that has no partitions.
+    """Evaluate every check of a tier of a table that has no partitions.
 
     report: of the load that has just ended, for the metadata of its checks.
     """
@@ -55,7 +55,7 @@ def watched_results(
 
 
 def checks_of_unloaded_tables(platform: Platform, table: SourceTable) -> dg.AssetChecksDefinition:
-    """Return the checks of a hot table that others write: no run of ours could hold them."""
+    """Return the checks of a hot table without a source, which no run loads."""
 
     @dg.multi_asset_check(
         name=f"watch_{table.name}",
@@ -135,7 +135,7 @@ def _cold_specs(table: SourceTable) -> Iterator[dg.AssetCheckSpec]:
     yield dg.AssetCheckSpec(
         COVERAGE,
         asset=dg.AssetKey(cold_key(table.name)),
-        description="No partition is missing between others, and none holds another's time.",
+        description="There is no gap between partitions, and no partition holds rows of another.",
     )
 
 

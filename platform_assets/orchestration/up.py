@@ -57,7 +57,7 @@ class _Process:
 
 @dataclass(frozen=True)
 class Web:
-    """The webserver: where it listens, and whether it lets anybody change anything."""
+    """The webserver: where it listens, and whether users may change anything."""
 
     host: str = "127.0.0.1"
     port: int = 3000
@@ -70,18 +70,18 @@ class Web:
 
     @property
     def command(self) -> list[str]:
-        """The command that starts it, but for its workspace."""
+        """The command that starts it, without its workspace."""
         command = ["dagster-webserver", "--host", self.host, "--port", str(self.port)]
         return [*command, "--read-only"] if self.read_only else command
 
     @property
     def warning(self) -> str | None:
-        """What is to be said of an address that others reach, too."""
+        """A warning for an address that other machines reach, too."""
         if self.host in LOCAL:
             return None
         what = "see every table's name and figures" if self.read_only else "run anything"
         return (
-            f"Whoever reaches {self.address} can {what} here: the Dagster UI has no log-in. "
+            f"Anyone who reaches {self.address} can {what}: the Dagster UI has no log-in. "
             "Put a proxy that has one in front, and let it alone reach this address."
         )
 
@@ -145,7 +145,7 @@ def _start(
     log.unlink(missing_ok=True)
     make_private_file(log)
     with log.open("wb") as stream:
-        # A session of its own: Ctrl-C reaches this process alone, which stops the others in order.
+        # A session of its own: Ctrl-C reaches this process alone, which stops its children.
         popen = subprocess.Popen(
             arguments,
             env=dict(environment),

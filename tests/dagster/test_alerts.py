@@ -88,7 +88,7 @@ def test_a_failed_run_is_posted_with_its_reason_and_without_the_password(
     assert posted["run_id"] == result.run_id
     assert posted["assets"] == ["hot/readings"]
     assert posted["partition"] is None
-    assert posted["error"].startswith("1 files were refused, the others are loaded. ")
+    assert posted["error"].startswith("1 files were refused. All other files were loaded. ")
     assert "/readings/***.parquet: " in posted["error"]
     link = f"https://lakebed.example/runs/{result.run_id}"
     assert posted["link"] == link

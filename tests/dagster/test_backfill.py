@@ -153,7 +153,10 @@ def test_what_was_restored_moves_again_and_what_had_settled_keeps_its_count(home
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (("hot/readings",), "hot/readings is no asset with partitions; of readings there is: cold"),
+        (
+            ("hot/readings",),
+            "hot/readings is not an asset with partitions; of readings there is: cold",
+        ),
         (("cold/nothing",), "nothing"),
         (
             ("cold/readings", "--from", "2024"),
