@@ -195,7 +195,7 @@ def test_a_settled_row_is_deleted_by_its_key_in_any_schema(
 
 REFUSED = {
     "view": (["create view t as select 1"], "it is a view"),
-    "name": (['create table "T" (at timestamptz not null)'], "there is no table public.t"),
+    "name": (['create table "T" (at timestamptz not null)'], "this role sees no table public.t"),
     "foreign": (
         ["create foreign data wrapper w", "create server s foreign data wrapper w",
          "create foreign table t (at timestamptz not null) server s"],
