@@ -22,6 +22,7 @@ from pytest import MonkeyPatch
 import lakebed.resources.lake
 from lakebed.errors import TieringError
 from lakebed.resources.manifest import Manifest
+from lakebed.resources.read_errors import LakeReadError
 from lakebed.resources.session import ReadSession
 from lakebed.schema.ddl import ensure_table
 from lakebed.spec.partitions import Window
@@ -109,7 +110,7 @@ class Gauntlet:
         """Read by a snapshot, and hold the answer against the oracle."""
         try:
             rows = session.sql(REGISTERS.format(TABLE)).fetchall()
-        except duckdb.Error as error:
+        except (duckdb.Error, LakeReadError) as error:
             self.violations.append(f"a reader got no answer: {error}")
         else:
             self.violations += self.oracle.check(as_read(began, time.monotonic(), rows))

@@ -302,7 +302,8 @@ class Round:
             return True
         now = time.monotonic()
         going = [*self.destructions, *((began, now) for began in self.destroying.values())]
-        return "IO Error" in text and explained(when, going)
+        lost = "IO Error" in text or text.startswith("ErasedError")
+        return lost and explained(when, going)
 
     def _judge(self, player: str, table: str, wrong: list[str]) -> None:
         for text in wrong[:3]:

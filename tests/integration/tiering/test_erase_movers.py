@@ -153,6 +153,7 @@ def test_an_orphan_that_cannot_go_leaves_the_erasure_open(platform: Platform, bu
 @pytest.mark.parametrize("suffix", ["", ".tmp"])
 def test_an_orphan_goes_though_its_clock_is_ahead(platform: Platform, suffix: str) -> None:
     fill(platform)
+    platform.lake.owner.check()
     left = orphan(platform, "2024-02", 3, suffix)
     prefetch = time.time() + 3600
     os.utime(left, (prefetch, prefetch))
