@@ -69,6 +69,7 @@ def add(
         files = _adopted(settings, place, time, grain, hot_for)
     else:
         files = _described(settings, source, tables, name, schema)
+    _check_new(settings, files, place if kind == "adopt" else None)
     if printed:
         click.echo("\n\n".join(file.text for file in files), nl=False)
         return
@@ -81,6 +82,30 @@ def add(
         f"lakebed {after}",
         err=True,
     )
+
+
+def _check_new(settings: Settings, files: Sequence[TableFile], adopted: str | None) -> None:
+    """Refuse what a table file declares already: by the table's name, or as SCHEMA.TABLE.
+
+    Raises:
+        AddError: The names of the tables that are declared.
+    """
+    from lakebed.scaffolding.table_file import AddError
+    from lakebed.spec.table_files import read_table_files
+
+    if not settings.tables.is_dir():
+        return
+    declared = read_table_files(settings.tables).tables
+    names = {file.name for file in files}
+    there = sorted(table.name for table in declared if table.name in names)
+    if adopted is not None and not there:
+        place = adopted if "." in adopted else f"public.{adopted}"
+        there = [table.name for table in declared if f"{table.schema}.{table.name}" == place]
+    if there:
+        raise AddError(
+            f"{settings.tables} declares {', '.join(there)} already, and nothing was written. Edit "
+            "that table file, or move it away and add the table again"
+        )
 
 
 def _described(

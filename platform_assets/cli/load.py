@@ -55,6 +55,9 @@ def load(
 
     platform = open_for_writing()
     wanted = _chosen(platform, names, keys, everything)
+    if not platform.tables and not platform.broken:
+        click.echo("[]" if as_json else "", nl=as_json)
+        return
     reports: list[LoadReport] = []
     failed: dict[str, str] = {}
     problems: dict[str, list[str]] = {}
@@ -179,13 +182,12 @@ def load_with_progress(
 
 
 def _loads(reports: Sequence[LoadReport]) -> Table:
-    columns = ["files", "read", "inserted", "updated", "unchanged", "superseded", "rejected"]
-    columns += ["marked", "deleted"]
-    table = numbers("table", *columns, "seconds", "rows/s", "bytes")
+    """Return the counts of each load; a count that is zero in all of them has no column."""
+    names = ("files", "inserted", "updated", "unchanged", "superseded", "rejected", "marked")
+    counts = [n for n in (*names, "deleted") if any(getattr(report, n) for report in reports)]
+    table = numbers("table", "read", *counts, "seconds", "rows/s", "bytes")
     for report in reports:
-        values = [report.files, report.rows_read, report.inserted, report.updated]
-        values += [report.unchanged, report.superseded, report.rejected]
-        values += [report.marked, report.deleted]
+        values = [report.rows_read, *(getattr(report, name) for name in counts)]
         table.add_row(
             report.table,
             *(f"{value:,}" for value in values),

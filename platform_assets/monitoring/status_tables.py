@@ -30,11 +30,10 @@ def heat_map(status: PlatformStatus) -> Table:
     """Return a grid with one row for each table and one letter for each partition."""
     letters = "  ".join(f"{letter} {state}" for state, (letter, _) in _SHOWN.items())
     grid = Table(title=f"{status.now[:10]}   {letters}", title_justify="left", box=None)
-    grid.add_column("table")
-    grid.add_column("hot rows", justify="right")
-    grid.add_column("cold rows", justify="right")
-    grid.add_column("cold MB", justify="right")
-    grid.add_column("partitions")
+    grid.add_column("table", no_wrap=True)
+    for name in ("hot rows", "cold rows", "cold MB"):
+        grid.add_column(name, justify="right", no_wrap=True)
+    grid.add_column("partitions", overflow="fold")
     for table in status.tables:
         about = "~" if table.estimated else ""
         grid.add_row(
@@ -62,34 +61,33 @@ def _cells(table: TableStatus) -> Text:
 
 def details(status: PlatformStatus) -> Table:
     """Return a table of details: loads, freshness, quarantine, requests."""
+    columns = ["last load (UTC)", "rows read", "newest row", "lag"]
+    columns += ["quarantine", "files waiting", "requests"]
+    rows = [_details(found) for found in status.tables]
+    # On a narrow terminal a column without a value would cost the others their text.
+    kept = [place for place in range(len(columns)) if any(str(row[place]) for row in rows)]
     table = Table(box=None)
-    for name in (
-        "table",
-        "last load (UTC)",
-        "rows read",
-        "newest row",
-        "lag",
-        "quarantine",
-        "files waiting",
-        "requests",
-    ):
-        table.add_column(
-            name,
-            justify="right" if name in ("rows read", "quarantine", "files waiting") else "left",
-        )
-    for found in status.tables:
-        lag = "" if found.lag_seconds is None else str(timedelta(seconds=round(found.lag_seconds)))
-        table.add_row(
-            found.name,
-            (found.loaded_at or "never")[:19],
-            f"{found.last_rows:,}",
-            (found.newest_row or found.cursor or "")[:19],
-            Text(lag, "red" if found.fresh is False else ""),
-            f"{found.quarantined:,}" if found.quarantined else "",
-            str(len(found.waiting_files) or ""),
-            str(found.requests or ""),
-        )
+    table.add_column("table", no_wrap=True)
+    for place in kept:
+        right = columns[place] in ("rows read", "quarantine", "files waiting")
+        table.add_column(columns[place], justify="right" if right else "left")
+    for found, row in zip(status.tables, rows, strict=True):
+        table.add_row(found.name, *(row[place] for place in kept))
     return table
+
+
+def _details(found: TableStatus) -> list[Text]:
+    """Return the values of one table, empty where there is nothing to say."""
+    lag = "" if found.lag_seconds is None else str(timedelta(seconds=round(found.lag_seconds)))
+    return [
+        Text((found.loaded_at or "never")[:16].replace("T", " ")),
+        Text(f"{found.last_rows:,}"),
+        Text((found.newest_row or found.cursor or "")[:16].replace("T", " ")),
+        Text(lag, "red" if found.fresh is False else ""),
+        Text(f"{found.quarantined:,}" if found.quarantined else ""),
+        Text(str(len(found.waiting_files) or "")),
+        Text(str(found.requests or "")),
+    ]
 
 
 _COLOURS: Mapping[Severity, str] = {"wrong": "red", "warning": "yellow3", "note": "dim"}

@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -553,6 +554,22 @@ def test_psql_opens_on_the_hot_tier_or_the_address_is_printed_without_the_passwo
     )
     assert said.returncode == 0
     assert said.stdout.startswith("postgresql://") and PASSWORD not in said.stdout
+
+
+def test_a_status_and_a_load_fit_a_terminal_of_80_columns_with_all_names(
+    lakebed: Lakebed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lakebed("move", "flights", "--due")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = re.sub(r"\x1b\[[\d;]*m", "", lakebed("status").out)
+    assert max(map(len, shown.splitlines())) <= 80
+    for name in ("airlines", "airports", "flights", "planes", "weather", "252,392", "newest row"):
+        assert name in shown
+    assert "…" not in shown and "quarantine" not in shown
+    again = re.sub(r"\x1b\[[\d;]*m", "", lakebed("load", "airlines", "planes", "--again").out)
+    assert max(map(len, again.splitlines())) <= 80
+    assert "unchanged" in again and "rejected" not in again
 
 
 def test_due_partitions_of_all_tables_move_with_one_command(lakebed: Lakebed) -> None:

@@ -242,3 +242,42 @@ def test_a_model_that_does_not_fit_the_tables_is_told_by_compile(
     assert code == 1
     assert f"{folder / 'bad.sql'}:2: DuckDB refuses 'bad'" in err
     assert '"carier" not found' in err
+
+
+def test_add_refuses_a_table_that_a_file_of_another_name_declares(
+    lakebed: Run, folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = folders / "data"
+    data.mkdir()
+    (data / "good.csv").write_text("a\n1\n")
+    monkeypatch.setenv("LAKEBED_DATA", str(data))
+    (folders / "tables" / "good.py").rename(folders / "tables" / "other.py")
+    code, _, err = lakebed("add", "good.csv")
+    assert code == 2
+    assert "declares good already" in err
+    assert [file.name for file in (folders / "tables").glob("*.py")] == ["other.py"]
+
+
+@pytest.mark.parametrize("command", [["plan"], ["load", "--all"], ["load"], ["move", "--due"]])
+def test_a_project_without_tables_says_how_to_write_one(
+    lakebed: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    (tmp_path / "tables").mkdir()
+    monkeypatch.setenv("LAKEBED_TABLES", str(tmp_path / "tables"))
+    monkeypatch.setattr("lakebed.resources.postgres.Postgres.connect", lambda *_, **__: _Nothing())
+    code, _, err = lakebed(*command)
+    assert code == 0
+    assert "`lakebed add`" in err
+
+
+class _Nothing:
+    """A connection that nothing asks."""
+
+    def __enter__(self) -> _Nothing:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def execute(self, *_: object) -> list[object]:
+        return []
