@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from lakebed.cli.lake_copies import write_lake_copies
 from lakebed.errors import PartlyFailedError
 
 if TYPE_CHECKING:
+    from lakebed.ingest.waiting import Selection
     from lakebed.spec.table import SourceTable
     from lakebed.store.platform import Platform
 
@@ -38,6 +40,12 @@ if TYPE_CHECKING:
     help="Write all of them to a file: .csv, .jsonl or .parquet.",
 )
 @click.option("--retry", is_flag=True, help="Load them again, after a fix of table file or rows.")
+@click.option(
+    "--set", "changes", multiple=True, metavar="COLUMN=VALUE", help="Change the rows; repeatable."
+)
+@click.option(
+    "--where", "conditions", multiple=True, metavar="COLUMN=VALUE", help="With --set: which rows."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def rejects(
     name: str,
@@ -47,24 +55,33 @@ def rejects(
     limit: int,
     output: Path | None,
     retry: bool,
+    changes: Sequence[str],
+    conditions: Sequence[str],
     as_json: bool,
 ) -> None:
     """Show rows that broke the contract, or load them again.
 
-    With --retry the rows that are good now are loaded and leave the quarantine, in one
-    transaction; the others stay, with their new reason. Rows can be mended in
-    lakebed.rejected_row.source_row. A load that reads a file again supersedes what it had rejected.
+    Shows how many rows each reason rejected, then the newest rows with file, row number and reason.
+    --set changes columns of the source in waiting rows, all or those that --where, --load and
+    --column choose. --retry then loads the rows that are good in one transaction; the others stay,
+    with their new reason. A load that reads a file again supersedes what it had rejected.
     """
     from lakebed.ingest.waiting import Selection
 
     if retry and (output is not None or resolved):
         raise click.UsageError("--retry goes with --load and --column only")
+    if changes and (retry or resolved or output is not None):
+        raise click.UsageError("--set goes with --where, --load and --column; then say --retry")
+    if conditions and not changes:
+        raise click.UsageError("--where goes with --set COLUMN=VALUE")
     if output is not None:
         _check_output(output)
     platform = open_for_reading()
     table = platform.table(name)
     chosen = Selection(table.name, load_id, column, resolved)
-    if retry:
+    if changes:
+        _set(platform, table, chosen, changes, conditions)
+    elif retry:
         _retry(platform, table, chosen, as_json)
     elif output is not None:
         _export(platform, table, chosen, output)
@@ -86,10 +103,11 @@ def _check_output(output: Path) -> None:
 
 
 def _list(platform: Platform, chosen: Any, limit: int, as_json: bool) -> None:
-    from lakebed.ingest.waiting import newest
+    from lakebed.ingest.waiting import count_by_reason, newest
 
     with platform.postgres.connect() as connection:
         rows, of_rows = newest(connection, chosen, limit)
+        reasons = count_by_reason(connection, chosen)
     if as_json:
         click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
         return
@@ -97,12 +115,49 @@ def _list(platform: Platform, chosen: Any, limit: int, as_json: bool) -> None:
         narrowed = chosen.load_id or chosen.column or chosen.resolved
         said = "no such row in the quarantine" if narrowed else "the quarantine is empty"
         click.echo(f"{chosen.table}: {said}")
+    for kind, rule, column, count in reasons if of_rows > 1 else ():
+        about = " ".join(filter(None, (kind, rule, column and f"in {column}")))
+        click.echo(f"{count:>9,}  {about}")
     for row in rows:
         place = f"{row['source_file']}, row {row['row_number']}"
         click.echo(f"{place}: {row['message']} (rejected_row_id {row['rejected_row_id']})")
         click.echo(f"    {json.dumps(row['source_row'], ensure_ascii=False)}")
     if of_rows > len(rows):
         click.echo(f"{of_rows - len(rows):,} more; see --limit and --export", err=True)
+
+
+def _set(
+    platform: Platform,
+    table: SourceTable,
+    chosen: Selection,
+    changes: Sequence[str],
+    conditions: Sequence[str],
+) -> None:
+    """Change columns of rows in the quarantine, and say how to load them."""
+    from lakebed.ingest.waiting import set_values
+
+    values = _assignments(table, changes, "--set")
+    where = _assignments(table, conditions, "--where")
+    with platform.postgres.connect() as connection:
+        rows = set_values(connection, table, chosen, values, where)
+    click.echo(f"{table.name}: {rows:,} rows changed in the quarantine")
+    if rows:
+        click.echo(f"load them with: lakebed rejects {table.name} --retry", err=True)
+
+
+def _assignments(table: SourceTable, texts: Sequence[str], option: str) -> dict[str, str]:
+    """Return the value of each source column from texts such as country=FR."""
+    found = {}
+    for text in texts:
+        column, equals, value = text.partition("=")
+        if not equals or column not in table.source_columns:
+            known = ", ".join(table.source_columns)
+            raise click.BadParameter(
+                f"{text!r} is not COLUMN=VALUE. Expected a column of the source: {known}",
+                param_hint=option,
+            )
+        found[column] = value
+    return found
 
 
 def _export(platform: Platform, table: SourceTable, chosen: Any, output: Path) -> None:

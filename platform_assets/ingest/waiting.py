@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,46 @@ def newest(
     for row in rows:
         del row["of_rows"]
     return rows, of_rows
+
+
+def count_by_reason(
+    connection: Connection, chosen: Selection
+) -> list[tuple[str, str | None, str | None, int]]:
+    """Return kind, rule, column and number of rows for each reason, the most frequent first."""
+    return connection.execute(
+        "select kind, rule, column_name, count(*) from lakebed.rejected_row"  # noqa: S608
+        f" where {_WHERE} group by 1, 2, 3 order by 4 desc, 1, 2, 3",
+        chosen.parameters,
+    ).fetchall()
+
+
+def set_values(
+    connection: Connection,
+    table: SourceTable,
+    chosen: Selection,
+    values: Mapping[str, str],
+    where: Mapping[str, str],
+) -> int:
+    """Change source columns of waiting rows, in one statement; return the number of rows.
+
+    Args:
+        connection: A connection; the caller commits.
+        table: The table of the selection.
+        chosen: Which rows of the quarantine.
+        values: The new text of each source column.
+        where: Only rows whose source columns have these texts.
+    """
+    # A line that could not be parsed has no columns to change.
+    unparsed = "$line" if "line" in table.source_columns else "line"
+    changed = connection.execute(
+        "update lakebed.rejected_row set source_row = source_row || %(values)s::jsonb"  # noqa: S608
+        f" where {_WHERE} and not source_row ? %(unparsed)s"
+        " and not exists (select from jsonb_each_text(%(where)s::jsonb) w"
+        " where source_row ->> w.key is distinct from w.value)",
+        chosen.parameters
+        | {"values": json.dumps(values), "where": json.dumps(where), "unparsed": unparsed},
+    )
+    return changed.rowcount
 
 
 def export(

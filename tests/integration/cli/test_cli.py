@@ -215,7 +215,9 @@ def test_bad_rows_are_shown_with_file_row_and_reason(
     file.write_bytes(gzip.compress("\n".join(lines).encode() + b"\n"))
     assert empty("load", "weather").code == 0
     shown = empty("rejects", "weather", "--limit", "1")
-    assert shown.out.startswith(f"{file}, row 4: temp")
+    reasons, newest, *_ = shown.out.splitlines()
+    assert reasons.split()[0] == "2" and reasons.endswith("in temp")
+    assert newest.startswith(f"{file}, row 4: temp")
     assert "1 more; see --limit" in shown.err
     rejects = json.loads(empty("rejects", "weather", "--json").out)
     assert f"(rejected_row_id {rejects[0]['rejected_row_id']})" in shown.out
@@ -228,10 +230,11 @@ def test_bad_rows_are_shown_with_file_row_and_reason(
     with exported.open(newline="") as stream:
         assert [row["temp"] for row in csv.DictReader(stream)] == ["warm", "warm"]
     assert "2 rows read again, 0 left" in empty("rejects", "weather", "--retry").out
-    with psycopg.connect(empty.url) as connection:
-        connection.execute(
-            "update lakebed.rejected_row set source_row = source_row || '{\"temp\": 60.5}'"
-        )
+    assert empty("rejects", "weather", "--set", "nope=1").code == 2
+    nothing = empty("rejects", "weather", "--set", "temp=60.5", "--where", "temp=cold")
+    assert nothing.out == "weather: 0 rows changed in the quarantine\n"
+    changed = empty("rejects", "weather", "--set", "temp=60.5", "--where", "temp=warm")
+    assert changed.out == "weather: 2 rows changed in the quarantine\n"
     retried = json.loads(empty("rejects", "weather", "--retry", "--json").out)
     assert (retried["rows_read"], retried["rejected"]) == (2, 0)
     assert "the quarantine is empty" in empty("rejects", "weather").out
