@@ -21,17 +21,24 @@ if TYPE_CHECKING:
 @click.argument("source", metavar="SOURCE")
 @click.option("--include", multiple=True, metavar="PATTERN", help="Tables such as 'order*' alone.")
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave out such tables.")
+@click.option("--schema", metavar="SCHEMA", help="Of sql:SETTING, the schema of the tables.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and change nothing.")
 @as_json
 def import_(
-    source: str, include: Sequence[str], exclude: Sequence[str], dry_run: bool, as_json: bool
+    source: str,
+    include: Sequence[str],
+    exclude: Sequence[str],
+    schema: str | None,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Import a whole database, and compare both sides.
 
     Writes table files, and loads rows, keys, indexes and defaults.
 
     \b
-    SOURCE is sqlite:shop.db or duckdb:shop.duckdb, in the folder data/ or as the shell names it.
+    SOURCE is sqlite:shop.db or duckdb:shop.duckdb, in the folder data/ or as the shell names it;
+    or sql:SHOP_URL, where SHOP_URL in .env holds the URL of PostgreSQL, MySQL or MariaDB.
 
     Writes a table file for each table that has none, loads parents before children, then creates
     primary, unique and foreign keys, indexes, identities, defaults and CHECKs. Counts, sums, least
@@ -42,8 +49,10 @@ def import_(
     from lakebed.importing.sources import open_source
     from lakebed.resources.settings import read_settings
 
+    if schema is not None and not source.startswith("sql:"):
+        raise click.UsageError("--schema goes with sql:SETTING")
     settings = read_settings()
-    plan = plan_import(settings, open_source(settings, source), include, exclude)
+    plan = plan_import(settings, open_source(settings, source, schema), include, exclude)
     if dry_run:
         _show_plan(plan, as_json)
         return

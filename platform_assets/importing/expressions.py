@@ -77,6 +77,8 @@ def translate_node(
     for part in list(node.walk()):
         if isinstance(part, _REFUSED):
             raise UntranslatableError("it holds a subquery, an aggregate or a parameter")
+        if isinstance(part, exp.DataType) and part.this == exp.DataType.Type.USERDEFINED:
+            raise UntranslatableError(f"the type {part.sql(dialect='postgres')} is not here")
         if isinstance(part, exp.Func) and not isinstance(part, _FUNCTIONS):
             name = part.name if isinstance(part, exp.Anonymous) else part.sql_name()
             raise UntranslatableError(f"the function {name.lower()} has no sure translation")

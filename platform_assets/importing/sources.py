@@ -6,18 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from lakebed.importing.compare import TableCheck, compare_duckdb, compare_sqlite
+from lakebed.importing.compare import TableCheck, compare_duckdb, compare_server, compare_sqlite
 from lakebed.importing.duckdb_structure import read_duckdb
 from lakebed.importing.figures import kind_of
+from lakebed.importing.server_structure import read_server
 from lakebed.importing.sqlite_structure import read_sqlite
 from lakebed.importing.statements import ImportedTable
 from lakebed.importing.structure import DatabaseStructure, ImportSourceError
 from lakebed.resources.postgres import Connection
 from lakebed.resources.settings import Settings
-from lakebed.scaffolding.described_databases import describe_duckdb
+from lakebed.scaffolding.described_databases import describe_duckdb, describe_server, open_server
 from lakebed.scaffolding.sqlite_tables import sqlite_table_names, table_files
 from lakebed.scaffolding.table_file import TableFile, table_file
-from lakebed.spec.queried_sources import DuckdbTable, SqliteTable
+from lakebed.spec.queried_sources import DuckdbTable, SqliteTable, SqlTable
 from lakebed.spec.table import SourceTable
 
 
@@ -116,26 +117,72 @@ class DuckdbSource:
         return compare_duckdb(connection, self._database, tables)
 
 
+class ServerSource:
+    """A database of PostgreSQL, MySQL or MariaDB, whose URL a setting holds."""
+
+    def __init__(self, settings: Settings, place: str, schema: str | None) -> None:
+        """Name the database. place: the variable that holds its URL."""
+        self._settings = settings
+        self._schema = schema
+        self.place = place
+
+    def tables(self) -> list[str]:
+        """Return the names of its tables."""
+        with open_server(self._settings, self.place) as inspector:
+            return sorted(inspector.get_table_names(self._schema))
+
+    def source_table(self, table: SourceTable) -> str | None:
+        """Return which of its tables a table file reads, None where it reads another source."""
+        source = table.source
+        if isinstance(source, SqlTable) and source.url_setting == self.place:
+            return source.table if source.schema == self._schema else None
+        return None
+
+    def files(self, names: Sequence[str]) -> list[TableFile]:
+        """Return table files of the named tables, in the order of the names."""
+        described = describe_server(self._settings, self.place, self._schema, names)
+        return [table_file(one) for one in described]
+
+    def structure(self, tables: Sequence[ImportedTable]) -> DatabaseStructure:
+        """Return the structure of tables."""
+        with open_server(self._settings, self.place) as inspector:
+            return read_server(
+                inspector,
+                self._schema,
+                {one.source: one.names for one in tables},
+                {one.source: boolean_columns(one.table) for one in tables},
+            )
+
+    def compare(self, connection: Connection, tables: list[ImportedTable]) -> list[TableCheck]:
+        """Compare the row counts of tables with the source."""
+        with open_server(self._settings, self.place) as inspector:
+            return compare_server(connection, inspector, self._schema, tables)
+
+
 def boolean_columns(table: SourceTable) -> frozenset[str]:
     """Return the boolean columns of a table."""
     return frozenset(c.name for c in table.contract if kind_of(c) == "boolean")
 
 
-def open_source(settings: Settings, source: str) -> ImportSource:
+def open_source(settings: Settings, source: str, schema: str | None = None) -> ImportSource:
     """Return the database that SOURCE names.
 
     Args:
         settings: The settings of the project.
-        source: `sqlite:FILE` or `duckdb:FILE`, in the folder of data or as the shell names it.
+        source: `sqlite:FILE` or `duckdb:FILE`, in the folder of data or as the shell names it, or
+            `sql:SETTING`, the variable that holds a server's URL.
+        schema: Of sql:SETTING, the schema of the tables.
 
     Raises:
         ImportSourceError: It is another kind of source, or the file is missing.
     """
     kind, _, place = source.partition(":")
+    if kind == "sql" and place:
+        return ServerSource(settings, place, schema)
     if kind not in ("sqlite", "duckdb") or not place:
         raise ImportSourceError(
-            f"{source!r} cannot be imported. Expected sqlite:FILE or duckdb:FILE, such as "
-            "sqlite:shop.db"
+            f"{source!r} cannot be imported. Expected sqlite:FILE, duckdb:FILE or "
+            "sql:SETTING, such as sqlite:shop.db"
         )
     opened = SqliteSource if kind == "sqlite" else DuckdbSource
     return opened(*_file_in_data(settings, place))

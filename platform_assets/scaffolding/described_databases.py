@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,23 @@ def describe_server(
         SettingsError: The variable is not set.
         AddError: The database cannot be reached, or has no such table.
     """
+    with open_server(settings, url_setting) as inspector:
+        chosen = _chosen(url_setting, sorted(inspector.get_table_names(schema)), tables)
+        return [_server_table(inspector, url_setting, schema, name) for name in chosen]
+
+
+@contextmanager
+def open_server(settings: Settings, url_setting: str) -> Iterator[Any]:
+    """Open SQLAlchemy's inspector of a database server; its errors never show the password.
+
+    Args:
+        settings: The settings of the project, in whose .env the address may be.
+        url_setting: The name of the variable that holds the database's URL.
+
+    Raises:
+        SettingsError: The variable is not set.
+        AddError: The database cannot be reached or read.
+    """
     import sqlalchemy as sa
 
     try:
@@ -95,10 +113,7 @@ def describe_server(
     if url.drivername in ("postgresql", "postgres"):
         url = url.set(drivername="postgresql+psycopg")
     try:
-        engine = sa.create_engine(url, poolclass=sa.NullPool)
-        inspector = sa.inspect(engine)
-        chosen = _chosen(url_setting, sorted(inspector.get_table_names(schema)), tables)
-        return [_server_table(inspector, url_setting, schema, name) for name in chosen]
+        yield sa.inspect(sa.create_engine(url, poolclass=sa.NullPool))
     except (sa.exc.SQLAlchemyError, ImportError) as error:
         text = first_line(getattr(error, "orig", None) or error)
         hidden = text.replace(str(url.password), "***") if url.password else text
