@@ -202,5 +202,5 @@ def test_such_a_table_is_not_loaded_without_a_window(
     windowed: tuple[Platform, SourceTable],
 ) -> None:
     platform, table = windowed
-    with pytest.raises(TableError, match="loaded by window"):
+    with pytest.raises(TableError, match="loads by window"):
         load_table(platform.settings, platform.postgres, platform.clock, table)
