@@ -12,7 +12,7 @@ from psycopg import sql
 SCHEMA = "lakebed_ducklake"
 """The schema of all views; clients name it as METADATA_SCHEMA."""
 
-FORM = 1
+FORM = 2
 """The version of the views below. Raise it when one of them changes."""
 
 _TABLE_ID = "table_id bigint"
@@ -66,6 +66,14 @@ _FILE_ID = (
     'e."table" * 1000000000 + row_number() over'
     ' (partition by e."table" order by f.partition_key, f.generation)'
 )
+_MAPPING = "(c.document ->> 'version')::bigint * 1000000 + e.\"table\""
+"""Clients keep a mapping of names by its number, so each version has new ones."""
+_NEXT_ID = (
+    "from lakebed.client_catalog c,"
+    " lateral (select ((c.document ->> 'version')::bigint + 1) * 1000000 as id) n"
+)
+"""Clients look for new mappings only from the number that was next when they looked last."""
+
 _STAMP = "to_char(f.time_{} at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00'"
 _PLAIN_TIMES = "f.time_min >= '0001-01-01 00:00:00+00' and f.time_max < '9999-12-31 00:00:00+00'"
 
@@ -75,8 +83,7 @@ _QUERIES = {
     " ('created_by', 'lakebed'), ('encrypted', 'false'),"
     " ('data_path', c.document ->> 'data_path')) m (key, value)",
     "snapshot": "select 1::bigint as snapshot_id, c.written_at as snapshot_time, c.schema_version,"
-    " 1000000::bigint as next_catalog_id, 1000000000::bigint as next_file_id"
-    " from lakebed.client_catalog c",
+    " 1000000::bigint as next_catalog_id, n.id as next_file_id " + _NEXT_ID,
     "snapshot_changes": "select 1::bigint as snapshot_id, ''::varchar as changes_made,"
     " null::varchar as author, null::varchar as commit_message,"
     " null::varchar as commit_extra_info",
@@ -104,16 +111,16 @@ _QUERIES = {
     " 0::bigint as schema_id, e.name as view_name, 'duckdb'::varchar as dialect, e.sql,"
     " ''::varchar as column_aliases "
     + _ENTRIES.format("views", "id bigint, name varchar, sql varchar"),
-    "column_mapping": 'select e."table" as mapping_id, e."table" as table_id,'
+    "column_mapping": f'select {_MAPPING} as mapping_id, e."table" as table_id,'
     " 'map_by_name'::varchar as type " + _ENTRIES.format("cold", '"table" bigint'),
-    "name_mapping": 'select e."table" as mapping_id, e.id as column_id,'
+    "name_mapping": f"select {_MAPPING} as mapping_id, e.id as column_id,"
     " e.name as source_name, e.id as target_field_id, e.parent as parent_column,"
     f" false as is_partition {_COLUMNS}",
     "data_file": f'select {_FILE_ID} as data_file_id, e."table" as table_id, {_SINCE},'
     " null::bigint as file_order, f.path::varchar as path, true as path_is_relative,"
     " 'parquet'::varchar as file_format, f.rows as record_count, f.bytes as file_size_bytes,"
     " null::bigint as footer_size, 0::bigint as row_id_start, null::bigint as partition_id,"
-    ' null::varchar as encryption_key, e."table" as mapping_id, null::bigint as partial_max,'
+    f" null::varchar as encryption_key, {_MAPPING} as mapping_id, null::bigint as partial_max,"
     f" e.time as time_column, case when {_PLAIN_TIMES} then {_STAMP.format('min')} end as time_min,"
     f" case when {_PLAIN_TIMES} then {_STAMP.format('max')} end as time_max {_COLD}",
     "file_column_stats": "select data_file_id, table_id, time_column as column_id,"

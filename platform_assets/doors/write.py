@@ -184,6 +184,7 @@ def _write(connection: Connection, platform: Platform) -> WrittenCatalog:
     connection.execute(
         "update lakebed.client_view set retired_at = clock_timestamp() where retired_at is null"
     )
+    document["version"] = version
     document["schemas"] = [{"id": MAIN, "name": "main"}, {"id": TIERS, "name": "tiers"}]
     document["tables"] = [entry | {"version": version} for entry in seen.entries["tables"]]
     document["inlined"] = [
