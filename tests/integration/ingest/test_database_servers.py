@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
@@ -17,9 +18,12 @@ import polars as pl
 import psycopg
 import pytest
 
+from lakebed.importing.import_database import plan_import, run_import
+from lakebed.importing.sources import open_source
 from lakebed.ingest.incremental import new_files_of
 from lakebed.ingest.sources.reader import SourceError
 from lakebed.ingest.sources.readers import reader_of
+from lakebed.resources.settings import Settings
 from lakebed.spec.table import SourceTable, SqlTable
 from lakebed.store.platform import Platform
 from tests.conftest import Server, open_folder
@@ -298,3 +302,26 @@ def test_no_error_tells_the_password(
     with pytest.raises(SourceError, match="SHOP_URL is not set"):
         load(platform, "events")
     assert "hunter2" not in repr(platform.tables)
+
+
+def test_a_mariadb_database_is_imported_with_its_structure(
+    settings: Settings, maria: Do, tmp_path: Path
+) -> None:
+    maria(
+        "create table part (id int auto_increment primary key, code varchar(20) not null unique,"
+        " price decimal(10, 2) default 1.50, constraint dear check (price > 0))",
+        "create table line (a int primary key, part int not null, note varchar(20) default 'none',"
+        " key by_note (note), foreign key (part) references part (id) on delete cascade)",
+        "insert into part (code, price) values ('a', 1.25), ('b', null)",
+        "insert into line (a, part) values (1, 1), (2, 2)",
+    )
+    own = replace(settings, tables=tmp_path / "tables")
+    report = run_import(own, plan_import(own, open_source(own, "sql:SHOP_URL")))
+    assert report.problems == []
+    assert {one.table: one.rows for one in report.checks} == {"part": 2, "line": 2}
+    created = {(one.kind, one.name) for one in report.structure if one.state == "created"}
+    assert created >= {
+        ("identity", "id"), ("unique key", "code"), ("check", "dear"), ("index", "by_note"),
+        ("foreign key", "line_part_fkey"), ("default", "price"), ("default", "note"),
+    }  # fmt: skip
+    assert report.left_out == ()
