@@ -105,8 +105,8 @@ if TYPE_CHECKING:
     from lakebed.store.locks import LoadBusyError as LoadBusyError
     from lakebed.tiering.holds import PartitionHeldError as PartitionHeldError
     from lakebed.tiering.lake_copies import LakeCopyBusyError as LakeCopyBusyError
+    from lakebed.tiering.literals import PredicateError as PredicateError
     from lakebed.tiering.partition import PartitionBusyError as PartitionBusyError
-    from lakebed.tiering.predicate import PredicateError as PredicateError
     from lakebed.tiering.report import Moved as Moved
     from lakebed.tiering.restorable import RestoreRequestError as RestoreRequestError
 
@@ -185,7 +185,7 @@ _MODULES = {
     "PartitionHeldError": "lakebed.tiering.holds",
     "PartlyFailedError": "lakebed.errors",
     "PostgresUnavailableError": "lakebed.resources.postgres",
-    "PredicateError": "lakebed.tiering.predicate",
+    "PredicateError": "lakebed.tiering.literals",
     "ProjectError": "lakebed.resources.project_folder",
     "ReadOnlyError": "lakebed.resources.read_errors",
     "RelatedRowsError": "lakebed.ingest.writers.writer",

@@ -1,4 +1,4 @@
-"""What the platform stands on: settings, clock, PostgreSQL, the lake, dlt. Knows no assets.
+"""The base of the platform: settings, clock, PostgreSQL, the lake, dlt. Knows no assets.
 
 This folder is the package `lakebed.resources`.
 """

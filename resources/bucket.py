@@ -1,4 +1,4 @@
-"""Where a lake in object storage is, and how to get in: what the settings say of it, checked."""
+"""Where a lake in object storage is, and its access keys: parsed from the settings and checked."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NAMES = (
     "AWS_ENDPOINT_URL_S3",
     "AWS_ENDPOINT_URL",
 )
-"""The variables that a lake in object storage is read with; they are those of all S3 tools."""
+"""The environment variables of a lake in object storage; all S3 tools use them."""
 
 DEFAULT_REGION = "us-east-1"
 
@@ -29,9 +29,9 @@ _PREFIX = re.compile(r"[A-Za-z0-9_=.-]+(/[A-Za-z0-9_=.-]+)*")
 class Bucket:
     """A place in S3-compatible object storage.
 
-    prefix: what the keys begin with, without slashes at its ends; may be empty.  endpoint: the
-    store's address, None for AWS itself.  The keys are None where the machine's own role or
-    profile is to be used; they are kept out of repr.
+    prefix: the beginning of all keys, without slashes at its ends; may be empty. endpoint: the
+    store's address, None for AWS itself. The access keys are None if the machine's own role or
+    profile is used; they are kept out of repr.
     """
 
     name: str
@@ -65,22 +65,23 @@ class Bucket:
         return {name: value for name, value in pairs.items() if value}
 
     def redact(self, text: str) -> str:
-        """Return the text with the keys taken out."""
+        """Return the text without the access keys."""
         for secret in (self.secret_key, self.session_token, self.access_key):
             text = text.replace(secret, "***") if secret else text
         return text
 
 
 def bucket_of(url: str, values: Mapping[str, str]) -> Bucket:
-    """Return the bucket that a URL names. values: of NAMES, those that are set.
+    """Return the bucket that a URL names.
 
-    Raises ValueError, which repeats nothing that may be a secret.
+    values: the variables of NAMES that are set. Raises ValueError, whose text repeats no possible
+    secret.
     """
     parts = urlsplit(url)
     if parts.scheme != "s3":
         raise ValueError(
-            f"{parts.scheme}:// is no place for a lake; name a folder, or s3://bucket/prefix "
-            "(stores of other makers speak S3 too: set AWS_ENDPOINT_URL)"
+            f"{parts.scheme}:// cannot be a lake. Expected a folder, or s3://bucket/prefix (for "
+            "other S3-compatible stores set AWS_ENDPOINT_URL)"
         )
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise ValueError(
@@ -90,7 +91,8 @@ def bucket_of(url: str, values: Mapping[str, str]) -> Bucket:
     prefix = parts.path.strip("/")
     if not _BUCKET.fullmatch(parts.netloc):
         raise ValueError(
-            f"{parts.netloc!r} is no name of a bucket: 3 to 63 small letters, digits, dots, hyphens"
+            f"{parts.netloc!r} is not a bucket name. Expected 3 to 63 lower-case letters, digits, "
+            "dots, hyphens"
         )
     if prefix and (not _PREFIX.fullmatch(prefix) or {".", ".."} & set(prefix.split("/"))):
         raise ValueError(

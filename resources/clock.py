@@ -1,4 +1,4 @@
-"""The clock as a parameter: whoever needs "now" is given one of these."""
+"""The clock as a parameter: code that needs "now" receives one of these."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Tells the time, always as a time-zone-aware UTC datetime."""
+    """Returns the time, always as a time-zone-aware UTC datetime."""
 
     def now(self) -> datetime:
         """Return the present moment in UTC."""
@@ -26,15 +26,15 @@ class SystemClock:
 
 @dataclass(frozen=True)
 class FixedClock:
-    """A clock that stands still: the demo's, and the tests'."""
+    """A clock with a fixed time: the demo's, and the tests'."""
 
     at: datetime
 
     def __post_init__(self) -> None:
-        """Refuse a naive datetime: a clock without a zone tells no time."""
+        """Refuse a naive datetime."""
         if self.at.tzinfo is None:
             raise ValueError(f"FixedClock needs a time-zone-aware datetime, not {self.at!r}")
 
     def now(self) -> datetime:
-        """Return the moment at which this clock stands, in UTC."""
+        """Return the fixed time of this clock, in UTC."""
         return self.at.astimezone(UTC)

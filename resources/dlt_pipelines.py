@@ -31,26 +31,26 @@ class ExtractError(LakebedError, RuntimeError):
 
 SETTINGS = {
     "runtime.dlthub_telemetry": False,
-    # What goes wrong is raised: dlt would print it a second and a third time.
+    # Errors are raised: dlt would print them a second and a third time.
     "runtime.log_level": "CRITICAL",
-    # A package that was handed over is not kept.
+    # A completed package is not kept.
     "load.delete_completed_jobs": True,
 }
 """What dlt is set to, where neither its config.toml nor the environment says otherwise."""
 
 PLAIN = {"compression": "none", "use_dictionary": False, "write_statistics": False}
-"""A package is read once, right away, and deleted: packing it takes longer than its bytes do."""
+"""A package is read once, at once, and deleted: compression costs more than it saves."""
 ROW_GROUP_ROWS = 16_384
-"""So many are held until they are written."""
+"""How many rows are buffered before they are written."""
 
 
 @cache
 def configure_dlt() -> None:
-    """Give dlt our settings, once a process, before anything of it runs."""
+    """Give dlt Lakebed's settings, once a process, before dlt runs."""
     for name, value in SETTINGS.items():
         if dlt.config.get(name) is None:
             dlt.config[name] = value
-    # Looking the settings up has started dlt with its own defaults: it starts again with these.
+    # Reading the settings has started dlt with its own defaults: restart it with these.
     stop_telemetry()
     dlt.current.run_context().initialize_runtime()
 
@@ -60,9 +60,9 @@ def extract_packages(
 ) -> Iterator[Path]:
     """Extract rows (tables of one schema) into Parquet files, each a dlt package; yield them.
 
-    folder: the pipeline's own, emptied first; the caller makes sure that nobody else uses it, and
-    removes it when the files are no longer needed.  full: is told how many rows and bytes are in a
-    package, and says whether it is large enough. Raises what rows raised, ExtractError.
+    folder: the pipeline's own, emptied first; the caller makes sure that no other process uses it,
+    and removes it when the files are no longer needed. full: receives the rows and bytes of a
+    package, and returns whether it is large enough. Raises the errors of rows, ExtractError.
     """
     configure_dlt()
     shutil.rmtree(folder, ignore_errors=True)
@@ -113,8 +113,8 @@ class _Package:
         full: Callable[[int, int], bool],
     ) -> None:
         self.path = path
-        # dlt writes some names otherwise, in another order then, or takes two for one: what reads
-        # the package goes by place.
+        # dlt rewrites some names, which changes their order or merges two into one. So the reader
+        # of a package uses positions.
         self.names = [f"c{place}" for place in range(first.num_columns)]
         self.schema: pa.Schema = first.rename_columns(self.names).schema
         self.next: pa.Table | None = first
@@ -130,7 +130,10 @@ class _Package:
         self.path.unlink()
 
     def _write(self) -> int:
-        """Write rows until there are enough; return how many. Holds one table at a time."""
+        """Write rows until the package is large enough; return how many.
+
+        Holds one table at a time.
+        """
         count = size = 0
         with pq.ParquetWriter(self.path, self.schema, **PLAIN) as writer:
             while self.next is not None:

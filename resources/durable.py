@@ -20,15 +20,15 @@ from lakebed.resources.private import FILE_MODE, make_private_file, make_private
 
 
 def unfinished(file: Path) -> Path:
-    """Return the name under which a file is written, beside its final one."""
+    """Return the temporary name of a file, in the folder of its final name."""
     return file.with_name(f"{file.name}.tmp")
 
 
 def reserve(path_of: Callable[[int], Path], first: int) -> tuple[int, Path]:
-    """Return the first generation from `first` on whose file is this writer's alone, and the file.
+    """Reserve the first free generation from `first` on for this writer; return it and its file.
 
-    A file that is there already is that of a writer that died, or that was given up for dead and
-    may still write: its name is never used again. The unfinished file is there when this returns.
+    An existing file belongs to a writer that died, or that seemed dead and may still write: its
+    name is never used again. The unfinished file exists when this returns.
     """
     for generation in count(first):
         file = path_of(generation)
@@ -47,7 +47,7 @@ def make_durable(written: Path, file: Path, root: Path, mode: int | None = FILE_
     """Give a file its final name so that it survives a power cut: fsync, rename, fsync.
 
     root: the lake; the folders from the file up to it may be new, so they are made durable too.
-    mode: who may read it, by default its owner alone; None leaves it as it was written.
+    mode: who may read it, by default only its owner; None leaves the mode unchanged.
     """
     if mode is not None:
         written.chmod(mode)
@@ -70,10 +70,10 @@ def forget(file: Path) -> None:
 
 @contextmanager
 def replacing(file: Path) -> Iterator[Path]:
-    """Give where to write a file that takes the place of another by a rename, as the block ends.
+    """Yield where to write a file that replaces another by a rename, as the block ends.
 
-    It is empty, and its owner's alone. Where the block raises, the old file stays, and what was
-    written goes. Not synced to the disk.
+    It is empty and private to its owner. If the block raises, the old file stays, and the new one
+    is removed. Not synced to the disk.
     """
     written = file.with_name(f".{file.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}")
     try:

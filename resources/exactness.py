@@ -1,14 +1,14 @@
-"""A query gets exact values of hot rows, or it is refused: never another value without a word.
+"""A query gets exact values of hot rows, or it is refused: never a different value silently.
 
 DuckDB's types have no NaN for a numeric, no time after the year 294246, no infinite interval and no
-list of two dimensions. Its postgres extension reads such values as others, or fails on the whole
-table. So before a query reads a column that can hold one, PostgreSQL looks, in the session's own
-snapshot and within the times that the query can touch:
+list of two dimensions. Its postgres extension reads such values as different ones, or fails on the
+whole table. So before a query reads a column that can hold such a value, PostgreSQL checks, in the
+session's own snapshot and within the times that the query can touch:
 
     a CHECK forbids it            PostgreSQL's planner knows it and reads no row
-    no such value is there        the column is read as before; the session remembers it
-    there is one                  the query is refused; queries on other columns are answered
-    the query ends by its LIMIT   PostgreSQL looks at each value as it sends it, and not before
+    no such value exists          the column is read as before; the session remembers it
+    such a value exists           the query is refused; queries on other columns are answered
+    the query ends by its LIMIT   PostgreSQL checks each value as it sends it, and not before
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from lakebed.resources.tombstones import asked
 
 @dataclass
 class Exactness:
-    """What is known of the values of one hot table, in one snapshot.
+    """The knowledge about the values of one hot table, in one snapshot.
 
     Attributes:
         errors: The columns whose reading fails in every query, and the error's text.
@@ -54,14 +54,14 @@ class Exactness:
             if loss is not None:
                 self._losses[name] = (
                     f"{self.table.name}.{name} {loss}; "
-                    f"`lakebed plan {self.table.name}` shows what mends it"
+                    f"`lakebed plan {self.table.name}` shows how to fix it"
                 )
             elif condition is not None:
                 self._conditions[name] = condition
 
     @property
     def is_certain(self) -> bool:
-        """Whether no column can hold what DuckDB misreads, whatever the rows are."""
+        """Whether no column can hold a value that DuckDB misreads."""
         return not self._losses and not self._conditions
 
     def find_misread(self, scan: Scan) -> dict[str, str]:
@@ -115,15 +115,15 @@ class Exactness:
         column = self.hot[name]
         kind = sql.SQL(f"{column.kind}[]" if column.is_list else column.kind)
         why = f" is in a hot row of {self.table.name}.{name}, and DuckDB has no such value"
-        # A cast of a text that is no such value fails with the text.
+        # A cast of an invalid text fails and shows the text.
         return sql.SQL(
             "case when {condition} then ({name}::text || {why})::{kind} else {name} end as {name}"
         ).format(condition=self._conditions[name], name=identifier, why=sql.Literal(why), kind=kind)
 
     def guard(self) -> bool:
-        """Look at all columns of all rows, and let reading those fail that DuckDB would misread.
+        """Check all columns of all rows, and make reading a column fail that DuckDB would misread.
 
-        For queries that are not looked at one by one. Returns whether there are such columns.
+        For queries that are not checked one by one. Returns whether such columns exist.
         """
         self.errors = self.find_misread(Scan())
         return bool(self.errors)

@@ -38,17 +38,18 @@ def extension_file(name: str) -> Path:
 
 
 def in_memory(extensions: Iterable[str] = ()) -> duckdb.DuckDBPyConnection:
-    """Open an in-memory DuckDB with extensions; no query can load one that is not signed.
+    """Open an in-memory DuckDB with extensions; no query can load an unsigned one.
 
-    Their own signatures are not looked at, which takes 0.2 s of processor time for 40 MB each time:
-    who can write where the wheels are can write DuckDB itself. Raises ExtensionError.
+    The signatures of these extensions are not checked, which takes 0.2 s of processor time for 40
+    MB each time: a user who can write to the wheels can replace DuckDB itself. Raises
+    ExtensionError.
     """
     files = [extension_file(name) for name in extensions]
     connection = duckdb.connect(":memory:", config={"allow_unsigned_extensions": bool(files)})
     try:
         for file in files:
             connection.execute(sql.SQL("load {}").format(sql.Literal(str(file))).as_string())
-        # From here on it cannot be turned on again.
+        # This cannot be turned on again.
         connection.execute("set allow_unsigned_extensions = false")
     except BaseException:
         connection.close()

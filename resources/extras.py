@@ -32,7 +32,7 @@ class MissingExtraError(LakebedError, RuntimeError):
     exit_code = WRONG_USAGE
 
     def __init__(self, extra: Extra, purpose: str, otherwise: str = "") -> None:
-        """Say what needs the extra, how to install it, and what can be done without it."""
+        """Name what needs the extra, how to install it, and the alternative."""
         super().__init__(f"{purpose} needs more packages: {install(extra)}{otherwise}")
         self.extra = extra
 
@@ -43,12 +43,12 @@ def install(extra: Extra) -> str:
 
 
 def require(extra: Extra, purpose: str, otherwise: str = "") -> None:
-    """Make sure that the packages of an extra are installed; import none of them.
+    """Check that the packages of an extra are installed, without importing them.
 
     Args:
         extra: The name of the extra.
         purpose: What needs it, as the beginning of a sentence.
-        otherwise: What can be done without it, as the end of the sentence.
+        otherwise: The alternative without it, as the end of the sentence.
 
     Raises:
         MissingExtraError: One of the packages is not installed.

@@ -1,11 +1,11 @@
 """The columns that a hot table has in PostgreSQL, in a reader's snapshot: types and collations.
 
     is read as      DuckDB's postgres extension reads a column by its PostgreSQL type
-    may be misread  a value that DuckDB's type has not comes out as another one, without an error
+    may be misread  DuckDB's type does not have a value and reads another one, without an error
     is lossy        the contract has another type, and the cast to it would round
-    is opaque       PostgreSQL compares the text otherwise than DuckDB does
+    is opaque       PostgreSQL compares the text differently than DuckDB does
 
-What may be misread is looked for in the snapshot before a query reads the column (exactness.py).
+exactness.py searches the snapshot for such values before a query reads the column.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class HotColumn:
     Attributes:
         kind: The type as format_type() spells it; of a domain its base type, of an array that of
             its elements.
-        is_enum: Whether that is an enum.
+        is_enum: Whether the type is an enum.
         is_list: Whether the column is an array.
         dimensions: What an array was declared with; PostgreSQL does not enforce it.
         deterministic: Whether two texts are equal only if their bytes are.
@@ -114,7 +114,7 @@ class HotColumn:
             operator: The comparison. Equal texts are equal by any collation, and indexes know it.
 
         Returns:
-            SQL, into whose braces goes the value as text; None where the column is of another kind.
+            SQL with braces for the value as text; None if the column is of another kind.
         """
         if self.is_list or self.is_enum:
             return None
@@ -127,7 +127,7 @@ class HotColumn:
         return "{}::uuid" if kind == self.kind == "uuid" else None
 
     def misread(self) -> sql.Composable | None:
-        """Return PostgreSQL's condition for values that DuckDB's type has not; None: it has all."""
+        """Return PostgreSQL's condition for values that DuckDB's type cannot hold; None if none."""
         name = sql.Identifier(self.name)
         of_value = _misread(self.kind)
         if not self.is_list:
@@ -141,7 +141,7 @@ class HotColumn:
         return condition
 
     def loss(self, duckdb_kind: str) -> str | None:
-        """Say why the type of the contract cannot hold what the column may hold; None: it can."""
+        """Explain why the contract's type cannot hold the column's values; None if it can."""
         if self.is_list or not _is_lossy(self.kind, duckdb_kind):
             return None
         return f"is {self.kind} in PostgreSQL and {duckdb_kind} in its contract, which would round"
@@ -178,13 +178,13 @@ def _by_table(rows: Iterable[Sequence[Any]]) -> dict[tuple[str, str], Hot]:
 
 
 def _misread(kind: str) -> str | None:
-    """Return the condition for a value of a type, which goes into the braces."""
+    """Return the condition for a value of a type, with braces for the value."""
     numeric = _NUMERIC.fullmatch(kind)
     if numeric:
         # Only a numeric without a precision takes infinities.
         return "{0} = 'NaN'" if numeric[1] else "{0} in ('NaN', 'Infinity', '-Infinity')"
     if _MOMENT.fullmatch(kind):
-        # The last microsecond of DuckDB's 64 bits stands for its infinity.
+        # The last microsecond of DuckDB's 64 bits means its infinity.
         return "({0} >= '294247-01-10 04:00:54.775807+00' and {0} < 'infinity')"
     if kind.startswith("interval"):
         return "not isfinite({0})"

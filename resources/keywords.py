@@ -25,7 +25,7 @@ def names_to_quote(names: Iterable[str]) -> list[str]:
 
 
 def quoting_note(names: Iterable[str]) -> str | None:
-    """Say which columns need double quotes in a query; None where there are none."""
+    """Describe which columns need double quotes in a query; None if none do."""
     found = names_to_quote(names)
     if not found:
         return None

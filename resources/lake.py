@@ -6,9 +6,9 @@
         lake.sql("select count(*) from flights").show()
 
 A session is one DuckDB transaction with PostgreSQL attached read-only, which is one REPEATABLE
-READ transaction there. It reads the manifest first and then scans hot rows and the files that the
-manifest named; both come from one snapshot, so a move that commits in between changes nothing.
-What a session then answers, and from which files, is in session.py.
+READ transaction there. It reads the manifest first, and then scans hot rows and the files that the
+manifest named. Both come from one snapshot, so a move that commits in between changes nothing.
+session.py describes what a session answers, and from which files.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ READER_OPTIONS = "-c default_transaction_read_only=on -c constraint_exclusion=on
 reading a row where a CHECK forbids the values that it is asked for (exactness.py)."""
 
 SNAPSHOT_ATTEMPTS = 20
-"""How many a session takes where a table is written anew (ALTER) between snapshot and reading."""
+"""How many snapshots a session tries if a table is rewritten (ALTER) before it reads."""
 
 
 class Lake:
@@ -61,9 +61,9 @@ class Lake:
 
     @contextmanager
     def session(self, names: Collection[str] | None = None) -> Iterator[ReadSession]:
-        """Open one snapshot of all tables and models, or of those that are named.
+        """Open one snapshot of all tables and models, or of named ones and what these read.
 
-        What the named ones read is there too. See ReadSession.
+        See ReadSession.
         """
         with self.sessions() as sessions, sessions.open(names) as session:
             yield session
@@ -86,7 +86,7 @@ class Lake:
             # Parallel ctid scans may run on different snapshots when sharing one fails. Settings
             # are global, so that each of many sessions has them.
             connection.execute("set global pg_use_ctid_scan = false")
-            # The password as a secret: the rest of the URL is there for every query to see.
+            # The password as a secret: every query can see the rest of the URL.
             server = self._postgres.server_in_english
             if read_only:
                 server["options"] += f" {READER_OPTIONS}"
@@ -118,7 +118,7 @@ class Lake:
             # DuckDB's bar would be written to standard output, between the rows.
             connection.execute("set enable_progress_bar = false")
             self.files.make_readable(connection)
-            # What does not fit in memory goes beside the lake, not into the working folder.
+            # DuckDB spills into a folder of the lake, not into the working folder.
             setting = sql.SQL("set temp_directory = {}").format(sql.Literal(str(spill)))
             connection.execute(setting.as_string())
             yield connection
@@ -156,8 +156,8 @@ class Lake:
             connection.execute("rollback")
             connection.execute("call pg_clear_cache()")
         raise LakeReadError(
-            f"{rewritten[0]} is written anew again and again (ALTER TABLE, TRUNCATE); "
-            "read when that has ended"
+            f"{rewritten[0]} is being rewritten repeatedly (ALTER TABLE, TRUNCATE). Run the query "
+            "again when that has ended"
         )
 
     def _session(
@@ -219,9 +219,8 @@ def _as_found(table: LakeTable, hot: Hot) -> LakeTable:
 def _find_masked(manifest: Manifest, table: LakeTable, hot: Hot | None) -> None:
     if not manifest.find_masked(table, hot):
         raise LakeReadError(
-            f"{table.schema}.{table.name} is gone, whose columns tell the types of "
-            "lakebed.cold_delete; "
-            f"`lakebed apply {table.name}` makes it again"
+            f"{table.schema}.{table.name} does not exist, but its columns define the types of "
+            f"lakebed.cold_delete. `lakebed apply {table.name}` creates it"
         )
 
 
@@ -231,6 +230,6 @@ def _in_memory(extensions: Sequence[str]) -> Iterator[duckdb.DuckDBPyConnection]
     try:
         yield connection
     finally:
-        # Closing waits for a query that still runs, for one that was stopped with Ctrl-C too.
+        # Closing waits for a running query, even for one that was stopped with Ctrl-C.
         connection.interrupt()
         connection.close()

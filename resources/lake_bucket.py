@@ -1,8 +1,8 @@
 """The lake in a bucket of an S3-compatible store.
 
-A new file is written into the spool of this machine, verified there, and made an object by a
-request that the store refuses where the name is taken (If-None-Match: *): of two writers of one
-name one wins, and the other takes the next generation. DuckDB reads the objects by its httpfs.
+A new file is written into the spool of this machine and verified there. A request that the store
+refuses if the name is taken (If-None-Match: *) then makes it an object: of two writers of one name
+one wins, and the other takes the next generation. DuckDB reads the objects by its httpfs.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class LakeBucket(LakeFiles):
         return ObjectStore(self.bucket)
 
     def make_readable(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Load httpfs and tell DuckDB how to get in, in a secret for this lake alone."""
+        """Load httpfs and create DuckDB's secret with the access keys, for this lake only."""
         load = sql.SQL("load {}").format(sql.Literal(str(extension_file("httpfs"))))
         connection.execute(load.as_string())
         for name, value in HTTP_SETTINGS.items():
@@ -139,19 +139,19 @@ class LakeBucket(LakeFiles):
     def _is_safe(self) -> bool:
         if not self.store.refuses_to_overwrite(self.key(PROBE)):
             raise LakeFileError(
-                f"{self}: the store overwrites objects although it is asked not to (If-None-Match),"
-                " so that two writers could destroy each other's files; nothing was written. Use a "
-                "store that knows conditional writes"
+                f"{self}: the store overwrites objects in spite of If-None-Match, so that two "
+                "writers could destroy each other's files; nothing was written. Use a store that "
+                "supports conditional writes"
             )
         return True
 
     def size(self, path: PurePosixPath | str) -> int | None:
-        """Return the size of an object in bytes, None where it is not there."""
+        """Return the size of an object in bytes, None if it does not exist."""
         found = self.store.find(self.key(path))
         return found.size if found else None
 
     def sha256(self, path: PurePosixPath | str) -> str:
-        """Return the digest of an object, read anew. Raises FileNotFoundError."""
+        """Read an object and return its digest. Raises FileNotFoundError."""
         digest = hashlib.sha256()
         for piece in self.store.read(self.key(path)):
             digest.update(piece)
@@ -168,7 +168,7 @@ class LakeBucket(LakeFiles):
             yield StoredFile(PurePosixPath(f"{self._path(key)}{UNFINISHED}"), 0, started)
 
     def remove(self, path: PurePosixPath | str) -> None:
-        """Take an object away, or what uploads of it left that were not completed."""
+        """Remove an object, and the parts of its incomplete uploads."""
         key = self.key(path)
         if key.endswith(UNFINISHED):
             self.store.abort_uploads(key.removesuffix(UNFINISHED))
@@ -189,7 +189,7 @@ class LakeBucket(LakeFiles):
             spooled.release()
 
     def read_owner(self) -> OwnerFile | None:
-        """Return the object that says whose the lake is, None where there is none."""
+        """Return the object that records the owner of the lake, None if it does not exist."""
         found = self.store.get(self.key(self.OWNER))
         return None if found is None else OwnerFile(found[0].decode(errors="replace"), found[1])
 
@@ -237,6 +237,6 @@ class _BucketFile(NewFile):
     def discard(self) -> None:
         self._spooled.release()
         if self._sent:
-            # What cannot be removed now is an object that nobody names: housekeeping finds it.
+            # An object that cannot be removed now is unnamed: housekeeping finds it.
             with suppress(LakeFileError):
                 self._lake.store.remove_own(self._lake.key(self.path), self._writer)

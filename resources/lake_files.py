@@ -1,8 +1,8 @@
-"""The files of the lake, behind one door: where they are, and how a new one comes to be.
+"""The files of the lake, behind one interface: where they are, and how new ones are written.
 
-A new file is written on this machine under a name that is one writer's alone, and is given its
-final name, durably, before any transaction names it. A file that no transaction names exists for
-nobody; a name that exists is never used again.
+A new file is written on this machine under a name that only one writer has, and gets its final
+name, durably, before any transaction names it. A file that no transaction names is invisible to
+readers; a name that exists is never used again.
 
 A lake is a folder (here) or a bucket of an object store (lake_bucket.py).
 """
@@ -32,7 +32,7 @@ from lakebed.resources.settings import Settings
 from lakebed.resources.spill import process_lives
 
 ABANDONED_AFTER = timedelta(hours=1)
-"""The age from which an unfinished file of another machine is taken for that of a killed writer."""
+"""The age at which an unfinished file of another machine counts as abandoned."""
 
 _WRITER = re.compile(r"\.(?P<host>.+)-(?P<process>\d+)-[0-9a-f]{8}\.tmp.*")
 
@@ -42,7 +42,7 @@ PathOf = Callable[[int], PurePosixPath]
 
 @dataclass(frozen=True)
 class OwnerFile:
-    """The file that says whose the lake is. version: what tells this text from any other one."""
+    """The file that records the owner of the lake. version: identifies this text."""
 
     text: str
     version: str
@@ -50,7 +50,7 @@ class OwnerFile:
 
 @dataclass(frozen=True)
 class StoredFile:
-    """A file that lies in the lake, whoever put it there. modified: in UTC."""
+    """A file in the lake, written by Lakebed or by another program. modified: in UTC."""
 
     path: PurePosixPath
     bytes: int
@@ -64,8 +64,8 @@ class LakeFileError(LakebedError, RuntimeError):
 class NewFile(ABC):
     """A file that is being written: at `writing` first, at `path` in the lake when published.
 
-    generation, path: what was reserved; where others were faster, publishing takes later ones.
-    copied: publishing copies its bytes to another machine, so they are to be verified there too.
+    generation, path: as reserved; if another writer was faster, publishing takes later ones.
+    copied: publishing copies its bytes to another machine, so they are verified there too.
     """
 
     generation: int
@@ -75,7 +75,7 @@ class NewFile(ABC):
     @property
     @abstractmethod
     def writing(self) -> Path:
-        """Where it is written, and read again to verify it, until it is published."""
+        """Where it is written, and read back for verification, until it is published."""
 
     @property
     def bytes(self) -> int:
@@ -126,7 +126,7 @@ class LakeFiles(ABC):
     @property
     @abstractmethod
     def movers(self) -> Path:
-        """The folder for the locks of those who take rows to the lake."""
+        """The folder for the locks of processes that take rows to the lake."""
 
     @abstractmethod
     def make_readable(self, connection: duckdb.DuckDBPyConnection) -> None:
@@ -145,7 +145,7 @@ class LakeFiles(ABC):
 
     @abstractmethod
     def size(self, path: PurePosixPath | str) -> int | None:
-        """Return the size of a file in bytes, None where it is not there. Raises LakeFileError."""
+        """Return the size of a file in bytes, None if it does not exist. Raises LakeFileError."""
 
     @abstractmethod
     def sha256(self, path: PurePosixPath | str) -> str:
@@ -160,10 +160,10 @@ class LakeFiles(ABC):
 
     @abstractmethod
     def remove(self, path: PurePosixPath | str) -> None:
-        """Take a file away so that it stays away after a power cut; it may be gone already.
+        """Remove a file durably; it may be gone already.
 
-        Only what no manifest row names, and no transaction that is open can come to name.
-        Raises LakeFileError.
+        Only for files that no manifest row names and no open transaction can name later. Raises
+        LakeFileError.
         """
 
     @abstractmethod
@@ -176,20 +176,20 @@ class LakeFiles(ABC):
 
     @abstractmethod
     def read_owner(self) -> OwnerFile | None:
-        """Return the file that says whose the lake is, None where there is none.
+        """Return the file that records the owner of the lake, None if it does not exist.
 
         Raises LakeFileError.
         """
 
     @abstractmethod
     def write_owner(self, text: str, old: OwnerFile | None) -> bool:
-        """Write that file in the place of the old one, durably; return whether it was still there.
+        """Replace the old owner file durably; return whether it was still the current one.
 
-        old: None where there must be none.  Raises LakeFileError.
+        old: None if no owner file may exist. Raises LakeFileError.
         """
 
     def redact(self, text: str) -> str:
-        """Return the text without what opens the lake to others."""
+        """Return the text without the lake's access keys."""
         return text
 
 
@@ -220,16 +220,16 @@ class LakeFolder(LakeFiles):
 
     @property
     def spill(self) -> Path:
-        """A folder beside the tables' own."""
+        """A sibling of the tables' folders."""
         return self.root / ".spill"
 
     @property
     def movers(self) -> Path:
-        """A folder beside the tables' own: all machines that write here see its locks."""
+        """A sibling of the tables' folders: all machines that write here see its locks."""
         return self.root / ".movers"
 
     def make_readable(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Do nothing: DuckDB reads local files as it is."""
+        """Do nothing: DuckDB reads local files by itself."""
 
     def address(self, path: PurePosixPath | str) -> str:
         """Return the path on this machine."""
@@ -241,7 +241,7 @@ class LakeFolder(LakeFiles):
         return _FolderFile(self.root, path_of(generation), generation)
 
     def size(self, path: PurePosixPath | str) -> int | None:
-        """Return the size of a file in bytes, None where it is not there."""
+        """Return the size of a file in bytes, None if it does not exist."""
         file = self.root / path
         return file.stat().st_size if file.is_file() else None
 
@@ -291,14 +291,14 @@ class LakeFolder(LakeFiles):
                 make_durable(written, file, self.root)
             except FileNotFoundError as error:
                 raise LakeFileError(
-                    f"{written} was removed while it was being written; {file} is as it was. Run "
+                    f"{written} was removed while it was being written; {file} is unchanged. Run "
                     "the command again, and keep other programs from deleting files in the lake"
                 ) from error
         finally:
             written.unlink(missing_ok=True)
 
     def read_owner(self) -> OwnerFile | None:
-        """Return the file that says whose the lake is, None where there is none."""
+        """Return the file that records the owner of the lake, None if it does not exist."""
         file = self.root / self.OWNER
         try:
             text = file.read_text(encoding="utf-8")
@@ -326,7 +326,7 @@ class LakeFolder(LakeFiles):
 
 
 def _remove_abandoned(file: Path) -> None:
-    """Remove the unfinished files beside a file that no living writer can still be writing."""
+    """Remove abandoned unfinished files in the folder of a file."""
     oldest = time.time() - ABANDONED_AFTER.total_seconds()
     for left in file.parent.glob(f"{file.name}.*.tmp*"):
         writer = _WRITER.fullmatch(left.name.removeprefix(file.name))
@@ -342,7 +342,7 @@ def _remove_abandoned(file: Path) -> None:
 
 
 class _FolderFile(NewFile):
-    """A new file of a folder: written beside its name, published by a rename."""
+    """A new file of a folder: written under a temporary name, published by a rename."""
 
     copied = False
 

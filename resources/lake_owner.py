@@ -1,4 +1,4 @@
-"""Whose lake it is: a lake belongs to one database, and each knows the other.
+"""Which database owns a lake: a lake belongs to one database, and each records the other.
 
     the lake        lakebed-owner.json: the database's identity, and a token
     the database    lakebed.lake: the same token
@@ -8,17 +8,17 @@ its schema `lakebed`: a restored dump and a copied database are other databases.
 may read the lake; it may not write, sweep or restore there.
 
 A copy of a whole server has the identity of the original. So each writer gives the lake a new token
-before it commits, by a request that the lake refuses where the token is not the last one that this
+before it commits, by a request that the lake refuses if its token is not the last one that this
 writer knows:
 
-    1  next_token in the database, committed      killed here: the lake has the token of before
+    1  next_token in the database, committed      killed here: the lake has the previous token
     2  the token in the lake, compare-and-swap    killed here: the lake has next_token
     3  token in the database, committed
     4  the writer's own commit
 
-Both are understood by the next writer. Of two copies the first that writes has the lake from then
-on; the other one is refused. A copy that was made between 1 and 4 looks like a writer that was
-killed there, and no rule can tell the two apart: it may write until the original does.
+The next writer accepts both tokens. Of two copies, the first to write owns the lake from then on,
+and the other one is refused. A copy that was made between 1 and 4 looks like a writer that was
+killed there, and no rule can distinguish the two: it may write until the original does.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Owner:
 
 @dataclass(frozen=True)
 class _Database:
-    """What the database says of its lake. address: None where it has had none.
+    """The database's record of its lake. address: None if it never had one.
 
     names_files: whether its manifest names any file.
     """
@@ -119,10 +119,10 @@ class LakeOwner:
             self.advance()
 
     def check_readable(self) -> None:
-        """Make sure that the files which this database names are those of the lake, once.
+        """Check, once, that the files which this database names are those of the lake.
 
-        A restored dump has the uuid of the original and may read its lake. A database of its own
-        would take files of the same names for its own. Raises ForeignLakeError, LakeFileError.
+        A restored dump has the uuid of the original and may read its lake. An unrelated database
+        would mistake files of the same names for its own. Raises ForeignLakeError, LakeFileError.
         """
         if self._is_readable:
             return
@@ -146,7 +146,7 @@ class LakeOwner:
             self._give_token(connection, owner)
 
     def problem(self) -> str | None:
-        """Return why this database may not write to the lake, None where it may."""
+        """Return why this database may not write to the lake, None if it may."""
         try:
             with self._locked(shared=True) as connection:
                 self._judge(*self._both(connection))
@@ -167,7 +167,10 @@ class LakeOwner:
         return len(named), len(named - there)
 
     def claim(self) -> None:
-        """Give the lake to this database, whatever database had it. Raises LakeFileError."""
+        """Make this database the owner of the lake, whatever database owned it.
+
+        Raises LakeFileError.
+        """
         with self._locked(shared=False) as connection:
             self._give_token(connection, self.owner())
 
@@ -184,9 +187,9 @@ class LakeOwner:
         return ForeignLakeError(
             f"the lake {lake} belongs to another database, {owner.name} (last written "
             f"{owner.written:%Y-%m-%d %H:%M} UTC), and not to {database}, whose lake is "
-            f"{ours.address or 'not made yet'}. Are LAKEBED_LAKE and LAKEBED_POSTGRES_URL "
-            "right? If this database is a restored one that takes the place of the other: "
-            "`lakebed lake claim`"
+            f"{ours.address or 'not set yet'}. Are LAKEBED_LAKE and LAKEBED_POSTGRES_URL "
+            "right? If this database is a restored one that replaces the other: `lakebed lake "
+            "claim`"
         )
 
     def _judge(self, ours: _Database, owner: Owner | None) -> None:
@@ -201,9 +204,9 @@ class LakeOwner:
                 )
             if not ours.names_files and self._holds_files():
                 raise ForeignLakeError(
-                    f"{lake} holds files, and {database} names none of them. Are LAKEBED_LAKE and "
-                    "LAKEBED_POSTGRES_URL right? If the lake is to be this database's: "
-                    "`lakebed lake claim`"
+                    f"{lake} holds files, but {database} names no file of it. Are LAKEBED_LAKE and "
+                    "LAKEBED_POSTGRES_URL right? If this database should own the lake: `lakebed "
+                    "lake claim`"
                 )
             return
         if owner.identity != ours.identity:
@@ -212,7 +215,7 @@ class LakeOwner:
             raise ForeignLakeError(
                 f"the lake {lake} was last written ({owner.written:%Y-%m-%d %H:%M} UTC) by another "
                 f"copy of the database {database}, or by a later or earlier state of it: one of "
-                "the two is a copy or was brought back from a backup. Stop the other copy; if "
+                "the two is a copy or was restored from a backup. Stop the other copy; if "
                 "this database is the right one: `lakebed lake claim`"
             )
 
@@ -256,7 +259,7 @@ class LakeOwner:
 
     @contextmanager
     def _locked(self, *, shared: bool) -> Iterator[Connection]:
-        """Open a connection that holds the lock; a killed process lets go of it."""
+        """Open a connection that holds the lock; a killed process releases it."""
         with self._postgres.connect(autocommit=True) as connection:
             connection.execute(f"set lock_timeout = '{LOCK_SECONDS}s'")
             # A token that the lake has must survive a crash of the server.
@@ -275,14 +278,14 @@ class LakeOwner:
 
 def _owner_of(file: OwnerFile, lake: str) -> Owner:
     try:
-        said: dict[str, Any] = json.loads(file.text)
-        database = said["database"]
+        content: dict[str, Any] = json.loads(file.text)
+        database = content["database"]
         identity = Identity(str(database["id"]), str(database["system"]), int(database["oid"]))
         return Owner(
             identity,
             str(database["name"]),
-            str(said["token"]),
-            datetime.fromisoformat(said["written"]).astimezone(UTC),
+            str(content["token"]),
+            datetime.fromisoformat(content["written"]).astimezone(UTC),
             file,
         )
     except (ValueError, KeyError, TypeError) as error:

@@ -18,7 +18,7 @@ class LakeSessions:
     """One DuckDB with PostgreSQL attached, from which sessions are opened; see Lake.sessions."""
 
     def __init__(self, lake: Lake, connection: duckdb.DuckDBPyConnection) -> None:
-        """Stand for a connection that somebody else closes."""
+        """Wrap a connection that its owner closes."""
         self._lake = lake
         self._connection = connection
         self._opening = Lock()
@@ -28,9 +28,9 @@ class LakeSessions:
     def open(
         self, names: Collection[str] | None = None, *, define: bool = True
     ) -> Iterator[ReadSession]:
-        """Open one snapshot of all tables and models, or of those that are named.
+        """Open one snapshot of all tables and models, or of named ones.
 
-        define: whether there are views of them, or only what is known of them.
+        define: whether to create their views, or only read their definitions.
         """
         with self._opening:
             cursor = self._connection.cursor()
@@ -41,7 +41,7 @@ class LakeSessions:
             yield self._lake.snapshot(cursor, names, define=define)
         finally:
             self._open.discard(cursor)
-            # Closing waits for a query that still runs, for one that was stopped with Ctrl-C too.
+            # Closing waits for a running query, even for one that was stopped with Ctrl-C.
             cursor.interrupt()
             # Closed in a transaction whose server has gone, DuckDB would end the whole process.
             with suppress(duckdb.Error):

@@ -1,7 +1,7 @@
-"""Which columns are where, in a reader's own snapshot: in cold files, evolved ones.
+"""The columns of hot tables, cold files and evolved columns, in a reader's own snapshot.
 
-A column that is not there, in a table that was not altered yet or in a file from before the column,
-reads as null; a column that has another type there is cast.
+A missing column, in a table that was not altered yet or in a file older than the column, reads as
+null. A column of another type is cast.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ Layout = frozenset[tuple[str, str]]
 def rewritten_since(
     connection: duckdb.DuckDBPyConnection, tables: Collection[tuple[str, str]]
 ) -> list[str]:
-    """Keep tables as they are until the transaction ends; return those the snapshot is too old for.
+    """Lock tables' definitions until the transaction ends; return those newer than the snapshot.
 
-    An ALTER TABLE that writes a table anew leaves nothing in it for snapshots from before: such a
-    table's file is another one in the latest catalog than in the snapshot's.
+    After an ALTER TABLE that rewrites a table, older snapshots see no rows in it. The file of such
+    a table differs between the latest catalog and the snapshot's.
     """
     if not tables:
         return []
     names = [sql.Identifier(*table) for table in tables]
     held = sql.SQL(", ").join(
-        # Takes the lock that reading takes, of the leaves too, and reads nothing.
+        # Takes the lock of a reader, on partition tables too, and reads nothing.
         sql.SQL("exists (select from {} limit 0) as {}").format(name, sql.Identifier(f"t{i}"))
         for i, name in enumerate(names)
     )
@@ -59,7 +59,7 @@ def evolved_columns(
 def with_evolved(
     columns: Sequence[tuple[str, str]], evolved: Sequence[tuple[str, str]]
 ) -> tuple[tuple[str, str], ...]:
-    """Return a table's columns and those that evolved; what the contract knows it says itself."""
+    """Return a table's columns and those that evolved; for one in both, the contract counts."""
     known = {name.lower() for name, _ in columns}
     return (*columns, *(column for column in evolved if column[0].lower() not in known))
 
@@ -69,7 +69,7 @@ def typed(
     there: Collection[str],
     refused: Mapping[str, str] | None = None,
 ) -> sql.Composable:
-    """Return the select list that gives columns their types, null for those that are not there.
+    """Return the select list that gives columns their types, null for missing ones.
 
     refused: columns whose reading fails, and the error's text.
     """
@@ -93,10 +93,10 @@ def names_of(layout: Layout) -> frozenset[str]:
 
 
 def ask(connection: duckdb.DuckDBPyConnection, query: sql.Composable) -> list[tuple[Any, ...]]:
-    """Return what PostgreSQL answers, in the connection's transaction.
+    """Query PostgreSQL in the connection's transaction.
 
-    The query goes as a literal: for a parameter DuckDB's client would import pandas, to see whether
-    the value is one of its own, which takes longer than a small query.
+    The query is passed as a literal: for a parameter DuckDB's client would import pandas, which
+    takes longer than a small query.
     """
     text = sql.Literal(query.as_string())
     return connection.execute(

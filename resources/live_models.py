@@ -1,4 +1,4 @@
-"""The models that were built last, as a snapshot has them, and which of them a query needs."""
+"""The latest models that were built, in a snapshot, and which of them a query needs."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class ModelTable:
 
     @property
     def columns(self) -> tuple[tuple[str, str], ...]:
-        """Name and DuckDB type of each column: later files have those of earlier ones, and more."""
+        """Name and DuckDB type of each column: later files have more columns than earlier ones."""
         layout = max((group.layout for group in self.groups), key=len)
         return tuple((column.name, column.kind) for column in layout)
 
@@ -93,10 +93,10 @@ def rows_of(
 
 @dataclass(frozen=True)
 class LiveModel:
-    """A model that was built: its SQL, and its files where it has any.
+    """A model that was built: its SQL, and its files, if any.
 
-    groups: as JSON, a list of pairs: the columns of some files, and the paths of those files.
-    reads: what the SQL names, as JSON; None where it is not known.
+    groups: as JSON, a list of pairs: the columns of some files, and the paths of these files.
+    reads: the names in the SQL, as JSON; None if unknown.
     """
 
     name: str
@@ -120,7 +120,7 @@ class LiveModel:
 
 
 def live_models(connection: duckdb.DuckDBPyConnection) -> list[LiveModel]:
-    """Return the models in the connection's snapshot, in the order in which they were built."""
+    """Return the models in the connection's snapshot, in the order of their builds."""
     return [LiveModel(*row) for row in ask(connection, sql.SQL(_LIVE_MODELS))]
 
 
@@ -129,7 +129,7 @@ def needed(
 ) -> tuple[dict[str, ModelTable | str], frozenset[str] | None]:
     """Return the models that reading the names needs, and all names that it needs.
 
-    None stands for everything, which a view needs that does not say what it reads.
+    None means everything: a view may not record what it reads.
     """
     wanted = None if names is None else _with_what_they_read(live, names)
     targets = {

@@ -1,15 +1,15 @@
-"""The advisory locks of PostgreSQL: one function a lock, and their names nowhere else.
+"""The advisory locks of PostgreSQL: one function a lock, and their names in no other module.
 
     load_lock        loads of a table, one at a time; loads of windows share it
     window_lock      loads of one window of a table, one at a time
-    evolve_lock      who adds columns that a source brought
+    evolve_lock      adding columns that a source brought
     cursor_lock      the end of a load: the last to commit has the greatest cursor
-    move_lock        who rewrites a partition as a whole: moves, restores, erasures, window loads
-    snapshot_lock    who writes the lake copy of a table
-    build_lock       who publishes a model
-    catalog_lock     who replaces the catalog file
-    lake_lock        who gives the lake a token of its owner; writers of files share it
-    migration_lock   who brings the schema lakebed up to date
+    move_lock        rewriting a partition as a whole: moves, restores, erasures, window loads
+    lake_copy_lock   writing the lake copy of a table
+    build_lock       publishing a model
+    catalog_lock     replacing the catalog file
+    lake_lock        giving the lake a token of its owner; writers of files share it
+    migration_lock   migrating the schema lakebed
 
 Both sides of a fence must take a lock of the same name. So only this module makes an AdvisoryLock,
 and only an AdvisoryLock is ever taken.

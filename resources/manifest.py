@@ -1,7 +1,7 @@
 """The manifest in a reader's own snapshot: which cold files are live, and which a query needs.
 
-It is a temporary table of the session's DuckDB, filtered there, and its files reach `read_parquet`
-through variables: ten thousand files cost Python nothing.
+It is a temporary table of the session's DuckDB, filtered there. Its files reach `read_parquet`
+through variables, so that ten thousand files cost Python nothing.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Manifest:
     def __init__(
         self, connection: duckdb.DuckDBPyConnection, layouts: dict[str, dict[str, Layout]]
     ) -> None:
-        """Stand for the temporary table that was taken."""
+        """Represent the temporary table."""
         self._connection = connection
         self._layouts = layouts
 
@@ -60,10 +60,10 @@ class Manifest:
         return self._layouts.keys()
 
     def find_masked(self, table: LakeTable, hot: Hot | None) -> bool:
-        """Find the files some of whose rows do not count, and keep the keys of these rows.
+        """Find the files with hidden rows, and keep the keys of these rows.
 
-        A query then scans hot once. hot: its columns in PostgreSQL, None where it is not there.
-        Returns False where it is not, and its types are needed.
+        A query then scans hot once. hot: its columns in PostgreSQL, None if the table does not
+        exist. Returns False if it does not exist and its types are needed.
         """
         stretches = self._stretches(table, hot is not None)
         late = [(lower, upper) for lower, upper, is_late, _ in stretches if is_late]
@@ -161,9 +161,9 @@ class Manifest:
     def _stretches(
         self, table: LakeTable, hot: bool
     ) -> list[tuple[datetime, datetime, bool, bool]]:
-        """Return the stretches of cold windows in which something waits to be folded.
+        """Return the cold windows with rows or deletes that are not compacted yet.
 
-        Windows side by side are one stretch. With each, whether hot rows wait there, or deletes.
+        Adjacent windows are merged. With each, whether late rows are there, or deletes.
         """
         late: sql.Composable = sql.SQL("false")
         if hot:

@@ -1,7 +1,7 @@
-"""What it means that a session finds a file of the lake no more, which its snapshot names.
+"""Explain why a session no longer finds a file of the lake that its snapshot names.
 
-An erasure destroys files at once, and gives readers that have begun before only seconds; the lake
-may be another database's; or the file was removed by somebody else's hand.
+An erasure destroys files at once, and gives readers that began earlier only seconds. Or the lake
+belongs to another database, or another program removed the file.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from lakebed.resources.lake_owner import ForeignLakeError, LakeOwner
 from lakebed.resources.postgres import Connection, Postgres, PostgresUnavailableError
 from lakebed.resources.read_errors import ErasedError, FileMissingError, LakeReadError
 
-_SAID = ("No files found that match the pattern", "Cannot open file", "404")
+_MISSING_TEXTS = ("No files found that match the pattern", "Cannot open file", "404")
 """What DuckDB says where a file is missing, in a folder and in a bucket."""
 
 _NAMED = """
@@ -28,9 +28,9 @@ select path, removed_at is not null from (
 def explain_missing(
     error: duckdb.Error, postgres: Postgres, owner: LakeOwner
 ) -> LakeReadError | ForeignLakeError | None:
-    """Return the error that says why a file is missing, None where the error is of another kind."""
+    """Return the error that explains a missing file, None if the error is of another kind."""
     text = str(error)
-    if not any(said in text for said in _SAID):
+    if not any(fragment in text for fragment in _MISSING_TEXTS):
         return None
     try:
         with postgres.connect() as connection:
@@ -43,8 +43,8 @@ def explain_missing(
     if given_up:
         return ErasedError(
             f"{path} was destroyed while the session was open: rows in it were erased, and an "
-            "erasure gives readers that have begun before five seconds. Open another session and "
-            "ask again: it reads the rows that are left"
+            "erasure gives earlier readers five seconds. Open another session and query again: it "
+            "reads the remaining rows"
         )
     problem = owner.problem()
     if problem is not None:

@@ -1,7 +1,7 @@
-"""An S3-compatible store: objects that are made once, whole and checked, or not at all.
+"""An S3-compatible store: objects that are written once, whole and checked, or not at all.
 
-Requests time out and are tried again, waiting longer each time, a bounded number of times; what
-then still fails is a LakeFileError that names the object and says what to do.
+Requests time out and are retried a bounded number of times, with longer and longer waits. If they
+still fail, a LakeFileError names the object and says what to do.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ _TAKEN = ("PreconditionFailed", "412")
 _RACED = ("ConditionalRequestConflict", "409")
 _ABSENT = ("404", "NoSuchKey", "NotFound")
 _WHAT_TO_DO = {
-    "NoSuchBucket": "there is no such bucket; make it, or mend LAKEBED_LAKE",
+    "NoSuchBucket": "the bucket does not exist; create it, or correct LAKEBED_LAKE",
     "AccessDenied": "access is denied; check the keys and the bucket's policy",
     "403": "access is denied; check the keys and the bucket's policy",
     "InvalidAccessKeyId": "the store does not know the key; check AWS_ACCESS_KEY_ID",
-    "SignatureDoesNotMatch": "the secret does not fit the key; check AWS_SECRET_ACCESS_KEY",
+    "SignatureDoesNotMatch": "the secret does not match the key; check AWS_SECRET_ACCESS_KEY",
     "ExpiredToken": "the session's token has expired; get a new one",
     "PermanentRedirect": "the bucket is in another region; set AWS_REGION",
     "AuthorizationHeaderMalformed": "the bucket is in another region; set AWS_REGION",
@@ -62,7 +62,7 @@ _WHAT_TO_DO = {
 
 
 class Keys(NamedTuple):
-    """What opens a store; the token is empty where there is none."""
+    """The access keys of a store; the token may be empty."""
 
     access: str
     secret: str
@@ -71,9 +71,9 @@ class Keys(NamedTuple):
 
 @dataclass(frozen=True)
 class Object:
-    """What the store says of an object.
+    """The store's metadata of an object.
 
-    sha256: as S3 writes it, None where it was not kept.  writer: as told when it was made.
+    sha256: as S3 writes it, None if the store has none. writer: as given when it was written.
     """
 
     size: int
@@ -107,15 +107,15 @@ class ObjectStore:
                 retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
                 max_pool_connections=PARTS_AT_ONCE,
                 s3={"addressing_style": "path" if self.bucket.path_style else "virtual"},
-                # Checksums are said here; the trailing ones are unknown to many stores.
+                # Requests carry checksums explicitly: many stores do not support trailing ones.
                 request_checksum_calculation="when_required",
                 response_checksum_validation="when_required",
             ),
         )
 
     def keys(self) -> Keys | None:
-        """Return what the machine's role or profile opens the store with; None for nothing."""
-        with self._told(""):
+        """Return the access keys of the machine's role or profile, if any."""
+        with self._explained(""):
             found = self._session.get_credentials()
             if found is None:
                 return None
@@ -128,7 +128,7 @@ class ObjectStore:
 
     def find(self, key: str) -> Object | None:
         """Return what the store has under a key. Raises LakeFileError."""
-        with self._told(key):
+        with self._explained(key):
             try:
                 head = self._client.head_object(
                     Bucket=self.bucket.name, Key=key, ChecksumMode="ENABLED"
@@ -137,26 +137,26 @@ class ObjectStore:
                 if _code(error) in _ABSENT:
                     return None
                 raise
-            # That of an object in parts is of their checksums, and says how many, behind a hyphen.
+            # For an object in parts it is a checksum of their checksums, a hyphen and their number.
             checksum = head.get("ChecksumSHA256", "").partition("-")[0]
             return Object(head["ContentLength"], checksum or None, head["Metadata"].get(WRITER))
 
     def create(self, key: str, file: Path, writer: str) -> bool:
-        """Make a file an object, where there is none under its key; say whether there was none.
+        """Upload a file if no object has its key; return whether it was uploaded.
 
-        writer: tells this attempt from all others; who asks again, after an answer that was lost,
-        is told that it was done. Raises LakeFileError; no part of the file is left then.
+        writer: identifies this attempt, so that a retry after a lost answer recognizes its own
+        object. Raises LakeFileError; no part of the file is left then.
         """
 
         def write() -> str | None:
-            with self._told(key):
+            with self._explained(key):
                 return self._write(key, file, writer, if_none_match="*")
 
         try:
             checksum = retrying(ATTEMPTS, _RacedError)(write)
         except _RacedError as error:
             raise LakeFileError(
-                f"{self.url(key)}: others write it again and again; try later"
+                f"{self.url(key)}: other processes write it repeatedly; try again later"
             ) from error
         except _TakenError:
             there = self.find(key)
@@ -167,14 +167,14 @@ class ObjectStore:
         return True
 
     def replace(self, key: str, file: Path) -> None:
-        """Make a file the object under a key, at once, whatever was there. Raises LakeFileError."""
-        with self._told(key):
+        """Upload a file under a key, replacing any object. Raises LakeFileError."""
+        with self._explained(key):
             checksum = self._write(key, file, "")
         self._check(key, file.stat().st_size, checksum)
 
     def get(self, key: str) -> tuple[bytes, str] | None:
-        """Return a small object and its etag, None where there is none. Raises LakeFileError."""
-        with self._told(key):
+        """Return a small object and its etag, None if it does not exist. Raises LakeFileError."""
+        with self._explained(key):
             try:
                 answer = self._client.get_object(Bucket=self.bucket.name, Key=key)
             except ClientError as error:
@@ -185,13 +185,13 @@ class ObjectStore:
                 return body.read(), answer["ETag"]
 
     def put(self, key: str, data: bytes, etag: str | None) -> bool:
-        """Make an object the next one after that with the etag, after none where that is None.
+        """Replace the object that has the etag; None: create it.
 
-        Returns whether that was the last one. Raises LakeFileError.
+        Returns whether the object still had that etag. Raises LakeFileError.
         """
         condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
         try:
-            with self._told(key):
+            with self._explained(key):
                 self._client.put_object(Bucket=self.bucket.name, Key=key, Body=data, **condition)
         except (_TakenError, _RacedError):
             # Of a request that was sent twice the first one may have done it.
@@ -201,7 +201,7 @@ class ObjectStore:
 
     def read(self, key: str) -> Iterator[bytes]:
         """Yield the bytes of an object. Raises FileNotFoundError, LakeFileError."""
-        with self._told(key):
+        with self._explained(key):
             try:
                 answer = self._client.get_object(Bucket=self.bucket.name, Key=key)
             except ClientError as error:
@@ -223,7 +223,7 @@ class ObjectStore:
 
     def remove(self, key: str) -> None:
         """Remove an object; it may be gone already. Raises LakeFileError."""
-        with self._told(key):
+        with self._explained(key):
             self._client.delete_object(Bucket=self.bucket.name, Key=key)
 
     def remove_own(self, key: str, writer: str) -> None:
@@ -236,20 +236,20 @@ class ObjectStore:
         """Abort the uploads of an object that are not completed. Raises LakeFileError."""
         for found in self._pages("list_multipart_uploads", "Uploads", key):
             if found["Key"] == key:
-                with self._told(key):
+                with self._explained(key):
                     self._client.abort_multipart_upload(
                         Bucket=self.bucket.name, Key=key, UploadId=found["UploadId"]
                     )
 
     def _pages(self, request: str, part: str, prefix: str) -> Iterator[dict[str, Any]]:
-        with self._told(prefix):
+        with self._explained(prefix):
             pages = self._client.get_paginator(request)
             for page in pages.paginate(Bucket=self.bucket.name, Prefix=prefix):
                 yield from page.get(part, ())
 
     def refuses_to_overwrite(self, key: str) -> bool:
         """Ask the store to make an empty object that is there already; say whether it refused."""
-        with self._told(key):
+        with self._explained(key):
             for _ in range(2):
                 try:
                     self._client.put_object(
@@ -308,7 +308,7 @@ class ObjectStore:
                 **upload, MultipartUpload={"Parts": parts}, **condition
             )
         except BaseException:
-            # What a store that is out of reach keeps of it, its lifecycle rule removes.
+            # If the store is out of reach, its lifecycle rule removes the parts.
             with suppress(ClientError, BotoCoreError):
                 self._client.abort_multipart_upload(**upload)
             raise
@@ -324,18 +324,18 @@ class ObjectStore:
         else:
             return
         raise LakeFileError(
-            f"{self.url(key)}: the store does not hold what was written to it ({what}); run it "
-            "again, and have the store looked at"
+            f"{self.url(key)}: the store does not hold the bytes that were written ({what}). Run "
+            "it again, and check the store"
         )
 
     @contextmanager
-    def _told(self, key: str) -> Iterator[None]:
+    def _explained(self, key: str) -> Iterator[None]:
         """Say what is wrong with the store, and no more of its answer than the code."""
         try:
             yield
         except (NoCredentialsError, PartialCredentialsError) as error:
             raise LakeFileError(
-                f"{self.url(key)}: there are no keys for it; set AWS_ACCESS_KEY_ID and "
+                f"{self.url(key)}: no access keys are set; set AWS_ACCESS_KEY_ID and "
                 "AWS_SECRET_ACCESS_KEY"
             ) from error
         except ClientError as error:
@@ -359,7 +359,7 @@ class ObjectStore:
 
 
 class _TakenError(LakebedError):
-    """There is an object under the key already."""
+    """An object has the key already."""
 
 
 class _RacedError(LakebedError):
@@ -367,7 +367,7 @@ class _RacedError(LakebedError):
 
 
 def _all_sent(send: Any, count: int) -> tuple[list[dict[str, Any]], list[bytes]]:
-    """Send all parts, some at once; none is under way any more when this raises."""
+    """Send all parts, some in parallel; all requests have ended when this raises."""
     with ThreadPoolExecutor(PARTS_AT_ONCE, thread_name_prefix="lakebed_part") as pool:
         futures = [pool.submit(send, number) for number in range(count)]
         try:

@@ -1,4 +1,4 @@
-"""How long Lakebed waits for others, and how often it tries again. Pure."""
+"""How long Lakebed waits for other processes, and how often it retries. Pure."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Patience:
     for_movers: float = 30.0
     """How long an erasure waits for movers that began before it."""
     erase_passes: int = 20
-    """How often an erasure looks again for rows that others brought in."""
+    """How often an erasure searches for rows that other sessions added."""
     attempts: int = 5
-    """How often a change of one partition is tried where others write the same rows."""
+    """How often a change of one partition is tried if other sessions write the same rows."""
 
 
 PATIENCE = Patience()
-"""What holds where nothing else is said."""
+"""The default limits."""

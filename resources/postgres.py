@@ -29,7 +29,7 @@ BEFORE_THE_BASELINE = "001_lakebed.sql"
 OLDEST_VERSION = 15
 LOCK_TIMEOUT = "200ms"
 OPTIONS = "-c timezone=UTC -c datestyle=ISO -c intervalstyle=postgres -c quote_all_identifiers=off"
-"""How each session has what PostgreSQL says as text, whatever the server or the role is set to."""
+"""The format of PostgreSQL's texts in each session, whatever the server or the role sets."""
 
 
 ENGLISH = "-c lc_messages=C"
@@ -44,7 +44,7 @@ class PostgresUnavailableError(LakebedError, RuntimeError):
 
 
 class LockWaitError(LakebedError, RuntimeError):
-    """A schema change did not get its lock; others hold the table too long."""
+    """A schema change did not get its lock; other sessions lock the table too long."""
 
     retryable = True
 
@@ -54,7 +54,7 @@ class MigrationError(LakebedError, RuntimeError):
 
 
 class UnreleasedSchemaError(MigrationError):
-    """The schema is one from before the first release; it is made again, not mended."""
+    """The schema is older than the first release and cannot be migrated."""
 
 
 class Postgres:
@@ -66,7 +66,7 @@ class Postgres:
 
     @property
     def patience(self) -> Patience:
-        """How long to wait for others."""
+        """How long to wait for other sessions."""
         return self._settings.patience
 
     @cached_property
@@ -162,7 +162,7 @@ class Postgres:
             ) from None
 
     def redact(self, text: str) -> str:
-        """Return the text with the database's password taken out."""
+        """Return the text without the database's password."""
         given = self._settings.postgres_url
         password = urlsplit(given).password if given else None
         if not password:
@@ -220,16 +220,16 @@ def migrate(connection: Connection, folder: Path = MIGRATIONS) -> list[str]:
 def _unreleased(connection: Connection) -> UnreleasedSchemaError:
     ((database,),) = connection.execute("select current_database()").fetchall()
     return UnreleasedSchemaError(
-        f"the schema lakebed of the database {database} was made by a Lakebed from before its "
-        "first release, and this one has another. Make the home again: with the version that made "
-        "it, `lakebed restore` what is cold and has no other source; then drop the schemas lakebed "
-        "and lakebed_undo and the loaded tables (of an embedded PostgreSQL: delete the home), take "
-        "a new folder for the lake, and load again"
+        f"the schema lakebed of the database {database} was created by a Lakebed from before its "
+        "first release, and cannot be migrated. Recreate the home. First, with the version that "
+        "created it, `lakebed restore` cold partitions that have no other source. Then drop the "
+        "schemas lakebed and lakebed_undo and the loaded tables (embedded PostgreSQL: delete the "
+        "home), use a new folder for the lake, and load again"
     )
 
 
 def _make_schema(connection: Connection) -> None:
-    """Make the schema where it is missing: a role may use one that it could not make."""
+    """Create the schema if it is missing: a role may use one that it may not create."""
     ((there, role, database),) = connection.execute(
         "select to_regclass('lakebed.migration') is not null, current_user, current_database()"
     ).fetchall()
@@ -243,19 +243,19 @@ def _make_schema(connection: Connection) -> None:
         )
     except psycopg.errors.InsufficientPrivilege as error:
         raise MigrationError(
-            f"the role {role} may not make the schemas lakebed and lakebed_undo: GRANT CREATE ON "
-            f"DATABASE {database} TO {role}; they can be made once, and the GRANT taken back"
+            f"the role {role} may not create the schemas lakebed and lakebed_undo: GRANT CREATE ON "
+            f"DATABASE {database} TO {role}. They are created once; the GRANT can be revoked then"
         ) from error
 
 
 def change_schema(
     connection: Connection, statements: Sequence[sql.Composed | sql.SQL], *, attempts: int = 40
 ) -> None:
-    """Run DDL in one transaction that waits for no lock longer than LOCK_TIMEOUT, again and again.
+    """Run DDL in one transaction that waits for no lock longer than LOCK_TIMEOUT; retry.
 
-    A waiting ACCESS EXCLUSIVE lock blocks everybody who comes after it, so the wait is short and
-    the pause between two attempts is not. The connection must be in autocommit mode.
-    Raises LockWaitError after the last attempt.
+    A waiting ACCESS EXCLUSIVE lock blocks all later sessions, so the wait is short and the pause
+    between two attempts is not. The connection must be in autocommit mode. Raises LockWaitError
+    after the last attempt.
     """
     contended = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
 
@@ -272,5 +272,5 @@ def change_schema(
     except contended as error:
         raise LockWaitError(
             f"no lock in {attempts} attempts for: {statements[0].as_string(connection)[:200]}\n"
-            "Some other session holds the table; see pg_locks and pg_stat_activity, then try again."
+            "Another session locks the table; see pg_locks and pg_stat_activity, then try again."
         ) from error

@@ -1,7 +1,7 @@
 """Folders and files that only their owner may enter and read, whatever the umask.
 
-What Lakebed keeps (rows, logs, settings) is nobody's business but its owner's: folders are made
-with mode 0700 and files with 0600. A folder that exists keeps the mode that its owner gave it.
+Lakebed's files (rows, logs, settings) are private: folders are made with mode 0700 and files with
+0600. A folder that exists keeps the mode that its owner gave it.
 """
 
 from __future__ import annotations
@@ -65,9 +65,9 @@ def open_private(file: Path) -> IO[str]:
 
 
 def keep_private() -> None:
-    """Let this process, and those that it starts, make files and folders for their owner alone.
+    """Make files and folders of this process and its children private to their owner.
 
-    For what libraries write, too. `as_users` is for what the user asks for elsewhere.
+    This covers files that libraries write. `as_users` is for output that the user asks for.
     """
     before = os.umask(NOT_THE_OWNER)
     _users_umask.setdefault("umask", before)
@@ -87,7 +87,7 @@ def as_users() -> Iterator[None]:
 
 
 def users_file_mode() -> int | None:
-    """Return the mode of a new file by the user's umask, None where that is the process's own."""
+    """Return the mode of a new file by the user's umask, None if the process uses that umask."""
     return 0o666 & ~_users_umask["umask"] if _users_umask else None
 
 

@@ -46,10 +46,10 @@ def find_project(start: Path, names: Collection[str]) -> ProjectFolder | None:
 
     Args:
         start: The folder where the search begins; its parents follow.
-        names: The settings that there are, as environment variables.
+        names: The names of all settings, as environment variables.
 
     Raises:
-        ProjectError: A pyproject.toml on the way is no TOML, or sets what is no setting.
+        ProjectError: A pyproject.toml on the way is not valid TOML, or sets an unknown setting.
     """
     start = start.resolve()
     for folder in (start, *start.parents):

@@ -88,7 +88,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Scan:
-    """What a query reads of a table: the times, and the columns; None stands for all columns.
+    """The part of a table that a query reads: the times, and the columns; None means all columns.
 
     comparisons: further filters, each of which holds for every row that the query needs.
     ends_early: the query may end before it has read all of these rows.
@@ -111,18 +111,18 @@ class Scan:
 
 
 def tells_apart(columns: Iterable[str]) -> bool:
-    """Whether EXPLAIN's filters tell these columns apart."""
+    """Whether EXPLAIN's filters name these columns unambiguously."""
     return not any(map(_MISLEADING.search, columns))
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What DuckDB's plan of a query reads of PostgreSQL.
+    """The reads of PostgreSQL in DuckDB's plan of a query.
 
     Attributes:
-        scans: What is read of each table that is scanned, by name. A table that the plan does not
-            scan is not there: it may have been optimized away for reasons that hold for hot rows
-            only, or PostgreSQL is asked for it with a query.
+        scans: The read part of each table that is scanned, by name. Tables that the plan does not
+            scan are missing: the scan may have been optimized away for reasons that hold for hot
+            rows only, or a query to PostgreSQL replaces it.
         asked: The columns of PostgreSQL's answers to queries, None for all.
         ends_early: Whether the query may end before all of its rows are read, by its LIMIT.
     """
@@ -158,7 +158,7 @@ def planned(
             found[table] = found[table].with_other(scan) if table in found else scan
         elif name == "POSTGRES_QUERY":
             asked = None if asked is None or columns is None else asked | columns
-    # A limit that goes along to PostgreSQL is not in the plan.
+    # A limit that is pushed down to PostgreSQL is not in the plan.
     limited = any(query[at : at + 5].lower() == "limit" for at, _ in duckdb.tokenize(query))
     return Reading(found, asked, limited and names <= _STREAMING)
 
@@ -216,7 +216,7 @@ def _bounds(filters: str | list[str], column: str | None) -> Bounds:
                 continue
             try:
                 moment = datetime.fromisoformat(found["moment"]).astimezone(UTC)
-                # Microseconds are the finest there is: an open end is the closed one beside it.
+                # Microseconds are the finest unit: an open end equals the closed one next to it.
                 moment += {">": _TICK, "<": -_TICK}.get(found["operator"], timedelta(0))
             except (ValueError, OverflowError):
                 continue  # infinity, or a year that Python has not

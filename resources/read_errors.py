@@ -18,9 +18,9 @@ class SessionEndedError(LakeReadError):
 
 
 class InexactError(LakeReadError):
-    """A query of values that DuckDB's type of the column has not, so that it would answer others.
+    """A query of values that DuckDB's type cannot hold, so that it would return different ones.
 
-    The text names the column, the rows and what to do. The session goes on.
+    The text names the column, the rows and what to do. The session can be used further.
     """
 
 

@@ -83,7 +83,7 @@ def check_reads_only(connection: duckdb.DuckDBPyConnection, text: str) -> None:
     statements = connection.extract_statements(text)
     for statement in statements:
         if not _reads(connection, statement.type, statement.query):
-            # What DuckDB itself splits into several statements has the text of none of them.
+            # A statement that DuckDB splits into several has no text of its own.
             raise _refusal(statement.query.strip() or text, statement.type)
     for name in _called(text):
         does = _DOES.get(name)
@@ -130,7 +130,7 @@ def _refusal(text: str, kind: duckdb.StatementType) -> ReadOnlyError:
 
 
 def _called(text: str) -> Iterator[str]:
-    """Yield the names, in lower case, that an opening bracket follows: those of functions."""
+    """Yield the names of functions, in lower case: an opening bracket follows them."""
     words = list(_tokens(text))
     for (_, name), (_, after) in pairwise(words):
         if after == "(":
@@ -138,9 +138,9 @@ def _called(text: str) -> Iterator[str]:
 
 
 def _tokens(text: str) -> Iterator[tuple[int, str]]:
-    """Yield the position in bytes and the text of each token; comments are none.
+    """Yield the position in bytes and the text of each token, without comments.
 
-    Of a number and a string the text is empty: what is in them is not code.
+    The text of a number or a string is empty: their content is not code.
     """
     written = text.encode()
     tokens = duckdb.tokenize(text)

@@ -1,9 +1,9 @@
-"""Trying again what other transactions got in the way of: by tenacity, with one way to pause.
+"""Retry work that conflicts with other transactions, by tenacity, with one way to pause.
 
     retrying(5, (psycopg.errors.LockNotAvailable,))(work)
 
-The pause doubles from attempt to attempt, and is cut by a random part, so that two that met do not
-meet again. The last error is raised as it is.
+The pause doubles from attempt to attempt, minus a random part, so that two colliding processes do
+not collide again. The last error is raised unchanged.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ def retrying(
     longest: float = 2.0,
     seconds: float = 0.0,
 ) -> tenacity.Retrying:
-    """Return what calls a function until it raises nothing of `on`.
+    """Return an object that calls a function until it raises none of the errors in `on`.
 
     Args:
-        attempts: How often it is called at the least, and at the most where seconds is 0.
-        on: The errors after which it is called again; any other is raised at once.
+        attempts: The least number of calls, and the greatest if seconds is 0.
+        on: The errors after which it retries; any other is raised at once.
         first: The pause after the first attempt, in seconds.
         longest: The longest pause, in seconds.
-        seconds: For how long it is called again, whatever the number of attempts.
+        seconds: How long it retries, whatever the number of attempts.
     """
     stop: stop_base = tenacity.stop_after_attempt(attempts)
     if seconds:

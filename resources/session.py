@@ -3,7 +3,7 @@
     for every table:   hot rows  +  live cold files  -  cold rows whose key has a hot row
                                                      -  cold rows whose key has a tombstone
 
-The last two terms are only there for partitions in which hot rows or tombstones wait to be folded.
+The last two terms apply only to partitions with late rows or tombstones that are not compacted yet.
 How a snapshot begins is in lake.py.
 """
 
@@ -30,20 +30,20 @@ from lakebed.resources.reading_only import check_reads_only
 from lakebed.resources.tiers import ColdPart, LakeTable, all_rows
 
 _ABORTED = "Current transaction is aborted"
-"""What DuckDB says of each query after one that failed while it ran."""
+"""DuckDB's error for each query after one that failed while it ran."""
 
 
 @dataclass
 class ReadSession:
     """One snapshot of everything, as DuckDB views named like the tables and models.
 
-    bare: DuckDB with the views as they are now.  hot: the columns of each hot table that is there.
-    explain: returns the error that says why a file of the lake is missing.  unreadable: models
-    that do not bind, and why. It does one thing at a time, and refuses what a second thread, or
-    somebody in the block of a stream, asks meanwhile.
+    bare: DuckDB with the present views. hot: the columns of each hot table that exists. explain:
+    returns the error that explains a missing file of the lake. unreadable: models that do not bind,
+    and why. A session does one thing at a time; it refuses a query of a second thread, and one
+    inside the block of a stream.
 
-    A view shows the hot rows, and the cold files that some query needed so far: no file is opened
-    before that, and an answer that is read again, or built upon, still has all of its rows.
+    A view shows the hot rows, and the cold files that a query has needed so far. No file is opened
+    before that. A result that is read again, or used in another query, keeps all its rows.
     """
 
     bare: duckdb.DuckDBPyConnection
@@ -125,8 +125,8 @@ class ReadSession:
     def pruned(self, query: str, params: Parameters = None) -> Iterator[None]:
         """Narrow the views to the cold files that one statement can need, for the block.
 
-        In the block `bare` is good for this statement alone. A statement that is no query (CREATE
-        TABLE ... AS, COPY) is pruned all the same; what EXPLAIN refuses reads every file. Raises
+        In the block `bare` is valid for this statement only. Statements other than queries (CREATE
+        TABLE ... AS, COPY) are pruned too; one that EXPLAIN refuses reads every file. Raises
         LakeReadError.
         """
         with self._exclusively(), self._narrowed(query, params):
@@ -175,7 +175,7 @@ class ReadSession:
 
     @property
     def looks_first(self) -> bool:
-        """Whether `pruned` does anything: there are cold files, or columns that may be misread."""
+        """Whether `pruned` has an effect: cold files exist, or columns that may be misread."""
         certain = all(exact.is_certain for exact in self._exact.values())
         return bool(self.manifest.tables) or not certain
 
@@ -192,7 +192,7 @@ class ReadSession:
 
     @contextmanager
     def _exclusively(self) -> Iterator[None]:
-        """Refuse what else is asked meanwhile: it would change the views, or end a stream early."""
+        """Refuse concurrent queries: they would change the views, or end a stream early."""
         if not self._at_work.acquire(blocking=False):
             raise LakeReadError(
                 "the session is at work: a stream is open in it, or another thread asks it. End "
@@ -213,8 +213,8 @@ class ReadSession:
             self._at_work.release()
 
     def _note_end(self, error: BaseException) -> None:
-        """Note that the snapshot is gone, where an error took it along."""
-        # A signal ends the call, not the query, for whose end the next one would wait.
+        """Record that the snapshot is lost, if an error ended the transaction."""
+        # A signal ends the call, not the query; the next query would wait for it.
         self.bare.interrupt()
         try:
             self.bare.execute("select 1")
@@ -224,7 +224,7 @@ class ReadSession:
             cause = "" if _ABORTED in text else f": {text.partition(chr(10))[0]}"
             self._end = self._end or (
                 f"the session has ended, and its snapshot with it, because a query failed{cause}\n"
-                "Open another session (`with connect() as lake:`) and ask again there"
+                "Open another session (`with connect() as lake:`) and query again there"
             )
 
     def _needed(self, query: str, params: Parameters) -> dict[str, Scan]:
@@ -235,7 +235,8 @@ class ReadSession:
         statements = self.bare.extract_statements(query)
         if any(statement.type == duckdb.StatementType.TRANSACTION for statement in statements):
             raise LakeReadError(
-                "a session is one snapshot from its beginning to its end; open another for a newer"
+                "a session is one snapshot from its beginning to its end; open another session for "
+                "a newer"
             )
         texts = [statement.query for statement in statements]
         # A PIVOT that finds its columns itself comes back as several statements without a text,
@@ -293,23 +294,23 @@ class ReadSession:
         return watched
 
     def _guard(self) -> None:
-        """Let reading a misread column fail, in queries of which it is not known what they read."""
+        """Make reading a misread column fail, in queries whose columns are unknown."""
         for name, exact in self._exact.items():
             if exact.guard():
                 self._show({name: ()})
 
     def _pruned_by(self, table: LakeTable) -> str | None:
-        """Return the column that tells which files are needed; None where a plan could mislead.
+        """Return the column that decides which files are needed; None if a plan could mislead.
 
-        A column that hot rows lack is a constant of theirs, for which a scan can be left out of
-        the plan that cold rows are needed for, beside another scan that is in it.
+        A column that the hot table does not have is a constant for hot rows. The plan may then omit
+        a scan whose cold rows are needed, although it has another scan of the table.
         """
         names = {name for name, _ in table.columns}
         there = self.hot.get(table.name, {}).keys()
         return table.time if names <= there and tells_apart(names) else None
 
     def _binds_without(self, names: Collection[str], query: str, params: Parameters) -> bool:
-        """Whether the statement reads none of these tables, by whatever way."""
+        """Whether the statement reads none of these tables, directly or through views."""
         try:
             # Not dropped: another object of that name would be taken for it.
             self.bare.execute("create or replace temp table lakebed_nothing (i integer)")
@@ -333,9 +334,10 @@ class ReadSession:
             self._kept[name] = bounds[name].hull(self._kept.get(name, bounds[name]))
 
     def _show_kept(self, shown: Mapping[str, Bounds] | None = None) -> None:
-        """Show what was needed so far. What cannot be shown is taken away: no row goes missing.
+        """Show the rows that were needed so far.
 
-        shown: tables of which what some bounds touch is shown already, and kept.
+        A view that cannot be created is dropped, so that no row is missing silently. shown: tables
+        whose needed files are shown already, and kept.
         """
         for name in self._watched:
             # For what is built upon an earlier answer, whose rows nothing has looked at.
@@ -373,7 +375,7 @@ class ReadSession:
                 except duckdb.Error as error:
                     errors[name] = str(error)
             if len(errors) == len(waiting):
-                # A view over a table that is gone must not keep everybody from all the others.
+                # A view over a dropped table must not block the reading of all other tables.
                 self.unreadable |= errors
                 return
             waiting = {name: waiting[name] for name in errors}

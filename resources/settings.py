@@ -3,13 +3,12 @@
 A setting comes from the first of these that names it:
 
 1. the environment
-2. `.env` in the project's folder, or in the working folder where that is in no project
+2. `.env` in the project's folder, or in the working folder outside of a project
 3. `settings.env` in LAKEBED_HOME, which Lakebed writes (the demo's fixed clock, for example)
 4. `[tool.lakebed]` in the project's pyproject.toml (see project_folder.py)
 5. the default: ./tables, ./models, ./data and ./.lakebed of the project or the working folder
 
-`.env` is the user's, with all that dotenv makes of it (`${OTHER}` too); settings.env is read as it
-was written.
+`.env` is the user's, with all features of dotenv (`${OTHER}` too); settings.env is read literally.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ NAMES = (
 
 
 class SettingsError(LakebedError, ValueError):
-    """A setting that makes no sense; the text names the variable and the way out."""
+    """An invalid setting; the text names the variable and the fix."""
 
     exit_code = WRONG_USAGE
 
@@ -65,15 +64,14 @@ class SettingsError(LakebedError, ValueError):
 class Settings:
     """Where everything is.
 
-    project: the folder whose pyproject.toml has [tool.lakebed]; None outside a project.
-    home: state, embedded Postgres, Dagster home.  postgres_url: None means the embedded server;
-    kept out of repr because it may hold a password.  ui_url: where people reach the Dagster UI.
-    lake: folder or bucket of the cold tier.
-    tables: folder of table files.  models: folder of SQL models.  data: where relative source
-    paths start.  exports: where relative paths of exports start.
-    file_grace: for how long a file of the lake that was superseded is kept, and an orphan.
-    keep_runs: for how long Dagster remembers a run.  run_timeout: how long one may take.
-    patience: how long to wait for others; only code sets it.
+    project: the folder whose pyproject.toml has [tool.lakebed]; None outside a project. home:
+    state, embedded Postgres, Dagster home. postgres_url: None means the embedded server; kept out
+    of repr because it may hold a password. ui_url: the address of the Dagster UI for people. lake:
+    folder or bucket of the cold tier. tables: folder of table files. models: folder of SQL models.
+    data: where relative source paths start. exports: where relative paths of exports start.
+    file_grace: how long superseded and orphaned files of the lake are kept. keep_runs: how long
+    Dagster keeps a run. run_timeout: how long a run may take. patience: how long to wait for other
+    processes; only code sets it.
     """
 
     home: Path
@@ -94,7 +92,7 @@ class Settings:
 
     @property
     def clock(self) -> Clock:
-        """The system's clock, or the one that LAKEBED_CLOCK makes stand still."""
+        """The system's clock, or the fixed one of LAKEBED_CLOCK."""
         return SystemClock() if self.fixed_time is None else FixedClock(self.fixed_time)
 
     @property
@@ -153,7 +151,7 @@ def read_settings(environ: Mapping[str, str] | None = None, folder: Path | None 
         (_known(dot_env, root / ".env"), root),
         (_known(environ, None), folder),
     )
-    said = values.text
+    texts = values.text
     return Settings(
         home=home,
         lake=_lake(*values.path("LAKEBED_LAKE", str(home / "lake"), root), (dot_env, environ)),
@@ -163,20 +161,20 @@ def read_settings(environ: Mapping[str, str] | None = None, folder: Path | None 
         exports=_path(
             "LAKEBED_EXPORTS", *values.path("LAKEBED_EXPORTS", str(home / "exports"), root)
         ),
-        postgres_url=_postgres_url(said.get("LAKEBED_POSTGRES_URL")),
-        alert_url=_http_url("LAKEBED_ALERT_URL", said),
-        ui_url=_http_url("LAKEBED_UI_URL", said),
-        fixed_time=_moment(said.get("LAKEBED_CLOCK")),
-        file_grace=_duration("LAKEBED_FILE_GRACE", said.get("LAKEBED_FILE_GRACE", "24h")),
-        keep_runs=_duration("LAKEBED_KEEP_RUNS", said.get("LAKEBED_KEEP_RUNS", "90d")),
-        run_timeout=_duration("LAKEBED_RUN_TIMEOUT", said.get("LAKEBED_RUN_TIMEOUT", "24h")),
+        postgres_url=_postgres_url(texts.get("LAKEBED_POSTGRES_URL")),
+        alert_url=_http_url("LAKEBED_ALERT_URL", texts),
+        ui_url=_http_url("LAKEBED_UI_URL", texts),
+        fixed_time=_moment(texts.get("LAKEBED_CLOCK")),
+        file_grace=_duration("LAKEBED_FILE_GRACE", texts.get("LAKEBED_FILE_GRACE", "24h")),
+        keep_runs=_duration("LAKEBED_KEEP_RUNS", texts.get("LAKEBED_KEEP_RUNS", "90d")),
+        run_timeout=_duration("LAKEBED_RUN_TIMEOUT", texts.get("LAKEBED_RUN_TIMEOUT", "24h")),
         project=None if project is None else project.folder,
     )
 
 
 @dataclass(frozen=True)
 class _Given:
-    """What was said, by name, and the folder where a relative path of each value starts."""
+    """The given values, by name, and the folder where a relative path of each value starts."""
 
     text: Mapping[str, str]
     base: Mapping[str, Path]
@@ -205,7 +203,7 @@ def _in_home(values: Mapping[str, str], home: Path) -> dict[str, str]:
 
 
 def environment() -> Mapping[str, str]:
-    """Return the process's environment as it is, for the env_var() of SQL models."""
+    """Return the process's environment, for the env_var() of SQL models."""
     return MappingProxyType(os.environ)
 
 
@@ -215,9 +213,9 @@ def read_secret(
     environ: Mapping[str, str] | None = None,
     folder: Path | None = None,
 ) -> str:
-    """Return what the environment, `.env` of the folder or the home's settings.env say of a name.
+    """Look up a name in the environment, the folder's `.env` or the home's settings.env.
 
-    For secrets that a table file names. Raises SettingsError where nothing is said.
+    For secrets that a table file names. Raises SettingsError if the name is not set.
     """
     environ = os.environ if environ is None else environ
     folder = Path.cwd() if folder is None else folder
@@ -234,18 +232,18 @@ def read_secret(
 
 
 def remember(home: Path, name: str, value: str) -> None:
-    """Write one setting into the home's settings.env, keeping the others.
+    """Write one setting into the home's settings.env, keeping its other lines.
 
-    Raises SettingsError for what is no setting, and for a value that a line cannot hold.
+    Raises SettingsError for an unknown setting, and for a value that a line cannot hold.
     """
     if name not in NAMES:
-        raise SettingsError(f"{name} is no setting; known are {', '.join(NAMES)}")
+        raise SettingsError(f"{name} is not a setting. Known settings: {', '.join(NAMES)}")
     kept = _remembered(home) | {name: value}
     text = "".join(f"{key}={_quoted(kept[key])}\n" for key in sorted(kept))
     if not _is_readable(text, kept):
         raise SettingsError(
-            f"{name}: its value cannot be remembered as it is (a carriage return, or no UTF-8); "
-            "set it in the environment instead"
+            f"{name}: its value cannot be stored in a file (it has a carriage return, or is not "
+            "UTF-8); set it in the environment instead"
         )
     make_private_folder(home)
     with replacing(home / "settings.env") as written:
@@ -262,7 +260,7 @@ def _is_readable(text: str, values: Mapping[str, str]) -> bool:
         text.encode()
     except UnicodeEncodeError:
         return False
-    # A file that is read as text has no carriage returns.
+    # Reading a file as text removes carriage returns.
     read = dotenv_values(stream=io.StringIO(text.replace("\r", "\n")), interpolate=False)
     return read == values
 
@@ -277,7 +275,9 @@ def _known(values: Mapping[str, str | None], file: Path | None) -> dict[str, str
     for name in ours:
         if name not in NAMES:
             where = f"in {file}" if file else "in the environment"
-            raise SettingsError(f"{name} {where} is no setting; known are {', '.join(NAMES)}")
+            raise SettingsError(
+                f"{name} {where} is not a setting. Known settings: {', '.join(NAMES)}"
+            )
     return {k: v for k, v in ours.items() if v is not None}
 
 
@@ -293,7 +293,7 @@ def _path(name: str, value: str, folder: Path) -> Path:
 
 
 def _plain_path(name: str, value: str, folder: Path) -> Path:
-    """Return a folder whose files DuckDB opens by name, and takes for no pattern of others."""
+    """Return a folder whose files DuckDB opens by name, not as a pattern."""
     path = _path(name, value, folder)
     if found := re.search(r"[?*\[]", str(path)):
         raise SettingsError(
@@ -307,23 +307,23 @@ def _lake(value: str, folder: Path, places: Sequence[Mapping[str, str | None]]) 
     """Return the folder or the bucket; places: what may say how to get in, the last one wins."""
     if "://" not in value:
         return _plain_path("LAKEBED_LAKE", value, folder)
-    said = {name: value for place in places for name, value in place.items() if value}
+    given = {name: value for place in places for name, value in place.items() if value}
     try:
-        return bucket.bucket_of(value, {n: said[n] for n in bucket.NAMES if n in said})
+        return bucket.bucket_of(value, {n: given[n] for n in bucket.NAMES if n in given})
     except ValueError as error:
         raise SettingsError(f"LAKEBED_LAKE: {error}") from None
 
 
 def _folder(name: str, values: _Given, default: Path) -> Path:
-    """Return a folder, which must be there where somebody named it."""
+    """Return a folder, which must exist if a setting names it."""
     path = _path(name, *values.path(name, str(default), default.parent))
     if name in values.text and not path.is_dir():
-        raise SettingsError(f"{name}: there is no folder {path}; make it, or unset {name}")
+        raise SettingsError(f"{name}: the folder {path} does not exist. Create it, or unset {name}")
     return path
 
 
 def _postgres_url(value: str | None) -> str | None:
-    """Check the form of the URL; no part of it is shown, any may be of the password."""
+    """Check the form of the URL without showing any part: each may belong to the password."""
     if value is None:
         return None
     hint = "postgresql://user:password@host:5432/database"

@@ -1,7 +1,7 @@
-"""Where DuckDB puts what does not fit in memory: a folder that is one session's alone.
+"""Where DuckDB spills what does not fit in memory: a folder that only one session uses.
 
-DuckDB numbers its files from nought in whatever folder it is given. Two processes that spill into
-one folder write over each other's rows: both end in a segmentation fault, or in wrong answers.
+DuckDB numbers its files from zero in the folder that it is given. Two processes that spill into one
+folder overwrite each other's rows: both end in a segmentation fault, or in wrong answers.
 """
 
 from __future__ import annotations
@@ -23,11 +23,10 @@ _OURS = re.compile(r"(?P<host>.+)-(?P<process>\d+)-[0-9a-f]{8}")
 
 @contextmanager
 def spill_folder(parent: Path) -> Iterator[Path]:
-    """Yield a folder for what does not fit in memory, its owner's alone; it is gone afterwards.
+    """Yield a private folder for spilled rows; it is removed afterwards.
 
-    What killed processes of this machine have left in the parent goes too. Where nothing may be
-    written in the parent, as in a lake that is mounted to be read, it is the machine's own folder
-    for temporary files.
+    Folders of killed processes of this machine are removed too. If the parent is read-only, such as
+    a lake that is mounted read-only, the folder is in the machine's temporary folder.
     """
     try:
         make_private_folder(parent)
@@ -45,7 +44,7 @@ def spill_folder(parent: Path) -> Iterator[Path]:
 
 
 def left_spilled(parent: Path) -> list[Path]:
-    """Return the folders of sessions that may still run, once those of killed ones are gone."""
+    """Remove the folders of killed sessions; return those of sessions that may still run."""
     if not parent.is_dir():
         return []
     _sweep(parent)

@@ -1,7 +1,7 @@
 """Spool: files and folders that are written on this machine before they go elsewhere.
 
-Each belongs to one process, which holds a lock beside it for as long as it lives. What a process
-left that died is removed by the next one that takes a file.
+Each belongs to one process, which holds a lock file next to it for as long as it lives. The next
+process that takes a file removes what a dead process left.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lakebed.resources.private import make_private_folder
 
 
 class SpoolFile:
-    """A name for a file or a folder that nobody else writes; nothing is there yet."""
+    """A name for a file or a folder that no other process writes; it does not exist yet."""
 
     def __init__(self, path: Path, lock: int) -> None:
         self.path = path
@@ -58,7 +58,7 @@ class Spool:
 
 
 def _locked(lock: Path, flags: int = 0) -> int | None:
-    """Lock a file; return its descriptor, None where another process has it or it is gone."""
+    """Lock a file; return its descriptor, None if another process locks it or it is gone."""
     try:
         descriptor = os.open(lock, os.O_RDWR | flags, 0o600)
     except FileNotFoundError:

@@ -1,11 +1,11 @@
-"""Which error of PostgreSQL it is that DuckDB passes on.
+"""Identify the PostgreSQL error that DuckDB passes on.
 
-DuckDB's extension hands on PostgreSQL's text and drops its SQLSTATE. PostgreSQL translates its
+DuckDB's extension passes on PostgreSQL's text and drops its SQLSTATE. PostgreSQL translates its
 texts by lc_messages, which its own servers set to the language of the machine. So sessions of
-DuckDB pin lc_messages to C wherever the role may set it (a superuser may, and who was granted SET
-ON PARAMETER lc_messages): there the texts are the constants of PostgreSQL's own code, and stand for
-their SQLSTATE. Where the role may not, and the server says things in another language, an error of
-PostgreSQL is UNKNOWN.
+DuckDB pin lc_messages to C where the role may set it (a superuser may, and a role that was granted
+SET ON PARAMETER lc_messages): there the texts are the constants of PostgreSQL's own code, and
+identify the SQLSTATE. Where the role may not set it, and the server uses another language, an error
+of PostgreSQL is UNKNOWN.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CONTENTION = frozenset(
         UNKNOWN,
     }
 )
-"""What another transaction caused: the same work can succeed when it is tried again."""
+"""Errors that another transaction caused: a retry of the same work can succeed."""
 
 _TEXTS = {
     "could not serialize access": errors.SerializationFailure.sqlstate,
@@ -41,15 +41,14 @@ _FROM_POSTGRES = re.compile(r"Failed to [^\n]*?: (?P<severity>[^\W\d]+):  (?P<te
 
 
 def sqlstate_of(error: duckdb.Error, *, translated: bool) -> str | None:
-    """Return the SQLSTATE of what DuckDB passes on, or None: of DuckDB, or of another kind.
+    """Return the SQLSTATE of a PostgreSQL error that DuckDB passes on, if a retry can help.
 
     Args:
-        error: What DuckDB raised in a session with PostgreSQL attached.
-        translated: Whether PostgreSQL may have said it in another language than English.
+        error: DuckDB's error in a session with PostgreSQL attached.
+        translated: Whether the text may be in another language than English.
 
     Returns:
-        The SQLSTATE where it is one that another attempt can mend, UNKNOWN where the text is not
-        English, None otherwise.
+        The SQLSTATE if a retry can succeed, UNKNOWN if the text is not English, None otherwise.
     """
     found = _FROM_POSTGRES.search(str(error))
     if found is None:

@@ -1,6 +1,6 @@
-"""The form in which Parquet holds a value of each DuckDB type, and the cast that gives it back.
+"""The form in which Parquet holds a value of each DuckDB type, and the cast that restores it.
 
-Parquet lacks some of DuckDB's types, and DuckDB then writes another one without a word: HUGEINT
+Parquet does not have all of DuckDB's types, and DuckDB then silently writes another one: HUGEINT
 becomes DOUBLE, an INTERVAL loses microseconds, a TIMETZ its offset, an ENUM its order. So a column
 of such a type is written in a form that holds each of its values, and read through a cast:
 
@@ -10,7 +10,7 @@ of such a type is written in a form that holds each of its values, and read thro
     BIT, BIGNUM, ENUM              text
     lists, arrays, structs, maps, unions of those, in the same way
 
-A type that has no such form is refused by the name of the column: VARIANT, a UNION in a STRUCT or
+A type without such a form is refused by the name of the column: VARIANT, a UNION in a STRUCT or
 with lists and structs among its members, types of extensions.
 """
 
@@ -65,12 +65,12 @@ class StoredColumn(NamedTuple):
 
 
 class UnstorableError(LakebedError, ValueError):
-    """A column whose type Parquet has no form for; the text names both."""
+    """A column whose type cannot be stored in Parquet; the text names both."""
 
     def __init__(self, name: str, kind: str) -> None:
         self.name = name
         self.kind = kind
-        super().__init__(f"column {name!r} is of type {kind}, which Parquet cannot hold as it is")
+        super().__init__(f"column {name!r} is of type {kind}, which Parquet cannot store")
 
 
 class TooWideError(LakebedError, RuntimeError):
@@ -106,9 +106,9 @@ class Forms:
 
 
 def stored_kind(name: str, kind: DuckDBPyType, form: Form) -> str:
-    """Return the DuckDB type whose values Parquet holds in place of a column's own.
+    """Return the DuckDB type that Parquet stores in place of a column's own.
 
-    Raises UnstorableError where there is none.
+    Raises UnstorableError if no such type exists.
     """
     stored = _stored(kind, form, holds_unions=form != "portable")
     if stored is None:
@@ -163,9 +163,9 @@ def stored_value(column: StoredColumn, *, read_back: bool = True) -> sql.Composa
 def as_queried(
     columns: Sequence[tuple[str, str]], layout: Sequence[StoredColumn]
 ) -> sql.Composable:
-    """Return the select list that gives columns of a file their own types and values again.
+    """Return the select list that restores the types and values of a file's columns.
 
-    columns: name and DuckDB type.  layout: what the file holds; what it lacks is null.
+    columns: name and DuckDB type. layout: the file's columns; missing ones are null.
     """
     there = {column.name: column for column in layout}
     parts = []
@@ -181,9 +181,9 @@ def as_queried(
 
 
 def _stored(kind: DuckDBPyType, form: Form, *, holds_unions: bool) -> str | None:
-    """Return the type in the file, None where there is none.
+    """Return the type in the file, None if it cannot be stored.
 
-    holds_unions: not in a struct or in another union, where DuckDB casts none back.
+    holds_unions: false inside a struct or a union, where DuckDB cannot cast a union back.
     """
     name = str(kind.id)
     if name in _AS_IT_IS:
@@ -197,7 +197,7 @@ def _stored(kind: DuckDBPyType, form: Form, *, holds_unions: bool) -> str | None
     if name == "union" and not (holds_unions and _is_plain_union(kind)):
         return None
     holds_unions = holds_unions and name not in ("struct", "union")
-    # An array has its length among its parts, a union its tag, which has no name.
+    # The parts of an array include its length, those of a union its tag, which has no name.
     parts = [(label, part) for label, part in kind.children if isinstance(part, DuckDBPyType)]
     if name == "union":
         parts = parts[1:]
@@ -217,7 +217,7 @@ def _stored(kind: DuckDBPyType, form: Form, *, holds_unions: bool) -> str | None
 
 
 def _is_plain_union(kind: DuckDBPyType) -> bool:
-    """Whether DuckDB casts a union back from the struct that Parquet holds of it."""
+    """Whether DuckDB can cast a union back from the struct in Parquet."""
     members = {str(part.id) for _, part in kind.children[1:] if isinstance(part, DuckDBPyType)}
     return not members & {"list", "array", "struct", "map", "union", "geometry"}
 

@@ -1,4 +1,4 @@
-"""A table in two tiers: what is known of it, and the query that gives each of its rows once."""
+"""A table in two tiers: what reading knows of it, and the query that returns each row once."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from lakebed.resources.tombstones import asked, deleted_keys
 class LakeTable:
     """What reading needs to know of a table.
 
-    columns: name and DuckDB type, in order; a session adds those that evolved.  time: the column
-    that partitions it, if it is partitioned.  key: the columns by which a hot row overrides a cold
-    one; empty for none.  as_text: columns that PostgreSQL must turn into text, as DuckDB would
-    damage them.  opaque: columns that are text for DuckDB alone, whose filters PostgreSQL must not
-    take, as it would find other values equal.  asked: PostgreSQL must be asked with a query, as a
-    scan takes its arrays for deeper ones.
+    columns: name and DuckDB type, in order; a session adds those that evolved. time: the column
+    that partitions it, if it is partitioned. key: the columns by which a hot row overrides a cold
+    one; may be empty. as_text: columns that PostgreSQL must convert to text, because DuckDB would
+    damage them. opaque: columns that are text for DuckDB only; filters on them must not be pushed
+    down, because PostgreSQL would find other values equal. asked: whether a query must read the
+    table from PostgreSQL, because a scan misreads its arrays.
     """
 
     name: str
@@ -59,7 +59,7 @@ def all_rows(
 
     Args:
         table: The table.
-        hot: The columns that it has in PostgreSQL; None where it is not there.
+        hot: The columns that it has in PostgreSQL; None if it does not exist.
         parts: Its cold files.
         refused: Columns of hot rows whose reading fails, and the error's text.
         hot_rows: The relation of the hot rows, by default a scan.
@@ -102,10 +102,10 @@ def parquet(files: sql.Composable, *, mixed: bool = False) -> sql.Composable:
 
 
 def blooms(types: Iterable[str]) -> sql.Composable:
-    """Return the option for COPY that says whether a file of these DuckDB types has bloom filters.
+    """Return COPY's option for the bloom filters of a file of these DuckDB types.
 
-    DuckDB misses every value of a BLOB that it looks for in one, and -0.0 where it looks for 0
-    (found with 1.5.5).
+    With a bloom filter DuckDB misses every value of a BLOB, and -0.0 in a search for 0 (seen with
+    1.5.5).
     """
     none = any("BLOB" in kind or kind in ("FLOAT", "DOUBLE") for kind in types)
     return sql.SQL(", write_bloom_filter false" if none else "")
@@ -127,14 +127,14 @@ def masked_keys_query(
     deleted: Sequence[tuple[datetime, datetime]],
     numeric: Sequence[str] = (),
 ) -> sql.Composable:
-    """Return the query of the keys whose cold rows do not count.
+    """Return the query of the keys whose cold rows are hidden.
 
-    They are those of hot rows, which override cold ones, and those of rows that are deleted.
+    These are the keys of hot rows, which override cold ones, and of deleted rows.
 
     Args:
         table: The table.
-        late: The windows in which there are hot rows, half-open.
-        deleted: The windows in which there are deleted rows, half-open.
+        late: The windows with hot rows, half-open.
+        deleted: The windows with deleted rows, half-open.
         numeric: Columns of the key whose NaN DuckDB would read as 0: no cold row has such a key.
     """
     parts: list[sql.Composable] = []
@@ -215,7 +215,7 @@ def _opaque(table: LakeTable, there: Collection[str]) -> sql.Composable:
     opaque = sorted(table.opaque.intersection(there))
     if not opaque:
         return scan
-    # DuckDB pushes no filter below an expression, and folds this one into nothing.
+    # DuckDB pushes no filter below an expression, and optimizes this one away.
     texts = sql.SQL(", ").join(
         sql.SQL("{0} || '' as {0}").format(sql.Identifier(name)) for name in opaque
     )

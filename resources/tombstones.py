@@ -1,6 +1,6 @@
-"""Tombstones: keys of settled rows that are deleted, until a fold takes the rows out of the file.
+"""Tombstones: keys of deleted cold rows, until compacting removes the rows from the file.
 
-A tombstone hides the cold row of its key and says nothing of a hot one, which may have come later.
+A tombstone hides the cold row of its key and does not affect a hot one, which may be newer.
 PostgreSQL gives its key the types of the table's columns.
 """
 

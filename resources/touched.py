@@ -18,11 +18,11 @@ COUNT_UP_TO = 10_000_000
 
 @dataclass(frozen=True)
 class Touched:
-    """What a query reads of one table, of how much.
+    """How much of one table a query reads.
 
-    bounds: of the times that it can touch, both ends included.  files: the cold ones that it opens.
-    hot_rows: those within the bounds, at most COUNT_UP_TO; None where the table is not there.
-    text_orders: columns that the query reads and PostgreSQL orders otherwise, and how it does.
+    bounds: of the times that it can touch, both ends included. files: the cold files that it opens.
+    hot_rows: hot rows within the bounds, at most COUNT_UP_TO; None if the table does not exist.
+    text_orders: columns that the query reads and PostgreSQL orders differently, and how.
     """
 
     table: str

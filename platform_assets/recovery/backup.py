@@ -1,12 +1,12 @@
 """Backups: all hot rows of a table in one file, and the cold generations that were live with them.
 
-The tombstones that there were are kept in `lakebed.backup_cold_delete`.
+The tombstones of that moment are kept in `lakebed.backup_cold_delete`.
 
     one snapshot: count, copy to Parquet, verify, make durable, record, commit
 
-Every value is kept as PostgreSQL's own text of it, which it reads back to the very same value
-whatever its type; columns that no contract knows of are kept too. Cold files are never changed, so
-their names are enough.
+Every value is kept as PostgreSQL's own text, which PostgreSQL reads back to the same value for any
+type. Columns outside of the contract are kept too. Cold files are never changed, so their names are
+enough.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ TEXT_STYLE = (
     "set local extra_float_digits = 1",
     "set local bytea_output = 'hex'",
 )
-"""So that a value has one text, whatever server and role say."""
+"""Settings that give a value one text, whatever the server and the role set."""
 
 
 class BackupError(RollbackError):
@@ -85,7 +85,7 @@ def take_backup(
     *,
     on_step: OnBackupStep = lambda step: None,
 ) -> Backup:
-    """Keep a table as it is. No load runs meanwhile. Raises BackupError, LoadBusyError."""
+    """Back up a table, holding off loads. Raises BackupError, LoadBusyError."""
     backup_id = uuid.uuid4().hex[:12]
     file = home / "backups" / table.name / backup_id / "hot.parquet"
     with (
@@ -180,8 +180,8 @@ class _Taker:
         wrong = self._read(self.duck.execute(query).fetchall()).differences(expected)
         if wrong:
             raise BackupError(
-                f"{self.table.name}: the file does not hold what PostgreSQL held "
-                f"({'; '.join(wrong)}); it was thrown away. Take the backup again"
+                f"{self.table.name}: the file differs from the rows in PostgreSQL "
+                f"({'; '.join(wrong)}), and was deleted. Run `lakebed backup` again"
             )
         return file.stat().st_size, sha256(file)
 
@@ -241,7 +241,7 @@ def texts(
 ) -> sql.Composable:
     """Return the table's rows with every value as text, as a relation.
 
-    types: those that some columns had when their texts were kept, where they are wider now.
+    types: the types of the kept texts, for columns whose types are wider now.
     """
     had = types or {}
     values = sql.SQL(", ").join(

@@ -1,7 +1,7 @@
-"""A backup from before its table was altered: what its rows lack of it, and what stands in.
+"""Restore a backup from before its table was altered: map its columns to the table's columns now.
 
-As of cold files that are older than a column: it is null in their rows, or the column's default
-where it is NOT NULL; a type may be wider now, and never narrower.
+As in cold files that are older than a column, the column is null in their rows, or its default
+where it is NOT NULL. A type may be wider now, never narrower.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from lakebed.spec.table import SourceTable
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a table that a backup is put back into, in the order of the table.
+    """The columns of a table to which a backup is restored, in the order of the table.
 
-    kept: those of the backup, with the types that they had.  now: the types of all.  added: those
-    that the backup lacks, with PostgreSQL's expression of what stands in, None for null.
+    kept: the backup's columns, with their types then. now: the types of all. added: columns that
+    are not in the backup, with PostgreSQL's expression of their value, None for null.
     """
 
     kept: Mapping[str, str]
@@ -51,9 +51,9 @@ class Columns:
 
 
 def columns_for(connection: Connection, table: SourceTable, then: Mapping[str, str]) -> Columns:
-    """Return how a backup's columns become those that a table has now.
+    """Map a backup's columns to those that a table has now.
 
-    then: the backup's, with their types.  Raises BackupError: some cannot.
+    then: the backup's, with their types. Raises BackupError if some have no place.
     """
     now = kinds(connection, table)
     defaults = {
@@ -73,7 +73,7 @@ def columns_for(connection: Connection, table: SourceTable, then: Mapping[str, s
         if name in then and then[name] != kind and widening(then[name], kind) is None
     ]
     wrong += [
-        f"{name} {now[name]} is new, NOT NULL and has no default: "
+        f"{name} {now[name]} is new, NOT NULL and without a default: "
         f"{_alter(table, 'alter column', name)} SET DEFAULT ..., or DROP NOT NULL"
         for name in added
         if defaults[name] == (None, True)

@@ -1,10 +1,10 @@
-"""Restore: a table becomes what it was when a backup was taken, hot and cold, in one transaction.
+"""Restore from a backup: the table becomes what it was then, hot and cold, in one transaction.
 
 lock       the load lock of the table, and all its partitions against moves
 stage      the backup's rows, as text
 write      with a key only what differs, else all rows
 verify     the table holds what the backup holds
-record     the manifest as it was, the loads since as rolled back
+record     the manifest of that time, the loads since as rolled back
 commit
 """
 
@@ -57,7 +57,7 @@ from lakebed.backup_cold b
 where f.table_name = %s and f.superseded_at is not null
     and b.backup_id = %s and b.partition_key = f.partition_key and b.generation = f.generation
 """
-# Which load a file was forgotten with is told by its version; it may be one of another load.
+# A file's version names the load that it was forgotten with; that may be another load.
 REMEMBERED = """
 select f.ctid as row, f.path, substr(f.version, length(%(forgotten)s || u || ' ') + 1) as version
 from lakebed.loaded_file f join lakebed.load l using (load_id)
@@ -92,7 +92,7 @@ def find_backup(connection: Connection, table: SourceTable, backup_id: str) -> B
             return backup
     raise BackupError(
         f"{table.name} has no backup {backup_id}; "
-        f"`lakebed backup list {table.name}` shows those that there are"
+        f"`lakebed backup list {table.name}` shows the backups"
     )
 
 
@@ -106,7 +106,7 @@ def restore(
     reload: bool = False,
     on_step: OnPutBackStep = lambda step: None,
 ) -> Restored:
-    """Make a table what it was when a backup was taken, hot and cold, in one transaction.
+    """Restore a table from a backup, hot and cold, in one transaction.
 
     reload: the next load reads the files again that were loaded since. lake: where the cold files
     are. Raises BackupError, LoadBusyError, ForeignLakeError.
@@ -125,8 +125,8 @@ def restore(
     except (psycopg.errors.IntegrityError, psycopg.errors.RaiseException) as error:
         raise BackupError(
             f"{table.name}: nothing was changed: {error.diag.message_primary}"
-            f"{f' ({error.diag.message_detail})' if error.diag.message_detail else ''}. Mend the "
-            "rows of others that depend on these, then put the backup back again"
+            f"{f' ({error.diag.message_detail})' if error.diag.message_detail else ''}. Fix the "
+            "rows of other tables that depend on these, then restore again"
         ) from error
 
 
@@ -159,7 +159,8 @@ class _Restorer:
         if wrong:
             raise BackupError(
                 f"{self.table.name}: the table would not hold what the backup holds "
-                f"({'; '.join(wrong)}); nothing was changed. Others write to it, or it has triggers"
+                f"({'; '.join(wrong)}); nothing was changed. Other sessions write to it, or it has "
+                "triggers"
             )
         self.on_step("verified")
         self._put_back_manifest(backup)
@@ -192,7 +193,7 @@ class _Restorer:
             move_lock(self.table.name, window).take(self.connection)
 
     def _check(self, backup: Backup) -> tuple[Fingerprint, Columns]:
-        """Make sure that everything is there and fits; return what the rows come to, and how."""
+        """Check that files and columns exist and fit; return the rows' fingerprint and mapping."""
         digest, fingerprint, columns = self.connection.execute(
             "select sha256, fingerprint, columns from lakebed.backup where backup_id = %s",
             [backup.backup_id],
@@ -229,10 +230,9 @@ class _Restorer:
         self.connection.execute(sql.SQL("analyze {}").format(STAGE))
 
     def _write(self) -> tuple[int, int, int]:
-        """Make the table hold the staged rows; return how many went, changed and came.
+        """Make the table hold the staged rows; return how many were deleted, updated and inserted.
 
-        Where there is a key only the difference is written, so that rows which others refer to
-        stay.
+        With a key only the difference is written, so that rows that foreign keys refer to stay.
         """
         values = self.altered.values()
         key = self.table.primary_key
@@ -296,7 +296,7 @@ class _Restorer:
         )
 
     def _let_stand(self, backup: Backup) -> None:
-        """Record as standing again what was rolled back since: its rows are in the backup."""
+        """Record loads that were rolled back since as valid again: the backup holds their rows."""
         stood = self.connection.execute(
             "update lakebed.load set rolled_back_at = null where table_name = %s"
             " and committed_at <= %s and rolled_back_at > %s returning load_id",
@@ -308,7 +308,7 @@ class _Restorer:
             " where load_id = resolved_by and load_id = any (%s)",
             [loads],
         )
-        # What was forgotten may have been read again since, by a load that does not stand then.
+        # A forgotten file may have been read again since, by a load that is rolled back now.
         known = {
             "loads": loads,
             "forgotten": FORGOTTEN,
@@ -319,9 +319,9 @@ class _Restorer:
         self.connection.execute(REMEMBER, known)
 
     def _record(self, backup: Backup, reload: bool) -> list[str]:
-        """Record the loads since as rolled back, and those that stood then as standing.
+        """Record the loads since as rolled back, and the loads of the backup as valid.
 
-        Of the rows of those before nobody knows any more which load wrote them.
+        Which load wrote a row is no longer known for the rows of the backup.
         """
         loads = [
             row[0]
@@ -331,7 +331,7 @@ class _Restorer:
                 [self.table.name, backup.taken_at],
             ).fetchall()
         ]
-        # Before: what stands again is not forgotten with the others.
+        # First this: files of loads that are valid again are not forgotten.
         self._let_stand(backup)
         record_rollback(self.connection, self.table, loads, reload=reload)
         self.connection.execute(

@@ -1,17 +1,17 @@
 """Rollback: the state of a table before its last load, or the last few, in one transaction.
 
-    lock            the load lock of the table: no load runs beside it
-    gather          the rows that the loads updated or deleted, as they were before the first
+    lock            the load lock of the table: no load runs at the same time
+    gather          the rows that the loads updated or deleted, in their versions before the first
     delete, update, insert
-                    rows that carry the loads' transaction ids go, or become what they were
-    verify          as many rows as the ledger says, and what was put back is what was kept
+                    rows that carry the loads' transaction ids go, or get their old version back
+    verify          as many rows as the ledger says, and the table holds the kept versions
     record          the loads as rolled back, the cold generations they superseded as live, their
                     tombstones taken back
     commit
 
-A row that others changed, or that has settled, does not carry its load's id any more: the numbers
-differ then, and nothing is changed. Rows that are put back were written by loads before, which may
-be undone later: they are written in a savepoint for each of those, whose id is entered for it.
+A row that another session changed, or that was moved, no longer carries its load's id: the numbers
+differ then, and nothing is changed. Earlier loads wrote the old versions, and may be undone later:
+so the rows are written in one savepoint for each of these loads, whose id is recorded for it.
 """
 
 from __future__ import annotations
@@ -41,14 +41,15 @@ from lakebed.store.undo_tables import record_rollback, undo_name
 
 BEFORE = sql.Identifier("lakebed_before")
 NAMED = 12
-"""So many partitions are named in an error."""
+"""How many partitions an error names."""
 
 
 @dataclass(frozen=True)
 class RolledBack:
-    """What a rollback did. loads: that were undone, the newest first.
+    """What a rollback did.
 
-    removed: rows that went.  restored: rows that are again what they were, of which some were gone.
+    loads: the undone ones, the newest first. removed: deleted rows. restored: rows that got their
+    old version back, some of which had been deleted.
     """
 
     table: str
@@ -68,10 +69,10 @@ def rollback(
     reload: bool = False,
     on_step: OnRollbackStep = lambda step: None,
 ) -> RolledBack:
-    """Undo the last load of a table that stands, or one and all that came after it.
+    """Undo the last valid load of a table, or one load and all later ones.
 
-    expected: the loads that somebody agreed to; others are refused.  reload: the next load reads
-    the loads' files again.  lake: where the cold files are. Raises RollbackError, LoadBusyError,
+    expected: the loads that were confirmed; a different set is refused. reload: the next load reads
+    the loads' files again. lake: where the cold files are. Raises RollbackError, LoadBusyError,
     GrainError, ForeignLakeError.
     """
     LakeOwner(lake, postgres).check()
@@ -87,7 +88,7 @@ def rollback(
                 if expected is not None and found != list(expected):
                     raise RollbackError(
                         f"{table.name}: it was loaded or rolled back in between; nothing was "
-                        "changed. Look again at what would be undone"
+                        "changed. Run `lakebed rollback` again and check what it would undo"
                     )
                 done = _Rollback(connection, lake, table, loads, on_step).run(reload=reload)
             on_step("committed")
@@ -95,8 +96,8 @@ def rollback(
     except (psycopg.errors.IntegrityError, psycopg.errors.RaiseException) as error:
         raise RollbackError(
             f"{table.name}: nothing was changed: {error.diag.message_primary}"
-            f"{f' ({error.diag.message_detail})' if error.diag.message_detail else ''}. Others "
-            "wrote rows that depend on the loads, or in the place of theirs; mend those first"
+            f"{f' ({error.diag.message_detail})' if error.diag.message_detail else ''}. Rows of "
+            "other writers depend on the loads' rows or took their keys; fix those first"
         ) from error
 
 
@@ -145,7 +146,7 @@ class _Rollback:
         return _array({xid for load in self.loads for xid in load.xids})
 
     def _key(self) -> tuple[str, ...]:
-        """The columns by which a row is the same as before; empty where nothing tells."""
+        """The columns that identify a row before and after; empty if none do."""
         key = self.table.primary_key
         return key if key and has_unique_index(self.connection, self.table.relation, key) else ()
 
@@ -172,9 +173,9 @@ class _Rollback:
         return [key for key, _, _ in rows]
 
     def _gather(self) -> tuple[int, int]:
-        """Gather the rows from before the loads; return how many the loads' and those must be.
+        """Gather the rows from before the loads; return how many rows of either kind to expect.
 
-        A kept row that one of the loads had written itself is none from before them.
+        A kept row that one of the loads had written itself is not from before them.
         """
         self.connection.execute(
             sql.SQL(
@@ -191,9 +192,9 @@ class _Rollback:
             if kept != load.changed:
                 raise RollbackError(
                     f"{self.table.name}: load {load.load_id} updated or deleted {load.changed} "
-                    f"rows, of which {kept} are kept: the rest was erased since, or others wrote "
-                    "it at that moment, or lakebed_undo was changed; nothing was changed. Put back "
-                    "a backup"
+                    f"rows, of which {kept} are kept: the rest was erased since, or written by "
+                    "another session at that moment, or lakebed_undo was changed; nothing was "
+                    "changed. Restore from a backup"
                 )
             own = sql.SQL("{} = any ({})").format(sql.Identifier(WAS), self._xids)
             expected -= self._count(undo_name(load.load_id), own)
@@ -211,8 +212,8 @@ class _Rollback:
             ).rowcount
         except psycopg.errors.UndefinedColumn as error:
             raise RollbackError(
-                f"{self.table.name}: the table got columns since load {load.load_id} that the rows "
-                "kept of it lack; nothing was changed. Put back a backup, or drop the columns"
+                f"{self.table.name}: the table got columns since load {load.load_id} that its kept "
+                "rows do not have; nothing was changed. Restore from a backup, or drop the columns"
             ) from error
 
     def _count(self, relation: sql.Composable, condition: sql.Composable) -> int:
@@ -220,10 +221,10 @@ class _Rollback:
         return int(self.connection.execute(query).fetchall()[0][0])
 
     def _delete(self) -> int:
-        """Delete the loads' rows, but for those that become what they were before."""
+        """Delete the loads' rows, except those that get their old version back."""
         condition: sql.Composed = sql.SQL("hot.xmin = any ({})").format(self._xids)
         if self.key:
-            # Rows that others refer to are updated, not deleted and inserted again.
+            # Rows that foreign keys refer to are updated, not deleted and inserted again.
             stays = sql.SQL("exists (select from {} as old where {})").format(
                 BEFORE, same(self.key, "hot", "old")
             )
@@ -248,7 +249,7 @@ class _Rollback:
         return updated, inserted
 
     def _origins(self) -> list[tuple[str | None, list[str]]]:
-        """Return which rows from before are of which load, by their ids; None: of nobody known."""
+        """Return which load wrote each old row, by their ids; None: unknown."""
         rows: list[tuple[str | None, list[str]]] = self.connection.execute(
             sql.SQL(
                 "select load_id, array_agg(distinct old.xid) from"
@@ -305,7 +306,7 @@ class _Rollback:
         return str(self.connection.execute(query).fetchall()[0][0])
 
     def _verify(self) -> None:
-        """Compare what was put back, as it is in the table, with what was kept."""
+        """Compare the rows that were written back with the rows that were kept."""
         written = sql.SQL("{} where xmin = any ({})").format(
             target_of(self.table), _array(self.written_as)
         )
@@ -326,7 +327,7 @@ class _Rollback:
             )
 
     def _revive(self) -> None:
-        """Make the cold generations live again that were so before the first of the loads."""
+        """Make the cold generations live again that were live before the first of the loads."""
         rows = self.connection.execute(
             "select distinct on (s.partition_key) s.partition_key, s.generation, f.path, f.bytes"
             " from lakebed.load_superseded s"
@@ -365,10 +366,10 @@ class _Rollback:
         ).fetchall()[0][0]
         if found + aside != entered:
             raise RollbackError(
-                f"{self.table.name}: of {entered} settled rows that the loads deleted, "
-                f"{entered - found - aside} have left their cold files since, with a move; nothing "
-                "was changed. Deliver the rows anew, or put back a backup "
-                f"(`lakebed backup list {self.table.name}`)"
+                f"{self.table.name}: of {entered} cold rows that the loads deleted, a move has "
+                f"since removed {entered - found - aside} from their files; nothing was changed. "
+                "Deliver the rows again, or restore from a backup (`lakebed backup list "
+                f"{self.table.name}`)"
             )
 
     def _differs(self, expected: int, found: int) -> RollbackError:
@@ -378,17 +379,17 @@ class _Rollback:
             " where table_name = %s and moved_at > %s order by 1",
             [self.table.name, first.committed_at],
         ).fetchall()
-        settled = ", ".join(key for (key,) in found_cold[:NAMED])
+        moved = ", ".join(key for (key,) in found_cold[:NAMED])
         if len(found_cold) > NAMED:
-            settled += f" and {len(found_cold) - NAMED} more"
+            moved += f" and {len(found_cold) - NAMED} more"
         why = (
-            f"these partitions have settled since: {settled}"
-            if settled
-            else "others updated or deleted them since"
+            f"these partitions were moved since: {moved}"
+            if moved
+            else "other sessions updated or deleted them since"
         )
         return RollbackError(
-            f"{self.table.name}: of {expected} rows that the loads wrote {found} are as they left "
-            f"them: {why}. Nothing was changed. Deliver the rows anew, or put back a backup "
+            f"{self.table.name}: of {expected} rows that the loads wrote, {found} are unchanged: "
+            f"{why}. Nothing was changed. Deliver the rows again, or restore from a backup "
             f"(`lakebed backup list {self.table.name}`)"
         )
 

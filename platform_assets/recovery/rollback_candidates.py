@@ -1,7 +1,7 @@
-"""Which loads of a table can be undone, and why others cannot. Only reads.
+"""Find the loads of a table that can be undone, and why the rest cannot. Only reads.
 
-A load can be undone together with all that came after it: what a later load did to its rows has to
-be undone first.
+A load can be undone together with all later loads: their changes to its rows have to be undone
+first.
 """
 
 from __future__ import annotations
@@ -42,10 +42,11 @@ class RollbackError(LakebedError, RuntimeError):
 
 @dataclass(frozen=True)
 class RollbackCandidate:
-    """A load that stands. problem: why it cannot be undone, None where it can.
+    """A load that was not rolled back.
 
-    written: rows that it inserted or updated.  changed: rows that it updated or deleted.  kept:
-    whether there is a table of those.  xids: the transaction ids that its rows carry.
+    problem: why it cannot be undone, None if it can. written: rows that it inserted or updated.
+    changed: rows that it updated or deleted. kept: whether a table keeps their old versions. xids:
+    the transaction ids that its rows carry.
     """
 
     load_id: str
@@ -62,7 +63,7 @@ class RollbackCandidate:
 
 
 def loads_of(connection: Connection, table: SourceTable) -> list[RollbackCandidate]:
-    """Return the loads of a table that stand, the newest first."""
+    """Return the loads of a table that were not rolled back, the newest first."""
     loads: list[RollbackCandidate] = []
     problem: str | None = None
     for row in connection.execute(LOADS_QUERY, [table.name]).fetchall():
@@ -82,15 +83,17 @@ def loads_to_undo(
     """
     loads = loads_of(connection, table)
     if not loads:
-        raise RollbackError(f"{table.name}: no load of it stands, there is nothing to undo")
+        raise RollbackError(
+            f"{table.name}: nothing to undo: all its loads were rolled back, or none ran"
+        )
     if load_id is None:
         chosen = loads[:1]
     else:
         found = [n for n, load in enumerate(loads) if load.load_id == load_id]
         if not found:
             raise RollbackError(
-                f"{table.name}: no load {load_id} of it stands; "
-                f"`lakebed rollback {table.name} --list` shows those that do"
+                f"{table.name}: it has no load {load_id} to undo; `lakebed rollback {table.name} "
+                "--list` shows its loads"
             )
         chosen = loads[: found[0] + 1]
     if chosen[-1].problem is not None:
@@ -115,13 +118,13 @@ def _problem(
         )
     if old:
         return (
-            f"load {load_id} cannot be undone: more than 2 billion transactions ago its rows are "
-            f"not told apart any more; {backup}"
+            f"load {load_id} cannot be undone: after more than 2 billion transactions its rows can "
+            f"no longer be told apart; {backup}"
         )
     if load.changed and not load.kept:
         return (
-            f"load {load_id} cannot be undone: it updated or deleted {load.changed} rows, of which "
-            f"the table file keeps the old versions for {table.undo_loads} loads (undo_loads); a "
-            f"greater number helps later loads; for this one, {backup}"
+            f"load {load_id} cannot be undone: it updated or deleted {load.changed} rows, and the "
+            f"table file keeps old versions for {table.undo_loads} loads only (undo_loads). Raise "
+            f"undo_loads for later loads; for this one, {backup}"
         )
     return None

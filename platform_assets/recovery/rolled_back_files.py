@@ -1,8 +1,8 @@
-"""Loads that stand no more: what the ledger and the quarantine say of them from then on.
+"""Undone loads: what the ledger and the quarantine record of them, and which files return.
 
-A file is loaded by its version and read as it is now, so it is files that are read again, or not.
-One that grew is in several loads: where any of those is undone with reload, the next load reads the
-file as it is, from where what stands of it ended, whatever was undone before and after.
+A file is loaded by its version but read in its present state, so whole files are read again, or
+not. A file that grew is in several loads. If one of them is undone with reload, the next load reads
+the file from the end of its valid part, whatever was undone before and after.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from lakebed.spec.table import SourceTable
 
 @dataclass(frozen=True)
 class RolledBackFiles:
-    """What becomes of the files of loads that were undone, by their names, as they are now.
+    """The files of undone loads by what happens to each, by their present names.
 
-    again: the next load reads them.  out: they wait until they change.  gone: they are no more in
-    the source.  earlier: those that also wait, of loads that were undone before.
+    again: the next load reads them. out: they wait until they change. gone: the source no longer
+    has them. earlier: files of loads undone before, which also wait.
     """
 
     again: tuple[str, ...]
@@ -33,9 +33,9 @@ class RolledBackFiles:
 def rolled_back_files(
     connection: Connection, table: SourceTable, load_ids: Sequence[str], found: list[SourceItem]
 ) -> RolledBackFiles:
-    """Tell which files of loads that were undone the next load reads. found: those that are there.
+    """Decide which files of undone loads the next load reads.
 
-    Rows that a retry read out of the quarantine are no files.
+    found: the source's files now. Rows that a retry read from the quarantine are not files.
     """
     rows: list[tuple[str, bool, bool]] = connection.execute(
         "select path, bool_or(load_id = any (%s)), bool_or(l.rolled_back_at is null)"
@@ -46,7 +46,7 @@ def rolled_back_files(
     ).fetchall()
     new = {file.name for file in new_files_of(connection, table, found)}
     there = {file.name for file in found}
-    whole = table.loads_whole  # its files are read together, or none of them
+    whole = table.loads_whole  # its files are read together or not at all
     of_these = sorted(there) if whole else [path for path, undone_now, _ in rows if undone_now]
     return RolledBackFiles(
         again=tuple(path for path in of_these if path in new),

@@ -1,8 +1,8 @@
-"""Applying a plan: what PostgreSQL has of a table, and the changes, in short locks.
+"""Applying a plan: read PostgreSQL's definition of a table, and make the changes, in short locks.
 
-All changes of a table are one transaction, but for two that cannot be: the look at all rows before
-a SET NOT NULL, and leaves. Every statement waits for its lock for a moment only, again and again;
-where it does not get it in the end, nothing of its transaction has happened.
+All changes of a table are one transaction, except for two that cannot be: the check of all rows
+before a SET NOT NULL, and partition tables. Every statement waits briefly for its lock, and
+retries; if it does not get the lock in the end, its transaction has changed nothing.
 """
 
 from __future__ import annotations
@@ -51,15 +51,15 @@ def read_plan(connection: Connection, table: SourceTable, now: datetime) -> Plan
 
 
 def _settled_otherwise(connection: Connection, table: SourceTable) -> list[str]:
-    """Return what is wrong where the table file does not say any more how rows have settled."""
+    """Return the problem if the table file no longer declares the grain of cold rows."""
     ask = query_on(connection)
     if keys := find_orphaned_partitions(ask, table):
         return [f"{describe_orphaned_partitions(keys)}. {DECLARE_OR_RESTORE}"]
     if table.tiering is None:
         return []
     found = find_grain_mismatches(ask, table)
-    said = describe_mismatch(table.require_partitioning.grain, found)
-    return [f"{said}. {how_to_fix(table.name, found)}"] if found else []
+    mismatch = describe_mismatch(table.require_partitioning.grain, found)
+    return [f"{mismatch}. {how_to_fix(table.name, found)}"] if found else []
 
 
 def apply_plan(
@@ -72,11 +72,11 @@ def apply_plan(
     attempts: int = 40,
     on_change: Callable[[Change], None] = lambda change: None,
 ) -> list[Change]:
-    """Do what the plan says and what may be done; return the changes that were made.
+    """Make the allowed changes of the plan; return the changes that were made.
 
-    plan: as it was shown; where another has done it meanwhile there is nothing to do.  blocking:
-    also what locks the table for long.  The connection must be in autocommit mode.
-    Raises ApplyError, LockWaitError, LoadBusyError; the texts say what was done before.
+    plan: as it was shown; changes that another session has made since are skipped. blocking: make
+    changes that lock the table for long, too. The connection must be in autocommit mode. Raises
+    ApplyError, LockWaitError, LoadBusyError; their texts list the changes made before.
     """
     with loading(connection, table):
         current = read_plan(connection, table, now)
@@ -84,8 +84,8 @@ def apply_plan(
         shown = {(change.what, *change.sql) for change in plan.changes}
         if any((change.what, *change.sql) not in shown for change in changes):
             raise ApplyError(
-                f"{table.name}: the table was changed since the plan was made; nothing was done "
-                f"here. Run `lakebed plan {table.name}` again"
+                f"{table.name}: the table was changed since the plan was made; nothing was "
+                f"changed. Run `lakebed plan {table.name}` again"
             )
         done: list[Change] = []
         try:
@@ -105,7 +105,7 @@ def apply_plan(
 def _run(
     connection: Connection, table: SourceTable, changes: Sequence[Change], attempts: int
 ) -> Iterator[Change]:
-    """Yield each change when all of it is committed."""
+    """Yield each change once all of it is committed."""
     ours = [change for change in changes if not change.partition_tables]
     first = [statement for change in ours for statement in change.steps[0]]
     if any(_CHANGES_TYPE.search(statement.as_string()) for statement in first):
@@ -140,18 +140,19 @@ def _require(connection: Connection, table: SourceTable, change: Change, attempt
             )
             rows = connection.execute(query).fetchall()[0][0]
             raise ApplyError(
-                f"{table.name}: column {column} is null in {rows} rows, so it stays as it is; "
-                "fill them, or declare the column nullable=True. What else was to be done is done"
+                f"{table.name}: column {column} is null in {rows} rows, so it stays nullable. Fill "
+                "them, or declare the column nullable=True. All other changes are done"
             ) from error
         except LockWaitError as error:
             raise ApplyError(
-                f"{table.name}: others held the table, so column {change.columns[0]} is not yet "
-                f"NOT NULL; run `lakebed apply {table.name}` again, it goes on from there. {error}"
+                f"{table.name}: other sessions locked the table, so column {change.columns[0]} is "
+                f"not yet NOT NULL. Run `lakebed apply {table.name}` again; it continues from "
+                f"there. {error}"
             ) from error
 
 
 def read_found(connection: Connection, table: SourceTable) -> Found | None:
-    """Return what PostgreSQL's catalog has of a table; None where it is not there."""
+    """Read a table from PostgreSQL's catalog; None if it does not exist."""
     top = connection.execute(
         "select c.oid, c.relkind = 'p', obj_description(c.oid, 'pg_class') from pg_class c"
         " where c.oid = to_regclass(%s) and c.relkind in ('r', 'p')",
@@ -236,4 +237,4 @@ def _filled(connection: Connection, table: SourceTable) -> bool:
 def _done(done: Sequence[Change]) -> str:
     if not done:
         return "nothing was changed"
-    return f"{len(done)} changes were made ({done[-1].what} was the last), the others were not"
+    return f"{len(done)} changes were made (the last: {done[-1].what}), the rest were not"

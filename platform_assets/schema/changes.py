@@ -1,10 +1,10 @@
-"""What a plan is made of: a table as PostgreSQL has it, and the changes that it needs.
+"""The parts of a plan: a table as PostgreSQL has it, and the changes that it needs.
 
 Pure. Each change is one of
-    instant   the catalog alone changes, under a lock that is held for milliseconds
-    checked   the data must agree; they are looked through without keeping anybody from the table
-    blocking  every row is gone through while the table is locked: done where it is asked for
-    refused   a value could be lost, or it is not ours to decide: shown, never done
+    instant   changes the catalog only, under a lock that is held for milliseconds
+    checked   needs a check of the rows, which does not block the table
+    blocking  reads or writes every row while the table is locked: done only on request
+    refused   could lose a value, or is not Lakebed's to decide: shown, never done
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ class FoundColumn:
 
 @dataclass(frozen=True)
 class Found:
-    """A table as PostgreSQL's catalog has it, its leaves included.
+    """A table as PostgreSQL's catalog has it, with its partition tables.
 
-    unique: the columns of each unique index.  references: the columns that alone are a foreign key,
-    each with the table that it refers to; None where that was not asked.  time_indexed: an index
-    begins with the partitioning column.  filled: it has rows, hot or cold.  rows: an estimate.
-    bytes: without indexes.
+    unique: the columns of each unique index. references: single-column foreign keys, each with the
+    table that it refers to; None if they were not read. time_indexed: an index begins with the
+    partitioning column. filled: it has rows, hot or cold. rows: an estimate. bytes: without
+    indexes.
     """
 
     columns: tuple[FoundColumn, ...]
@@ -65,11 +65,11 @@ class Found:
 
 @dataclass(frozen=True)
 class Change:
-    """One thing that differs, and the SQL that mends it.
+    """One difference, and the SQL that removes it.
 
-    columns: those it is about.  steps: transactions, in order; of a refused change the SQL that
-    the user may run.  rows, bytes: what is gone through.  lock: what the table is closed to
-    meanwhile.  why: of a refusal, and what to do.  leaves: the windows whose leaves are missing.
+    columns: the columns concerned. steps: transactions, in order; for a refused change the SQL that
+    the user may run. rows, bytes: how much is read or written. lock: what the lock blocks. why: the
+    reason of a refusal, and the fix. partition_tables: the windows whose tables are missing.
     """
 
     what: str

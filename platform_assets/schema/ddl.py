@@ -36,7 +36,7 @@ from lakebed.spec.schema import Column
 from lakebed.spec.table import Lookup, SourceTable
 
 PARTITION_TABLES_AHEAD = 2
-"""How many future leaves are made with those that a load needs."""
+"""How many future partition tables are created with those that a load needs."""
 
 
 _MADE_BY_ANOTHER = (
@@ -44,7 +44,7 @@ _MADE_BY_ANOTHER = (
     psycopg.errors.DuplicateObject,
     psycopg.errors.UniqueViolation,
 )
-"""What PostgreSQL says to the later of two who make a table, or its row type, at once."""
+"""What PostgreSQL raises for the later of two sessions that create the same table or type."""
 
 
 class DriftError(LakebedError, RuntimeError):
@@ -67,7 +67,7 @@ def ensure_table(connection: Connection, table: SourceTable) -> None:
     if relation_exists(connection, table):
         check_drift(connection, table)
     elif table.adopted:
-        raise DriftError(f"{table.place} is adopted and not there; others make it")
+        raise DriftError(f"{table.place} is adopted and does not exist. Its owner creates it")
     else:
         try:
             change_schema(connection, create_statements(table))
@@ -85,12 +85,12 @@ def ensure_table(connection: Connection, table: SourceTable) -> None:
 def ensure_partition_tables(
     connection: Connection, table: SourceTable, windows: Iterable[Window]
 ) -> int:
-    """Make the leaves that are missing for these windows; return how many.
+    """Create the missing partition tables of these windows; return how many.
 
-    Each is built beside the table and attached, with locks that nobody waits for. No leaf is made
-    for an adopted table.
-    The connection must be in autocommit mode. Raises LockWaitError, or DriftError
-    where another table has the name of a leaf, or a leaf of another grain is in the way.
+    Each is built as a separate table and attached, with locks that block no reader or writer. An
+    adopted table gets no partition tables. The connection must be in autocommit mode. Raises
+    LockWaitError, or DriftError if another table has the name, or a partition table of another
+    grain overlaps.
     """
     if table.adopted or not is_partitioned(connection, table):
         return 0
@@ -110,9 +110,10 @@ def ensure_partition_tables(
                 ) from error
         except psycopg.errors.InvalidObjectDefinition as error:
             raise DriftError(
-                f"no leaf of {table.place} can be made for {window.key}: "
-                f"{error.diag.message_primary}. Leaves keep the grain that they were made by: put "
-                "it back into the table file, or drop the one in the way once it is empty"
+                f"cannot create the partition table of {table.place} for {window.key}: "
+                f"{error.diag.message_primary}. Partition tables keep the grain that they were "
+                "created with: put that grain back into the table file, or drop the overlapping "
+                "one once it is empty"
             ) from error
         else:
             made += 1
@@ -130,7 +131,7 @@ def lacks_partition_table(connection: Connection, table: SourceTable, window: Wi
 def ensure_upcoming_partition_tables(
     connection: Connection, table: SourceTable, now: datetime
 ) -> int:
-    """Make the leaf of now and the next few, so that others can write without a load.
+    """Create the partition table of now and the next few, so that clients can write without a load.
 
     The connection must be in autocommit mode. Raises LockWaitError.
     """
@@ -138,7 +139,7 @@ def ensure_upcoming_partition_tables(
 
 
 def windows_ahead(table: SourceTable, now: datetime) -> list[Window]:
-    """Return the window of now and the next few; none of a table without time, or adopted."""
+    """Return the window of now and the next few; an adopted or unpartitioned table has none."""
     by = table.partitioning
     if by is None or table.adopted:
         return []
@@ -150,15 +151,16 @@ def windows_ahead(table: SourceTable, now: datetime) -> list[Window]:
 
 
 def partition_table_statements(table: SourceTable, window: Window) -> list[sql.Composed]:
-    """Return the statements that make a leaf beside its table and attach it."""
+    """Return the statements that create a partition table and attach it."""
     names = {
-        "leaf": sql.Identifier(table.schema, partition_table_name(table.name, window)),
+        "partition": sql.Identifier(table.schema, partition_table_name(table.name, window)),
         "table": table.relation,
     }
     return [
-        sql.SQL("create table {leaf} (like {table} including all)").format(**names),
+        sql.SQL("create table {partition} (like {table} including all)").format(**names),
         sql.SQL(
-            "alter table {table} attach partition {leaf} for values from ({lower}) to ({upper})"
+            "alter table {table} attach partition {partition} for values from ({lower}) to "
+            "({upper})"
         ).format(
             lower=sql.Literal(window.lower.isoformat()),
             upper=sql.Literal(window.upper.isoformat()),
@@ -228,7 +230,7 @@ def check_drift(connection: Connection, table: SourceTable) -> None:
         and not has_unique_index(connection, table.relation, key)
     ):
         wrong.append(
-            f"it has no primary key or unique index on ({', '.join(key)}), which a "
+            f"it needs a primary key or unique index on ({', '.join(key)}), which a "
             f"{table.write_mode} needs"
         )
     for lookup in table.lookups:
@@ -236,8 +238,8 @@ def check_drift(connection: Connection, table: SourceTable) -> None:
     if wrong:
         raise DriftError(
             f"table {table.place} differs from its contract: {'; '.join(wrong)}. "
-            f"`lakebed plan {table.name}` shows the SQL that mends it, `lakebed apply {table.name}`"
-            " runs it; or change the table file."
+            f"`lakebed plan {table.name}` shows the SQL that fixes it, `lakebed apply "
+            f"{table.name}` runs it; or change the table file."
         )
 
 
@@ -257,7 +259,7 @@ def _ensure_parent(connection: Connection, table: SourceTable, lookup: Lookup) -
 
 
 def differences(table: SourceTable, rows: Sequence[Sequence[Any]]) -> list[str]:
-    """Say in words where the contract's columns are not as the rows of COLUMNS_QUERY tell."""
+    """Describe how the contract's columns differ from the rows of COLUMNS_QUERY."""
     there = {name: (kind, not_null) for name, kind, not_null in rows}
     wrong = []
     for column in table.columns:
@@ -301,13 +303,13 @@ def _ensure_enum(connection: Connection, table: SourceTable, column: Column) -> 
     )
     raise DriftError(
         f"the type {column.postgres} of {table.name}.{column.name} has the labels "
-        f"{', '.join(labels) or '(none: it is no enum)'}, the contract says "
+        f"{', '.join(labels) or '(none: it is not an enum)'}, the contract says "
         f"{', '.join(column.types.labels)}, in this order. Change the table file, or: {how_to_fix}"
     )
 
 
 def _labels(connection: Connection, name: str) -> tuple[str, ...] | None:
-    """Return the labels of the enum public.<name> in their order, None where it is not there."""
+    """Return the labels of the enum public.<name> in their order, None if it does not exist."""
     rows = connection.execute(
         "select enumlabel::text from pg_enum join pg_type t on t.oid = enumtypid"
         " where typnamespace = 'public'::regnamespace and typname = %s order by enumsortorder",
@@ -351,7 +353,7 @@ def create_statements(table: SourceTable) -> list[sql.Composed]:
         if column.description
     ]
     if table.write_mode == "history":
-        # One version of a row holds at a time, and it is the one that a load looks for.
+        # One version of a row is valid at a time; a load looks for that one.
         statements.append(
             sql.SQL("create unique index if not exists {} on {} ({}) where {} is null").format(
                 sql.Identifier(f"{table.name}_holds"),

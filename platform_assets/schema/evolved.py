@@ -1,7 +1,7 @@
-"""Evolved columns: those that a source brought and the model does not have.
+"""Evolved columns: columns that a source added and the model does not have.
 
-`lakebed.evolved_column` records them in the transaction that adds them. The table as it is
-loaded, moved and read is its contract and these; what the contract knows it says itself.
+`lakebed.evolved_column` records them in the transaction that adds them. Loads, moves and reads use
+the contract's columns and these; for a column in both, the contract counts.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def effective(connection: Connection, table: SourceTable) -> SourceTable:
 
 
 def extended_by(table: SourceTable, rows: Iterable[Sequence[Any]]) -> SourceTable:
-    """Return the table with the evolved columns that the rows of EVOLVED_QUERY tell."""
+    """Return the table with the evolved columns of the rows of EVOLVED_QUERY."""
     known = {column.name.lower() for column in table.columns if not column.evolved}
     return table.extended(
         [
@@ -60,7 +60,7 @@ def evolved_column(name: str, postgres: str, source: str, added_on: str) -> Colu
 
 
 def utc_day(moment: datetime) -> str:
-    """Return the day of a moment as EVOLVED_QUERY tells it."""
+    """Return the day of a moment as EVOLVED_QUERY writes it."""
     return moment.astimezone(UTC).strftime("%Y-%m-%d")
 
 

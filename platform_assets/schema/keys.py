@@ -40,9 +40,9 @@ def needed_beside_the_contract(connection: Connection, table: SourceTable) -> li
 
 
 def differences_of_keys(connection: Connection, table: SourceTable) -> list[str]:
-    """Say in words what the surrogate lacks, and which unique keys are missing."""
+    """Describe what the surrogate needs, and which unique keys are missing."""
     wrong = [
-        f"it has no unique index on ({', '.join(names)})"
+        f"it needs a unique index on ({', '.join(names)})"
         for names in unique_keys(table)
         if not has_unique_index(connection, table.relation, names)
     ]
@@ -53,12 +53,12 @@ def differences_of_keys(connection: Connection, table: SourceTable) -> list[str]
             [table.relation.as_string(), table.surrogate.column],
         ).fetchone()
         if row is None:
-            wrong.append(f"column {table.surrogate.column} has no default, and is the surrogate")
+            wrong.append(f"the surrogate column {table.surrogate.column} needs a default")
     return wrong
 
 
 def unique_keys(table: SourceTable) -> list[tuple[str, ...]]:
-    """Return the unique keys of a table beside its primary key."""
+    """Return the unique keys of a table other than its primary key."""
     own = [(table.surrogate.column,)] if table.surrogate is not None else []
     return [*own, *table.unique]
 
@@ -69,13 +69,13 @@ def is_surrogate(table: SourceTable, column: Column) -> bool:
 
 
 def missing_unique_keys(table: SourceTable, found: Found) -> list[tuple[str, ...]]:
-    """Return the unique keys that a table in PostgreSQL lacks."""
+    """Return the unique keys that are missing from a table in PostgreSQL."""
     sets = {frozenset(columns) for columns in (found.primary_key, *found.unique)}
     return [names for names in unique_keys(table) if frozenset(names) not in sets]
 
 
 def missing_references(table: SourceTable, found: Found) -> list[Lookup]:
-    """Return the lookups whose foreign key a table in PostgreSQL lacks."""
+    """Return the lookups whose foreign key is missing from a table in PostgreSQL."""
     if found.references is None:
         return []
     return [one for one in table.lookups if (one.column, one.table) not in found.references]
@@ -92,5 +92,5 @@ def surrogate_changes(table: SourceTable, there: Mapping[str, FoundColumn]) -> l
         action = "alter table {} alter column {} add {}"
     name = sql.Identifier(surrogate.column)
     statement = sql.SQL(action).format(table.relation, name, made_by_postgres(surrogate))
-    what = f"column {surrogate.column} has no default, and is the surrogate"
+    what = f"the surrogate column {surrogate.column} needs a default"
     return [Change(what, "instant", ((statement,),), (surrogate.column,))]

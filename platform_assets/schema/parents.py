@@ -99,7 +99,7 @@ def foreign_key(lookup: Lookup) -> sql.Composed:
 
 
 def differences_of_parent(connection: Connection, table: SourceTable, lookup: Lookup) -> list[str]:
-    """Say in words what a parent lacks that the lookup needs."""
+    """Describe what the lookup needs and its parent does not have."""
     there: dict[str, tuple[str, bool]] = {
         name: (kind, has_default)
         for name, kind, has_default in connection.execute(
@@ -126,7 +126,7 @@ def differences_of_parent(connection: Connection, table: SourceTable, lookup: Lo
         if not wrong and not has_unique_index(
             connection, sql.Identifier("public", lookup.table), columns
         ):
-            wrong.append(f"{lookup.table} has no unique index on ({', '.join(columns)})")
+            wrong.append(f"{lookup.table} needs a unique index on ({', '.join(columns)})")
     if lookup.insert_missing and not wrong and not there[lookup.key][1]:
         wrong.append(
             f"{lookup.table}.{lookup.key} has no default, so that no row can be inserted: "
@@ -136,7 +136,7 @@ def differences_of_parent(connection: Connection, table: SourceTable, lookup: Lo
 
 
 def missing_foreign_key(connection: Connection, table: SourceTable, lookup: Lookup) -> list[str]:
-    """Say in words that a child has no foreign key to its parent, if it has none."""
+    """Describe a child's missing foreign key to its parent; empty if it has one."""
     row = connection.execute(
         "select 1 from pg_constraint c join pg_attribute a"
         " on a.attrelid = c.conrelid and c.conkey = array[a.attnum]"
@@ -155,9 +155,9 @@ def missing_foreign_key(connection: Connection, table: SourceTable, lookup: Look
 def has_unique_index(
     connection: Connection, table: sql.Identifier, columns: Sequence[str], *, or_fewer: bool = False
 ) -> bool:
-    """Whether a table has a unique index on just these columns, in whatever order.
+    """Whether a table has a unique index on exactly these columns, in any order.
 
-    or_fewer: one on some of them will do.
+    or_fewer: an index on some of them is enough.
     """
     row = connection.execute(
         "select 1 from pg_index i where i.indrelid = to_regclass(%s)"

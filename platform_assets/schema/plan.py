@@ -1,7 +1,6 @@
-"""The plan: what a table file would change in PostgreSQL, as SQL, and how it may be done.
+"""The plan: what a table file would change in PostgreSQL, as SQL, and how it can be done.
 
-Pure: from the table and what the catalog of PostgreSQL says of it. The kinds of changes are in
-changes.py.
+Pure: from the table spec and PostgreSQL's catalog. The kinds of changes are in changes.py.
 """
 
 from __future__ import annotations
@@ -42,10 +41,11 @@ def plan_table(
     windows: Iterable[Window] = (),
     tiering_blockers: Sequence[str] = (),
 ) -> Plan:
-    """Compare a table with what PostgreSQL has of it; None: it is not there.
+    """Compare a table with PostgreSQL's catalog.
 
-    table: with its evolved columns.  windows: those whose leaves should be there.  hindrances:
-    what keeps its rows from settling, and the way out.
+    found: None if the table does not exist. table: with its evolved columns. windows: those that
+    should have partition tables. tiering_blockers: what prevents its rows from being moved, and the
+    fix.
     """
     fields = tuple(field_line(column) for column in table.evolved)
     if found is None and table.adopted:
@@ -68,13 +68,13 @@ def plan_table(
 def _not_there(table: SourceTable, tiering_blockers: Sequence[str]) -> Change:
     why = (
         "; ".join(tiering_blockers)
-        or "others make it: correct its name and schema, or wait for them"
+        or "its owner creates it: correct its name and schema, or wait until it exists"
     )
-    return Change(f"there is no table {table.place} to adopt", "refused", (), why=why)
+    return Change(f"the table {table.place} to adopt does not exist", "refused", (), why=why)
 
 
 def _blocked(problem: str) -> Change:
-    return Change("its rows cannot settle", "refused", (), why=problem)
+    return Change("its rows cannot be moved", "refused", (), why=problem)
 
 
 class _Planner:
@@ -110,7 +110,7 @@ class _Planner:
         what = f"column {column.name} is missing ({column.postgres})"
         add = self._alter("add column {}", definition(self.table, column))
         if is_surrogate(self.table, column):
-            lock = "nobody reads or writes the table while each row gets its surrogate"
+            lock = "no session reads or writes the table while each row gets its surrogate"
             return self._through_all_rows(what, add, (column.name,), lock)
         statements = (add, *self._comment_on(column)) if column.description else (add,)
         if column.nullable or not self.found.filled:
@@ -121,7 +121,7 @@ class _Planner:
             "refused",
             ((given,),),
             (column.name,),
-            why="the rows that are there have no value for it: declare it nullable=True, or add it "
+            why="the existing rows have no value for it: declare it nullable=True, or add it "
             "yourself with a value for them",
         )
 
@@ -146,7 +146,7 @@ class _Planner:
             )
             names = tuple(column.name for column, _ in rewrite)
             what = "; ".join(text for _, text in rewrite)
-            lock = "nobody reads or writes the table while its rows are written anew"
+            lock = "no session reads or writes the table while its rows are rewritten"
             instant.append(self._through_all_rows(what, statement, names, lock))
         return instant + refused
 
@@ -185,7 +185,7 @@ class _Planner:
         return Change(what, "instant", ((statement,),), (column.name,))
 
     def _require(self, column: Column) -> Change:
-        """SET NOT NULL by way of a constraint: the look at all rows locks nobody out."""
+        """SET NOT NULL through a constraint: the check of all rows blocks no session."""
         name = sql.Identifier(column.name)
         digest = hashlib.sha256(column.name.encode()).hexdigest()[:8]
         check = sql.Identifier(f"lakebed_not_null_{digest}")
@@ -213,21 +213,21 @@ class _Planner:
         if not key or frozenset(key) in sets:
             return []
         if self.table.adopted and any(columns and columns <= frozenset(key) for columns in sets):
-            return []  # what is unique by some of its columns is so by all
+            return []  # uniqueness of some of its columns implies uniqueness of all
         what = f"the key ({', '.join(key)}) is missing"
-        lock = "nobody reads or writes the table while the key is built"
+        lock = "no session reads or writes the table while the key is built"
         if self.found.primary_key:
             statement = sql.SQL("create unique index on {} ({})").format(
                 self._name, key_of(self.table)
             )
-            lock = "nobody writes to the table while the index is built"
+            lock = "no session writes to the table while the index is built"
         else:
             statement = self._alter("add primary key ({})", key_of(self.table))
         return [self._through_all_rows(what, statement, key, lock)]
 
     def _refer(self, lookup: Lookup) -> Change:
         what = f"column {lookup.column} has no foreign key to {lookup.table}"
-        lock = f"nobody writes to the table or to {lookup.table} while the rows are looked through"
+        lock = f"no session writes to the table or to {lookup.table} while the rows are checked"
         statement = self._alter("add {}", foreign_key(lookup))
         return self._through_all_rows(what, statement, (lookup.column,), lock)
 
@@ -236,7 +236,7 @@ class _Planner:
             self._name, sql.SQL(", ").join(map(sql.Identifier, names))
         )
         what = f"the unique key ({', '.join(names)}) is missing"
-        lock = "nobody writes to the table while the index is built"
+        lock = "no session writes to the table while the index is built"
         return self._through_all_rows(what, statement, names, lock)
 
     def _index(self) -> list[Change]:
@@ -249,7 +249,7 @@ class _Planner:
         ):
             return []
         what = f"the index by {by.column} is missing"
-        lock = "nobody writes to the table while the index is built"
+        lock = "no session writes to the table while the index is built"
         return [self._through_all_rows(what, time_index(self.table), (by.column,), lock)]
 
     def _comments(self, columns: Sequence[Column]) -> list[Change]:
@@ -267,7 +267,7 @@ class _Planner:
         return changes
 
     def _in_the_way(self, column: FoundColumn) -> bool:
-        """Whether a column of others keeps us from something: a load, or a move."""
+        """Whether a column outside of the contract prevents a load or a move."""
         return column.needed or self.table.tiering is not None
 
     def _leave_alone(self, column: FoundColumn) -> Change:
@@ -332,6 +332,6 @@ def _partition_tables(
     )
     if not missing:
         return []
-    what = f"leaves are missing: {', '.join(window.key for window in missing)}"
+    what = f"partition tables are missing: {', '.join(window.key for window in missing)}"
     steps = tuple(tuple(partition_table_statements(table, window)) for window in missing)
     return [Change(what, "instant", steps, partition_tables=missing)]

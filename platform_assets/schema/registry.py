@@ -1,7 +1,7 @@
-"""What PostgreSQL is told of tables that settle: the key and the time of their rows, the policy.
+"""Register tiered tables in PostgreSQL: the key and the time of their rows, and the policy.
 
-`lakebed.delete_row`, `lakebed.request_move` and `lakebed.tier_status` need them, for people who
-have no table file at hand.
+`lakebed.delete_row`, `lakebed.request_move` and `lakebed.tier_status` need them, for clients
+without the table file.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from lakebed.spec.table import SourceTable
 
 
 def upsert_tiered_table(table: SourceTable) -> sql.Composed | None:
-    """Return the statement that notes a table, and writes only where that is new.
+    """Return the statement that registers a table; it writes only if something changed.
 
-    None for a table whose rows do not settle or have no key.
+    None for a table without tiering or without a key.
     """
     if table.tiering is None or not table.key:
         return None
@@ -41,15 +41,15 @@ def withdraw_views(table: SourceTable) -> sql.Composed:
 
 def key_blocker_query(table: SourceTable) -> sql.Composed:
     """Return the query of why a table cannot have its key yet: one row, null where it can."""
-    return sql.SQL("select lakebed.key_hindrance({}, {}::text[]) as why").format(
+    return sql.SQL("select lakebed.key_blocker({}, {}::text[]) as why").format(
         sql.Literal(table.name), sql.Literal(list(table.key))
     )
 
 
 def upsert_policy(table: SourceTable) -> sql.Composed | None:
-    """Return the statement that notes when a table settles, and writes only where that is new.
+    """Return the statement that records when rows of a table are moved; it writes only changes.
 
-    None for a table whose rows do not settle.
+    None for a table without tiering.
     """
     if table.tiering is None:
         return None

@@ -1,7 +1,7 @@
-"""What of a table that others made keeps its rows from settling, in words, with the way out.
+"""Find what prevents an adopted table's rows from being moved, with the fix for each.
 
-A table of Lakebed's own has none of it. One that is adopted may have, or may come to have it later:
-it is looked at when it is adopted, in a plan, and in the transaction of each move.
+A table that Lakebed created has no such blocker. An adopted one may have one, or get one later: the
+check runs when it is adopted, in a plan, and in the transaction of each move.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ parts as (
 )
 select 'kind' as what, relkind::text as which from t where relkind not in ('r', 'p')
 union all
-select 'leaf', i.inhparent::regclass::text
+select 'partition', i.inhparent::regclass::text
 from t join pg_inherits i on i.inhrelid = t.oid where t.relispartition
 union all
 select 'inherits', i.inhparent::regclass::text
@@ -57,26 +57,26 @@ union all
 select 'privilege', 'usage on schema ' || quote_ident(t.nspname) || ' to '
   || quote_ident(current_user)
 from t where not has_schema_privilege(t.relnamespace, 'usage')"""
-"""What hinders, and which; `SourceTable.oid` goes into the braces. No row: nothing does."""
+"""The kind of each blocker, and its object; `SourceTable.oid` goes into the braces."""
 
 _KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table", "S": "a sequence"}
 
 _WORDS = {
-    "leaf": "it is a partition of {0}; adopt {0}",
+    "partition": "it is a partition of {0}; adopt {0}",
     "inherits": "it inherits from {0} (old style), whose readers see its rows; ALTER TABLE ... NO "
     "INHERIT first",
     "inherited": "it has inheritance children (old style), such as {0}; make it a natively "
     "partitioned table, or adopt each child after ALTER TABLE ... NO INHERIT",
     "foreign": "its partition {0} is a foreign table, whose rows no transaction of this server "
     "deletes; DETACH it",
-    "temporary": "{0} is temporary: it is gone when its session ends",
+    "temporary": "{0} is temporary: it is dropped when its session ends",
     "unlogged": "{0} is unlogged, and PostgreSQL empties it after a crash; ALTER TABLE ... SET "
     "LOGGED",
-    "referenced": "the foreign key {0} points at it: a row that moves would be refused, or take "
-    "rows of the other table along; drop the constraint, or leave the table hot",
+    "referenced": "the foreign key {0} refers to it: PostgreSQL would refuse to delete a moved "
+    "row, or delete rows of the other table too; drop the constraint, or keep the table hot",
     "rule": "the rule {0} rewrites what is written to it; make it a trigger",
-    "secured": "row level security applies to the role {0}, which would move what it sees and "
-    "leave the rest; ALTER ROLE ... BYPASSRLS, or let the table's owner run Lakebed. The lake has "
+    "secured": "row level security applies to the role {0}, which would move only the rows that it "
+    "sees; ALTER ROLE ... BYPASSRLS, or let the table's owner run Lakebed. The lake has "
     "no row level security",
     "privilege": "GRANT {0}",
 }
@@ -95,7 +95,7 @@ def tiering_blockers(rows: Iterable[Sequence[Any]]) -> list[str]:
 
 
 def read_tiering_blockers(connection: Connection, table: SourceTable) -> list[str]:
-    """Return what keeps the rows of a table from settling, of one that settles."""
+    """Return what prevents the rows of a tiered table from being moved."""
     if table.tiering is None and not table.adopted:
         return []
     query = TIERING_BLOCKERS_QUERY.replace("{}", "%s")

@@ -1,8 +1,8 @@
-"""Fingerprints: what a set of rows comes to, alike in PostgreSQL and DuckDB whatever their order.
+"""Fingerprints: a checksum of a set of rows, equal in PostgreSQL and DuckDB in any order.
 
-For every column the count of values and the sum of an integer made of each (quality/types.py says
-how). Sums see what XOR would not, duplicates that cancel; and they add up, so that the
-fingerprint of a fold is the sum of the fingerprints of its parts.
+For every column: the count of values, and the sum of an integer made of each value (spec/types.py
+defines it). Sums detect duplicates that XOR would cancel. And they add up: the fingerprint of a
+compacted file is the sum of the fingerprints of its parts.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ def fingerprint_query(
 ) -> sql.Composed:
     """Return the query whose one row `read_fingerprint` reads. relation follows FROM.
 
-    few: names of text columns that hold few values, each of which is then digested once and not
-    once a row; what comes out is the same, whatever is named.
+    few: text columns with few distinct values; each value is then digested once, not once a row.
+    The result does not depend on it.
     """
     grouped = [column for column in columns if column.name in low_cardinality and is_text(column)]
     if grouped:
@@ -85,8 +85,8 @@ def fingerprint_query(
 def _grouped_query(
     columns: Sequence[Column], grouped: Sequence[Column], relation: sql.Composable, engine: Engine
 ) -> sql.Composed:
-    """Return the query by way of one row for each combination of the values of `grouped`."""
-    # By the bytes of a text: another collation might take two texts for one.
+    """Return the query that first groups by the combinations of the values of `grouped`."""
+    # Group by the bytes of a text: a collation may treat two texts as equal.
     bytewise = sql.SQL('{} collate "C"' if engine == "postgres" else "{}")
     exact = sql.SQL("numeric" if engine == "postgres" else "hugeint")
     inner: list[sql.Composable] = [sql.SQL("count(*) as n")]
@@ -119,7 +119,7 @@ def _integer(column: Column, value: sql.Composable, engine: Engine) -> sql.Compo
 
 
 def is_text(column: Column) -> bool:
-    """Whether a column's values are texts, of which a digest is taken."""
+    """Whether a column's values are texts, which are digested."""
     return column.types.postgres == "text" or bool(column.types.labels)
 
 

@@ -1,9 +1,9 @@
-"""The grain that settled partitions have, where the table file says another.
+"""Find cold partitions whose grain differs from the table file's.
 
-A fold looks for older rows in its own partition's file alone. Beside a file of a month, a file of
-one of its days could hold rows of the same keys, and a reader would see both. So nothing changes a
-partition that a live generation of other bounds overlaps, and none of other bounds is made live
-again.
+Compacting looks for older rows in its own partition's file only. If a file of a month and a file
+of one of its days coexist, they could hold rows of the same keys, and a reader would see both. So
+nothing changes a partition that a live generation of other bounds overlaps, and no generation of
+other bounds becomes live again.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ Ask = Callable[[sql.Composed], list[tuple[Any, ...]]]
 """Returns what PostgreSQL answers, in the transaction that the answer is for."""
 
 NAMED = 3
-"""So many partitions are named, the others are counted."""
+"""How many partitions are named; the rest are counted."""
 
 
 class GrainError(TieringError):
-    """Rows of a partition have settled by another grain; nothing was changed."""
+    """Rows of a partition are cold under another grain; nothing was changed."""
 
 
 class Bounds(NamedTuple):
@@ -39,7 +39,7 @@ class Bounds(NamedTuple):
 
     @property
     def grain(self) -> Grain | None:
-        """The grain that the partition was cut by; None where no grain cuts so."""
+        """The grain of the partition; None if no grain has such bounds."""
         for grain in Grain:
             window = window_of(grain, self.lower)
             if (window.key, window.lower, window.upper) == self:
@@ -55,9 +55,9 @@ def query_on(connection: Connection) -> Ask:
 def find_grain_mismatches(
     ask: Ask, table: SourceTable, window: Window | None = None
 ) -> list[Bounds]:
-    """Return the live partitions that are none of the table's now, in the order of time.
+    """Find the live partitions that are not of the table's grain now, in the order of time.
 
-    window: only those that overlap it.
+    window: only partitions that overlap it.
     """
     overlapping: sql.Composable = sql.SQL("")
     if window is not None:
@@ -75,7 +75,7 @@ _BOUNDS = sql.SQL(
 
 
 def grain_mismatches(table: SourceTable, rows: Iterable[Sequence[Any]]) -> list[Bounds]:
-    """Return those of some partitions that are none of the table's now. Pure.
+    """Filter partitions: those that are not of the table's grain now. Pure.
 
     rows: key, and lower and upper bound in seconds since 1970.
     """
@@ -87,7 +87,7 @@ def grain_mismatches(table: SourceTable, rows: Iterable[Sequence[Any]]) -> list[
 
 
 def check_grain(ask: Ask, table: SourceTable, window: Window) -> None:
-    """Raises GrainError where rows of the window have settled by another grain."""
+    """Raise GrainError if rows of the window are cold under another grain."""
     found = find_grain_mismatches(ask, table, window)
     if found:
         raise GrainError(
@@ -102,20 +102,20 @@ def describe_mismatch(now: Grain, found: Sequence[Bounds]) -> str:
     named = ", ".join(f"{bounds.key} ({_words(bounds)})" for bounds in found[:NAMED])
     more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
     return (
-        f"rows have settled by another grain, in {named}{more}, and the table file says "
-        f"{now} now: a row could be there twice"
+        f"rows are cold under another grain, in {named}{more}, and the table file says {now} now: "
+        "a row could exist twice"
     )
 
 
 def how_to_fix(table: str, found: Sequence[Bounds]) -> str:
-    """Say what mends it, for people."""
+    """Return how to fix it, as a sentence."""
     grains = dict.fromkeys(f"grain=Grain.{b.grain.name}" for b in found if b.grain is not None)
     keys = " ".join(f"--partition {bounds.key}" for bounds in found[:NAMED])
     more = ", and so on" if len(found) > NAMED else ""
     return (
-        f"Put {' or '.join(grains) or 'the grain of then'} back into the table file; or restore "
-        f"with it what has settled (`lakebed restore {table} {keys}`{more}), then change the "
-        "grain"
+        f"Put {' or '.join(grains) or 'the old grain'} back into the table file; or, with the old "
+        f"grain, restore the cold partitions (`lakebed restore {table} {keys}`{more}), then change "
+        "the grain"
     )
 
 

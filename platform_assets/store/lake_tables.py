@@ -77,11 +77,11 @@ def open_lake(
 
     Args:
         settings: Where everything is.
-        on_broken: Is called with the table files that cannot be used, where there are any. Their
-            tables are left out, and nothing is kept until they can be.
+        on_broken: Receives the table files that cannot be used, if any. Their tables are left out,
+            and the cache is not written.
 
     Raises:
-        SettingsError: There is no folder of table files.
+        SettingsError: The folder of table files does not exist.
     """
     files = sorted(settings.tables.glob("[!_]*.py")) if settings.tables.is_dir() else []
     kept = settings.home / "tables.json"
@@ -112,7 +112,7 @@ def connect(settings: Settings | None = None) -> Iterator[ReadSession]:
 
 
 def _digest(files: Iterable[Path]) -> str | None:
-    """Return what stands for the files' text and this version; None where that is not enough."""
+    """Return a digest of the files' text and this version; None if the text is not enough."""
     digest = hashlib.sha256(f"{FORM} {version('lakebed')} {sys.version_info[:2]}".encode())
     for module in sorted((Path(__file__).parents[1] / "spec").glob("*.py")):  # of a checkout
         found = module.stat()
@@ -161,7 +161,7 @@ def _read(kept: Path, digest: str) -> list[LakeTable] | None:
             return None
         return [_from_json(table) for table in found["tables"]]
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # made again from the table files
+        return None  # rebuilt from the table files
 
 
 def _keep(kept: Path, digest: str, tables: Iterable[LakeTable]) -> None:

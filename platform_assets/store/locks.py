@@ -29,7 +29,7 @@ def loading(
     *,
     patience: Patience = PATIENCE,
 ) -> Iterator[None]:
-    """Hold the load lock of a table, or of a window of it; wait for another load, but not for ever.
+    """Hold the load lock of a table, or of a window of it; wait for another load up to a limit.
 
     Raises LoadBusyError. The connection must be in autocommit mode.
     """

@@ -1,4 +1,4 @@
-"""What has settled of a table whose file declares no tiering any more: nobody looks after it."""
+"""Find cold partitions of tables that no longer declare tiering."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from lakebed.spec.table import SourceTable
 from lakebed.store.grain_mismatch import NAMED, Ask
 
 DECLARE_OR_RESTORE = (
-    "Declare partitioning and tiering again, as they were; to be without, then bring the rows back "
-    "with `lakebed restore`, or keep a copy with `lakebed export`, before you take them out"
+    "Declare partitioning and tiering as they were. To end tiering, first run `lakebed restore`, "
+    "or keep a copy with `lakebed export`, and remove the declaration then"
 )
 
 
@@ -31,6 +31,6 @@ def describe_orphaned_partitions(keys: Sequence[str]) -> str:
     named = ", ".join(keys[:NAMED])
     more = f" and {len(keys) - NAMED} more" if len(keys) > NAMED else ""
     return (
-        f"partitions have settled ({named}{more}), and the table file declares no tiering any "
-        "more: nothing folds, restores or expires them"
+        f"partitions are cold ({named}{more}), and the table file no longer declares tiering: "
+        "nothing compacts, restores or expires them"
     )

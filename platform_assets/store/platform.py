@@ -36,7 +36,7 @@ class Platform:
     broken: tuple[Broken, ...] = ()
 
     def table(self, name: str) -> SourceTable:
-        """Return a table by name. Raises TableError with the names that there are."""
+        """Return a table by name. Raises TableError, which lists the known names."""
         return table_named(self.tables, name, self.broken)
 
     def text_of(self, error: BaseException) -> str:
@@ -48,8 +48,8 @@ class Platform:
 def open_platform(settings: Settings, tables: tuple[SourceTable, ...] | None = None) -> Platform:
     """Put the platform together from its settings; tables default to those of its folder.
 
-    A table file that cannot be used is left out; `broken` says why.
-    Exports are declared in that folder too; with tables of one's own there are none.
+    A table file that cannot be used is left out; `broken` says why. Exports are declared in that
+    folder too; a platform of given tables has none.
     """
     exports: tuple[Export, ...] = ()
     export_files: Mapping[str, Path] = {}
@@ -71,7 +71,7 @@ def open_platform(settings: Settings, tables: tuple[SourceTable, ...] | None = N
 def _with_parents(
     tables: tuple[SourceTable, ...],
 ) -> tuple[tuple[SourceTable, ...], list[Broken]]:
-    """Return the tables that fit the parents of their lookups, and those that do not."""
+    """Split tables into those that fit the parents of their lookups, and the broken ones."""
     linked: list[SourceTable] = []
     broken: list[Broken] = []
     for table in tables:
@@ -87,8 +87,8 @@ def _with_parents(
 def _no_tables(settings: Settings) -> str:
     if settings.project is not None:
         return (
-            f"The project {settings.project} has no folder {settings.tables}. Make it and write a "
-            "table file there (`lakebed add` does both)"
+            f"The project {settings.project} has no folder {settings.tables}. Create it and write "
+            "a table file there (`lakebed add` does both)"
         )
     return (
         f"No Lakebed project here: {settings.tables.parent} and the folders above it have no "
@@ -113,9 +113,9 @@ def lake_table(table: SourceTable) -> LakeTable:
 
 
 def parent_tables(tables: Sequence[SourceTable]) -> list[LakeTable]:
-    """Return what reading needs to know of the parents of lookups that have no file of their own.
+    """Return what reading needs of the parents of lookups that have no table file.
 
-    Of such a table only what the lookups say is known: its key and its natural keys.
+    Only the lookups describe such a table: its key and its natural keys.
     """
     files = {table.name for table in tables}
     found: dict[str, dict[str, str]] = {}

@@ -54,7 +54,7 @@ def record_refusals(
 
 
 def record_failure(connection: Connection, table: str, partition: str, problem: str) -> None:
-    """Record that a load failed as a whole. What it would have refused stays as it was known."""
+    """Record that a load failed as a whole; earlier refusals stay recorded."""
     with connection.transaction():
         connection.execute(
             "delete from lakebed.refusal"

@@ -43,8 +43,8 @@ class Fault:
 
     Attributes:
         kind: The kind of the first rule that the row broke.
-        rule: That rule: pandera's name for it, the constraint's name, the PostgreSQL type that
-            the value is not of, or a word of ours.
+        rule: That rule: pandera's name for it, the constraint's name, the PostgreSQL type that the
+            value does not have, or a word of Lakebed's own.
         column: The column of the table that broke it; None where it concerns the whole row.
         message: Everything that is wrong with the row, in words, with its values.
     """
@@ -100,9 +100,9 @@ class Reject:
 
 
 def line_key(columns: Collection[str]) -> str:
-    """Return the name under which the quarantine keeps a line that was no row at all.
+    """Return the name under which the quarantine keeps a line that could not be read as a row.
 
-    columns: those of the source, none of which has this name.
+    columns: the source's; the name differs from each of them.
     """
     key = "line"
     while key in columns:

@@ -10,7 +10,7 @@ from lakebed.resources.postgres import Connection
 from lakebed.spec.table import SourceTable
 
 FORGOTTEN = "forgotten with "
-"""Stands before the load that was undone and the version of a file that is to be read again."""
+"""Prefix of a forgotten file's version; the undone load and the old version follow it."""
 
 
 # An earlier load of a file may have been undone without reload; its version would hold the file
@@ -39,7 +39,7 @@ def undo_name(load_id: str) -> sql.Identifier:
 def record_rollback(
     connection: Connection, table: SourceTable, load_ids: Sequence[str], *, reload: bool
 ) -> None:
-    """Record loads as rolled back, with their rejects, and drop what they kept.
+    """Record loads as rolled back, with their rejects, and drop their kept rows.
 
     reload: their files are forgotten, so that the next load reads them again.
     """
@@ -47,7 +47,7 @@ def record_rollback(
     connection.execute(
         "update lakebed.load set rolled_back_at = clock_timestamp() where load_id = any (%s)", [ids]
     )
-    # What they took out of the quarantine, or read again, waits again; the loads' own does not.
+    # Rejects that they resolved, or read again, are open again; their own rejects are not.
     connection.execute(
         "update lakebed.rejected_row set resolved_by = null, resolved_at = null,"
         " superseded = false"
@@ -60,7 +60,7 @@ def record_rollback(
         [ids],
     )
     if reload:
-        # Not deleted: a backup that holds these loads makes them stand again, files and all.
+        # Not deleted: a restore from a backup with these loads makes them valid again, with files.
         connection.execute(
             _FORGET,
             {

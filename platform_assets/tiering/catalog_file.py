@@ -1,10 +1,9 @@
-"""The catalog file: `lake/catalog.duckdb`, a view a table and a model, for any DuckDB client.
+"""The catalog file: `lake/catalog.duckdb`, a view for each table and model, for any DuckDB client.
 
-It says what had settled when it was written: the cold tier, the last snapshot of each table that
-is kept as snapshots, and the models; no hot rows. A model that is a view is one there too, over
-what has settled.
-It is written beside and replaces the old one at once, never changed in place, so a reader locks
-nobody out and is locked out by nobody. `lakebed sql` and `connect()` read hot and cold as one.
+It shows the lake at the time of writing: the cold tier, the last lake copy of each unpartitioned
+table, and the models. It holds no hot rows. A model that is a view is a view there too, over cold
+rows only. A new file replaces the old one atomically and is never changed in place, so readers and
+the writer never lock each other out. `lakebed sql` and `connect()` read both tiers as one table.
 """
 
 from __future__ import annotations
@@ -30,9 +29,13 @@ NAME = "catalog.duckdb"
 
 
 def write_catalog(platform: Platform) -> str:
-    """Write the catalog file anew from the manifest; return its address.
+    """Rewrite the catalog file from the manifest.
 
-    Raises LakeFileError where another process has been at it for long, or it cannot be written.
+    Returns:
+        The address of the file.
+
+    Raises:
+        LakeFileError: Another process holds the file's lock too long, or it cannot be written.
     """
     platform.lake.owner.check()
     with platform.postgres.connect(autocommit=True) as connection, ExitStack() as held:
@@ -40,12 +43,13 @@ def write_catalog(platform: Platform) -> str:
         limit = sql.Literal(f"{patience * 1000:.0f}ms")
         connection.execute(sql.SQL("set lock_timeout = {}").format(limit))
         try:
-            # Whoever reads the manifest last must also be the last to replace the file.
+            # The last process to read the manifest must also be the last to replace the file.
             held.enter_context(catalog_lock().held(connection))
         except psycopg.errors.LockNotAvailable:
             raise LakeFileError(
                 f"{platform.lake.files.address(NAME)}: another process has been writing it for "
-                f"{patience:g} s; the old one stays. Look whether that process is stopped"
+                f"{patience:g} s; the old file stays. Check whether that process is stopped, then "
+                "run `lakebed housekeep`"
             ) from None
         files, models = _views(platform)
         with platform.lake.files.replacing(NAME) as file:
@@ -61,7 +65,7 @@ def write_catalog(platform: Platform) -> str:
 
 
 def _views(platform: Platform) -> tuple[dict[str, sql.Composable], dict[str, sql.Composable]]:
-    """Return the queries of tables and files, and those of view models, by name; one snapshot."""
+    """Return the queries of tables and of view models by name, all from one snapshot."""
     kept = [table.name for table in platform.tables if table.kept_lake_copies]
     with platform.lake.sessions() as sessions, sessions.open(define=False) as session:
         snapshots = _snapshots(session, kept)
@@ -74,7 +78,7 @@ def _views(platform: Platform) -> tuple[dict[str, sql.Composable], dict[str, sql
             ]
             if name in snapshots:
                 queries.append(snapshots[name])
-            # Of a table that has not settled there is what the SQL of models needs: its columns.
+            # A table without cold rows is an empty view: the SQL of models needs its columns.
             empty = sql.SQL("select {} where false").format(typed(table.columns, ()))
             files[name] = sql.SQL(" union all ").join(queries) if queries else empty
         texts: dict[str, sql.Composable] = {}
@@ -87,7 +91,7 @@ def _views(platform: Platform) -> tuple[dict[str, sql.Composable], dict[str, sql
 
 
 def _snapshots(session: ReadSession, kept: Sequence[str]) -> dict[str, sql.Composable]:
-    """Return the query of the live snapshot of each of these tables that has one."""
+    """Return the query of the live lake copy of each of these tables that has one."""
     if not kept:
         return {}
     query = sql.SQL(
@@ -114,7 +118,7 @@ def _create_models(
 ) -> None:
     """Create the views of models, each after those that it reads.
 
-    One that does not bind, over a table that is gone, is left out, as a reader leaves it out.
+    A view that does not bind, because its table is gone, is left out, as a reader leaves it out.
     """
     while waiting:
         left = {}

@@ -40,15 +40,23 @@ def cold_file(
     counted: Callable[[], Fingerprint],
     after: int,
     on_step: OnFileStep,
-    meanwhile: Callable[[], None] = lambda: None,
+    on_copied: Callable[[], None] = lambda: None,
 ) -> Iterator[Written]:
-    """Write the rows as the generation after `after`, or a later one; yield the verified file.
+    """Write rows as a new generation of a partition and yield the verified file.
 
-    rows: a query of DuckDB, of the table's columns.  counted: gives what they must come to, and is
-    asked when they are copied.  meanwhile: further work in the transaction, which may be done while
-    the file is verified. What raises in the block takes the file away again: the transaction must
-    not have been committed in it.
-    Steps: copied, verified, renamed. Raises VerificationError, and what meanwhile raises.
+    If the block raises, the file is removed; so the block must not commit.
+    Steps: copied, verified, renamed.
+
+    Args:
+        partition: The locked partition.
+        rows: DuckDB's query of the rows, with the table's columns.
+        counted: Returns the fingerprint that the file must have; called once the rows are copied.
+        after: The last generation number in use; the new one is higher.
+        on_step: Receives each step.
+        on_copied: Work in the transaction that can run while the file is verified.
+
+    Raises:
+        VerificationError: The file does not hold the counted rows.
     """
     table, tiering = partition.table, partition.table.require_tiering
     form = Form(
@@ -64,14 +72,14 @@ def cold_file(
         ),
         after + 1,
     ) as file:
-        if file.copied:  # over a network, while nobody should wait for the rows
+        if file.copied:  # over a network, before the delete locks the rows
             expected = write_verified(partition, file, rows, counted, form, on_step)
         else:
-            expected = write_verified(partition, file, rows, counted, form, on_step, meanwhile)
+            expected = write_verified(partition, file, rows, counted, form, on_step, on_copied)
         first, last = _times(partition, str(file.writing))
         size, digest = publish(partition, file, expected, on_step)
         if file.copied:
-            meanwhile()
+            on_copied()
         yield Written(file, file.generation, expected, size, digest, first, last)
 
 

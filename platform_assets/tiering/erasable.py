@@ -1,8 +1,8 @@
-"""Whether an erasure can be whole: looked at before it begins, and by both engines when it is done.
+"""Whether an erasure can be complete: checked before it begins, and by both engines at its end.
 
-hidden rows       row level security keeps rows from the one who erases
-unknown files     settled rows of which the table file does not know, or not by their windows
-letters           lower() of letters that the two engines do not take alike
+hidden rows       row level security hides rows from the role that erases
+unknown files     cold rows whose table file no longer declares their columns or partitions
+letters           lower() of letters that the two engines map differently
 """
 
 from __future__ import annotations
@@ -17,32 +17,33 @@ from lakebed.schema.tiering_blockers import TIERING_BLOCKERS_QUERY, tiering_bloc
 from lakebed.spec.table import SourceTable
 from lakebed.store.grain_mismatch import describe_mismatch, grain_mismatches
 from lakebed.store.platform import Platform, lake_table
-from lakebed.tiering.predicate import Predicate, PredicateError
+from lakebed.tiering.literals import PredicateError
+from lakebed.tiering.predicate import Predicate
 
 _HIDING = ("secured", "privilege")
 
 
 def check_erasable(connection: Connection, table: SourceTable) -> None:
-    """Raises PredicateError where rows of the table would be left, and nobody would notice."""
-    settled = connection.execute(
+    """Raise PredicateError if rows of the table would survive the erasure unnoticed."""
+    cold = connection.execute(
         "select distinct partition_key, extract(epoch from lower_bound)::bigint,"
         " extract(epoch from upper_bound)::bigint from lakebed.cold_file"
         " where table_name = %s and removed_at is null order by 2, 3",
         [table.name],
     ).fetchall()
     if not relation_exists(connection, table):
-        how = "`lakebed apply` makes it again; then erase" if settled else "load it first"
-        raise PredicateError(f"{table.name} is not there; {how}")
+        how = "run `lakebed apply`, then erase" if cold else "load it first"
+        raise PredicateError(f"{table.name} does not exist in PostgreSQL; {how}")
     found = connection.execute(sql.SQL(TIERING_BLOCKERS_QUERY).format(table.oid)).fetchall()
     hiding = tiering_blockers(row for row in found if row[0] in _HIDING)
     if hiding:
         raise PredicateError(f"{table.name}: not all rows could be erased: {'; '.join(hiding)}")
-    if settled and (table.tiering is None or table.partitioning is None):
+    if cold and (table.tiering is None or table.partitioning is None):
         raise PredicateError(
-            f"{table.name}: {len(settled)} partitions have settled, and its table file says no "
-            "more how (partitioning, tiering); put that back, then erase"
+            f"{table.name}: {len(cold)} partitions are cold, but its table file no longer "
+            "declares partitioning and tiering; put that back, then erase"
         )
-    other = grain_mismatches(table, settled) if settled else []
+    other = grain_mismatches(table, cold) if cold else []
     if other:
         raise PredicateError(
             f"{table.name}: {describe_mismatch(table.require_partitioning.grain, other)}. "
@@ -53,7 +54,7 @@ def check_erasable(connection: Connection, table: SourceTable) -> None:
 
 
 def disagreement(platform: Platform, table: SourceTable, predicate: Predicate) -> list[str]:
-    """Say how many hot rows match in DuckDB alone, now that none should; one snapshot.
+    """Report how many hot rows still match in DuckDB alone, in one snapshot.
 
     PostgreSQL's lower() follows the locale of the database, DuckDB's does not.
     """

@@ -1,18 +1,18 @@
-"""Erasing: rows that match a predicate leave hot and cold for good, and their files are destroyed.
+"""Erasing: delete the rows that match a predicate from both tiers and destroy their files.
 
-    open        a row in lakebed.erasure, or the one of a run that was killed
+    open        a row in lakebed.erasure, or the row of a run that was killed
     partitions  each cold one in a transaction (erase_partition.py)
-    rest        hot rows elsewhere, what loads keep for a rollback, the quarantine and tombstones:
-                one transaction (erase_rest.py); if its snapshot shows a partition that was moved
-                or written meanwhile, that one and the rest again
-    movers      those that began before, and may hold what was erased, are waited for (movers.py)
-    catalog     written anew, without the files that go
-    destroy     files that were given up, and orphans of the table, at once; readers whose snapshot
-                still names them have a few seconds to end, and an error after that
+    rest        other hot rows, rows kept for a rollback, the quarantine and tombstones: one
+                transaction (erase_rest.py); if its snapshot shows a partition that was moved or
+                written since, erase that partition and the rest once more
+    movers      wait for moves that began earlier and may hold erased rows (movers.py)
+    catalog     rewritten without the files that go
+    destroy     superseded files, and orphans of the table, at once; readers whose snapshot still
+                names them have a few seconds to end, and get an error after that
     close
 
-Killed anywhere and run again it ends the same: what was given up is in the manifest, and a file
-that the manifest vouches for is there.
+A run that is killed ends the same when it is repeated: the manifest records every superseded file,
+and each file that the manifest names exists.
 """
 
 from __future__ import annotations
@@ -59,9 +59,10 @@ from lakebed.tiering.sweep import destroy_nameless
 class Erased:
     """What was erased, or would be.
 
-    cold_rows: of live files, hidden ones too.  files: of the lake, destroyed.  failed: what was not
-    done, as in which partition, and why.  copies: where else the rows may be.  unsearched_lines:
-    of the quarantine, that are no rows and cannot be asked the condition.
+    cold_rows: of live files, hidden ones too. files: lake files that were destroyed. failed:
+    partitions and parts that were not erased, and why. copies: other places that may hold the rows.
+    unsearched_lines: quarantined lines that are not rows, so that the condition cannot be
+    evaluated.
     """
 
     table: str
@@ -89,7 +90,7 @@ def erase(
     keep_text: bool = False,
     on_step: OnEraseStep = lambda step: None,
 ) -> Erased:
-    """Erase the rows of a table that match. keep_text: the ledger keeps the predicate as it is.
+    """Erase the rows of a table that match. keep_text: the ledger keeps the predicate's text.
 
     Steps: opened, those of each partition, committed, rest, burnt, removed, closed.
     Raises PredicateError, PostgresUnavailableError, ForeignLakeError.
@@ -126,7 +127,8 @@ def erase(
 def would_erase(platform: Platform, table: SourceTable, where: str) -> Erased:
     """Count what would be erased, and change nothing. Raises PredicateError."""
     for _ in range(platform.settings.patience.erase_passes):
-        # A load that ends drops what an older one kept for a rollback: a newer snapshot then.
+        # A finishing load drops the rows that an older load kept for a rollback: retry with a newer
+        # snapshot.
         with suppress(psycopg.errors.UndefinedTable):
             return _would_erase(platform, table, where)
     return _would_erase(platform, table, where)
@@ -153,7 +155,7 @@ def _would_erase(platform: Platform, table: SourceTable, where: str) -> Erased:
 
 
 def _open(connection: Connection, table: SourceTable, predicate: Predicate, keep_text: bool) -> int:
-    """Return the number of the erasure: of the one that was not finished, or a new one."""
+    """Return the number of the unfinished erasure, or of a new one."""
     ((number,),) = connection.execute(
         "insert into lakebed.erasure (table_name, predicate_sha256, predicate) values (%s, %s, %s)"
         " on conflict (table_name, predicate_sha256) where finished_at is null"
@@ -172,9 +174,9 @@ def _erase_everywhere(
     number: int,
     on_step: OnEraseStep,
 ) -> list[str]:
-    """Erase in partitions and in the rest, until one snapshot shows nothing; say where it failed.
+    """Erase in partitions and in the rest until one snapshot shows no match; return the failures.
 
-    A partition that failed keeps all its rows, so that no older one is seen for a hot one.
+    A partition that failed keeps all its rows, so that no older version of a row reappears.
     """
     done: dict[str, int] = {}
     failed: dict[str, str] = {}
@@ -201,7 +203,7 @@ def _erase_everywhere(
             else:
                 done[window.key] = erased.generation
     keys = ", ".join(window.key for window in due)
-    return [*failed.values(), f"{table.name} {keys}: others bring in rows that match all the while"]
+    return [*failed.values(), f"{table.name} {keys}: other sessions keep adding rows that match"]
 
 
 def _has_lake_copies(connection: Connection, table: SourceTable) -> bool:
@@ -271,7 +273,7 @@ def _destroy(
     table: SourceTable,
     on_step: OnEraseStep,
 ) -> list[str]:
-    """Destroy what nobody names, whatever its age; say what could not be, as others write there."""
+    """Destroy unnamed files of any age; return those in partitions that are being written."""
     files, patience = platform.lake.files, platform.settings.patience
     until = time.monotonic() + patience.for_movers
     left: set[str] | None = None
@@ -280,8 +282,8 @@ def _destroy(
             str(path)
             for path in destroy_nameless(connection, files, table, patience.for_readers, on_step)
         }
-        left = now if left is None else left & now  # what came later is of those who came later
-    return [f"{path}: others write there, and it may hold what was erased" for path in sorted(left)]
+        left = now if left is None else left & now  # newer files belong to newer writers
+    return [f"{path}: a running move may still write erased rows there" for path in sorted(left)]
 
 
 def _report(
@@ -333,9 +335,9 @@ def _copies(
     tombstones = count_tombstones(connection, table)
     if tombstones and not searches_tombstones(table, predicate):
         found.append(
-            f"tombstones: {tombstones:,} keys of deleted rows were not searched, as the condition "
-            "is not of the key alone; a fold takes those of lakebed.cold_delete out (`lakebed "
-            "move`), those that a load or a backup keeps go with it"
+            f"tombstones: {tombstones:,} keys of deleted rows were not searched, because the "
+            "condition uses columns outside of the key. `lakebed move` deletes those in "
+            "lakebed.cold_delete; those that a load or a backup keeps end with it"
         )
     ((rejected,),) = connection.execute(
         "select count(*) from lakebed.rejected_row where table_name = %s", [table.name]
@@ -344,7 +346,7 @@ def _copies(
         how = (
             "was not searched, as the predicate cannot be asked of its texts"
             if predicate.quarantine is None
-            else "was searched by the texts of the source alone, in lines that are no rows by the "
+            else "was searched by the texts of the source only; lines that are not rows, by the "
             "values of the condition"
             if predicate.line is not None
             else "was searched by the texts of the source alone"
@@ -353,9 +355,9 @@ def _copies(
     lines = count_unsearched_lines(connection, table, predicate)
     if lines:
         found.append(
-            f"quarantine: {lines:,} lines that are no rows were not searched, as the condition is "
-            "not = or IN of texts and numbers alone; erase by one that is, or look into them: "
-            "`lakebed rejects`"
+            f"quarantine: {lines:,} lines that are not rows were not searched: that needs a "
+            "condition of = and IN with texts and numbers only. Erase by such a condition, or "
+            "inspect them with `lakebed rejects`"
         )
     models = [
         name
@@ -371,16 +373,18 @@ def _copies(
         )
     if table.source is not None:
         found.append(
-            "the source: what it still holds comes back where a load reads it again (a file that "
-            "changes, a replace, a window)"
+            "the source: rows that it still holds return when a load reads them again (a changed "
+            "file, a replace, a window)"
         )
     spilled = len(left_spilled(platform.lake.files.spill))
     if spilled:
         found.append(
-            f"{platform.lake.files.spill}: {spilled} queries that run keep there what does not fit "
-            "in memory; it goes when they end"
+            f"{platform.lake.files.spill}: {spilled} running queries spill there what does not fit "
+            "in memory, until they end"
         )
-    found.append("exports, and copies that others made of the lake or of the catalog's tables")
+    found.append(
+        "exports, and copies of the lake or of the catalog's tables that other programs made"
+    )
     found.append(
         "PostgreSQL's dead rows until VACUUM, its WAL, replicas, dumps and point-in-time backups; "
         "versions and snapshots of the disk or bucket of the lake"

@@ -1,14 +1,14 @@
 """Erasing rows of one partition, hot and cold, in its transaction.
 
     hot       rows that match are deleted
-    live      its generation is written anew without the rows that match, and without those that a
-              hot row which is erased overrode, or a tombstone hid: they would be seen again
-    older     generations that hold rows that match are given up; one that a backup, or a load that
-              can be undone, names is written anew, and named in its place
+    live      its generation is rewritten without the rows that match, and without the cold rows
+              that an erased hot row overrode or a tombstone hid: they would reappear
+    older     generations that hold rows that match are superseded; one that a backup or a load
+              that can be undone names is rewritten, and the new file named in its place
 
-Whatever file is searched must be, byte by byte, what was written. What is kept and what is erased
-must come to what there was, by fingerprint, before anything is changed. Of what is erased nothing
-stays in the manifest: its fingerprint would tell of it.
+Each file that is searched must be, byte by byte, the file that was written. Kept rows and erased
+rows must add up to the old file, by fingerprint, before anything changes. Nothing of the erased
+rows stays in the manifest: their fingerprint would reveal them.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ _MASKED = sql.Identifier("lakebed_masked")
 
 @dataclass(frozen=True)
 class ErasedPartition:
-    """What was erased of a partition. cold: rows of the live generation.  files: given up.
+    """What was erased of a partition. cold: rows of the live generation. files: those given up.
 
-    generation: the last one, when it was done; none up to it holds a row that matches.
+    generation: the last one, when it was done; no generation up to it holds a row that matches.
     """
 
     partition_key: str
@@ -119,8 +119,8 @@ def _split(
 ) -> tuple[Fingerprint, Fingerprint]:
     """Return what is kept and what is erased of the live generation.
 
-    Raises VerificationError where the two do not come to what there was, or the file is damaged:
-    what does not match in it may have matched.
+    Raises VerificationError if the two do not add up to the old file, or if the file is damaged: a
+    damaged row may have matched.
     """
     check_bytes(partition, live)
     _mask(partition, predicate, hot)
@@ -133,14 +133,14 @@ def _split(
     wrong = whole.differences(kept + gone)
     if wrong:
         raise VerificationError(
-            f"{partition}: what is kept and what is erased do not come to what there was "
+            f"{partition}: kept and erased rows do not add up to the rows of the old file "
             f"({'; '.join(wrong)}); nothing was erased"
         )
     return kept, gone
 
 
 def _mask(partition: Partition, predicate: Predicate, hot: int) -> None:
-    """Gather the keys whose cold rows go, as nobody sees them, whether they match or not."""
+    """Gather the keys of hidden cold rows: they go, whether they match or not."""
     table = partition.table
     if not table.key:
         return
@@ -172,7 +172,7 @@ def _hot_rows(partition: Partition) -> sql.Composable:
 def _rows(
     partition: Partition, old: Generation, predicate: Predicate, *, kept: bool, masked: bool
 ) -> sql.Composable:
-    """Return the query of the rows of a generation that are kept, or of those that go.
+    """Return the query of the rows of a generation that are kept, or that go.
 
     masked: whether the keys that were gathered count.
     """
@@ -208,7 +208,7 @@ def _rewrite_pinned(
     stack: ExitStack,
     on_step: OnMoveStep,
 ) -> None:
-    """Write a generation without the rows that match, for those who name it."""
+    """Write a generation without the rows that match, for the loads and backups that name it."""
     kept = _fingerprint(partition, old, predicate, kept=True, masked=False)
     new: Written | None = None
     if kept.rows:
@@ -220,7 +220,7 @@ def _rewrite_pinned(
 
 
 def _repin(partition: Partition, pins: str, old: Generation, new: Written | None) -> None:
-    """Name the new generation where the old one was named; none where no row is left."""
+    """Name the new generation where the old one was named; remove the name if no row is left."""
     change: sql.Composable = sql.SQL("delete from {}").format(sql.Identifier("lakebed", pins))
     if new is not None:
         change = sql.SQL("update {} set generation = {}").format(
@@ -257,7 +257,7 @@ def _delete_hot(partition: Partition, predicate: Predicate) -> None:
 
 
 def _enter(partition: Partition, erasure_id: int, hot: int, cold: int, files: list[str]) -> None:
-    """Count what goes in the ledger of erasures, in the same transaction."""
+    """Count the erased rows in the ledger of erasures, in the same transaction."""
     partition.do(
         sql.SQL(
             "update lakebed.erasure set hot_rows = hot_rows + {}, cold_rows = cold_rows + {},"

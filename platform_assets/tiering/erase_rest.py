@@ -1,15 +1,16 @@
-"""Erasing what is in no cold partition, and telling which partitions are due: in one snapshot.
+"""Erasing outside of cold partitions, and finding partitions that are due: in one snapshot.
 
-    due        partitions with a generation that nobody erased in yet: nothing else is done then
-    hot        rows that match where no file is; one that overrides a cold row is its partition's
-    undo       what loads keep for a rollback
+    due        partitions with a generation that has not been erased yet: then nothing else is done
+    hot        rows that match and have no file; a hot row that overrides a cold row belongs to its
+               partition's transaction
+    undo       rows that loads keep for a rollback
     rejected   the quarantine
-    tombstones those of keys that match, if all partitions are done: they hide nothing any more
-    left       partitions into whose hot rows others brought some that match: due again
+    tombstones of keys that match, once all partitions are done: they hide nothing any more
+    left       partitions that received new hot rows that match: due once more
 
-The transaction is REPEATABLE READ. Whoever takes a row elsewhere meanwhile, as a move, a restore
-or a load does, makes the delete of it fail or has its own fail, and it is begun again. So where it
-commits and nothing is due, its snapshot showed all that matched, wherever it was.
+The transaction is REPEATABLE READ. If a move, a restore or a load takes a row elsewhere at the same
+time, its delete or this one fails, and the erasure retries. So if it commits and nothing is due,
+its snapshot showed all rows that matched, in every place.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from lakebed.store.undo_tables import undo_name
 from lakebed.tiering.predicate import Predicate
 
 ATTEMPTS = 3
-"""So many at least, however little time there is."""
+"""The least number of attempts, however little time there is."""
 
 TOMBSTONES = ("cold_delete", "load_cold_delete", "backup_cold_delete")
 """Where keys of deleted rows are: open, set aside by a load, and as a backup found them."""
@@ -53,11 +54,12 @@ def erase_rest(
     *,
     seconds: float,
 ) -> list[Window]:
-    """Erase what is in no cold partition; return the partitions that are due, none if all is done.
+    """Erase outside of cold partitions; return the partitions that are due, none if all is done.
 
-    done: of partitions, the generation up to which was erased.  failed: those that are left alone.
-    It waits for no row long, so that nobody waits behind it, and tries again for some seconds.
-    Raises TieringError where others kept changing or holding the rows, or a trigger keeps them.
+    done: by partition, the generation up to which was erased. failed: partitions that are left
+    alone. It waits only briefly for a row, so that no session queues behind it, and retries for
+    some seconds. Raises TieringError if other sessions kept changing or locking the rows, or a
+    trigger keeps them.
     """
 
     def attempt() -> list[Window]:
@@ -75,7 +77,7 @@ def erase_rest(
         raise TieringError(
             f"{table.name}: rows that match were changed or held during each of "
             f"{retries.statistics['attempt_number']} attempts; those outside of cold partitions "
-            "were not erased. Run it again when their writers have ended"
+            "were not erased. Run it again when the writers have ended"
         ) from error
 
 
@@ -119,7 +121,7 @@ def count_rest(connection: Connection, table: SourceTable, predicate: Predicate)
 
 
 def count_unsearched_lines(connection: Connection, table: SourceTable, predicate: Predicate) -> int:
-    """Return how many lines of the quarantine are no rows and cannot be asked the predicate."""
+    """Return how many quarantined lines are not rows, so that the predicate cannot be evaluated."""
     if predicate.line is not None:
         return 0
     where = sql.SQL("table_name = {} and {}").format(sql.Literal(table.name), _is_line(table))
@@ -161,7 +163,7 @@ def searches_tombstones(table: SourceTable, predicate: Predicate) -> bool:
 
 
 def count_tombstones(connection: Connection, table: SourceTable) -> int:
-    """Return how many keys of deleted rows of the table are kept, wherever."""
+    """Return how many keys of deleted rows of the table are kept, in all places."""
     of_table = sql.SQL("table_name = {}").format(sql.Literal(table.name))
     return sum(count(connection, _tombstones(name), of_table) for name in TOMBSTONES)
 
@@ -202,7 +204,7 @@ def _left(
 ) -> list[str]:
     """Return the partitions with a file that have hot rows which match.
 
-    Raises TieringError where such a row is in none of them: a trigger kept it.
+    Raises TieringError if such a row is in no partition with a file: a trigger kept it.
     """
     query = sql.SQL("select null from {} where {} limit 1").format(
         table.relation, predicate.postgres
@@ -237,7 +239,7 @@ def _windows(table: SourceTable, keys: Collection[str]) -> list[Window]:
 
 
 def _rejected(table: SourceTable, predicate: Predicate) -> sql.Composable:
-    """Return which rejects match: a line has no columns, and would have null in each of them."""
+    """Return the condition of matching rejects: a line has no columns, so each would be null."""
     no = sql.SQL("false")
     return sql.SQL("table_name = {} and case when {} then {} else {} end").format(
         sql.Literal(table.name), _is_line(table), predicate.line or no, predicate.quarantine or no

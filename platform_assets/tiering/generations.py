@@ -30,9 +30,9 @@ class Generation:
 
 
 def generations(partition: Partition) -> tuple[Generation | None, int]:
-    """Return the live generation, if there is one, and the last number that was given out.
+    """Return the live generation, or None, and the last number in use.
 
-    Raises GrainError where rows of the partition have settled by another grain.
+    Raises GrainError if rows of the partition are cold under another grain.
     """
     check_grain(partition.ask, partition.table, partition.window)
     query = sql.SQL(
@@ -73,17 +73,17 @@ def _generation(number: int, path: str, fingerprint: str, columns: str, sha256: 
 
 
 def verified(partition: Partition, old: Generation) -> Fingerprint:
-    """Return the fingerprint of a generation's file, read anew.
+    """Return the fingerprint of a generation's file, computed from the file.
 
-    Raises VerificationError where it is not what the manifest says.
+    Raises VerificationError if the file differs from the manifest.
     """
     found = partition.fingerprint(parquet(partition, old), columns_of(partition, old))
     damage = found.differences(old.fingerprint)
     if damage:
         raise VerificationError(
             f"{partition.files.address(old.path)} is not what the manifest says: "
-            f"{'; '.join(damage)}. Bring the file back from a backup before anything is folded "
-            "into it."
+            f"{'; '.join(damage)}. Restore the file from a copy of the lake, then run `lakebed "
+            "move` again"
         )
     return found
 
@@ -96,8 +96,8 @@ def check_bytes(partition: Partition, old: Generation) -> None:
         problem = True
     if problem:
         raise VerificationError(
-            f"{partition.files.address(old.path)} is not what was written: it is gone, or its "
-            "SHA-256 is another one. Bring the file back from a backup, then run it again"
+            f"{partition.files.address(old.path)} is not the file that was written: it is gone, or "
+            "its SHA-256 differs. Restore it from a copy of the lake, then run it again"
         )
 
 
@@ -120,8 +120,9 @@ def columns_of(partition: Partition, old: Generation) -> list[Column]:
     lost = sorted(old.columns.keys() - set(table.column_names))
     if lost:
         raise TieringError(
-            f"{partition}: the cold file has a column {lost[0]} that the contract has not, and a "
-            "fold would lose it; nothing was moved. Declare it in the model, nullable"
+            f"{partition}: the cold file has a column {lost[0]} that the contract does not "
+            "declare, and a rewrite would lose it; nothing was moved. Declare it in the model, "
+            "nullable"
         )
     columns = [column for column in table.columns if column.name in old.columns]
     return [_as_it_was(partition, column, old.columns[column.name]) for column in columns]

@@ -52,7 +52,7 @@ def leave_if_held(partition: Partition, now: datetime) -> None:
 
 
 def holds(connection: Connection, table: SourceTable, now: datetime) -> dict[str, datetime]:
-    """Return until when the partitions of a table are held, by key; those that still are."""
+    """Return the partitions of a table that are still held: the end of each hold, by key."""
     return dict(
         connection.execute(
             "select partition_key, held_until from lakebed.held_partition"

@@ -1,8 +1,8 @@
-"""The snapshot horizon: who may still see what a committed transaction took away.
+"""The snapshot horizon: which sessions may still see what a committed transaction removed.
 
-A snapshot with the xmin x sees all that transactions before x did. One that took something away is
-seen by everybody when its id is before every xmin that is held: by a session, by a prepared
-transaction, by a replication slot. Ids are compared with 64 bits, so that none wraps around.
+A snapshot with the xmin x sees all that transactions before x did. Every session sees a removal
+once its transaction id is before each xmin that a session, a prepared transaction or a replication
+slot holds. Ids are compared with 64 bits, so that none wraps around.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lakebed.resources.postgres import Connection
 
 
 class StayReason(StrEnum):
-    """Why something that nobody needs any more stays for now."""
+    """Why something that has expired stays for now."""
 
     BACKUP = "backup"
     """A backup, or a load that can be undone, names the file."""
@@ -26,9 +26,9 @@ class StayReason(StrEnum):
     SNAPSHOT = "snapshot"
     """A session, a prepared transaction or a replication slot may still see it."""
     HIDDEN = "hidden"
-    """Sessions of other roles are hidden, which may still see it."""
+    """Sessions of other roles are hidden, and may still see it."""
     BUSY = "busy"
-    """A load or a move is at work on it, or another session holds the table."""
+    """A load or a move is using it, or another session locks the table."""
     ROWS = "rows"
     """Rows came in, or VACUUM could not give the pages back."""
     DEPENDENT = "dependent"
@@ -83,7 +83,7 @@ class Holder:
     since: datetime | None
 
     def __str__(self) -> str:
-        """Say who it is and since when, and nothing of what it asks."""
+        """Name the session and its start, but not its query."""
         began = f", since {self.since:%Y-%m-%d %H:%M:%S} UTC" if self.since else ""
         match self.kind:
             case "session":
@@ -96,17 +96,17 @@ class Holder:
 
 @dataclass(frozen=True)
 class Horizon:
-    """All who hold it. hidden: sessions of other roles, of which this one may not know."""
+    """All holders of the horizon. hidden: sessions of other roles, which this role may not see."""
 
     holders: tuple[Holder, ...]
     hidden: int = 0
 
     def blind_to(self, xid: int) -> list[Holder]:
-        """Return those who may not see what the committed transaction did, the oldest first."""
+        """Return the holders that may not see the committed transaction, the oldest first."""
         return sorted((h for h in self.holders if xid >= h.xmin), key=lambda holder: holder.xmin)
 
     def why_not(self, xid: int) -> Stay | None:
-        """Say why it cannot be taken that everybody sees what the transaction did, or None."""
+        """Return why some session may not yet see the transaction, or None if all see it."""
         held = self.blind_to(xid)
         if held:
             return Stay(StayReason.SNAPSHOT, f"{held[0]} may still need it")

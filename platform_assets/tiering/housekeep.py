@@ -1,12 +1,12 @@
-"""Housekeeping: what nobody needs any more goes, and what will soon be needed is made.
+"""Housekeeping: remove what has expired, and create the partition tables that are needed soon.
 
     expire     cold partitions past their retention
-    leaves     missing ones made, some ahead; emptied ones vacuumed and, by policy, dropped
-    snapshots  those that tables keep no more
-    catalog    written anew, so that no client that opens it now finds a file that goes
+    tables     create missing and upcoming partition tables; vacuum emptied ones, drop by policy
+    copies     lake copies beyond the number that their table keeps
+    catalog    rewritten, so that a client that opens it finds no file that is about to go
     sweep      superseded generations, orphans and unfinished files, after a grace period
 
-Each step is a transaction of its own, or several; killed anywhere and run again, it ends the same.
+Each step is a transaction of its own, or several; a killed run ends the same when it is repeated.
 """
 
 from __future__ import annotations
@@ -44,9 +44,10 @@ from lakebed.tiering.sweep import Swept, remove_nameless
 class Housekept:
     """What housekeeping did, or would do, and what it left and why.
 
-    made: how many leaves, in gaps and of the near future.  gaps: windows between the first leaf and
-    the last in which nobody can write, as table and partition key.  failed: what did not happen,
-    and why.
+    made: how many partition tables, in gaps and of the near future.
+    gaps: windows between the first partition table and the last that accept no rows, as table and
+    partition key.
+    failed: what did not happen, and why.
     """
 
     dry_run: bool
@@ -70,9 +71,9 @@ def housekeep(
     dry_run: bool = False,
     on_step: OnHousekeepStep = lambda step: None,
 ) -> Housekept:
-    """Keep house for some tables, or for all tables and models.
+    """Expire, create, vacuum and sweep for some tables, or for all tables and models.
 
-    What fails for one partition or table is told in the report, and the rest is done.
+    A failure of one partition or table goes into the report; the rest is done.
     Raises PostgresUnavailableError, ForeignLakeError.
     """
     platform.lake.owner.check()
@@ -178,7 +179,7 @@ def _partition_tables(
 
 
 def _fill(connection: Connection, table: SourceTable, window: Window, done: Housekept) -> bool:
-    """Make the leaf of a gap, so that anybody can write there; say whether it is there now."""
+    """Create the partition table of a gap; return whether it exists now."""
     try:
         made = ensure_partition_tables(connection, table, [window])
     except (DriftError, LockWaitError) as error:

@@ -1,20 +1,20 @@
-"""Snapshots: a table that is not partitioned, whole, as a file of the lake after each load.
+"""Lake copies: an unpartitioned table, written whole to one file of the lake after each load.
 
     one REPEATABLE READ transaction of PostgreSQL, DuckDB in front
-    lock       the table's snapshots, against a second one
+    lock       the table's lake copies, against a second writer
     count      fingerprint of the rows, by PostgreSQL
     copy       the rows to a file, in the order of their key
     verify     fingerprint of the re-read file, by DuckDB, against what was counted
     rename     the file to its final name, made durable
-    record     the snapshot before it superseded, those beyond the last few expired
+    record     the previous copy superseded, those beyond the last few expired
     commit     the only moment at which anything becomes visible
 
-A snapshot says what of the ledger of loads it saw. One is due where that is another now: whoever
-was killed between a load and its snapshot, the next load makes it good, with rows of its own or
-without. Loads of other tables count where they insert missing parents (`Lookup`).
+A lake copy records which loads of the ledger it saw. It is due when the ledger has changed since:
+if a load dies before its copy, the next load writes the copy, even with no rows of its own. Loads
+of other tables count where they insert missing parents (`Lookup`).
 
-Two at once: one holds the lock, and the other begins again when it is free. Who gets the lock with
-a snapshot of PostgreSQL from before the other's commit fails at the row that is live no more.
+Of two writers, one holds the lock and the other retries once it is free. A writer that gets the
+lock with a PostgreSQL snapshot from before the other's commit fails at the superseded row.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ PAUSE = 0.2
 
 
 class LakeCopyBusyError(BusyError):
-    """Another process takes a snapshot of the table, or alters it."""
+    """Another process writes a lake copy of the table, or alters it."""
 
 
 @dataclass(frozen=True)
 class LakeCopy:
-    """A snapshot that was taken. path: relative to the lake."""
+    """A lake copy that was written. path: relative to the lake."""
 
     table: str
     generation: int
@@ -63,7 +63,7 @@ class LakeCopy:
 class WholeTable(HotTable):
     """A table that is not partitioned, locked and in a transaction."""
 
-    unchanged = "its snapshot in the lake stays as it was"
+    unchanged = "its last lake copy stays"
     again = "Run `lakebed load` again"
 
     @property
@@ -72,14 +72,11 @@ class WholeTable(HotTable):
         return self.hot
 
     def lock(self) -> None:
-        """Take the lock of the table's snapshots, and keep the table as it is.
-
-        Raises SnapshotBusyError.
-        """
+        """Lock the table's lake copies and the table's definition. Raises LakeCopyBusyError."""
         if not self.try_lock(lake_copy_lock(self.table.name)):
-            raise LakeCopyBusyError(f"{self}: another process takes a snapshot of it")
+            raise LakeCopyBusyError(f"{self}: another process writes a lake copy of it")
         if rewritten_since(self.connection, [(self.table.schema, self.table.name)]):
-            raise LakeCopyBusyError(f"{self}: it is written anew (ALTER TABLE, TRUNCATE)")
+            raise LakeCopyBusyError(f"{self}: another session rewrites it (ALTER TABLE, TRUNCATE)")
 
 
 def write_due_copies(
@@ -89,10 +86,10 @@ def write_due_copies(
     changed: bool = False,
     on_step: OnLakeCopyStep = lambda step: None,
 ) -> list[LakeCopy]:
-    """Take the snapshots that are due after a load of a table: its own, and its parents'.
+    """Write the lake copies that are due after a load of a table: its own, and its parents'.
 
-    changed: its own is due whatever the ledger says, as after the restore of a backup.
-    Steps: see `take_snapshot`. Raises TieringError, PostgresUnavailableError.
+    changed: its own is due whatever the ledger says, as after a restore from a backup. Steps: see
+    `write_lake_copy`. Raises TieringError, PostgresUnavailableError.
     """
     parents = {lookup.table for lookup in table.lookups if lookup.insert_missing}
     chosen = [table, *(other for other in platform.tables if other.name in parents)]
@@ -106,7 +103,7 @@ def write_due_copies(
 
 
 def is_due(platform: Platform, table: SourceTable) -> bool:
-    """Whether the live snapshot of a table lacks a load, or a rollback; or rows have none."""
+    """Whether a load or a rollback is newer than the live lake copy, or no copy holds the rows."""
     with platform.postgres.connect() as connection:
         live = connection.execute(
             "select ledger from lakebed.lake_copy where table_name = %s and superseded_at is null",
@@ -126,11 +123,11 @@ def write_lake_copy(
     erasure: int | None = None,
     on_step: OnLakeCopyStep = lambda step: None,
 ) -> LakeCopy | None:
-    """Put the table as it is into the lake. None where only_if_due and another process was faster.
+    """Write the whole table to the lake. None if only_if_due and another process was faster.
 
-    erasure: the number of an erasure, after which no older snapshot is kept.
+    erasure: the number of an erasure, after which no older lake copy is kept.
     Steps: locked, counted, copied, verified, renamed, recorded, committed.
-    Raises SnapshotBusyError, VerificationError, TieringError. Nothing has happened then.
+    Raises LakeCopyBusyError, VerificationError, TieringError. Nothing is changed in these cases.
     """
     until = time.monotonic() + platform.settings.patience.for_lake_copy
     while True:
@@ -140,7 +137,7 @@ def write_lake_copy(
                 table.name,
                 partial(WholeTable, files=platform.lake.files, table=table),
                 lambda whole: _take(whole, _ledger(platform, table), erasure, on_step),
-                contended=f"others always were faster; {WholeTable.unchanged}",
+                contended=f"other writers were faster in each attempt; {WholeTable.unchanged}",
                 on_step=on_step,
                 attempts=platform.settings.patience.attempts,
             )
@@ -157,7 +154,7 @@ def write_lake_copy(
 def forget_older(
     platform: Platform, table: SourceTable, erasure: int, on_step: OnLakeCopyStep
 ) -> None:
-    """Give up all snapshots from before an erasure, in favour of a new one where any are kept.
+    """Give up all lake copies from before an erasure; write a new one if the table keeps any.
 
     Raises TieringError.
     """
@@ -250,7 +247,7 @@ def _expire(table: SourceTable, keep: int) -> sql.Composed:
 
 
 def _give_up(table: SourceTable, erasure: int) -> list[sql.Composed]:
-    """Return what gives up all that has expired; of what it held nothing is told any more."""
+    """Return the statement that gives up expired copies and forgets their fingerprints."""
     expired = sql.SQL("table_name = {} and expired_at is not null and removed_at is null").format(
         table.name
     )
@@ -278,7 +275,7 @@ def _ledger(platform: Platform, table: SourceTable) -> sql.Composed:
 
 
 def _writers(tables: Sequence[SourceTable], table: SourceTable) -> list[str]:
-    """Return the tables whose loads write this one: itself, and those that insert its rows."""
+    """Return the tables whose loads write this one: itself, and tables that insert its rows."""
     others = [
         other.name
         for other in tables

@@ -1,7 +1,7 @@
-"""Values looked for in a line that is no row: what a field of it would look like. Pure.
+"""Find values in a line that is not a row by the shape that a field would have. Pure.
 
-Nobody can tell the fields of such a line. A value is found where it stands between what may be the
-ends of a field, whatever its case, quoted or not: rather too often than too seldom.
+The fields of such a line are unknown. A value is found between two characters that can delimit a
+field, in any case, quoted or not. False matches are preferred to missed ones.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 
 _ENDS = ";,|\t\r\n\"'{}[]()="
-"""What may stand before a field and after it, beside the delimiter of the source."""
+"""The characters that may delimit a field, in addition to the delimiter of the source."""
 
 
 def field_pattern(
@@ -19,8 +19,8 @@ def field_pattern(
 ) -> str:
     """Return a regular expression of PostgreSQL for a field with this value.
 
-    number: the value is one, which may be written with more zeros, a sign or a decimal comma.
-    thousands: what may stand between its groups of digits.
+    number: the value is a number, which may be written with more zeros, a sign or a decimal comma.
+    thousands: the separator that may occur between groups of digits.
     """
     ends = "".join(f"\\{mark}" if not mark.isspace() else mark for mark in _ENDS)
     if delimiter and delimiter not in _ENDS:
@@ -40,7 +40,7 @@ def _number(value: Decimal, thousands: str) -> str:
 
 
 def _written(value: str) -> Iterator[str]:
-    """Yield the pattern of each character: one that has a meaning may be doubled, or escaped."""
+    """Yield the pattern of each character: a special one may be doubled, or escaped."""
     for char in value:
         if char in "\"'":
             yield f"[\\\\{char}]?{char}"

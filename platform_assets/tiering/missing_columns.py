@@ -1,8 +1,8 @@
-"""Settled rows from before their table was altered: what they lack of it, and what stands in.
+"""Handle columns that were added to a table after some of its partitions were moved.
 
-For readers a column that a row is older than is null. PostgreSQL does not take a null where the
-column is NOT NULL: a restore puts the column's default there. A label of an enum stays as it was
-in the files, whatever becomes of it in the type.
+Readers see null in such a column of an older row. PostgreSQL refuses a null where the column is NOT
+NULL, so a restore fills in the column's default. Labels of an enum stay in the files as they were
+written, even if the type drops them.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from lakebed.tiering.transaction import HotTable
 
 @dataclass(frozen=True)
 class MissingColumn:
-    """A NOT NULL column that live cold files are older than. partitions: how many.
+    """A NOT NULL column that some live cold files do not have. partitions: how many files.
 
-    default: PostgreSQL's expression, None where the column has none.
+    default: PostgreSQL's expression, None where the column has no default.
     """
 
     column: str
@@ -31,7 +31,7 @@ class MissingColumn:
 
 
 def find_missing_columns(connection: Connection, table: SourceTable) -> list[MissingColumn]:
-    """Return the NOT NULL columns that settled rows of a table lack."""
+    """Find the NOT NULL columns that cold files of a table do not have."""
     rows = connection.execute(
         "select attname::text, pg_get_expr(adbin, adrelid), count(*)"
         " from pg_attribute a join lakebed.cold_file f on f.table_name = %s"
@@ -45,9 +45,9 @@ def find_missing_columns(connection: Connection, table: SourceTable) -> list[Mis
 
 
 def check_labels(partition: HotTable, rows: sql.Composable) -> None:
-    """Raise TieringError where settled rows hold labels that their enum has no more.
+    """Raise TieringError if cold rows hold labels that their enum no longer has.
 
-    rows: DuckDB's query of them.
+    rows: DuckDB's query of the cold rows.
     """
     for column in partition.table.columns:
         if not column.types.labels:
@@ -61,18 +61,17 @@ def check_labels(partition: HotTable, rows: sql.Composable) -> None:
         lost = [label for (label,) in partition.connection.execute(query.as_string()).fetchall()]
         if lost:
             raise TieringError(
-                f"{partition}: nothing was restored: settled rows hold {lost[0]!r} in "
-                f"{column.name}, a label that {column.postgres} has no more. ALTER TYPE "
-                f"{column.postgres} ADD VALUE {sql.Literal(lost[0]).as_string()}, restore, and "
-                "UPDATE the rows"
+                f"{partition}: nothing was restored: cold rows hold {lost[0]!r} in {column.name}, "
+                f"a label that {column.postgres} no longer has. ALTER TYPE {column.postgres} ADD "
+                f"VALUE {sql.Literal(lost[0]).as_string()}, restore, and UPDATE the rows"
             )
 
 
 def fill_defaults(partition: HotTable, stage: sql.Identifier) -> None:
-    """Put defaults in the place of nulls that the hot table would not take.
+    """Replace nulls that the hot table would refuse by the column's default.
 
-    Generated columns are computed, as PostgreSQL does for rows that are inserted.
-    stage: the settled rows, in a table of the transaction.  Raises TieringError.
+    Generated columns are computed, as PostgreSQL does for inserted rows.
+    stage: the cold rows, in a table of the transaction.  Raises TieringError.
     """
     columns = partition.ask(
         sql.SQL(
@@ -89,16 +88,17 @@ def fill_defaults(partition: HotTable, stage: sql.Identifier) -> None:
             continue
         if may_hold_nulls:
             raise TieringError(
-                f"{partition}: nothing was restored: settled rows hold null in {name}, which is "
-                "NOT NULL NOT VALID: PostgreSQL keeps such rows and takes none back. ALTER TABLE "
+                f"{partition}: nothing was restored: cold rows hold null in {name}, which is NOT "
+                "NULL NOT VALID: PostgreSQL keeps such rows, but refuses to insert them. ALTER "
+                "TABLE "
                 f"{partition.table.place} ALTER COLUMN {name} DROP NOT NULL, restore, and add the "
                 "constraint again"
             )
         if default is None:
             raise TieringError(
-                f"{partition}: nothing was restored: settled rows have no {name}, which is NOT "
-                f"NULL and has no default. ALTER TABLE {partition.table.place} ALTER COLUMN "
-                f"{name} SET DEFAULT ..., which then stands in for it"
+                f"{partition}: nothing was restored: cold rows have no {name}, which is NOT NULL "
+                f"without a default. ALTER TABLE {partition.table.place} ALTER COLUMN {name} SET "
+                "DEFAULT ..., which the restore then uses"
             )
         partition.do(
             sql.SQL("update {0} set {1} = {2} where {1} is null").format(

@@ -2,35 +2,36 @@
 
     begin                      one REPEATABLE READ transaction, one snapshot, DuckDB in front
     lock                       the partition, against a second mover
-    copy                       hot rows (in a fold also the cold rows they leave standing) to a file
-    count                      fingerprint of the hot rows, by PostgreSQL, in the snapshot; done
-                               beside the copy where there is no file yet, before it in a fold
+    copy                       hot rows (compacting: also the cold rows that stay) to a file
+    count                      fingerprint of the hot rows, by PostgreSQL, in the snapshot; during
+                               the copy if there is no file yet, before it when compacting
     verify                     fingerprint of the re-read file, by DuckDB, against what was counted
-    delete                     hot rows and tombstones out, while the file is being verified
+    delete                     hot rows and tombstones, while the file is being verified
     rename                     the file to its final name, made durable
     record                     manifest entry in, older generation superseded
     commit                     the only moment at which anything becomes visible
 
-Killed before the commit it leaves a file that nobody names; after it, nothing to do. Rows that
-others insert meanwhile are not in the snapshot: they stay hot and are folded in by the next run.
-Rows that others change meanwhile make the delete fail, and the move starts again.
+A move that is killed before the commit leaves an orphaned file; after it, nothing is left to do.
+Rows that are inserted during the move are not in its snapshot: they stay hot, and the next move
+compacts them into the file. Rows that are updated during the move make its delete fail, and the
+move starts again.
 
-A reader sees of a key its hot row; else its cold row, if the key has no tombstone. A fold makes a
-file of what a reader of its snapshot sees: hot rows, and cold ones whose key is neither hot nor
-has a tombstone. It takes out the hot rows and the tombstones of its snapshot, and no others. Of a
-key that others delete (hot row out, tombstone in, one commit) and insert again meanwhile:
+For each key a reader sees the hot row; if there is none, the cold row unless the key has a
+tombstone. Compacting writes what a reader of its snapshot sees: hot rows, and cold rows whose key
+is neither hot nor has a tombstone. It deletes the hot rows and the tombstones of its snapshot only.
+For a key that is deleted (hot row out, tombstone in, one commit) and inserted again at that time:
 
-    in the snapshot        then            after the fold
+    in the snapshot        then            after compacting
     cold                   deleted         its row is in the new file, its tombstone stays: gone
     cold                   deleted, back   the same, and the hot row that came back: seen
     cold, tombstone        back            it is not in the new file, the hot row stays: seen
-    hot                    deleted         the delete of the hot row fails, the fold starts again
-    hot, out by the fold   deleted         who deletes waits for the fold, finds no hot row, and
+    hot                    deleted         the delete of the hot row fails, compacting starts again
+    hot, removed here      deleted         the DELETE waits for this commit, finds no hot row, and
                                            its tombstone hides the row of the new file: gone
     tombstone              taken back      the delete of the tombstone fails, it starts again
 
-So tombstones may stand twice, and must: one that the fold takes out does not count for what was
-deleted after its snapshot.
+So a key may have two tombstones, and must: the one that compacting deletes does not cover a row
+that was deleted after its snapshot.
 """
 
 from __future__ import annotations
@@ -71,14 +72,26 @@ def move(
     on_step: OnMoveStep = lambda step: None,
     attempts: int = 5,
 ) -> Moved:
-    """Move one partition's hot rows to the lake, or fold them and deletes into its cold file.
+    """Move one partition's hot rows to the lake, or compact them and deletes into its cold file.
 
-    A partition of which no row is left has no file. One that is held after a restore is moved all
-    the same, and held no more, unless the time of a move by policy is given.
-    Steps: locked, copied, counted (in a fold the other way round), deleted and verified in either
+    A partition without rows has no file. A partition that is held after a restore is moved, and its
+    hold lifted, unless `unless_held_at` is given.
+    Steps: locked, copied, counted (before copied when compacting), deleted and verified in either
     order, renamed, recorded, committed.
-    Raises PartitionBusyError, PartitionHeldError, VerificationError, or TieringError where others
-    kept changing the rows.
+
+    Args:
+        lake: The lake to write to.
+        table: The spec of the table.
+        window: The window of the partition.
+        unless_held_at: The time of a move by policy, which skips held partitions.
+        on_step: Receives each step.
+        attempts: How often to start over if rows change during the move.
+
+    Raises:
+        PartitionBusyError: Another move holds the partition.
+        PartitionHeldError: The partition is held after a restore.
+        VerificationError: The file does not hold the counted rows.
+        TieringError: Other sessions changed the rows during each attempt.
     """
     moved, seconds = in_transaction(
         lake,
@@ -128,7 +141,7 @@ def _settle(lake: Lake, partition: Partition, last: int, on_step: OnMoveStep) ->
 def _compact(
     partition: Partition, old: Generation | None, last: int, tombstones: int, on_step: OnMoveStep
 ) -> Moved:
-    """Make a new file of a partition that has one, or take out tombstones of no row."""
+    """Write a new file of a partition that has one, or delete tombstones that hide no row."""
     hot = partition.fingerprint_of_hot()
     on_step("counted")
     if hot.rows == 0 and tombstones == 0:
@@ -171,7 +184,7 @@ def _with_file(done: Moved, written: Written) -> Moved:
 
 
 def _take_out(partition: Partition, on_step: OnMoveStep, *, deletes: bool) -> None:
-    """Take out what goes into the new file, and tell beforehand whoever decodes the WAL."""
+    """Delete the rows that go into the new file, after a WAL message that announces the move."""
     partition.announce("move")
     partition.delete_hot()
     if deletes:
@@ -183,7 +196,7 @@ def _take_out(partition: Partition, on_step: OnMoveStep, *, deletes: bool) -> No
 def _name(
     partition: Partition, old: Generation | None, new: Written | None, on_step: OnMoveStep
 ) -> None:
-    """Put the new file into the manifest for the old one. new: None where no row is left."""
+    """Replace the old file by the new one in the manifest. new: None if no row is left."""
     if old is not None:
         supersede(partition, old)
     if new is not None:
@@ -194,7 +207,7 @@ def _name(
 def _expected(
     partition: Partition, hot: Fingerprint, old: Generation | None, *, deletes: bool
 ) -> tuple[Fingerprint, int]:
-    """Return what the new file must come to, and how many cold rows do not go into it."""
+    """Return the fingerprint that the new file must have, and how many cold rows it drops."""
     if old is None:
         return hot, 0
     before = verified(partition, old)

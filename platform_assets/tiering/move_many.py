@@ -25,12 +25,11 @@ def move_many(
     on_start: Callable[[Window], OnMoveStep] = lambda window: lambda step: None,
     unless_held_at: datetime | None = None,
 ) -> Iterator[tuple[Window, Moved | Exception]]:
-    """Move partitions, at most `jobs` at once; yield each as it ends, with what it did or raised.
+    """Move partitions, at most `jobs` at once; yield each result as it ends: a report or an error.
 
-    begin: called when a move begins, for what is told its steps, maybe in a thread of its own.
-    unless_held_at: of moves by policy, which leave what is held then.
-    One by one they come in order. Where the caller stops early, those that run come to their end,
-    and no other is begun.
+    With one job they come in order. If the caller stops early, running moves end and none begins.
+    on_start: called as a move begins, returns its receiver of steps; perhaps in another thread.
+    unless_held_at: the time of a move by policy, which leaves held partitions alone.
     """
     if jobs == 1:
         for window in windows:

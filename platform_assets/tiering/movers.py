@@ -1,13 +1,13 @@
-"""Those who take rows of a table to the lake just now, told before they see any row.
+"""Register the processes that take rows of a table to the lake, before they see any row.
 
-A mover may still hold, in memory or in a file that nobody names, what others have erased meanwhile.
-So each is told in two places before its transaction has a snapshot, and an erasure waits for those
-that it finds there after its own commit:
+A mover may still hold rows, in memory or in an unrecorded file, that were erased since it began.
+So each one registers in two places before its transaction has a snapshot. An erasure waits for
+the movers that it finds there after its own commit:
 
-    PostgreSQL    two locks of tables that few others hold together: as long as its session lives
-    the lake      a locked file: as long as its process lives, whose session may have been ended
+    PostgreSQL    two table locks that rarely occur together: as long as its session lives
+    the lake      a locked file: as long as its process lives, even if its session was ended
 
-Whoever comes later has a later snapshot.
+A mover that registers later has a later snapshot.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ where granted and database = (select oid from pg_database where datname = curren
 
 
 def lock_statement(table: SourceTable) -> sql.Composable:
-    """Return what tells PostgreSQL of a mover: the first statements of its transaction.
+    """Return the first statements of a mover's transaction, which register it in PostgreSQL.
 
-    LOCK takes no snapshot, and these modes stand in nobody's way but of ALTER TABLE and its like,
-    in whose way the move's own reading is.
+    LOCK takes no snapshot. These modes block only ALTER TABLE and its like, which the move's own
+    reading blocks as well.
     """
     return sql.SQL(
         "lock table only {} in access share mode;"
@@ -50,14 +50,14 @@ def lock_statement(table: SourceTable) -> sql.Composable:
 
 @contextmanager
 def at_work(files: LakeFiles, table: SourceTable) -> Iterator[None]:
-    """Tell the lake of a mover while the block runs. Raises LakeFileError."""
+    """Register a mover in the lake while the block runs. Raises LakeFileError."""
     spool = _spool(files, table)
     try:
         place = spool.take("")
     except OSError as error:
         raise LakeFileError(
-            f"{spool.folder}: no lock can be taken in it ({error}); nobody could know who writes "
-            "to the lake. It wants a file system with flock, and room"
+            f"{spool.folder}: cannot lock a file in it ({error}), so that other processes could "
+            "not see this writer. The folder needs a file system with flock, and free space"
         ) from error
     try:
         yield
@@ -68,10 +68,10 @@ def at_work(files: LakeFiles, table: SourceTable) -> Iterator[None]:
 def let_older_end(
     connection: Connection, files: LakeFiles, table: SourceTable, seconds: float
 ) -> list[str]:
-    """Wait for the movers of a table that are at work; return those that still are after seconds.
+    """Wait for the running movers of a table; return those that still run after `seconds`.
 
-    What is to be kept from them must have been committed before. The connection is in autocommit
-    mode.
+    The change that they must not miss must have been committed before. The connection is in
+    autocommit mode.
     """
     older = _at_work(connection, files, table)
     until = time.monotonic() + seconds
@@ -83,7 +83,7 @@ def let_older_end(
 
 
 def let_mover_end(connection: Connection, lock: AdvisoryLock) -> None:
-    """Wait a moment for the one who holds a lock, ahead of all who only try to get it."""
+    """Wait briefly for the holder of a lock, ahead of processes that only try to get it."""
     try:
         with connection.transaction():
             connection.execute("set local lock_timeout = '1s'")
@@ -95,7 +95,7 @@ def let_mover_end(connection: Connection, lock: AdvisoryLock) -> None:
 def _at_work(
     connection: Connection, files: LakeFiles, table: SourceTable
 ) -> dict[tuple[str, str], str]:
-    """Return who is at work, and what to call it."""
+    """Return the running movers, and how to name each."""
     sessions = connection.execute(sql.SQL(_OLDER).format(table.oid)).fetchall()
     found = {(str(pid), of): f"session {pid} of PostgreSQL" for pid, of in sessions}
     locks = _spool(files, table).held()

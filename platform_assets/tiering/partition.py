@@ -32,7 +32,7 @@ class PartitionBusyError(BusyError):
 
 @dataclass
 class Partition(HotTable):
-    """A partition, locked and in a transaction, with the table as it is in PostgreSQL now."""
+    """A partition, locked and in a transaction, with the table's definition in PostgreSQL now."""
 
     unchanged = "nothing was moved"
     again = "Run `lakebed move` again"
@@ -63,7 +63,9 @@ class Partition(HotTable):
         Raises PartitionBusyError.
         """
         if not self.try_lock(move_lock(self.table.name, self.window)):
-            raise PartitionBusyError(f"{self}: another mover is at work on it; wait for it to end")
+            raise PartitionBusyError(
+                f"{self}: another move of it is running; run it again when that has ended"
+            )
 
     @property
     def deleted_keys(self) -> sql.Composed:
@@ -72,9 +74,9 @@ class Partition(HotTable):
         return deleted_keys(self.table.relation, self.table.name, self.table.key, [window])
 
     def note(self) -> None:
-        """Note what PostgreSQL must know of the table for people who have no table file.
+        """Record what PostgreSQL must know of the table for clients without its table file.
 
-        Raises TieringError where deletes by another key are open: by this one they hide nothing.
+        Raises TieringError if deletes by another key are pending: under this key they hide nothing.
         """
         ((why,),) = self.ask(key_blocker_query(self.table))
         if why is not None:
@@ -91,7 +93,7 @@ class Partition(HotTable):
     def consume_tombstones(self) -> None:
         """Delete the tombstones that the snapshot shows, and no other.
 
-        Raises duckdb.Error where others have taken some back.
+        Raises duckdb.Error if another session has taken some back.
         """
         self.do(sql.SQL("delete from lakebed.cold_delete where {}").format(self._of_tombstones))
 
@@ -107,11 +109,11 @@ class Partition(HotTable):
         return bool(self.ask(query.format(self.hot, self.in_window))[0][0])
 
     def announce(self, action: str) -> None:
-        """Tell whoever decodes the WAL what the changes that follow in the transaction are.
+        """Emit a logical-decoding message that announces the change that follows.
 
-        A delete of rows that were archived looks like any other there.
+        CDC consumers can thereby tell moved rows from deleted rows.
         """
-        told = {
+        message = {
             "action": action,
             "table": self.table.name,
             "partition": self.window.key,
@@ -120,14 +122,14 @@ class Partition(HotTable):
         }
         self.ask(
             sql.SQL("select pg_logical_emit_message(true, 'lakebed', {})::text as lsn").format(
-                json.dumps(told)
+                json.dumps(message)
             )
         )
 
     def delete_hot(self) -> None:
         """Delete the hot rows that the snapshot shows, and no other.
 
-        Raises TieringError where a trigger or a policy keeps some, duckdb.Error where others have
+        Raises TieringError if a trigger or a policy keeps some, duckdb.Error if another session has
         changed some.
         """
         self.do(sql.SQL("delete from {} where {}").format(self.hot, self.in_window))
@@ -156,11 +158,11 @@ def in_transaction(
     on_step: OnTransactionStep,
     attempts: int,
 ) -> tuple[T, float]:
-    """Do work on a locked partition and commit; again where others changed its rows meanwhile.
+    """Do work on a locked partition and commit; retry if other sessions changed its rows.
 
-    Steps it tells itself: locked, committed. Returns what work returned, and the seconds.
-    Raises PartitionBusyError, or TieringError where others kept changing the rows; and what work
-    raises. Nothing has happened then.
+    Steps of its own: locked, committed. Returns the result of the work, and the seconds.
+    Raises PartitionBusyError, TieringError if the rows changed during each attempt, and the errors
+    of the work. Nothing is changed in these cases.
     """
     return transaction.in_transaction(
         lake,
@@ -168,8 +170,8 @@ def in_transaction(
         partial(Partition, files=lake.files, table=table, window=window),
         work,
         contended=(
-            f"rows of the partition were changed or held during each of {attempts} attempts; "
-            "nothing was moved. Move it when nobody writes there."
+            f"rows of the partition were changed or locked during each of {attempts} attempts; "
+            "nothing was moved. Run `lakebed move` again when its writers have ended"
         ),
         on_step=on_step,
         attempts=attempts,

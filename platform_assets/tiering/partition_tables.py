@@ -1,9 +1,9 @@
-"""The leaves of a table: those that moves have emptied are vacuumed and, by policy, dropped.
+"""The partition tables of a table: vacuum those that moves have emptied, drop them by policy.
 
-Partition membership is read from the latest catalog, rows from the snapshot: a reader whose
-snapshot is older than a drop loses the rows that it should still see. So a leaf goes only when it
-has no row for anybody, which is when it has no page left: VACUUM, which knows every snapshot, has
-given them all back. That is looked at under the lock under which the leaf is dropped.
+PostgreSQL reads the list of partitions from the latest catalog, but rows from the snapshot. A
+reader whose snapshot is older than a drop loses rows that it should still see. So a partition table
+is dropped only when no snapshot shows a row in it, which is when it has no page left: VACUUM,
+which knows every snapshot, has given all pages back. The check runs under the lock of the drop.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ BOUND = re.compile(r"FOR VALUES FROM \('([^']+)'\) TO \('([^']+)'\)")
 
 @dataclass(frozen=True)
 class PartitionTable:
-    """A leaf. window: None where it is no window of the table's grain, as a DEFAULT partition.
+    """PostgreSQL's table of one partition.
 
+    window: None if it is not a window of the table's grain, such as a DEFAULT partition.
     bytes: of its rows, dead ones too.  detaching: an interrupted DETACH CONCURRENTLY left it so.
     """
 
@@ -46,13 +47,13 @@ class PartitionTable:
 
     @property
     def identifier(self) -> sql.Identifier:
-        """The leaf in SQL."""
+        """The partition table in SQL."""
         return sql.Identifier(self.schema, self.name)
 
 
 @dataclass(frozen=True)
 class PartitionTableAction:
-    """What was done with a leaf. stay: why it waits, where it does."""
+    """What was done with a partition table. stay: why it was left, if it was."""
 
     table: str
     partition_table: str
@@ -62,12 +63,12 @@ class PartitionTableAction:
 
     @property
     def why(self) -> str:
-        """Why it waits, for people."""
+        """Why it waits, as a text."""
         return self.stay.text if self.stay else ""
 
 
 def partition_tables_of(connection: Connection, table: SourceTable) -> list[PartitionTable]:
-    """Return the leaves of a table, in order; none of a table that is not partitioned natively."""
+    """Return the partition tables of a table by name; none if it is not natively partitioned."""
     rows = connection.execute(
         "select c.relname::text, n.nspname::text, pg_get_expr(c.relpartbound, c.oid),"
         " pg_relation_size(c.oid), i.inhdetachpending"
@@ -85,9 +86,9 @@ def partition_tables_of(connection: Connection, table: SourceTable) -> list[Part
 def gaps(
     partition_tables: Sequence[PartitionTable], windows: Sequence[Window], cold: Collection[str]
 ) -> list[Window]:
-    """Return the windows between the first leaf and the last that have no leaf and are not cold.
+    """Return the windows between the first partition table and the last that have none and no file.
 
-    Pure. A cold one without a leaf is no gap: its leaf was dropped.
+    Pure. A cold partition without a partition table is not a gap: its table was dropped.
     """
     there = {
         partition_table.window
@@ -101,7 +102,7 @@ def gaps(
 
 
 def may_drop(table: SourceTable, partition_table: PartitionTable, now: datetime) -> bool:
-    """Whether the policy lets an emptied leaf go. Pure."""
+    """Whether the policy lets an emptied partition table go. Pure."""
     after = table.require_tiering.drop_emptied_after
     return (
         after is not None
@@ -118,7 +119,7 @@ def tidy(
     dry_run: bool = False,
     on_step: OnTidyStep = lambda step: None,
 ) -> list[PartitionTableAction]:
-    """Vacuum the leaves that moves have emptied, and drop those whose time has come.
+    """Vacuum the partition tables that moves have emptied, and drop those that the policy drops.
 
     Steps: vacuumed, dropped. The connection must be in autocommit mode.
     """
@@ -174,7 +175,7 @@ def _is_empty(connection: Connection, partition_table: PartitionTable) -> bool:
 
 
 def _is_bare(connection: Connection, partition_table: PartitionTable) -> bool:
-    """Whether the leaf has no page, so that no snapshot whatsoever shows a row in it."""
+    """Whether the partition table has no page, so that no snapshot shows a row in it."""
     query = sql.SQL("select pg_relation_size({}::regclass)").format(
         sql.Literal(partition_table.identifier.as_string())
     )
@@ -190,7 +191,7 @@ def _vacuum(connection: Connection, partition_table: PartitionTable) -> None:
 def _drop(
     connection: Connection, table: SourceTable, partition_table: PartitionTable
 ) -> Stay | None:
-    """Drop a leaf that holds no row for anybody; return why that could not be done."""
+    """Drop a partition table that holds no row for any snapshot; return why it could not."""
     assert partition_table.window is not None
     window = partition_table.window
     contended = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
@@ -205,7 +206,7 @@ def _drop(
     try:
         return retrying(DROP_ATTEMPTS, contended, first=0.05, longest=1.0)(drop)
     except contended:
-        return Stay(StayReason.BUSY, "others hold the table; see pg_locks")
+        return Stay(StayReason.BUSY, "other sessions lock the table; see pg_locks")
     except psycopg.errors.DependentObjectsStillExist as error:
         return Stay(StayReason.DEPENDENT, str(error.diag.message_primary))
 
@@ -213,7 +214,7 @@ def _drop(
 def _why_stays(
     connection: Connection, table: SourceTable, partition_table: PartitionTable, window: Window
 ) -> Stay | None:
-    """Keep everybody out and look again; return why the leaf must not be dropped."""
+    """Lock the partition table and check once more; return why it must not be dropped."""
     for lock in (load_lock(table.name), move_lock(table.name, window)):
         if not lock.try_take(connection):
             return Stay(StayReason.BUSY, "a load or a move is at work on it")
@@ -225,11 +226,11 @@ def _why_stays(
         )
     )
     if not _is_empty(connection, partition_table):
-        return Stay(StayReason.ROWS, "rows came in; the next move folds them")
+        return Stay(StayReason.ROWS, "new rows arrived; the next move compacts them")
     if not _is_bare(connection, partition_table):
         return Stay(
             StayReason.ROWS,
-            "somebody may still see rows in it, or VACUUM could not give its pages back",
+            "a session may still see rows in it, or VACUUM could not give its pages back",
         )
     return None
 
@@ -241,6 +242,6 @@ def _window(table: SourceTable, bound: str) -> Window | None:
     try:
         lower, upper = (datetime.fromisoformat(text).astimezone(UTC) for text in found.groups())
     except ValueError:
-        return None  # a year that Python has not
+        return None  # a year beyond Python's datetime
     window = table.window(lower)
     return window if (window.lower, window.upper) == (lower, upper) else None

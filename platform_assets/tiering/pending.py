@@ -27,8 +27,7 @@ def waiting(
 ) -> list[Window]:
     """Return the windows that are due, by policy or by request, and have work; in order.
 
-    A cold partition with late rows or tombstones is one of them, one that is held after a restore
-    is not.
+    A cold partition with late rows or tombstones is due; one that is held after a restore is not.
     """
     windows = set(due(table, now))
     for request in requests:
@@ -40,7 +39,7 @@ def waiting(
 def with_work(
     connection: Connection, table: SourceTable, windows: Sequence[Window]
 ) -> list[Window]:
-    """Return those of the windows with any hot row or tombstone; one query, no counting."""
+    """Return the windows with any hot row or tombstone; one query, no counting."""
     if not windows or not relation_exists(connection, table):
         return []
     query = sql.SQL(
@@ -63,9 +62,9 @@ def with_work(
 def answer_requests(
     connection: Connection, table: SourceTable, now: datetime, ended: Sequence[Ended] = ()
 ) -> list[Request]:
-    """Answer the requests whose moves have ended, or have nothing to move; return the others.
+    """Answer the requests whose moves have ended or have nothing to move; return the open ones.
 
-    ended: the last moves, where none is under way.
+    ended: the last moves, if no move is running.
     """
     waiting_on = []
     held = holds(connection, table, now)

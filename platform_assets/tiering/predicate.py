@@ -1,20 +1,16 @@
 """Predicates that PostgreSQL and DuckDB read alike: which rows are to be erased.
 
-A predicate is parsed, and what either engine gets is written anew from the tree: comparisons of a
-column with literals, IN, BETWEEN, IS NULL, LIKE, lower(), joined by AND, OR and NOT. Every
-literal is checked here and given the column's type. What the two might read differently, such as
-the order of texts, is refused, and so is whatever else SQL can say. Pure.
+A predicate is parsed, and the condition for each engine is written from the tree: comparisons of a
+column with literals, IN, BETWEEN, IS NULL, LIKE, lower(), joined by AND, OR and NOT. Every literal
+is checked here and given the column's type. Anything that the two engines may read differently,
+such as the order of texts, is refused, and so is all other SQL. Pure.
 """
 
 from __future__ import annotations
 
 import hashlib
-import struct
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
-from decimal import Decimal, InvalidOperation
 
 import polars as pl
 import sqlglot
@@ -22,13 +18,13 @@ from psycopg import sql
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
-from lakebed.errors import WRONG_USAGE, LakebedError
 from lakebed.spec.schema import Column
 from lakebed.spec.table import SourceTable
 from lakebed.spec.transforms import PLAIN
 from lakebed.spec.types import widest
 from lakebed.store.rejects import line_key
 from lakebed.tiering.line_fields import field_pattern
+from lakebed.tiering.literals import PredicateError, checked, is_literal, literal_text
 
 _ORDER = {exp.GT: ">", exp.GTE: ">=", exp.LT: "<", exp.LTE: "<="}
 _EQUAL = {exp.EQ: "=", exp.NEQ: "<>"}
@@ -44,25 +40,19 @@ _KNOWN: dict[type[exp.Expr], frozenset[str]] = {
     **dict.fromkeys((exp.And, exp.Or, *_ORDER, *_EQUAL), _BOTH),
     **dict.fromkeys((exp.Paren, exp.Not, exp.Neg, exp.Lower, exp.Boolean), frozenset({"this"})),
 }
-"""Of each kind of node what is looked at; one that says more, such as SYMMETRIC, is refused."""
+"""The arguments that are read of each kind of node; a node with more (SYMMETRIC) is refused."""
 
 _FLIPPED = {exp.GT: exp.LT, exp.GTE: exp.LTE, exp.LT: exp.GT, exp.LTE: exp.GTE}
-
-
-class PredicateError(LakebedError, ValueError):
-    """A predicate that cannot be taken. The text says what of it, and the way out."""
-
-    exit_code = WRONG_USAGE
 
 
 @dataclass(frozen=True)
 class Predicate:
     """A predicate over the rows of a table. postgres, duckdb: conditions that follow WHERE.
 
-    columns: those it speaks of.  quarantine: the same over `source_row` of rejected rows, None
-    where that cannot be said.  line: over `source_row` of lines that are no rows, whether one holds
-    what a row that matches would have to hold; None where values alone do not tell.
-    lower: whether it takes letters in lower case.
+    columns: the columns that it names. quarantine: the condition over `source_row` of rejected
+    rows, None where it cannot be expressed. line: over `source_row` of lines that are not rows,
+    whether a line holds the values that a matching row must hold; None where values alone do not
+    decide. lower: whether it uses lower().
     """
 
     text: str
@@ -85,7 +75,7 @@ def predicate_of(table: SourceTable, text: str) -> Predicate:
         found = sqlglot.parse(text, read="postgres")
     except SqlglotError as error:
         reason = str(error).splitlines()[0]
-        raise PredicateError(f"{text!r} is no condition: {reason}") from None
+        raise PredicateError(f"{text!r} is not a condition: {reason}") from None
     if len(found) != 1 or found[0] is None:
         raise PredicateError(f"{text!r} is not one condition; write it like: user_id = 42")
     tree = found[0]
@@ -110,8 +100,8 @@ def _if_searchable(engine: _Engine, tree: exp.Expr) -> sql.Composable | None:
 
 
 def _refuse_unsearched(node: exp.Expr) -> None:
-    said = {name for name, value in node.args.items() if value}
-    if said - _KNOWN.get(type(node), said):
+    given = {name for name, value in node.args.items() if value}
+    if given - _KNOWN.get(type(node), given):
         raise PredicateError(f"{node.sql('postgres')}: an erasure does not take this form")
 
 
@@ -157,12 +147,12 @@ class _Engine:
 
     def alone(self, column: Column) -> sql.Composable:
         if column.postgres != "boolean":
-            raise PredicateError(f"{column.name} is no condition: it is {column.postgres}")
+            raise PredicateError(f"{column.name} is not a condition: it is {column.postgres}")
         return self.value(column, lower=False)
 
     def comparison(self, node: exp.Binary) -> sql.Composable:
         kind, left, right = type(node), node.left, node.right
-        if _is_literal(left) and not _is_literal(right):
+        if is_literal(left) and not is_literal(right):
             kind, left, right = _FLIPPED.get(kind, kind), right, left
         column, lower = self.operand(left)
         if kind in _ORDER:
@@ -185,7 +175,9 @@ class _Engine:
     def member(self, node: exp.In) -> sql.Composable:
         column, lower = self.operand(node.this)
         if node.args.get("query") is not None or not node.expressions:
-            raise PredicateError(f"{node.sql('postgres')}: list the values, no subquery")
+            raise PredicateError(
+                f"{node.sql('postgres')}: list the values; a subquery is not allowed"
+            )
         values = [self.literal(column, value, lower) for value in node.expressions]
         return sql.SQL("{} in ({})").format(self.value(column, lower), sql.SQL(", ").join(values))
 
@@ -229,7 +221,7 @@ class _Engine:
         known = self.table.column_names
         if node.table not in ("", self.table.name) or name not in known:
             raise PredicateError(
-                f"{node.sql('postgres')} is no column of {self.table.name} ({', '.join(known)})"
+                f"{node.sql('postgres')} is not a column of {self.table.name} ({', '.join(known)})"
             )
         self.used.add(name)
         return self.table.column(name)
@@ -239,7 +231,7 @@ class _Engine:
         return sql.SQL("lower({})").format(name) if lower else name
 
     def literal(self, column: Column, node: exp.Expr, lower: bool) -> sql.Composable:
-        text = _checked(column, _literal(node, column), lower)
+        text = checked(column, literal_text(node, column), lower)
         return sql.SQL("cast({} as {})").format(sql.Literal(text), self.type_of(column))
 
     def ordered(self, column: Column, node: exp.Expr) -> None:
@@ -271,7 +263,7 @@ class _Quarantine(_Engine):
 
 
 class _Line(_Quarantine):
-    """Writes a tree over lines that are no rows: the literals of = and IN stand in them."""
+    """Writes a tree over lines that are not rows: they contain the literals of = and IN."""
 
     def condition(self, node: exp.Expr) -> sql.Composable:
         if not isinstance(node, exp.Paren | exp.And | exp.Or | exp.EQ | exp.In):
@@ -280,7 +272,7 @@ class _Line(_Quarantine):
 
     def comparison(self, node: exp.Binary) -> sql.Composable:
         left, right = node.left, node.right
-        if _is_literal(left) and not _is_literal(right):
+        if is_literal(left) and not is_literal(right):
             left, right = right, left
         return self.holds(left, right)
 
@@ -295,7 +287,7 @@ class _Line(_Quarantine):
         source = self.table.source
         transform = self.table.transforms.get(column.name, PLAIN)
         in_path = (transform.column or column.name) in getattr(source, "hive", ())
-        text = _checked(column, _literal(literal, column), lower).strip()
+        text = checked(column, literal_text(literal, column), lower).strip()
         if in_path or not text or column.polars.is_temporal() or column.polars == pl.Boolean:
             raise PredicateError(f"{column.name}: a line may hold its values in many forms")
         pattern = field_pattern(
@@ -306,99 +298,3 @@ class _Line(_Quarantine):
         )
         key = sql.Literal(line_key(self.table.source_columns))
         return sql.SQL("source_row ->> {} ~* {}").format(key, sql.Literal(pattern))
-
-
-def _is_literal(node: exp.Expr) -> bool:
-    return isinstance(node, exp.Literal | exp.Boolean | exp.Neg | exp.Cast)
-
-
-def _literal(node: exp.Expr, column: Column) -> str:
-    """Return the text of a literal. A cast to another type than the column's changes its value."""
-    match node:
-        case exp.Literal():
-            return str(node.this)
-        case exp.Boolean():
-            return "true" if node.this else "false"
-        case exp.Neg() if isinstance(node.this, exp.Literal) and not node.this.is_string:
-            return f"-{node.this.this}"
-        case exp.Paren():
-            return _literal(node.this, column)
-        case exp.Cast() if node.to.sql("postgres").lower() == _type_of(column):
-            return _literal(node.this, column)
-        case exp.Cast():
-            raise PredicateError(
-                f"{node.sql('postgres')}: {column.name} is {column.postgres}, and a literal is "
-                "taken as that; leave the cast away"
-            )
-        case _:
-            raise PredicateError(f"{node.sql('postgres')} is no literal")
-
-
-def _type_of(column: Column) -> str:
-    """Return the type that a cast may name, as sqlglot writes it."""
-    named = exp.DataType.build(widest(column.postgres), dialect="postgres", udt=True)
-    return named.sql("postgres").lower()
-
-
-def _checked(column: Column, text: str, lower: bool) -> str:
-    """Return a literal in the one form that both engines read as the same value."""
-    try:
-        found = _in_one_form(column, text, lower)
-    except (ValueError, InvalidOperation):
-        found = None
-    if found is None:
-        raise PredicateError(
-            f"{text!r} is no {column.postgres}, which {column.name} is, or PostgreSQL and DuckDB "
-            "would not read it alike"
-        )
-    return found
-
-
-def _in_one_form(column: Column, text: str, lower: bool) -> str | None:
-    dtype, kind = column.polars, column.postgres
-    if column.types.labels:
-        return text if text in column.types.labels else None
-    if kind == "text" or kind.startswith("character varying"):
-        # In lower case the engines agree on ASCII alone.
-        return None if "\0" in text or (lower and not text.isascii()) else text
-    if kind == "uuid":
-        return str(uuid.UUID(text))
-    if kind == "boolean":
-        return text.lower() if text.lower() in ("true", "false") else None
-    if dtype.is_integer():
-        return str(int(text)) if abs(int(text)) < 2**63 else None
-    if isinstance(dtype, pl.Decimal):
-        number = Decimal(text)
-        return f"{number:f}" if number.is_finite() and _fits(number, dtype) else None
-    if dtype.is_float():
-        return _float_in_one_form(text, single=isinstance(dtype, pl.Float32))
-    if isinstance(dtype, pl.Date):
-        return date.fromisoformat(text).isoformat()
-    if isinstance(dtype, pl.Datetime):
-        moment = datetime.fromisoformat(text)
-        if dtype.time_zone is None:
-            return moment.isoformat() if moment.tzinfo is None else None
-        return (moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment).isoformat()
-    return None
-
-
-def _float_in_one_form(text: str, *, single: bool) -> str | None:
-    """Return None for what is not finite, or of which nothing but zero is left."""
-    value = float(text)
-    try:
-        kept = struct.unpack("f", struct.pack("f", value))[0] if single else value
-    except OverflowError:
-        return None
-    vanishes = kept == 0 and Decimal(text) != 0
-    return repr(value) if abs(kept) < float("inf") and not vanishes else None
-
-
-def _fits(number: Decimal, dtype: pl.Decimal) -> bool:
-    """Whether a number has no more digits, before the point and after it, than the type."""
-    exponent = number.normalize().as_tuple().exponent
-    whole = number.adjusted() + 1 if number else 0
-    return (
-        isinstance(exponent, int)
-        and -exponent <= dtype.scale
-        and whole <= (dtype.precision or 38) - dtype.scale
-    )

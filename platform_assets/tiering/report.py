@@ -11,10 +11,11 @@ from lakebed.store.fingerprint import Fingerprint
 class Moved:
     """What a move did.
 
-    rows: of the new generation's file, 0 where there is none: nothing was to be moved, or no row is
-    left.  standing: rows of the partition's file now, whoever wrote it.  moved: hot rows that went
-    into it.  overridden: cold rows that did not, as a hot row of the same key replaced them or a
-    tombstone hid them.  deletes: tombstones that are done with.
+    rows: of the new generation's file, 0 if no file was written: no work, or no row is left.
+    rows_in_file: rows of the partition's file now, whichever move wrote it.
+    moved: hot rows that went into it.
+    overridden: cold rows that did not, as a hot row replaced them or a tombstone hid them.
+    deletes: tombstones that were applied.
     """
 
     table: str

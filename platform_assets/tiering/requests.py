@@ -98,7 +98,7 @@ def answer(
 
 
 def record_heartbeat(connection: Connection, table: SourceTable) -> None:
-    """Note the policy of a table, and that somebody looks for what waits."""
+    """Record the policy of a table, and that a service looks for due moves."""
     note = upsert_policy(table)
     assert note is not None
     connection.execute(note)

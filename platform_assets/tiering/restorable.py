@@ -13,7 +13,7 @@ from lakebed.store.grain_mismatch import describe_mismatch, grain_mismatches, ho
 
 
 class RestoreRequestError(TableError):
-    """A restore that is asked for in a way that makes no sense; nothing was done."""
+    """A request for a restore that names no valid partitions; nothing was done."""
 
 
 def chosen(
@@ -23,10 +23,10 @@ def chosen(
     since: str | None,
     until: str | None,
 ) -> list[Window]:
-    """Return the partitions that are named, or those settled ones that touch a stretch of time.
+    """Return the partitions that are named, or the cold ones that overlap a window.
 
-    since, until: ISO 8601 with a zone, or a date, of which the beginning in UTC; half-open.
-    Raises RestoreRequestError.
+    since, until: ISO 8601 with a zone, or a date, which means its start in UTC; half-open. Raises
+    RestoreRequestError.
     """
     if bool(keys) == (since is not None or until is not None):
         raise RestoreRequestError(

@@ -1,27 +1,27 @@
 """The restore: one partition from cold back to hot, exactly once, as one PostgreSQL transaction.
 
-    make        the leaf, where it is missing
+    make        the partition table, where it is missing
     begin       one REPEATABLE READ transaction, one snapshot
     lock        the partition, against movers
     check       the cold file, by DuckDB, against the manifest
-    copy        its rows into a temporary table; what came over against what the file holds
-    write       those that no hot row overrides and no tombstone hides into the hot table
-    verify      hot now is hot before and those, by fingerprint
+    copy        its rows into a temporary table, compared with what the file holds
+    write       the rows that no hot row overrides and no tombstone hides into the hot table
+    verify      hot rows now are the hot rows before and the written rows, by fingerprint
     record      the generation superseded, the partition held
-    close       no tombstone comes in any more: are those that there are the ones of the snapshot?
+    close       block new tombstones; check that those present are the ones of the snapshot
     commit      the only moment at which anything becomes visible
 
-Killed before the commit it has changed nothing; after it, there is nothing to do. The file stays
-where it is, as that of a generation that is superseded.
+A restore that is killed before the commit has changed nothing; after it, nothing is left to do. The
+file stays in its place, as that of a superseded generation.
 
-Who inserts a key meanwhile that comes back is waited for by it, or waits for it: one of the two
-finds the other's row, and a restore that does starts again. Where no unique index tells (a table
-that others made), nobody writes to the table meanwhile. Who deletes a row enters the tombstone
-first and deletes what is hot then. So either the tombstone is in before the close, which sees it,
-and the restore starts again; or it waits for the commit, and the delete finds the row hot. For the
-close nobody is kept waiting longer than LOCK_TIMEOUT.
+An INSERT of a key that the restore also writes waits for the restore, or the restore waits for it:
+one of the two finds the other's row, and the restore then starts again. Without a unique index (a
+table that Lakebed did not create) the restore blocks writers of the table. A DELETE enters the
+tombstone first and deletes the hot rows then. So either the tombstone is in before the close, which
+sees it, and the restore starts again; or it waits for the commit, and the delete finds the row hot.
+The close blocks other sessions no longer than LOCK_TIMEOUT.
 
-To put a backup of a table back is another thing: ingest/restore.py.
+Restoring a whole table from a backup is in recovery/restore_backup.py.
 """
 
 from __future__ import annotations
@@ -55,16 +55,17 @@ from lakebed.tiering.partition import Partition
 
 HELD_FOR = timedelta(days=7)
 CLOSINGS = 10
-"""How often the close is tried before the restore is begun again."""
+"""How often the close is tried before the restore starts again."""
 STAGE = sql.Identifier("lakebed_restored")
 
 
 @dataclass(frozen=True)
 class Restored:
-    """What a restore did. generation: that came back, 0 where nothing had settled.
+    """What a restore did.
 
-    rows: that are hot again.  overridden: rows of the file that are not, as a hot row of the same
-    key stood for them or a tombstone hid them.
+    generation: the one that was restored, 0 if the partition has no cold file.
+    rows: rows that are hot again.  overridden: rows of the file that are not, as a hot row of the
+    same key replaced them or a tombstone hid them.
     """
 
     table: str
@@ -80,7 +81,7 @@ class Restored:
         """What happened, for people."""
         where = f"{self.table} {self.partition_key}"
         if not self.generation or self.held_until is None:
-            return f"{where}: nothing has settled, nothing to restore"
+            return f"{where}: not cold, nothing to restore"
         return (
             f"{where}: {self.rows:,} rows are hot again, verified in {self.seconds:.2f} s; held "
             f"until {self.held_until:%Y-%m-%d %H:%M}"
@@ -88,7 +89,7 @@ class Restored:
 
 
 class _OvertakenError(LakebedError, RuntimeError):
-    """Somebody deleted rows of the partition while it came back."""
+    """Another session deleted rows of the partition during the restore."""
 
 
 _AGAIN = (
@@ -111,7 +112,7 @@ class RestoredPartition(Partition):
         return self.postgres.execute(sql.Composed([query])).fetchall()
 
     def do(self, statement: sql.Composable) -> None:
-        """Tell PostgreSQL to do something, in the transaction."""
+        """Run a statement in PostgreSQL, in the transaction."""
         self.postgres.execute(sql.Composed([statement]))
 
 
@@ -126,12 +127,12 @@ def restore(
     on_step: OnRestoreStep = lambda step: None,
     attempts: int = 5,
 ) -> Restored:
-    """Bring the cold rows of a partition back to hot, and keep them there for a time.
+    """Bring the cold rows of a partition back to hot, and hold them there for a time.
 
-    now: the platform's time (UTC).  hold: for so long no policy moves the partition again.
+    now: the platform's time (UTC).  hold: how long no policy moves the partition again.
     Steps: locked, checked, copied, written, verified, recorded, closed, committed.
-    Raises PartitionBusyError, VerificationError, or TieringError where others kept writing or
-    something of the table keeps the rows out; nothing has happened then.
+    Raises PartitionBusyError, VerificationError, or TieringError if other sessions kept writing or
+    the table refuses the rows. Nothing is changed in these cases.
     """
     started = time.monotonic()
     lake.owner.check()
@@ -151,9 +152,9 @@ def restore(
         done = retrying(attempts, _AGAIN)(bring_back)
     except _AGAIN as error:
         raise TieringError(
-            f"{table.name} {window.key}: others wrote to the partition during each of {attempts} "
-            f"attempts; nothing was restored ({str(error).strip()}). Restore it when nobody writes "
-            "there"
+            f"{table.name} {window.key}: other sessions wrote to the partition during each of "
+            f"{attempts} attempts; nothing was restored ({str(error).strip()}). Run `lakebed "
+            "restore` again when they have ended"
         ) from None
     except (psycopg.Error, duckdb.Error, ValueError) as error:
         text = lake.redact(str(error)).strip()
@@ -165,7 +166,7 @@ def restore(
 
 @contextmanager
 def _transaction(partition: RestoredPartition) -> Iterator[None]:
-    """Begin with the snapshot that everything sees, and wait for no lock longer than others may."""
+    """Begin with the snapshot of all steps, and wait for no lock longer than LOCK_TIMEOUT."""
     connection, key = partition.postgres, partition.table.key
     unique = not key or has_unique_index(connection, partition.table.relation, key, or_fewer=True)
     connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
@@ -218,9 +219,10 @@ class _Restore:
         )
 
     def _check_partition_table(self) -> None:
-        """Begin again where housekeeping has dropped the emptied partition table by now.
+        """Start again if housekeeping has dropped the emptied partition table by now.
 
-        It drops none while the lock is held. Asked apart: the snapshot may be from before the lock.
+        It drops no partition table while the lock is held. Another connection checks this, because
+        the snapshot may be older than the lock.
         """
         with self.postgres.connect(autocommit=True) as connection:
             if lacks_partition_table(connection, self.partition.table, self.partition.window):
@@ -248,7 +250,7 @@ class _Restore:
         fill_defaults(partition, STAGE)
 
     def _write(self) -> Fingerprint:
-        """Write the rows that count into the hot table; return what they come to."""
+        """Write the visible rows into the hot table; return their fingerprint."""
         partition, key = self.partition, self.partition.table.key
         if key:
             partition.do(sql.SQL("analyze {}").format(STAGE))
@@ -277,13 +279,13 @@ class _Restore:
         wrong = self.partition.fingerprint_of_hot().differences(expected)
         if wrong:
             raise VerificationError(
-                f"{self.partition}: the hot rows would not be those of before and those of the "
-                f"cold file ({'; '.join(wrong)}); nothing was restored. Look for triggers and "
+                f"{self.partition}: the hot rows would not be the earlier ones plus those of the "
+                f"cold file ({'; '.join(wrong)}); nothing was restored. Check the triggers and "
                 "rules of the table"
             )
 
     def _close(self) -> None:
-        """Let no tombstone in until the commit, and make sure that none has come."""
+        """Block new tombstones until the commit, and check that none was added."""
         lock = sql.SQL("lock table lakebed.cold_delete in share row exclusive mode")
         for closing in range(CLOSINGS):
             try:
@@ -295,12 +297,12 @@ class _Restore:
                     raise
                 time.sleep(0.05 * closing)
         if self._tombstones_now() != self.tombstones:
-            raise _OvertakenError("rows of the partition were deleted meanwhile")
+            raise _OvertakenError("rows of the partition were deleted during the restore")
         if self.tombstones:
             self.partition.consume_tombstones()
 
     def _tombstones_now(self) -> int:
-        """Return how many tombstones of the partition there are, whatever the snapshot shows."""
+        """Return how many tombstones the partition has now, whatever the snapshot shows."""
         with self.postgres.connect() as connection:
             return replace(self.partition, postgres=connection).count_tombstones()
 

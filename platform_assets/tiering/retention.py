@@ -1,8 +1,8 @@
-"""Retention: a cold partition that is older than its table keeps it goes, with every row of it.
+"""Retention: drop cold partitions that are older than their table keeps, with all their rows.
 
-One transaction a partition: its generation is superseded, and the hot rows of its window, late
-ones, and its tombstones are deleted. The file follows when the grace period is over, as any
-superseded file does.
+One transaction a partition: its generation is superseded, and the hot rows of its window (late
+rows) and its tombstones are deleted. The file follows after the grace period, as any superseded
+file does.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lakebed.tiering.partition import Partition, in_transaction
 
 @dataclass(frozen=True)
 class Expired:
-    """A partition that was dropped, or would be. late: rows of it that were hot."""
+    """A partition that was dropped, or would be. late: how many of its rows were hot."""
 
     table: str
     partition_key: str

@@ -1,8 +1,8 @@
-"""Giving up what is superseded: the rows that say so come before any file is removed (sweep.py).
+"""Giving up superseded files: a row records it before any file is removed (sweep.py).
 
-superseded     by a newer generation; after a grace period, and when no snapshot can name it;
-spared as long as a backup or a load that can be undone names it
-expired        a snapshot of a table that is not among the last it keeps; in the same way
+superseded     by a newer generation; given up after a grace period, and once no snapshot can name
+               the file; spared as long as a backup or a load that can be undone names it
+expired        a lake copy beyond the number that its table keeps; given up in the same way
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class _Superseded:
 def judge(
     rows: Iterable[_Superseded], horizon: Horizon, now: datetime, grace: timedelta
 ) -> tuple[list[_Superseded], list[KeptFile]]:
-    """Say which superseded files may go, and why others may not. Pure."""
+    """Decide which superseded files may go, and why the rest may not. Pure."""
     going, spared = [], []
     for row in rows:
         stay = _why_not(row, horizon, now, grace)
@@ -103,10 +103,10 @@ order by path for update skip locked""",
 def give_up_superseded(
     connection: Connection, grace: timedelta, table: str | None = None, *, dry_run: bool = False
 ) -> tuple[list[Swept], list[KeptFile]]:
-    """Give up superseded files in one transaction; return them, and those that stay.
+    """Give up superseded files in one transaction; return them, and the files that stay.
 
-    table: of it alone; None for all tables and models. The files are there until `remove_nameless`.
-    The connection must be in autocommit mode.
+    table: only its files; None for all tables and models. `remove_nameless` removes the files. The
+    connection must be in autocommit mode.
     """
     given_up: list[Swept] = []
     spared: list[KeptFile] = []
@@ -120,7 +120,8 @@ def give_up_superseded(
                 _Superseded(owner, path, size, since, widen(int(xmin), int(newest)), pinned)
                 for owner, path, size, since, xmin, pinned in rows
             ]
-            # After the rows: whoever does not see that they were superseded is among the holders.
+            # Read after the rows: a session that does not see them as superseded is among the
+            # holders.
             going, staying = judge(found, read_horizon(connection), now, grace)
             connection.execute(
                 sql.SQL(

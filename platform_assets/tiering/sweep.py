@@ -1,11 +1,11 @@
-"""Sweeping the lake: files that no row vouches for are removed.
+"""Sweeping the lake: remove the files that no manifest row names.
 
-    given up       a row says that nobody may name it any more (superseded.py, an erasure)
+    given up       a row says that no transaction may name it any more (superseded.py, an erasure)
     orphan         a file that was never named: its writer died before the commit
     unfinished     a file of a writer that died while it wrote
 
-A name is given up by a row that says so, before its file is removed, and it is never used again:
-whoever still wanted to name the file cannot, and whoever wakes up late removes nothing of others.
+A row gives up a name before its file is removed, and the name is never used again. So a late writer
+cannot name the file, and a late sweeper removes no file of another process.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ class Swept:
 
 @dataclass(frozen=True)
 class _Name:
-    """What the path of a file says: whose it is.
+    """The owner of a file, as its path says.
 
-    lock: of whoever writes there.  burn: the statement that makes the name one that is given up,
-    and its values but for the last, the size.
+    lock: the lock of a writer there. burn: the statement that gives up the name, and its values
+    except the last, the size.
     """
 
     owner: str
@@ -67,9 +67,9 @@ class _Name:
 
 @dataclass(frozen=True)
 class _Nameless:
-    """A file that no row vouches for.
+    """A file that no manifest row names.
 
-    given_up_by: the transaction that says that nobody may name it, None where none does.
+    given_up_by: the transaction that gave up its name, or None.
     """
 
     name: _Name
@@ -78,7 +78,7 @@ class _Nameless:
 
     @property
     def swept(self) -> Swept:
-        """What is told of it when it is removed."""
+        """The report of its removal."""
         why: Why = "orphan" if self.given_up_by is None else "superseded"
         if self.file.path.suffix == _UNFINISHED:
             why = "unfinished"
@@ -97,12 +97,12 @@ def remove_nameless(
     readers_may_end: float = PATIENCE.for_readers,
     on_step: OnSweepStep = lambda step: None,
 ) -> list[Swept]:
-    """Remove the files that no row vouches for; return them.
+    """Remove the files that no manifest row names; return them.
 
-    Those that were given up go when no reader's snapshot can name them, or readers_may_end seconds
-    later; those that were never named when they are older than grace and no process writes in their
-    partition, or their model, just now. Files whose paths are of another kind are not Lakebed's and
-    stay. unread: paths of files that no reader can name. Steps: burnt, removed.
+    Files that were given up go once no reader's snapshot can name them, or readers_may_end seconds
+    later. Files that were never named go when they are older than grace and no process is writing
+    in their partition or model. Paths of another shape are not Lakebed's and stay.
+    unread: paths of files that no reader can name. Steps: burnt, removed.
     The connection must be in autocommit mode.
     """
     nameless = _nameless(connection, files, tables, models=models)
@@ -125,10 +125,10 @@ def destroy_nameless(
     readers_may_end: float,
     on_step: OnSweepStep,
 ) -> list[PurePosixPath]:
-    """Remove the files of a table that no row vouches for, whatever their age; return those left.
+    """Remove unnamed files of a table, whatever their age; return those that were left.
 
-    Others write in the partitions of these, longer than was waited for: next time it is their turn
-    to wait. Steps: burnt, removed. The connection must be in autocommit mode.
+    A file is left if a writer holds its partition longer than the wait. Steps: burnt, removed. The
+    connection must be in autocommit mode.
     """
     nameless = _nameless(connection, files, [table], models=False)
     _let_readers_end(connection, nameless, readers_may_end)
@@ -158,7 +158,7 @@ def _nameless(
 
 
 def _let_readers_end(connection: Connection, nameless: Sequence[_Nameless], seconds: float) -> None:
-    """Give the readers whose snapshot may name one of these files time to end."""
+    """Wait for readers whose snapshot may name one of these files."""
     given_up = [found.given_up_by for found in nameless if found.given_up_by is not None]
     if given_up:
         let_readers_end(connection, max(given_up), seconds)
@@ -172,9 +172,9 @@ def _remove(
     *,
     wait: bool = False,
 ) -> bool:
-    """Remove a file if nobody can name it, now or later; say whether.
+    """Remove a file if no transaction can name it, now or later; return whether it was removed.
 
-    What was given up nobody can name, whoever writes in its partition.
+    A name that was given up can never be used, even by a writer in its partition.
     """
     if found.given_up_by is None and not _burn(connection, found.name, found.file, wait=wait):
         return False
@@ -185,9 +185,9 @@ def _remove(
 
 
 def _burn(connection: Connection, name: _Name, file: StoredFile, *, wait: bool) -> bool:
-    """See to it that nobody can name the file any more; say whether that is so now.
+    """Give up the name of a file; return whether it is given up now.
 
-    wait: for whoever writes there, a moment. None of those who come meanwhile gets ahead.
+    wait: whether to wait briefly for a writer there, ahead of later writers.
     """
     try:
         with connection.transaction():
@@ -198,7 +198,8 @@ def _burn(connection: Connection, name: _Name, file: StoredFile, *, wait: bool) 
                 name.lock.take(connection)
             elif not name.lock.try_take(connection):
                 return False
-            # Who is about to name it holds the unique key: this waits for the lock, and gives up.
+            # A writer that is about to name it holds the unique key: this waits for the lock, then
+            # gives up.
             connection.execute(name.burn.encode(), [*name.values, file.bytes])
             vouched = connection.execute(_IS_VOUCHED, [str(name.path)]).fetchall()
             return not vouched[0][0]
@@ -255,7 +256,7 @@ def _cold_name(path: PurePosixPath, table: SourceTable) -> _Name | None:
         name = parse_cold_path(path, table.require_partitioning.grain)
     except ValueError:
         return None
-    # A path of another shape was not made here, whatever its last part is called.
+    # Lakebed did not write a path of another shape, whatever its last part.
     if name.table != table.name or path not in _shapes(name):
         return None
     window = name.window

@@ -1,7 +1,7 @@
-"""A hot table in one transaction: what all that writes rows of it to the lake have in common.
+"""A hot table in one transaction: what every process that writes its rows to the lake shares.
 
-The transaction is one of PostgreSQL, REPEATABLE READ, with DuckDB in front: what DuckDB scans of
-the hot tier, what PostgreSQL is asked and what it is told share one snapshot and one commit.
+The transaction is one of PostgreSQL, REPEATABLE READ, with DuckDB in front: DuckDB's scans of the
+hot tier, and all statements and queries of PostgreSQL, share one snapshot and one commit.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from lakebed.store.platform import lake_table
 from lakebed.tiering.movers import at_work, lock_statement
 
 MOST_GROUPS = 10_000
-"""So many combinations of the values of columns with few values are kept apart, by statistics."""
+"""The most combinations of low-cardinality values that are counted apart, by statistics."""
 
 LOW_CARDINALITY_VALUES = sql.SQL(
     "select s.attname::text as name, max(s.n_distinct)::float8 as n from pg_stats s"
@@ -51,11 +51,11 @@ LOW_CARDINALITY_VALUES = sql.SQL(
 
 @dataclass
 class HotTable(ABC):
-    """A hot table in a transaction, or a part of it, with the columns it has in PostgreSQL now.
+    """A hot table in a transaction, or a part of it, with its columns in PostgreSQL now.
 
     connection: DuckDB with PostgreSQL attached as pg.  table: with the columns that evolved.
-    few: columns that hold few values, so far as PostgreSQL knows; only for speed.
-    unchanged: what is to be said where nothing has happened.  again: what tries it again.
+    few: columns with few distinct values, as far as PostgreSQL knows; only for speed.
+    unchanged: what an error says was not changed.  again: the advice on how to retry.
     """
 
     unchanged: ClassVar[str]
@@ -99,7 +99,7 @@ class HotTable(ABC):
     def try_lock(self, lock: AdvisoryLock) -> bool:
         """Take an advisory lock if it is free, bound to the transaction that will commit.
 
-        Who lost it has lost both.
+        A session that loses the lock has lost the transaction.
         """
         return bool(self.ask(lock.try_query)[0][0])
 
@@ -121,7 +121,7 @@ class HotTable(ABC):
         if wrong:
             raise TieringError(
                 f"{self}: the table differs from its contract: {'; '.join(wrong)}; "
-                f"{self.unchanged}. `lakebed plan {self.table.name}` shows what mends it"
+                f"{self.unchanged}. `lakebed plan {self.table.name}` shows how to fix it"
             )
 
     def find_low_cardinality(self) -> None:
@@ -141,14 +141,14 @@ class HotTable(ABC):
     def counting(self, lake: Lake) -> Iterator[Future[Fingerprint]]:
         """Count the hot rows of the snapshot in PostgreSQL while the block does other work.
 
-        It is done on a connection beside, which imports the transaction's own snapshot: the
-        fingerprint is that of the rows that this transaction sees, and deletes.
+        It runs on a second connection, which imports the transaction's own snapshot: the
+        fingerprint is of the rows that this transaction sees and deletes.
         """
         snapshot = self.ask(sql.SQL("select pg_export_snapshot() as name"))[0][0]
         with lake.beside() as connection, ThreadPoolExecutor(1) as thread:
             connection.execute("begin isolation level repeatable read read only")
             connection.execute(sql.SQL("set transaction snapshot {}").format(snapshot))
-            # It ends before the copy all the same, whose processors workers would take.
+            # It ends before the copy even so; parallel workers would take the copy's processors.
             connection.execute("set local max_parallel_workers_per_gather = 0")
             try:
                 yield thread.submit(self._count_by, connection)
@@ -173,7 +173,7 @@ class HotTable(ABC):
     def fingerprint(
         self, relation: sql.Composable, columns: Sequence[Column] | None = None
     ) -> Fingerprint:
-        """Return the fingerprint of a relation of DuckDB; columns: the table's, unless given."""
+        """Return the fingerprint of a relation of DuckDB. columns: default those of the table."""
         columns = self.table.columns if columns is None else columns
         query = fingerprint_query(columns, relation, "duckdb", self.low_cardinality)
         return read_fingerprint(columns, self.connection.execute(query.as_string()).fetchall()[0])
@@ -209,23 +209,23 @@ def in_transaction(
     on_step: OnTransactionStep,
     attempts: int,
 ) -> tuple[T, float]:
-    """Do work on what begin makes, locked, and commit; again where others were faster.
+    """Do work on the table or partition that begin makes, locked, and commit; retry on conflicts.
 
-    title, contended: what it is, and what to say where others always were.
-    Steps it tells itself: locked, committed. Returns what work returned, and the seconds.
-    Raises BusyError, TieringError; and what work raises. Nothing has happened then.
+    title: names the object.  contended: what the error says if each attempt met a conflict.
+    Steps of its own: locked, committed. Returns the result of the work, and the seconds.
+    Raises BusyError, TieringError, and the errors of the work. Nothing is changed in these cases.
     """
     started = time.monotonic()
-    said = ""
+    detail = ""
     for attempt in range(attempts):
         hot: HotTable | None = None
         try:
             with lake.attached(read_only=False) as connection:
                 hot = begin(connection)
                 lake.owner.check()
-                hot.note()  # on its own, so that nobody waits for another's
+                hot.note()  # in its own transaction, so that no session waits for it
                 with at_work(hot.files, hot.table), _transaction(connection):
-                    # Who waits with rows in hand makes others wait for these.
+                    # A session that waits while it locks rows blocks the writers of these rows.
                     wait = sql.SQL("set local lock_timeout = {}").format(sql.Literal(LOCK_TIMEOUT))
                     hot.do(wait)
                     hot.do(lock_statement(hot.table))
@@ -240,9 +240,9 @@ def in_transaction(
         except duckdb.Error as error:
             state = lake.sqlstate(error)
             if state not in CONTENTION:
-                raise TieringError(f"{title}: {_said(lake, hot, error)}") from None
+                raise TieringError(f"{title}: {_describe_failure(lake, hot, error)}") from None
             if state == UNKNOWN:
-                said = f" ({lake.redact(str(error)).strip()})"
+                detail = f" ({lake.redact(str(error)).strip()})"
             time.sleep(0.1 * 2**attempt)
         except psycopg.Error as error:
             if error.sqlstate not in CONTENTION:
@@ -252,13 +252,13 @@ def in_transaction(
             unchanged = hot.unchanged if hot else "nothing was done"
             text = lake.redact(str(error))
             raise TieringError(f"{title}: {unchanged}: {text}") from error
-    raise TieringError(f"{title}: {contended}{said}")
+    raise TieringError(f"{title}: {contended}{detail}")
 
 
-def _said(lake: Lake, hot: HotTable | None, error: duckdb.Error) -> str:
+def _describe_failure(lake: Lake, hot: HotTable | None, error: duckdb.Error) -> str:
     text = lake.redact(str(error))
     if hot is not None and isinstance(error, duckdb.HTTPException):
-        # Behind the first line stands the statement, which is none of the user's.
+        # After the first line follows the statement, which is not the user's.
         return f"{hot.unchanged}: {text.splitlines()[0]}. Run it again when the store answers"
     return text
 

@@ -1,8 +1,8 @@
-"""Writing a file of the lake: copied by DuckDB, read again, verified, and only then given its name.
+"""Writing a file of the lake: DuckDB copies it, reads it back, verifies it, and then names it.
 
-new_file         takes a name that was never used; takes the file away where anything raises
-write_verified   copied, verified against what PostgreSQL counted in the snapshot
-publish          renamed; verified once more where its bytes were copied to another machine
+new_file         takes a name that was never used; removes the file if the block raises
+write_verified   copies, and verifies against what PostgreSQL counted in the snapshot
+publish          renames; verifies once more if the bytes were copied to another machine
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from lakebed.tiering.transaction import HotTable
 class Form:
     """How a file is written. sort: the order of its rows, any where empty.
 
-    notes: what its metadata says beside the name of the table and what its columns are.
+    notes: metadata in addition to the name of the table and its columns.
     """
 
     sort: tuple[str, ...] = ()
@@ -41,10 +41,10 @@ class Form:
 
 @contextmanager
 def new_file(files: LakeFiles, path_of: PathOf, first: int) -> Iterator[NewFile]:
-    """Give a new file, of the first generation from first on whose name was never used.
+    """Yield a new file, of the first generation from `first` on whose name was never used.
 
-    What raises in the block takes it away again: no transaction must have been committed in it that
-    names it.
+    If the block raises, the file is removed; so the block must not commit a transaction that names
+    it.
     """
     file = files.reserve(path_of, first)
     try:
@@ -61,16 +61,26 @@ def write_verified(
     counted: Callable[[], Fingerprint],
     form: Form,
     on_step: OnFileStep,
-    meanwhile: Callable[[], None] = lambda: None,
+    on_copied: Callable[[], None] = lambda: None,
 ) -> Fingerprint:
-    """Copy and verify; return what was counted.
+    """Copy and verify; return the counted fingerprint.
 
-    rows: a query of DuckDB, of the table's columns.  counted: gives what they must come to, and is
-    asked when they are copied.  meanwhile: further work in the transaction, done while the file is
-    read again, or afterwards where the rows may be needed once more. A table with floats that fails
-    or holds -0.0 is written again, without dictionaries: those of DuckDB's Parquet take -0.0 for
-    the 0.0 before, and their bloom filters have no 0 where -0.0 is.
-    Steps: copied, verified. Raises VerificationError, and what meanwhile raises.
+    A table with floats that fails or holds -0.0 is written once more without dictionaries: DuckDB's
+    Parquet dictionaries merge -0.0 into an earlier 0.0, and their bloom filters then miss 0.
+    Steps: copied, verified.
+
+    Args:
+        hot: The table or partition, locked.
+        file: Where to write.
+        rows: DuckDB's query of the rows, with the table's columns.
+        counted: Returns the fingerprint that the file must have; called once the rows are copied.
+        form: How the file is written.
+        on_step: Receives each step.
+        on_copied: Work in the transaction, done while the file is read back, or afterwards if the
+            rows may be needed once more.
+
+    Raises:
+        VerificationError: The file does not hold the counted rows.
     """
     written = str(file.writing)
     _copy(hot, rows, written, form)
@@ -85,11 +95,11 @@ def write_verified(
         if not sound:
             _copy(hot, rows, written, form, dictionaries=False)
             _verify(hot, written, expected)
-        meanwhile()
+        on_copied()
     else:
         with hot.aside() as aside, ThreadPoolExecutor(1, "lakebed_verify") as thread:
             verified = thread.submit(_verify, aside, written, expected)
-            meanwhile()
+            on_copied()
             verified.result()
     on_step("verified")
     return expected
@@ -156,8 +166,8 @@ def _copy(
         blooms=blooms(c.in_file for c in table.columns if not c.polars.is_float()),
         encoding=sql.SQL("" if dictionaries else ", dictionary_size_limit 0"),
         notes=sql.SQL(", ").join(
-            sql.SQL("{}: {}").format(sql.SQL(name), sql.Literal(said))
-            for name, said in notes.items()
+            sql.SQL("{}: {}").format(sql.SQL(name), sql.Literal(value))
+            for name, value in notes.items()
         ),
     )
     hot.connection.execute(copy.as_string())
@@ -170,18 +180,18 @@ def _sorted_by(table: SourceTable, name: str) -> sql.Composable:
 
 
 def _verify(hot: HotTable, file: str, expected: Fingerprint) -> None:
-    """Re-read the file and hold it against what the snapshot held."""
+    """Re-read the file and compare it with the rows of the snapshot."""
     wrong = hot.fingerprint(relation_of(file)).differences(expected)
     if wrong:
         raise VerificationError(
-            f"{hot}: the file does not hold what PostgreSQL held ({'; '.join(wrong)}); "
-            f"{hot.unchanged}. {hot.again}; if it fails alike, the rows hold values "
-            "that Parquet cannot carry."
+            f"{hot}: the file differs from the rows in PostgreSQL ({'; '.join(wrong)}); "
+            f"{hot.unchanged}. {hot.again}; if it fails the same way, the rows hold values that "
+            "Parquet cannot store."
         )
 
 
 def _has_negative_zeros(hot: HotTable, file: str) -> bool:
-    """Whether a file holds -0.0 in a column of floats; those in lists have no bloom filter."""
+    """Whether a file holds -0.0 in a column of floats; lists of floats have no bloom filter."""
     floats = [sql.Identifier(c.name) for c in hot.table.columns if c.polars.is_float()]
     if not floats:
         return False

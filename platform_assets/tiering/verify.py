@@ -1,7 +1,7 @@
 """Verifying the files of the lake against the manifest, long after the moves. Changes nothing.
 
-Each live file must be there with the size that the manifest says. Deep: it is read, and its SHA-256
-and the fingerprint of its rows must be those of the day it was written.
+Each live file must exist with the size that the manifest says. Deep: the file is read, and its
+SHA-256 and the fingerprint of its rows must equal those of the day it was written.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from lakebed.store.platform import Platform
 
 @dataclass(frozen=True)
 class CheckedFile:
-    """A live file and what is wrong with it; problem is None where nothing is.
+    """A live file and its problem, None if it is intact.
 
-    partition_key: empty for the snapshot of a table that is not partitioned.
+    partition_key: empty for the lake copy of an unpartitioned table.
     """
 
     table: str
@@ -61,9 +61,9 @@ def verify(
 ) -> list[CheckedFile]:
     """Check the live files of a table, or of some of its partitions, in the order of time.
 
-    A file that is found wrong is looked up in the manifest again: one that was superseded and taken
-    away in between is left out. Raises PostgresUnavailableError, and ForeignLakeError where a file
-    is missing because the lake is another database's.
+    A damaged file is looked up in the manifest once more: if it was superseded and removed in
+    between, it is left out. Raises PostgresUnavailableError, and ForeignLakeError if a file is
+    missing because the lake belongs to another database.
     """
     with platform.postgres.connect(autocommit=True) as connection:
         table = effective(connection, table)
@@ -158,9 +158,9 @@ def _read(
 
 
 def _columns(table: SourceTable, entry: _Entry) -> list[Column]:
-    """Return the columns of a file with the types that they have there, as far as they are known.
+    """Return the columns of a file with their types in the file, as far as they are known.
 
-    A column that the contract has no more, of a type that only a contract can name, is left out.
+    A column that left the contract, of a type that only a contract can name, is left out.
     """
     declared = {column.name: column for column in table.columns}
     return [

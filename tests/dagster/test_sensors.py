@@ -327,7 +327,7 @@ def test_a_request_whose_move_fails_is_answered_with_the_reason(
     assert due.ask() == []
     ((answer,),) = project.execute("select answer from lakebed.tier_request")
     assert answer.startswith("not all was moved: run ")
-    assert "another mover is at work on it" in answer
+    assert "another move of it is running" in answer
 
 
 def test_a_request_waits_for_its_answer_while_the_table_is_busy(

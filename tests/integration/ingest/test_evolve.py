@@ -379,7 +379,7 @@ def test_a_fold_that_would_lose_a_column_is_refused(platform_of: Callable[..., P
         connection.execute("delete from lakebed.evolved_column")
         connection.execute("alter table events drop column size")
     load(platform, rows(2), "2.parquet")
-    with pytest.raises(RuntimeError, match="has a column size that the contract has not"):
+    with pytest.raises(RuntimeError, match="has a column size that the contract does not"):
         settle(platform)
     assert read(platform, "n") == [(1,), (2,)]
 

@@ -112,7 +112,7 @@ def test_a_parent_of_ones_own_is_used_as_it_is(of_modes: Platform) -> None:
 @pytest.mark.parametrize(
     ("columns", "problem"),
     [
-        ("id uuid primary key default gen_random_uuid(), name text", "no unique index on (name)"),
+        ("id uuid primary key default gen_random_uuid(), name text", "a unique index on (name)"),
         ("id uuid primary key, name text unique", "set default gen_random_uuid()"),
         ("id bigint primary key, name text unique", "id of publications is bigint"),
         ("id uuid primary key, title text unique", "column name of publications is missing"),

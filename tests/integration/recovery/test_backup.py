@@ -125,7 +125,7 @@ def test_what_is_not_there_or_was_changed_is_not_put_back(platform: Platform) ->
     deliver(platform, "readings/1.parquet", readings(1, 2))
     load(platform, "readings")
     backup = back_up(platform, "readings")
-    with pytest.raises(BackupError, match="--list"):
+    with pytest.raises(BackupError, match="`lakebed backup list readings`"):
         put_back(platform, "readings", "other")
     do(
         platform,
@@ -138,7 +138,7 @@ def test_what_is_not_there_or_was_changed_is_not_put_back(platform: Platform) ->
     assert str(told.value) == (
         "readings: the table has other columns than when the backup was taken; nothing was "
         'changed. number was bigint and is integer: ALTER TABLE "public"."readings" ALTER COLUMN '
-        '"number" TYPE bigint; more integer is new, NOT NULL and has no default: ALTER TABLE '
+        '"number" TYPE bigint; more integer is new, NOT NULL and without a default: ALTER TABLE '
         '"public"."readings" ALTER COLUMN "more" SET DEFAULT ..., or DROP NOT NULL; sensor text is '
         'gone: ALTER TABLE "public"."readings" ADD COLUMN "sensor" text. Then put the backup back'
     )

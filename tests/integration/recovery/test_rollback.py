@@ -197,8 +197,8 @@ def test_a_file_that_grew_is_read_on_from_where_the_standing_load_ended(
 @pytest.mark.parametrize(
     ("change", "found"),
     [
-        ("update accounts set owner = 'x' where id = 2", "of 2 rows that the loads wrote 1 are"),
-        ("delete from accounts where id = 4", "of 2 rows that the loads wrote 1 are"),
+        ("update accounts set owner = 'x' where id = 2", "of 2 rows that the loads wrote, 1 are"),
+        ("delete from accounts where id = 4", "of 2 rows that the loads wrote, 1 are"),
     ],
 )
 def test_rows_that_others_changed_since_are_a_refusal(
@@ -209,7 +209,7 @@ def test_rows_that_others_changed_since_are_a_refusal(
         load(platform, "accounts")
     do(platform, change)
     before = rows(platform, "accounts")
-    with pytest.raises(RollbackError, match=f"{found} as they left them: others updated"):
+    with pytest.raises(RollbackError, match=f"{found} unchanged: other sessions updated"):
         undo(platform, "accounts")
     assert rows(platform, "accounts") == before
     assert len(loads_of_table(platform, "accounts")) == 2
@@ -230,7 +230,7 @@ def test_rows_that_have_settled_are_a_refusal_that_names_the_partition(platform:
     deliver(platform, "readings/1.parquet", readings(1, 2, 3))
     load(platform, "readings")
     processes.move_key(platform, "readings", "2024-02")
-    with pytest.raises(RollbackError, match=r"3 rows .* 0 are .* settled since: 2024-02"):
+    with pytest.raises(RollbackError, match=r"3 rows .* 0 are .* moved since: 2024-02"):
         undo(platform, "readings")
     assert seen(platform, "select count(*) from readings") == [(3,)]
 
@@ -251,7 +251,7 @@ def test_only_as_many_loads_as_the_table_file_says_can_be_undone(
     none = platform_of(replace(platform.table("accounts"), undo_loads=0))
     deliver(none, "accounts/4.csv", DELIVERIES["accounts"][3][1])
     load(none, "accounts")
-    with pytest.raises(RollbackError, match=r"keeps the old versions for 0 loads \(undo_loads\)"):
+    with pytest.raises(RollbackError, match=r"keeps old versions for 0 loads \(undo_loads\)"):
         undo(none, "accounts")
     tables = "select count(*) from pg_class where relnamespace = 'lakebed_undo'::regnamespace"
     assert ask(none, tables) == [(0,)]

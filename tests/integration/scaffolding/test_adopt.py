@@ -25,7 +25,7 @@ from lakebed.spec.table import SourceTable
 from lakebed.store.platform import Platform, open_platform
 from lakebed.tiering.erase import erase
 from lakebed.tiering.housekeep import housekeep
-from lakebed.tiering.predicate import PredicateError
+from lakebed.tiering.literals import PredicateError
 from lakebed.tiering.restore import restore
 from tests.conftest import Server, open_folder, settings_for
 from tests.support.application import Wrote, write
@@ -218,7 +218,7 @@ REFUSED = {
     "referenced": (
         ["create table t (id int primary key, at timestamptz not null)",
          "create table c (t int references t on delete cascade)"],
-        "the foreign key c_t_fkey of c points at it",
+        "the foreign key c_t_fkey of c refers to it",
     ),
     "rule": (
         ["create table t (at timestamptz not null)",
@@ -250,7 +250,9 @@ def test_what_comes_in_the_way_later_is_in_the_plan_and_stops_the_move(
     do(platform, "create table shop.lines (o bigint references shop.orders on delete cascade)")
     do(platform, "insert into shop.lines values (1)")
     (planned,) = plan_of(platform)
-    assert planned.startswith("its rows cannot settle: the foreign key lines_o_fkey of shop.lines")
+    assert planned.startswith(
+        "its rows cannot be moved: the foreign key lines_o_fkey of shop.lines"
+    )
     with pytest.raises(TieringError, match=r"lines_o_fkey .* drop the constraint"):
         move_key(platform, "orders", "2024-01")
     assert ask(platform, "select count(*) from shop.orders, shop.lines") == [(540,)]

@@ -104,7 +104,7 @@ def test_a_baseline_that_was_changed_is_another_schema(
 ) -> None:
     baseline = copied_migrations(tmp_path) / BASELINE
     baseline.write_text(baseline.read_text() + "-- a word more\n")
-    with pytest.raises(UnreleasedSchemaError, match="Make the home again"):
+    with pytest.raises(UnreleasedSchemaError, match="Recreate the home"):
         migrate(connection, tmp_path)
 
 

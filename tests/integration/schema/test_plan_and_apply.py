@@ -161,7 +161,7 @@ def test_a_missing_table_is_made_with_leaves_and_then_there_is_nothing_to_do(
 ) -> None:
     assert run(connection, table()) == [
         "the table is missing",
-        "leaves are missing: 2024-07, 2024-08, 2024-09",
+        "partition tables are missing: 2024-07, 2024-08, 2024-09",
     ]
     assert run(connection, table()) == []
     assert connection.execute("select to_regclass('things_2024_09') is not null").fetchone() == (
@@ -175,14 +175,14 @@ def test_what_is_created_needs_no_change_whatever_the_table(platform: Platform) 
             connection.execute("drop table if exists things")
             ensure_table(connection, of)
             changes = read_plan(connection, of, NOW).changes
-            assert [change.what[:18] for change in changes] == ["leaves are missing"]
+            assert [change.what[:18] for change in changes] == ["partition tables are missing"]
 
 
 def test_a_null_keeps_a_column_as_it_is_and_the_rest_is_done(
     platform_of: Callable[..., Platform], connection: psycopg.Connection
 ) -> None:
     load(platform_of(table(Narrow)), rows(1, 2, odd=None), "1.parquet")
-    with pytest.raises(ApplyError, match="is null in 2 rows, so it stays as it is"):
+    with pytest.raises(ApplyError, match="is null in 2 rows, so it stays nullable"):
         run(connection, table())
     assert ('Odd "Name"; --', "text", False) in kinds(connection)
     assert ("n", "bigint", True) in kinds(connection)
@@ -307,7 +307,7 @@ def test_a_reader_whose_snapshot_is_too_old_for_a_rewritten_table_takes_another(
     assert rewrites == []
     rewrites += [1] * 100
     with (
-        pytest.raises(LakeReadError, match="things is written anew again and again"),
+        pytest.raises(LakeReadError, match="things is being rewritten repeatedly"),
         platform.lake.session(),
     ):
         pass

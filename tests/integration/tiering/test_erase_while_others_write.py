@@ -50,7 +50,7 @@ def keep_busy(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
 
     def taken(partition: Partition) -> None:
         if partition.window.key == key:
-            raise PartitionBusyError(f"{partition}: another mover is at work on it")
+            raise PartitionBusyError(f"{partition}: another move of it is running")
         lock(partition)
 
     monkeypatch.setattr(Partition, "lock", taken)
@@ -147,7 +147,7 @@ def test_others_who_bring_in_rows_all_the_while_leave_it_open(platform: Platform
 
     table = platform.table("readings")
     done = erase(platform, table, WHO, on_step=on_step)
-    assert ["readings 2024-01: others bring in" in why for why in done.failed] == [True]
+    assert ["readings 2024-01: other sessions keep" in why for why in done.failed] == [True]
     assert ask(platform, OPEN) == [(1,)]
 
 

@@ -22,7 +22,7 @@ from lakebed.spec.table import Grain, SourceTable
 from lakebed.store.platform import Platform, open_platform
 from lakebed.tiering import catalog_file
 from lakebed.tiering.erase import erase, would_erase
-from lakebed.tiering.predicate import PredicateError
+from lakebed.tiering.literals import PredicateError
 from tests.support.patience import with_patience
 from tests.support.tiers import EACH, ask, do, files, fill, named, seen, settle
 
@@ -49,7 +49,7 @@ def by_day(table: SourceTable) -> SourceTable:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (lambda table: replace(table, tiering=None), "its table file says no more how"),
+        (lambda table: replace(table, tiering=None), "its table file no longer declares"),
         (by_day, "have settled by another grain"),
     ],
     ids=["no tiering", "another grain"],
@@ -175,4 +175,4 @@ def test_what_queries_spilled_goes_with_them_or_is_named(platform: Platform) -> 
         folder.mkdir(parents=True)
     done = erase(platform, platform.table("readings"), WHO)
     assert [folder.exists() for folder in folders] == [False, True]
-    assert len([copy for copy in done.copies if "1 queries that run" in copy]) == 1
+    assert len([copy for copy in done.copies if "1 running queries" in copy]) == 1

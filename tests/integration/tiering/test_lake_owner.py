@@ -170,7 +170,7 @@ def test_a_lake_with_files_is_not_taken_by_a_database_that_names_none(
     owner: Platform, stranger: Platform
 ) -> None:
     forget_owner(owner)
-    with pytest.raises(ForeignLakeError, match="names none of them"):
+    with pytest.raises(ForeignLakeError, match="names no file of it"):
         housekeep(stranger)
     settle(owner, "readings", "2024-02")  # which names its files, and takes the lake again
     assert owner.lake.owner.owner() is not None
@@ -315,7 +315,7 @@ def test_a_backup_of_the_lake_that_came_back_is_older(owner: Platform) -> None:
     )
     settle(owner, "readings", "2024-02")
     assert owner.lake.files.write_owner(before.text, owner.lake.files.read_owner())
-    with pytest.raises(ForeignLakeError, match="brought back from a backup"):
+    with pytest.raises(ForeignLakeError, match="restored from a backup"):
         housekeep(owner)
     owner.lake.owner.claim()
     housekeep(owner)

@@ -70,12 +70,12 @@ def answers(platform: Platform) -> list[str | None]:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        ("lakebed.request_move('nothing', '1 day')", "no table nothing that settles is known"),
-        ("lakebed.request_move(null, '1 day')", "no table null that settles is known"),
+        ("lakebed.request_move('nothing', '1 day')", "nothing is not a known tiered table"),
+        ("lakebed.request_move(null, '1 day')", "null is not a known tiered table"),
         ("lakebed.request_move('readings', '-1 day')", "older_than is -1 days"),
         ("lakebed.request_move('readings', '2000 years')", "older_than is 2000 years"),
         ("lakebed.request_move('readings', null)", "older_than is null"),
-        ("lakebed.answer_to(99)", "there is no request 99"),
+        ("lakebed.answer_to(99)", "request 99 does not exist"),
     ],
 )
 def test_what_makes_no_sense_is_refused(filled: Platform, call: str, message: str) -> None:
@@ -87,7 +87,7 @@ def test_what_makes_no_sense_is_refused(filled: Platform, call: str, message: st
 
 
 def test_a_request_tells_where_nobody_looks_for_it(filled: Platform) -> None:
-    for looked, expected in ((False, ["nobody looked for requests for readings"]), (True, [])):
+    for looked, expected in ((False, ["requests for readings have not been answered"]), (True, [])):
         notices: list[str] = []
         with filled.postgres.connect(autocommit=True) as connection:
             if looked:

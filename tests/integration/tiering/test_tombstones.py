@@ -245,9 +245,9 @@ def test_a_row_that_came_back_is_lost_where_a_fold_leaves_its_tombstone(
     ("table", "key", "words"),
     [
         ("nothing", "{}", "no table nothing that settles"),
-        ("events", "[1]", "no JSON object"),
-        ("events", '{"id": 1}', "lacks at"),
-        ("events", '{"id": null, "at": "2024-02-01Z"}', "lacks id"),
+        ("events", "[1]", "not a JSON object"),
+        ("events", '{"id": 1}', "needs a value of at"),
+        ("events", '{"id": null, "at": "2024-02-01Z"}', "needs a value of id"),
         ("events", '{"id": 1, "at": "2024-02-01Z", "Id": 1}', "Id is not in the key"),
         ("events", '{"id": "x", "at": "2024-02-01Z"}', "bigint"),
     ],
@@ -274,7 +274,7 @@ def test_no_key_changes_while_deletes_by_the_old_one_are_open(
     delete(settled, 3)
     changed = replace(events, model=Noted, key=key)
     window = window_for_key(Grain.MONTH, KEY)
-    words = r"1 deletes of settled rows are open by the key \(at, id\).*fold with `lakebed move"
+    words = r"1 deletes of cold rows are pending by the key \(at, id\).*run `lakebed move"
     with settled.postgres.connect(autocommit=True) as connection:
         with pytest.raises(DriftError, match=words):
             ensure_table(connection, changed)
@@ -309,7 +309,7 @@ def test_a_key_that_the_table_has_no_more_deletes_nothing(settled: Platform) -> 
         "update events set note = '' where note is null",
         "alter table events drop constraint events_pkey, add primary key (at, id, note)",
     )
-    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="is its key no more"):
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="is no longer its key"):
         delete(settled, 3)
     assert (seen(settled), tombstones(settled)) == (first(), [])
 
@@ -332,7 +332,7 @@ def test_a_delete_and_a_change_of_the_key_wait_for_each_other(settled: Platform)
         changing.start()
         wait_for_a_lock(settled)
     changing.join(30)
-    assert ["deletes of settled rows are open" in str(error) for error in failed] == [True]
+    assert ["deletes of cold rows are pending" in str(error) for error in failed] == [True]
 
 
 class Noted(pa.DataFrameModel):

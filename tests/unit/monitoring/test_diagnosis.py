@@ -129,7 +129,7 @@ def test_cold_partitions_of_another_grain_are_wrong_and_the_fix_is_named() -> No
     assert (found.level, found.where) == ("wrong", "events")
     assert "2024-01 (month), 2024-05 (month), 2024-01-09 (2024-06-30 21:00" in found.what
     assert "and 1 more, and the table file says day now" in found.what
-    assert found.todo.startswith("Put grain=Grain.MONTH back into the table file; or restore")
+    assert found.todo.startswith("Put grain=Grain.MONTH back into the table file; or, with")
     assert "lakebed restore events --partition 2024-01 --partition 2024-05" in found.todo
 
 

@@ -61,12 +61,12 @@ def test_the_keys_are_in_no_text(tmp_path: Path) -> None:
         ({"AWS_ENDPOINT_URL": "minio:9000"}, "AWS_ENDPOINT_URL must be like"),
         ({"AWS_ENDPOINT_URL_S3": "http://me:s3cret@minio:9000"}, "AWS_ENDPOINT_URL must be like"),
         ({"AWS_ENDPOINT_URL": "http://minio:9000/path"}, "without a path"),
-        ({"LAKEBED_LAKE": "s3://"}, "no name of a bucket"),
-        ({"LAKEBED_LAKE": "s3://Bucket"}, "no name of a bucket"),
+        ({"LAKEBED_LAKE": "s3://"}, "is not a bucket name"),
+        ({"LAKEBED_LAKE": "s3://Bucket"}, "is not a bucket name"),
         ({"LAKEBED_LAKE": "s3://bucket/a b"}, "the prefix"),
         ({"LAKEBED_LAKE": "s3://bucket/a/../b"}, "the prefix"),
         ({"LAKEBED_LAKE": "s3://bucket/a?secret=s3cret"}, "a bucket and a prefix alone"),
-        ({"LAKEBED_LAKE": "https://bucket.s3.amazonaws.com/"}, "no place for a lake"),
+        ({"LAKEBED_LAKE": "https://bucket.s3.amazonaws.com/"}, "cannot be a lake"),
     ],
 )
 def test_what_makes_no_sense_is_refused_without_a_secret(

@@ -56,7 +56,7 @@ def test_a_missing_table_is_made_with_its_leaves() -> None:
     made, partition_tables = plan_table(table(partitioning=BY_MONTH), None, windows).changes
     assert (made.safety, partition_tables.safety) == ("instant", "instant")
     assert made.sql[0].startswith('create table if not exists "public"."things" ("at" timestamp')
-    assert partition_tables.what == "leaves are missing: 2024-01, 2024-02"
+    assert partition_tables.what == "partition tables are missing: 2024-01, 2024-02"
     assert 'create table "public"."things_2024_01"' in partition_tables.sql[0]
 
 
@@ -175,7 +175,7 @@ def test_each_difference_has_its_sql_and_its_safety(
     assert bool(change.why) == (safety == "refused")
     if safety == "blocking":
         assert (change.rows, change.bytes) == (7, BIG)
-        assert "nobody reads or writes" in change.lock
+        assert "no session reads or writes" in change.lock
 
 
 def test_what_may_not_be_null_is_looked_through_in_short_locks() -> None:

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from lakebed.spec.partitions import Grain
 from lakebed.spec.table import CsvFiles, Mapped, Partitioning, SourceTable, Tiering
-from lakebed.tiering.predicate import PredicateError, predicate_of
+from lakebed.tiering.literals import PredicateError
+from lakebed.tiering.predicate import predicate_of
 
 
 class Event(pa.DataFrameModel):
@@ -98,10 +99,10 @@ def test_a_condition_is_written_anew_with_typed_literals(text: str, postgres: st
     [
         ("user_id = 42; drop table events", "not one condition"),
         ("", "not one condition"),
-        ("user_id = ", "no condition"),
+        ("user_id = ", "not a condition"),
         ("true", "comparisons of a column"),
         ("1 = 1", "one side of a comparison is a column"),
-        ("user_id = amount", "is no literal"),
+        ("user_id = amount", "is not a literal"),
         ("user_id in (select user_id from others)", "list the values"),
         ("exists (select 1)", "no subqueries"),
         ("user_id = (delete from events returning 1)", ""),
@@ -109,43 +110,43 @@ def test_a_condition_is_written_anew_with_typed_literals(text: str, postgres: st
         ("random() < 0.5", "one side of a comparison is a column"),
         ("pg_sleep(1) is null", "one side of a comparison is a column"),
         ("upper(email) = 'A'", "one side of a comparison is a column"),
-        ("name = 'x'", "no column of events"),
-        ("others.user_id = 1", "no column of events"),
+        ("name = 'x'", "not a column of events"),
+        ("others.user_id = 1", "not a column of events"),
         ("email", "is text"),
         ("email < 'm'", "same order"),
         ("email between 'a' and 'b'", "same order"),
         ("id > 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'", "same order"),
         ("mood > 'sad'", "same order"),
-        ("lower(email) = 'É'", "not read it alike"),
+        ("lower(email) = 'É'", "read it differently"),
         (r"email like 'a\_b'", "without a backslash"),
         ("user_id like '4%'", "for a column of text"),
-        ("user_id = 42.5", "is no bigint"),
-        ("user_id = 'x'", "is no bigint"),
-        ("user_id = 99999999999999999999", "is no bigint"),
-        ("amount = 0.005", "is no numeric"),
-        ("amount = 10000000000", "is no numeric"),
-        ("share = 1e39", "is no real"),
-        ("share = 1e-50", "is no real"),
-        ("ratio = 1e400", "is no double"),
-        ("ratio = 1e-400", "is no double"),
-        ("email = 'abcdef'::varchar(3)", "leave the cast away"),
-        ("amount = 1.239::numeric(12,2)", "is no numeric"),
-        ("amount = 1.239::numeric(12,1)", "leave the cast away"),
-        ("at >= '2024-01-01 10:00'::date", "leave the cast away"),
-        ("at >= '2024-01-01 10:00'::date::timestamptz", "leave the cast away"),
-        ("user_id in (1, 2.7::int)", "leave the cast away"),
-        ("ratio = 'nan'", "is no double"),
-        ("id = 'x'", "is no uuid"),
-        ("mood = 'angry'", "is no public.mood"),
-        ("day = 'yesterday'", "is no date"),
-        ("body = 'x'", "is no bytea"),
-        ("data = '{}'", "is no jsonb"),
+        ("user_id = 42.5", "(bigint"),
+        ("user_id = 'x'", "(bigint"),
+        ("user_id = 99999999999999999999", "(bigint"),
+        ("amount = 0.005", "(numeric"),
+        ("amount = 10000000000", "(numeric"),
+        ("share = 1e39", "(real"),
+        ("share = 1e-50", "(real"),
+        ("ratio = 1e400", "(double"),
+        ("ratio = 1e-400", "(double"),
+        ("email = 'abcdef'::varchar(3)", "remove the cast"),
+        ("amount = 1.239::numeric(12,2)", "(numeric"),
+        ("amount = 1.239::numeric(12,1)", "remove the cast"),
+        ("at >= '2024-01-01 10:00'::date", "remove the cast"),
+        ("at >= '2024-01-01 10:00'::date::timestamptz", "remove the cast"),
+        ("user_id in (1, 2.7::int)", "remove the cast"),
+        ("ratio = 'nan'", "(double"),
+        ("id = 'x'", "(uuid"),
+        ("mood = 'angry'", "(public.mood"),
+        ("day = 'yesterday'", "(date"),
+        ("body = 'x'", "(bytea"),
+        ("data = '{}'", "(jsonb"),
         ("user_id is true", "only IS NULL"),
         ("user_id is not true", "only IS NULL"),
         ("user_id between symmetric 2 and 1", "not take this form"),
         ("email like 'a' escape 'b'", "an erasure takes"),
         ("email like any(array['a'])", "without a backslash"),
-        ("user_id = any(array[1])", "is no literal"),
+        ("user_id = any(array[1])", "is not a literal"),
         ("user_id is distinct from 1", "an erasure takes"),
         ("other.public.events.user_id = 1", "not take this form"),
         ("user_id in unnest(user_id)", "not take this form"),
@@ -187,7 +188,7 @@ def test_a_literal_is_not_cut_to_the_length_of_its_column(text: str, postgres: s
     "text", ["code = 'abcdef'::varchar(3)", "seen = '2024-01-01'::timestamp(0)"]
 )
 def test_a_cast_that_cuts_a_literal_is_refused(text: str) -> None:
-    with pytest.raises(PredicateError, match="leave the cast away"):
+    with pytest.raises(PredicateError, match="remove the cast"):
         predicate_of(narrow, text)
 
 
@@ -196,7 +197,7 @@ def test_the_quarantine_is_asked_by_the_names_and_texts_of_the_source() -> None:
     assert found is not None
     assert found.as_string() == "trim(source_row ->> 'User') = cast('42' as text)"
     assert predicate_of(events, "user_id > 42").quarantine is None, "texts have another order"
-    assert predicate_of(events, "active").quarantine is None, "a text is no condition"
+    assert predicate_of(events, "active").quarantine is None, "a text is not a condition"
     assert predicate_of(events, "user_id = 42 and not active").quarantine is None
     assert predicate_of(events, "email = 'a'").quarantine is None, "an expression made it"
 
