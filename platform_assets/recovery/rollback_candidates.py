@@ -105,7 +105,7 @@ def _problem(
     table: SourceTable, load: RollbackCandidate, unknown: bool, copied: bool, old: bool
 ) -> str | None:
     load_id = load.load_id
-    backup = f"put back a backup: `lakebed backup list {table.name}`"
+    backup = f"restore from a backup: `lakebed backup list {table.name}`"
     if unknown:
         return (
             f"load {load_id} cannot be undone: what it wrote is not known, because a backup was "

@@ -251,7 +251,7 @@ def test_only_as_many_loads_as_the_table_file_says_can_be_undone(
     none = platform_of(replace(platform.table("accounts"), undo_loads=0))
     deliver(none, "accounts/4.csv", DELIVERIES["accounts"][3][1])
     load(none, "accounts")
-    with pytest.raises(RollbackError, match=r"keeps old versions for 0 loads \(undo_loads\)"):
+    with pytest.raises(RollbackError, match=r"for 0 loads only \(undo_loads\)"):
         undo(none, "accounts")
     tables = "select count(*) from pg_class where relnamespace = 'lakebed_undo'::regnamespace"
     assert ask(none, tables) == [(0,)]

@@ -137,7 +137,7 @@ def test_partitions_of_a_table_without_tiering_are_wrong() -> None:
     assert list(of_undeclared("events", [])) == []
     found = one(of_undeclared("events", ["2024-01", "2024-02", "2024-03", "2024-04"]))
     assert (found.level, found.where) == ("wrong", "events")
-    assert "have settled (2024-01, 2024-02, 2024-03 and 1 more)" in found.what
+    assert "partitions are cold (2024-01, 2024-02, 2024-03 and 1 more)" in found.what
     assert "lakebed restore" in found.todo
 
 

@@ -56,7 +56,7 @@ def test_a_setting_that_is_none_is_refused_and_the_known_ones_are_named(
         (tmp_path / ".env").write_text("LAKEBED_HOMES=x\n")
     if where == "home":
         (tmp_path / ".lakebed" / "settings.env").write_text("LAKEBED_HOMES=x\n")
-    with pytest.raises(SettingsError, match=r"LAKEBED_HOMES.*known are.*LAKEBED_HOME"):
+    with pytest.raises(SettingsError, match=r"LAKEBED_HOMES.*Known settings.*LAKEBED_HOME"):
         read_settings(environ, tmp_path)
 
 
