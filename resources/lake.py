@@ -123,7 +123,7 @@ class Lake:
             connection.execute(setting.as_string())
             yield connection
 
-    def beside(self) -> Connection:
+    def second_connection(self) -> Connection:
         """Open a plain connection to PostgreSQL. Raises PostgresUnavailableError."""
         return self._postgres.connect(autocommit=True)
 

@@ -268,14 +268,14 @@ class _Rollback:
         theirs = sql.SQL("old.{} = any ({})").format(sql.Identifier(WAS), _array(xids))
         missing: sql.Composable = sql.SQL("")
         updated = 0
-        others = [name for name in self.columns if name not in self.key]
+        other_columns = [name for name in self.columns if name not in self.key]
         if self.key:
             updated = self.connection.execute(
                 sql.SQL("update {} as hot set {} from {} as old where {} and {} and {}").format(
                     target_of(self.table),
                     sql.SQL(", ").join(
                         sql.SQL("{0} = old.{0}").format(sql.Identifier(name))
-                        for name in others or self.key
+                        for name in other_columns or self.key
                     ),
                     BEFORE,
                     theirs,

@@ -30,7 +30,6 @@ from lakebed.errors import TieringError
 from lakebed.resources.lake_files import LakeFileError
 from lakebed.resources.locks import move_lock
 from lakebed.resources.postgres import Connection
-from lakebed.resources.spill import left_spilled
 from lakebed.schema.evolved import effective
 from lakebed.spec.partitions import Window
 from lakebed.spec.steps import OnEraseStep
@@ -38,15 +37,13 @@ from lakebed.spec.table import SourceTable
 from lakebed.store.platform import Platform
 from lakebed.tiering.catalog_file import write_catalog
 from lakebed.tiering.erasable import check_erasable, disagreement
+from lakebed.tiering.erase_copies import other_copies
 from lakebed.tiering.erase_partition import ErasedPartition, erase_partition
 from lakebed.tiering.erase_rest import (
     count,
     count_rest,
-    count_tombstones,
     count_unsearched_lines,
     erase_rest,
-    kept_by_loads,
-    searches_tombstones,
 )
 from lakebed.tiering.lake_copies import forget_older
 from lakebed.tiering.movers import let_mover_end, let_older_end
@@ -142,7 +139,7 @@ def _would_erase(platform: Platform, table: SourceTable, where: str) -> Erased:
         check_erasable(connection, table)
         hot = count(connection, table.relation, predicate.postgres)
         undo, rejected = count_rest(connection, table, predicate)
-        copies = _copies(platform, connection, table, predicate)
+        copies = other_copies(platform, connection, table, predicate)
         lines = count_unsearched_lines(connection, table, predicate)
     with platform.lake.session() as session:
         query = sql.SQL("select count(*) from {} where {}").format(
@@ -309,84 +306,6 @@ def _report(
         rejected,
         tuple(files),
         tuple(failed),
-        _copies(platform, connection, table, predicate),
+        other_copies(platform, connection, table, predicate),
         count_unsearched_lines(connection, table, predicate),
     )
-
-
-def _copies(
-    platform: Platform, connection: Connection, table: SourceTable, predicate: Predicate
-) -> tuple[str, ...]:
-    """Say where else the rows may be, and what to do there."""
-    found = [
-        f"backup {backup_id}: LAKEBED_HOME/{path} holds the hot rows of its day; where it must "
-        f"not: lakebed backup delete {table.name} {backup_id}"
-        for backup_id, path in connection.execute(
-            "select backup_id, path from lakebed.backup where table_name = %s order by taken_at",
-            [table.name],
-        )
-    ]
-    found += [
-        f"lakebed_undo.{load_id!r}: what a load of other columns keeps for a rollback was not "
-        "searched; drop that table"
-        for load_id, columns in kept_by_loads(connection, table)
-        if not predicate.columns <= set(columns)
-    ]
-    tombstones = count_tombstones(connection, table)
-    if tombstones and not searches_tombstones(table, predicate):
-        found.append(
-            f"tombstones: {tombstones:,} keys of deleted rows were not searched, because the "
-            "condition uses columns outside of the key. `lakebed move` deletes those in "
-            "lakebed.cold_delete; those that a load or a backup keeps end with it"
-        )
-    ((rejected,),) = connection.execute(
-        "select count(*) from lakebed.rejected_row where table_name = %s", [table.name]
-    ).fetchall()
-    if rejected:
-        how = (
-            "was not searched, as the predicate cannot be asked of its texts"
-            if predicate.quarantine is None
-            else "was searched by the texts of the source only; lines that are not rows, by the "
-            "values of the condition"
-            if predicate.line is not None
-            else "was searched by the texts of the source alone"
-        )
-        found.append(f"quarantine: {rejected:,} rejected rows; it {how}: `lakebed rejects`")
-    lines = count_unsearched_lines(connection, table, predicate)
-    if lines:
-        found.append(
-            f"quarantine: {lines:,} lines that are not rows were not searched: that needs a "
-            "condition of = and IN with texts and numbers only. Erase by such a condition, or "
-            "inspect them with `lakebed rejects`"
-        )
-    models = [
-        name
-        for (name,) in connection.execute(
-            "select model from lakebed.model_version where path is not null and removed_at is null"
-            " union select model from lakebed.model_file where removed_at is null order by 1"
-        )
-    ]
-    if models:
-        found.append(
-            f"models built before ({', '.join(models)}): `lakebed build`, then `lakebed housekeep` "
-            "when LAKEBED_FILE_GRACE is over"
-        )
-    if table.source is not None:
-        found.append(
-            "the source: rows that it still holds return when a load reads them again (a changed "
-            "file, a replace, a window)"
-        )
-    spilled = len(left_spilled(platform.lake.files.spill))
-    if spilled:
-        found.append(
-            f"{platform.lake.files.spill}: {spilled} running queries spill there what does not fit "
-            "in memory, until they end"
-        )
-    found.append(
-        "exports, and copies of the lake or of the catalog's tables that other programs made"
-    )
-    found.append(
-        "PostgreSQL's dead rows until VACUUM, its WAL, replicas, dumps and point-in-time backups; "
-        "versions and snapshots of the disk or bucket of the lake"
-    )
-    return tuple(found)

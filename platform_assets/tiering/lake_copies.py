@@ -276,13 +276,13 @@ def _ledger(platform: Platform, table: SourceTable) -> sql.Composed:
 
 def _writers(tables: Sequence[SourceTable], table: SourceTable) -> list[str]:
     """Return the tables whose loads write this one: itself, and tables that insert its rows."""
-    others = [
+    writers = [
         other.name
         for other in tables
         if other.name != table.name
         and any(lookup.table == table.name and lookup.insert_missing for lookup in other.lookups)
     ]
-    return [table.name, *others]
+    return [table.name, *writers]
 
 
 def _has_rows(connection: Connection, table: SourceTable) -> bool:

@@ -115,12 +115,12 @@ def _move(
     if old is not None or tombstones:
         return _compact(partition, old, last, tombstones, on_step)
     if partition.has_hot_rows():
-        return _settle(lake, partition, last, on_step)
+        return _move_first(lake, partition, last, on_step)
     on_step("counted")
     return Moved(partition.table.name, partition.window.key)
 
 
-def _settle(lake: Lake, partition: Partition, last: int, on_step: OnMoveStep) -> Moved:
+def _move_first(lake: Lake, partition: Partition, last: int, on_step: OnMoveStep) -> Moved:
     """Move a partition that has no file: PostgreSQL counts while DuckDB copies."""
     with partition.counting(lake) as counting:
 

@@ -145,7 +145,7 @@ class HotTable(ABC):
         fingerprint is of the rows that this transaction sees and deletes.
         """
         snapshot = self.ask(sql.SQL("select pg_export_snapshot() as name"))[0][0]
-        with lake.beside() as connection, ThreadPoolExecutor(1) as thread:
+        with lake.second_connection() as connection, ThreadPoolExecutor(1) as thread:
             connection.execute("begin isolation level repeatable read read only")
             connection.execute(sql.SQL("set transaction snapshot {}").format(snapshot))
             # It ends before the copy even so; parallel workers would take the copy's processors.
