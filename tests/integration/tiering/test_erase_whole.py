@@ -50,7 +50,7 @@ def by_day(table: SourceTable) -> SourceTable:
     ("change", "why"),
     [
         (lambda table: replace(table, tiering=None), "its table file no longer declares"),
-        (by_day, "have settled by another grain"),
+        (by_day, "are cold under another grain"),
     ],
     ids=["no tiering", "another grain"],
 )
