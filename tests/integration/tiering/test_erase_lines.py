@@ -126,7 +126,7 @@ def test_a_line_that_holds_the_values_as_fields_is_erased_and_no_other(
 def test_lines_that_cannot_be_asked_stay_and_are_counted(orders: Platform, where: str) -> None:
     done = erased(orders, where)
     assert done.unsearched_lines == len(LINES)
-    assert any(f"{len(LINES)} lines that are no rows" in copy for copy in done.copies)
+    assert any(f"{len(LINES)} lines that are not rows" in copy for copy in done.copies)
     assert lines(orders) == LINES
 
 

@@ -105,7 +105,7 @@ def test_a_partition_that_is_busy_keeps_its_hot_rows(
     with monkeypatch.context() as patch:
         keep_busy(patch, "2024-01")
         done = erase(platform, table, "owner = 'mine'")
-    assert ["another mover" in why for why in done.failed] == [True]
+    assert ["another move of it" in why for why in done.failed] == [True]
     assert seen(platform, "select opened::varchar from accounts where id = 7") == [
         ("2024-01-01 00:07:00+00",)
     ]
@@ -130,7 +130,7 @@ def test_a_damaged_file_is_not_believed_that_nothing_matches(
     file.chmod(0o644)
     file.write_bytes(whole[:40] + bytes([whole[40] ^ 1]) + whole[41:])
     done = erase(platform, platform.table("readings"), "sensor = 'nobody'")
-    assert ["is not what was written" in why for why in done.failed] == [True]
+    assert ["is not the file that was written" in why for why in done.failed] == [True]
     file.write_bytes(whole)
     assert erase(platform, platform.table("readings"), "sensor = 'nobody'").failed == ()
 
