@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from lakebed.doors.write import refresh_catalog, write_catalog
+from lakebed.schema.apply import apply_plan, read_plan
 from lakebed.store.platform import Platform
 from tests.integration.ingest.test_evolve import MERGED, load, rows, settle, table
 from tests.support.clients import attached, needs_ducklake
@@ -71,3 +72,18 @@ def test_a_table_whose_views_were_withdrawn_is_hidden_until_the_catalog_is_writt
         do(platform, "alter table events alter column n type bigint")
         write_catalog(platform)
         assert client.execute("select n from events").fetchall() == [(1,)]
+
+
+def test_apply_widens_a_column_that_clients_read(platform_of: Callable[..., Platform]) -> None:
+    platform = platform_of(table())
+    load(platform, rows(1), "a.parquet")
+    do(platform, "alter table events alter column n type integer")
+    write_catalog(platform)
+    with attached(platform) as client, platform.postgres.connect(autocommit=True) as connection:
+        assert client.execute("select n from events").fetchall() == [(1,)]
+        events, now = platform.table("events"), platform.clock.now()
+        done = apply_plan(connection, events, read_plan(connection, events, now), now)
+        assert ["n" in change.columns for change in done] == [True]
+        assert refresh_catalog(platform) == []
+        do(platform, "update events set n = 1099511627776")
+        assert client.execute("select n from events").fetchall() == [(2**40,)]
