@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
@@ -120,6 +121,7 @@ def write_on(settings: Settings, stop: Any) -> None:
                 [at, number, number],
             )
             connection.commit()
+            time.sleep(0.02)  # a move gives way to a partition that is written without pause
 
 
 @contextmanager
