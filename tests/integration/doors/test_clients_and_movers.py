@@ -37,8 +37,8 @@ def test_no_client_ever_sees_a_row_twice_or_misses_one(tiered: Platform, seconds
     with attached_readers(tiered.settings, [BOTH]) as outcome:
         time.sleep(seconds)
     print(f"{outcome['moves']} moves against {len(outcome['answers'])} reads")
-    assert outcome["moves"] >= max(1, seconds // 10)
-    assert len(outcome["answers"]) >= seconds // 2
+    assert outcome["moves"] >= max(1, seconds // 30)
+    assert len(outcome["answers"]) >= max(2, seconds // 10)
     assert [found for (found,) in outcome["answers"] if found != EXACT] == []
 
 
