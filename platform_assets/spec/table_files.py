@@ -53,10 +53,10 @@ class _Folder:
 def read_table_files(folder: Path) -> TableFiles:
     """Import every table file of a folder; return its tables, exports and broken parts.
 
-    Files whose names begin with _ are skipped.
+    Files whose names begin with _ or a dot (an editor's own) are skipped.
     """
     found = _Folder()
-    for file in sorted(folder.glob("[!_]*.py")):
+    for file in sorted(folder.glob("[!_.]*.py")):
         values, problem = _import(file)
         if problem is not None:
             found.broken += _broken_file(file, values, problem)
@@ -148,7 +148,7 @@ def _broken_file(file: Path, values: Iterable[object], error: TableError) -> lis
     """
     try:
         calls = [node for node in ast.walk(ast.parse(file.read_bytes())) if _is_call(node)]
-    except (SyntaxError, ValueError):
+    except (OSError, SyntaxError, ValueError):  # a link to nowhere, a folder
         calls = []
     found: dict[tuple[Literal["table", "export"], str], None] = {}
     for value in values:
@@ -196,7 +196,8 @@ def _import(file: Path) -> tuple[list[object], TableError | None]:
         if line is None and isinstance(error, SyntaxError):
             line = error.lineno
         text = str(error) or type(error).__name__
-        problem = TableError(f"{file}, line {line}: {text}")
+        where = str(file) if line is None else f"{file}, line {line}"
+        problem = TableError(f"{where}: {text}")
         problem.__cause__ = error
         return [*vars(module).values()], problem
     return [*vars(module).values()], None

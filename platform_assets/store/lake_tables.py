@@ -83,7 +83,7 @@ def open_lake(
     Raises:
         SettingsError: The folder of table files does not exist.
     """
-    files = sorted(settings.tables.glob("[!_]*.py")) if settings.tables.is_dir() else []
+    files = sorted(settings.tables.glob("[!_.]*.py")) if settings.tables.is_dir() else []
     kept = settings.home / "tables.json"
     digest = _digest(files)
     tables = _read(kept, digest) if digest is not None else None

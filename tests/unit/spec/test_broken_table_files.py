@@ -84,3 +84,13 @@ def test_a_table_that_looks_up_rows_in_a_broken_one_is_left_out_too(tmp_path: Pa
         "papers": None,
         "articles": "papers",
     }
+
+
+def test_an_entry_that_cannot_be_read_is_a_broken_file(tmp_path: Path) -> None:
+    (tmp_path / "good.py").write_text(HEAD + "good = table('good')\n")
+    (tmp_path / ".#good.py").symlink_to("user@host.1234")  # the lock of an editor
+    (tmp_path / "gone.py").symlink_to("nowhere")
+    (tmp_path / "folder.py").mkdir()
+    files = read_table_files(tmp_path)
+    assert [table.name for table in files.tables] == ["good"]
+    assert {item.name for item in files.broken} == {"gone", "folder"}
