@@ -104,7 +104,7 @@ def test_a_bad_partition_fails_alone_and_the_next_backfill_takes_it_alone(home: 
         code, out, err = home.backfill(*SPRING)
     assert code == 1
     assert "cold/readings 2024-05: 58 rows\n" in err
-    assert "1 of 5 partitions failed:\n  2024-03: readings 2024-03: another mover" in err
+    assert "1 of 5 partitions failed:\n  2024-03: readings 2024-03: another move of it" in err
     assert out.splitlines()[1].split()[:6] == ["2024-01", "to", "2024-05", "4", "1", "238"]
     done = dict.fromkeys(MONTHS, "MATERIALIZED")
     assert home.states() == done | {"2024-03": "FAILED"}

@@ -157,6 +157,7 @@ def test_a_table_has_a_source_a_hot_and_a_cold_asset(
         "source/readings",
         "hot/readings",
         "cold/readings",
+        "platform/start_here",
     }
 
 
@@ -169,6 +170,7 @@ def test_a_table_without_a_source_is_written_by_others_and_still_moved(
     assert keys_of(graph) == {
         "hot/readings",
         "cold/readings",
+        "platform/start_here",
     }
     assert not hot.is_materializable
     assert (hot.group_name, hot.description) == ("hot", "What a sensor said.")
@@ -194,11 +196,12 @@ def test_a_table_without_tiering_has_no_cold_asset(
     assert keys_of(defs.resolve_asset_graph()) == {
         "source/readings",
         "hot/readings",
+        "platform/start_here",
     }
 
 
 def test_an_installation_without_tables_loads(nowhere: Settings) -> None:
-    assert keys_of(built(nowhere).resolve_asset_graph()) == set()
+    assert keys_of(built(nowhere).resolve_asset_graph()) == {"platform/start_here"}
 
 
 @pytest.fixture

@@ -256,7 +256,7 @@ def test_a_load_gives_up_where_partitions_move_at_each_attempt(
             write(other, "accounts", ("2024-02-05", next(late), "late", 1))
         move_key(settling, "accounts", "2024-02")
 
-    with pytest.raises(LoadConflictError, match="during each of 2 attempts; nothing was loaded"):
+    with pytest.raises(LoadConflictError, match="each of 2 attempts to load; nothing was loaded"):
         merge(settling, connection, ("2024-02-01", 1, "newer", 11), during=fold, attempts=2)
     assert owners(settling)[1] == "kept"
 

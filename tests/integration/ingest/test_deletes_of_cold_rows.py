@@ -215,7 +215,7 @@ def test_settled_rows_that_an_extract_lacks_go_and_those_that_it_has_stay_cold(
 
 def test_settled_rows_count_for_how_much_an_extract_may_lack(extracts: Platform) -> None:
     deliver(extracts, "stock/1.csv", stock((40, "a", 1), (40, "b", 1)))
-    with pytest.raises(LoadConflictError, match=r"lacks 3 of the 5 rows"):
+    with pytest.raises(LoadConflictError, match=r"3 of the 5 rows are missing"):
         load(extracts, "stock")
     assert tombstones(extracts) == 0
 

@@ -227,7 +227,7 @@ def test_an_object_that_changed_is_told_by_its_etag(load: Load, ask: Ask, bucket
 
 
 def test_a_bucket_that_is_not_there_is_named(load: Load, bucket: Any) -> None:
-    with pytest.raises(SourceError, match=r"s3://nowhere/\*\.csv: there is no such bucket"):
+    with pytest.raises(SourceError, match=r"s3://nowhere/\*\.csv: the bucket or folder does"):
         load(CsvFiles(glob="s3://nowhere/*.csv"))
     assert load(CsvFiles(glob="s3://bucket/nothing/*.csv")).load_id is None
 

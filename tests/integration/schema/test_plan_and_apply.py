@@ -361,7 +361,7 @@ def test_the_commands_show_ask_do_and_say_what_is_left(
     assert (code, "the table is missing" in out) == (0, True)
     assert lakebed("plan", "--check")[0] == 1
     code, _, err = lakebed("apply")
-    assert (code, "say --yes" in err) == (2, True)
+    assert (code, "Add --yes" in err) == (2, True)
     assert connection.execute("select to_regclass('things')").fetchone() == (None,)
     code, _, err = lakebed("apply", "--yes")
     assert (code, err.splitlines()[-1]) == (0, "things: done: the table is missing")

@@ -221,7 +221,7 @@ def test_the_file_is_what_the_manifest_says_and_any_engine_reads_it(keyless: Pla
 def test_a_second_mover_of_the_same_partition_is_refused(keyless: Platform) -> None:
     def other(step: str) -> None:
         if step == "verified":
-            with pytest.raises(PartitionBusyError, match="another mover"):
+            with pytest.raises(PartitionBusyError, match="another move of it is running"):
                 move_key(keyless, "events", "2024-02")
 
     assert move_key(keyless, "events", "2024-02", on_step=other).moved == 10

@@ -244,7 +244,7 @@ def test_a_row_that_came_back_is_lost_where_a_fold_leaves_its_tombstone(
 @pytest.mark.parametrize(
     ("table", "key", "words"),
     [
-        ("nothing", "{}", "no table nothing that settles"),
+        ("nothing", "{}", "nothing is not a known tiered table"),
         ("events", "[1]", "not a JSON object"),
         ("events", '{"id": 1}', "needs a value of at"),
         ("events", '{"id": null, "at": "2024-02-01Z"}', "needs a value of id"),
