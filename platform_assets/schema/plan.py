@@ -68,7 +68,7 @@ def plan_table(
 def _not_there(table: SourceTable, tiering_blockers: Sequence[str]) -> Change:
     why = (
         "; ".join(tiering_blockers)
-        or "its owner creates it: correct its name and schema, or wait until it exists"
+        or "correct its name and schema, or wait until its owner creates it"
     )
     return Change(f"the table {table.place} to adopt does not exist", "refused", (), why=why)
 

@@ -32,7 +32,7 @@ def test_a_partition_that_is_never_left_alone_is_given_up_unmoved(keyless: Platf
         if step == "copied":
             run(keyless, "update events set amount = coalesce(amount, 0) + 1 where id = 3")
 
-    with pytest.raises(TieringError, match="changed or held during each of 2 attempts"):
+    with pytest.raises(TieringError, match="changed or locked during each of 2 attempts"):
         move_key(keyless, "events", "2024-02", on_step=write, attempts=2)
     assert manifest(keyless) == []
     assert hot_rows(keyless) == 10
