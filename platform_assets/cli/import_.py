@@ -90,6 +90,7 @@ def _show_plan(plan: ImportPlan, as_json: bool) -> None:
                 for one in plan.tables
             ],
             "excluded": plan.excluded,
+            "failures": plan.failures,
             **asdict(plan.structure),
         }
         click.echo(json.dumps(document, indent=2, default=_plain, ensure_ascii=False))
@@ -122,6 +123,8 @@ def _show_plan(plan: ImportPlan, as_json: bool) -> None:
             click.echo(f"  left out: {left.kind} {left.name}: {left.why}\n      {left.text}")
     for left in plan.structure.left_out:
         click.echo(f"left out: {left.kind} {left.name}: {left.why}\n    {left.text}")
+    for text in plan.failures.values():
+        click.echo(text)
     for name in plan.excluded:
         click.echo(f"excluded: {name}")
 

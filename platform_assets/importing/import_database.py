@@ -13,11 +13,12 @@ command; it loads what is missing and doubles nothing.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from lakebed.errors import LakebedError
 from lakebed.importing.compare import TableCheck
 from lakebed.importing.create_structure import StructureOutcome, create_structure
 from lakebed.importing.sources import ImportSource
@@ -42,7 +43,8 @@ class ImportPlan:
         files: The table files to write.
         tables: The tables, with those whose files are still to be written.
         structure: What the source has besides rows.
-        empty_choice: Tables of the source that the patterns leave out.
+        excluded: Tables of the source that the patterns leave out.
+        failures: Why tables of the source can have no table file; the others are imported.
     """
 
     source: ImportSource
@@ -50,6 +52,7 @@ class ImportPlan:
     tables: tuple[ImportedTable, ...]
     structure: DatabaseStructure
     excluded: tuple[str, ...] = ()
+    failures: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -115,11 +118,15 @@ def plan_import(
     }
     missing = [name for name in chosen if name not in declared]
     taken = {path.stem for path in settings.tables.glob("*.py")} | {t.name for t in existing}
-    files = _distinct(source.files(missing), taken) if missing else []
+    described, failures = _described(source, missing)
+    if len(failures) == len(chosen):
+        raise ImportSourceError("\n".join(failures.values()))
+    files = _distinct(described, taken)
     written = {source.source_table(table): table for table in _declared(files)}
     tables = tuple(
         imported_table(name, declared[name] if name in declared else written[name])
         for name in chosen
+        if name not in failures
     )
     return ImportPlan(
         source,
@@ -127,6 +134,7 @@ def plan_import(
         tables,
         source.structure(tables),
         tuple(name for name in known if name not in chosen),
+        failures,
     )
 
 
@@ -180,7 +188,7 @@ def run_import(
     left_out = [one for table in plan.structure.tables for one in table.left_out]
     return ImportReport(
         tuple(loads),
-        failures,
+        {name: (text,) for name, text in plan.failures.items()} | failures,
         tuple(structure),
         (*left_out, *plan.structure.left_out),
         tuple(checks),
@@ -252,6 +260,32 @@ def _distinct(files: Sequence[TableFile], taken: set[str]) -> list[TableFile]:
     return list(files)
 
 
+def _described(
+    source: ImportSource, names: Sequence[str]
+) -> tuple[list[TableFile], dict[str, str]]:
+    """Return the table files of the named tables, and why tables can have none."""
+    if not names:
+        return [], {}
+    try:
+        files = source.files(names)
+        _declared(files)
+    except LakebedError:  # found again below, table by table
+        pass
+    else:
+        return files, {}
+    found: list[TableFile] = []
+    failures: dict[str, str] = {}
+    for name in names:
+        try:
+            files = source.files([name])
+            _declared(files)
+        except LakebedError as error:
+            failures[name] = f"table {name} of {source.place} was left out: {error}"
+        else:
+            found += files
+    return found, failures
+
+
 def _declared(files: Sequence[TableFile]) -> tuple[SourceTable, ...]:
     """Return the tables that table files declare, before they are written into the project."""
     if not files:
@@ -259,4 +293,7 @@ def _declared(files: Sequence[TableFile]) -> tuple[SourceTable, ...]:
     with tempfile.TemporaryDirectory() as folder:
         for file in files:
             (Path(folder) / f"{file.name}.py").write_text(file.text, encoding="utf-8")
-        return load_tables(Path(folder))
+        try:
+            return load_tables(Path(folder))
+        except LakebedError as error:
+            raise ImportSourceError(str(error).replace(f"{folder}/", "")) from error

@@ -15,7 +15,12 @@ from lakebed.importing.statements import ImportedTable
 from lakebed.importing.structure import DatabaseStructure, ImportSourceError
 from lakebed.resources.postgres import Connection
 from lakebed.resources.settings import Settings
-from lakebed.scaffolding.described_databases import describe_duckdb, describe_server, open_server
+from lakebed.scaffolding.described_databases import (
+    describe_duckdb,
+    describe_server,
+    duckdb_table_names,
+    open_server,
+)
 from lakebed.scaffolding.sqlite_tables import sqlite_table_names, table_files
 from lakebed.scaffolding.table_file import TableFile, table_file
 from lakebed.spec.queried_sources import DuckdbTable, SqliteTable, SqlTable
@@ -91,7 +96,7 @@ class DuckdbSource:
 
     def tables(self) -> list[str]:
         """Return the names of its tables."""
-        return [table.name for table in describe_duckdb(self._database, self.place, ())]
+        return duckdb_table_names(self._database)
 
     def source_table(self, table: SourceTable) -> str | None:
         """Return which of its tables a table file reads, None where it reads another source."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import duckdb
 import polars as pl
+import pyarrow as pa
 from psycopg import sql
 
 from lakebed.ingest.sources.reader import first_line, frame_of
@@ -27,34 +28,65 @@ def describe_duckdb(database: Path, named: str, tables: Sequence[str]) -> list[D
     Raises:
         AddError: The file cannot be opened, or has no such table.
     """
+    with _opened(database) as connection:
+        chosen = _chosen(str(database), _duckdb_names(connection), tables)
+        return [_duckdb_table(connection, name, named) for name in chosen]
+
+
+def duckdb_table_names(database: Path) -> list[str]:
+    """Return the names of the tables of a DuckDB file's schema main.
+
+    Raises:
+        AddError: The file cannot be opened, or has no table.
+    """
+    with _opened(database) as connection:
+        return list(_chosen(str(database), _duckdb_names(connection), ()))
+
+
+@contextmanager
+def _opened(database: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     if not database.is_file():
         raise AddError(f"no file {database}. Expected a database in the folder data/")
     try:
         with duckdb.connect(str(database), read_only=True) as connection:
-            known = [
-                name
-                for (name,) in connection.execute(
-                    "select table_name from duckdb_tables() where schema_name = 'main'"
-                    " and not internal order by 1"
-                ).fetchall()
-            ]
-            chosen = _chosen(str(database), known, tables)
-            return [_duckdb_table(connection, name, named) for name in chosen]
+            yield connection
     except duckdb.Error as error:
         raise AddError(f"{database}: DuckDB cannot read it ({first_line(error)})") from error
 
 
+def _duckdb_names(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    found = connection.execute(
+        "select table_name from duckdb_tables() where schema_name = 'main'"
+        " and not internal order by 1"
+    ).fetchall()
+    return [name for (name,) in found]
+
+
+def _duckdb_column(
+    connection: duckdb.DuckDBPyConnection, table: str, name: str, kind: str, nullable: bool
+) -> SourceColumn:
+    """Describe a column; a type that Arrow or polars has not is read as text."""
+    if kind == "INTERVAL":
+        return SourceColumn(name, pl.String(), nullable, postgres="interval")
+    as_text = SourceColumn(name, pl.String(), nullable, f"{kind} in the source: look at the type")
+    if "INTERVAL" in kind:  # part of a nested type: polars would panic
+        return as_text
+    query = sql.SQL("select {} from main.{} limit 0").format(
+        sql.Identifier(name), sql.Identifier(table)
+    )
+    try:
+        frame = frame_of(connection.sql(query.as_string()).to_arrow_table())
+    except (duckdb.NotImplementedException, pa.ArrowInvalid):
+        return as_text
+    return SourceColumn(name, frame.dtypes[0], nullable)
+
+
 def _duckdb_table(connection: duckdb.DuckDBPyConnection, name: str, named: str) -> DescribedTable:
-    query = sql.SQL("from main.{} limit 0").format(sql.Identifier(name))
-    frame = frame_of(connection.sql(query.as_string()).to_arrow_table())
-    required = {
-        column
-        for (column,) in connection.execute(
-            "select column_name from duckdb_columns() where schema_name = 'main'"
-            " and table_name = ? and not is_nullable",
-            [name],
-        ).fetchall()
-    }
+    columns = connection.execute(
+        "select column_name, data_type, is_nullable from duckdb_columns()"
+        " where schema_name = 'main' and table_name = ? order by column_index",
+        [name],
+    ).fetchall()
     keys = connection.execute(
         "select constraint_column_names from duckdb_constraints() where schema_name = 'main'"
         " and table_name = ? and constraint_type = 'PRIMARY KEY'",
@@ -64,7 +96,7 @@ def _duckdb_table(connection: duckdb.DuckDBPyConnection, name: str, named: str) 
         name=name,
         title=f"table {name} of {named}",
         source=f"DuckdbTable(database={named!r}, table={name!r})",
-        columns=[SourceColumn(c, d, c not in required) for c, d in frame.schema.items()],
+        columns=[_duckdb_column(connection, name, *column) for column in columns],
         key=tuple(keys[0][0]) if keys else (),
         whole=True,
     )

@@ -15,7 +15,7 @@ from lakebed.spec.names import is_name
 from lakebed.spec.postgres_types import cold_type, field_line
 from lakebed.spec.schema import Column
 from lakebed.spec.table_rules import MAX_IDENTIFIER_BYTES
-from lakebed.spec.types import SchemaError, type_map
+from lakebed.spec.types import SchemaError, named_type
 
 
 class AddError(LakebedError, ValueError):
@@ -46,12 +46,14 @@ class SourceColumn:
         dtype: The polars type of its values; Null where no value is known.
         nullable: Whether a value may be missing.
         remark: What a person should look at.
+        postgres: The PostgreSQL type that the field names; by default that of the polars type.
     """
 
     name: str
     dtype: pl.DataType
     nullable: bool = True
     remark: str = ""
+    postgres: str = ""
 
 
 @dataclass(frozen=True)
@@ -201,7 +203,8 @@ def _field(column: SourceColumn) -> str:
         settled = cold_type(column.name, dtype)
     except SchemaError:
         settled, remark = pl.String(), f"{dtype} in the source: look at the type"
-    types = type_map(column.name, settled)
+    named = {"postgres": column.postgres} if column.postgres else {}
+    types = named_type("", column.name, settled, named)
     line = field_line(Column(column.name, settled, types, column.nullable, False, "", ()))
     line = line.replace(" = pa.Field()", "")
     return f"{line}  # {remark}" if remark else line

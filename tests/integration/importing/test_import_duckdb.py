@@ -65,3 +65,23 @@ def test_a_duckdb_file_is_imported_and_compared(settings: Settings, tmp_path: Pa
         "weight",
         "price",
     }
+
+
+def test_intervals_are_imported_and_a_table_without_a_table_file_is_named(
+    settings: Settings, tmp_path: Path
+) -> None:
+    own = replace(settings, tables=tmp_path / "tables")
+    with duckdb.connect(str(own.data / "shop.duckdb")) as connection:
+        connection.execute(
+            "create table ride (id integer primary key, took interval, stops interval[]);"
+            "insert into ride values (1, '1 year 2 days 03:04:05.5', ['1 day']), (2, null, null);"
+            "create table odd (id integer, ctid integer)"
+        )
+    report = bring(own)
+    assert list(report.failures) == ["odd"]
+    assert "table odd of shop.duckdb was left out" in report.problems[0]
+    assert list(bring(own).failures) == ["odd"]  # also where no other table file is missing
+    assert "'postgres': 'interval'" in (own.tables / "ride.py").read_text()
+    platform = open_platform(own)
+    query = "select took = '1 year 2 days 03:04:05.5', stops from ride where id = 1"
+    assert ask(platform, query) == [(True, '["1 day"]')]
