@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
 
 from lakebed.cli.context import open_lake_for_reading
+from lakebed.cli.query_text import query_text
 from lakebed.cli.sql import clear_errors
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def explain(query: str) -> None:
     For each table: the cold files and the hot rows that the query needs, and the times within
     which it looks. The query itself does not run. QUERY may be - for standard input.
     """
-    text = sys.stdin.read() if query == "-" else query
+    text = query_text(query)
     if not text.strip(" \t\r\n;"):
         raise click.UsageError("the query is empty")
     with open_lake_for_reading().session() as session, clear_errors(session):

@@ -18,6 +18,7 @@ import duckdb
 from lakebed.cli.errors import QueryError, words
 from lakebed.cli.output import show
 from lakebed.cli.query_output import TABLE_ROWS, run, write
+from lakebed.cli.query_text import query_lines
 from lakebed.cli.relations import columns_table, relations_table
 from lakebed.cli.sql import clear_errors
 from lakebed.errors import FAILED, LakebedError
@@ -111,7 +112,7 @@ def run_shell(lake: Lake) -> None:
     with lake.sessions() as sessions:
         shell = Shell(sessions)
         if not sys.stdin.isatty():
-            _run_all(shell, sys.stdin)
+            _run_all(shell, query_lines())
             if shell.failed:
                 sys.exit(FAILED)
             return

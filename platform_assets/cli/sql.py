@@ -13,6 +13,7 @@ import click
 from lakebed.cli.context import open_lake_for_reading
 from lakebed.cli.errors import QueryError
 from lakebed.cli.output_file import open_output
+from lakebed.cli.query_text import query_text
 
 if TYPE_CHECKING:
     from lakebed.cli.query_output import Format
@@ -45,7 +46,7 @@ def sql(query: str | None, form: Format | None, output: Path | None) -> None:
 
         run_shell(open_lake_for_reading())
         return
-    text = sys.stdin.read() if query == "-" else query
+    text = query_text(query)
     if not text.strip(" \t\r\n;"):
         raise click.UsageError("the query is empty")
     if output is not None and not output.absolute().parent.is_dir():
