@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable
 from functools import cache
 
@@ -34,17 +35,40 @@ def quoting_note(names: Iterable[str]) -> str | None:
 
 
 def unquoted(text: str, columns: Collection[str]) -> list[str]:
-    """Return the columns that a text names without the double quotes that they need.
+    """Return the column that DuckDB's parser stumbles over, as it needs double quotes.
 
-    A word may be there as the keyword that it is: `order` in ORDER BY.
+    It is the word before the place of the error or at it, `at` in `select at from t`. Words
+    elsewhere in the text are the keywords that they are.
     """
+    position = _error_position(text)
     reserved = {name.lower(): name for name in names_to_quote(columns)}
+    if position is None or not reserved:
+        return []
     written = text.encode()
     tokens = duckdb.tokenize(text)
-    ends = [*(position for position, _ in tokens), len(written)][1:]
-    found = {
-        written[position:end].decode(errors="replace").split(maxsplit=1)[0].lower()
-        for (position, kind), end in zip(tokens, ends, strict=True)
-        if kind == duckdb.token_type.keyword
-    }
-    return [name for word, name in reserved.items() if word in found]
+    starts = [start for start, _ in tokens]
+    found: list[str] = []
+    for (start, kind), end in zip(tokens, [*starts[1:], len(written)], strict=True):
+        if start > position:
+            break
+        word = written[start:end].decode(errors="replace").split(maxsplit=1)[0].lower()
+        found.append(word if kind == duckdb.token_type.keyword else "")
+    near: list[str] = []  # of a text that is left open, such as a string
+    if position in starts:
+        near = found[-2:]
+    elif position >= len(written.rstrip()):  # the text ends too early
+        near = found[-1:]
+    return [reserved[word] for word in near if word in reserved][:1]
+
+
+def _error_position(text: str) -> int | None:
+    """Return the byte of a text at which DuckDB's parser gives up; None if it does not."""
+    with duckdb.connect(":memory:") as connection:
+        connection.execute("set errors_as_json = true")
+        try:
+            connection.extract_statements(text)
+        except duckdb.ParserException as error:
+            found = json.loads(str(error).partition(": ")[2]).get("position")
+            # DuckDB counts characters here.
+            return None if found is None else len(text[: int(found)].encode())
+    return None

@@ -45,10 +45,17 @@ def test_names_to_quote_keep_their_spelling_and_order() -> None:
     [
         ("select at from t", ["at"]),
         ('select AT from t -- "at"', ["at"]),
-        ("select max(at), end from t", ["at", "end"]),
+        ("select max(at), end from t", ["at"]),
+        ("select x from t group by end", ["end"]),
+        ("select x, 'äöü€😀' as y, at from t", ["at"]),
+        ("select x from t order by at", ["at"]),
         ("select \"at\" from t where x = 'at' -- at", []),
         ("select whatever", []),
+        ("select x y z from t order by x", []),
+        ("select x from t where", []),
+        ("select 'open", []),
+        ("selec x from t", []),
     ],
 )
 def test_what_a_query_leaves_unquoted_is_found(text: str, found: list[str]) -> None:
-    assert unquoted(text, ["id", "at", "end", "whatever"]) == found
+    assert unquoted(text, ["id", "at", "end", "whatever", "select", "from"]) == found
