@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -21,7 +22,7 @@ def new(name: str | None) -> None:
     folder = Path.cwd() if name is None else Path(name)
     for file in write_project(folder):
         click.echo(str(file.relative_to(folder.resolve())))
-    lines = ["next:", *([f"  cd {folder}"] if name else [])]
+    lines = ["next:", *([f"  cd {shlex.quote(str(folder))}"] if name else [])]
     lines += ["  lakebed load --all", "  lakebed move readings --due"]
     lines += ["  lakebed build", '  lakebed sql "from daily_temperature"', "  lakebed up"]
     click.echo("\n".join(lines), err=True)

@@ -270,6 +270,15 @@ def test_a_project_without_tables_says_how_to_write_one(
     assert "`lakebed add`" in err
 
 
+def test_a_new_project_whose_name_has_a_blank_says_how_to_enter_it(
+    lakebed: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, err = lakebed("new", "My Shop")
+    assert code == 0
+    assert "\n  cd 'My Shop'\n" in err
+
+
 class _Nothing:
     """A connection that nothing asks."""
 
