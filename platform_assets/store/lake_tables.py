@@ -13,7 +13,7 @@ import ast
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -30,42 +30,99 @@ from lakebed.spec.broken import Broken
 
 FORM = 1
 """The version of what is kept. Raise it when LakeTable, or what a type becomes, changes."""
-PURE_MODULES = frozenset(
-    [
-        "__future__",
-        "collections",
-        "dataclasses",
-        "datetime",
-        "decimal",
-        "enum",
-        "fractions",
-        "functools",
-        "itertools",
-        "lakebed",
-        "math",
-        "pandera",
-        "polars",
-        "typing",
-        "zoneinfo",
-    ]
-)
-"""Modules that a table file may import and still say the same whenever it is imported."""
+IMPORTS: Mapping[str, frozenset[str] | None] = {
+    "__future__": None,
+    "datetime": frozenset(["UTC", "date", "datetime", "time", "timedelta", "timezone"]),
+    "decimal": frozenset(["Decimal"]),
+    "typing": None,
+    "pandera.polars": frozenset(),
+    "polars": frozenset(),
+    "lakebed": frozenset(
+        [
+            "ArrowFiles",
+            "CopyFiles",
+            "Csv",
+            "CsvFiles",
+            "Deletes",
+            "DltResource",
+            "DuckdbTable",
+            "Export",
+            "Grain",
+            "JsonFiles",
+            "Lookup",
+            "Mapped",
+            "ParquetFiles",
+            "Partitioning",
+            "RestApi",
+            "Secret",
+            "SourceTable",
+            "SqlTable",
+            "SqliteTable",
+            "Surrogate",
+            "Tiering",
+        ]
+    ),
+}
+"""What a table file may import by name and still say the same whenever it is imported; None stands
+for every name."""
+ATTRIBUTES = {
+    "pandera.polars": frozenset(["Check", "Config", "DataFrameModel", "Field"]),
+    "polars": frozenset(
+        [
+            "Array",
+            "Binary",
+            "Boolean",
+            "Categorical",
+            "Date",
+            "Datetime",
+            "Decimal",
+            "Duration",
+            "Enum",
+            "Float32",
+            "Float64",
+            "Int8",
+            "Int16",
+            "Int32",
+            "Int64",
+            "List",
+            "Object",
+            "String",
+            "Struct",
+            "Time",
+            "UInt8",
+            "UInt16",
+            "UInt32",
+            "UInt64",
+            "Utf8",
+            "coalesce",
+            "col",
+            "concat_str",
+            "lit",
+            "struct",
+            "when",
+        ]
+    ),
+}
+"""What a table file may take from these modules: types and expressions, no files, no settings."""
 IMPURE_NAMES = frozenset(
     [
         "compile",
+        "delattr",
+        "dir",
         "eval",
         "exec",
+        "fromtimestamp",
         "getattr",
         "globals",
-        "import_module",
         "input",
+        "locals",
         "now",
         "open",
+        "setattr",
         "today",
+        "utcfromtimestamp",
         "utcnow",
         "vars",
-        "__file__",
-        "__import__",
     ]
 )
 
@@ -113,7 +170,8 @@ def connect(settings: Settings | None = None) -> Iterator[ReadSession]:
 
 def _digest(files: Iterable[Path]) -> str | None:
     """Return a digest of the files' text and this version; None if the text is not enough."""
-    digest = hashlib.sha256(f"{FORM} {version('lakebed')} {sys.version_info[:2]}".encode())
+    versions = [version(package) for package in ("lakebed", "pandera", "polars")]
+    digest = hashlib.sha256(f"{FORM} {versions} {sys.version_info[:2]}".encode())
     for module in sorted((Path(__file__).parents[1] / "spec").glob("*.py")):  # of a checkout
         found = module.stat()
         digest.update(f"{module.name} {found.st_size} {found.st_mtime_ns} ".encode())
@@ -131,26 +189,40 @@ def _digest(files: Iterable[Path]) -> str | None:
 def _depends_on_its_text(text: bytes) -> bool:
     """Whether a table file says the same whenever it is imported, as far as its text shows.
 
-    It may import what is listed above, and must not read files, the clock or the environment.
+    It may import and use what is listed above, and nothing that could read a file, the clock, the
+    environment or another module.
     """
     try:
         tree = ast.parse(text)
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError):
         return False
+    modules: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            named = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            named = [node.module or ""] if node.level == 0 else [""]
-        else:
-            name = node.id if isinstance(node, ast.Name) else getattr(node, "attr", None)
-            if isinstance(name, str) and (
-                name in IMPURE_NAMES or name.startswith(("read_", "scan_"))
-            ):
+            if any(not ATTRIBUTES.get(alias.name) or not alias.asname for alias in node.names):
                 return False
-            continue
-        if any(name.partition(".")[0] not in PURE_MODULES for name in named):
+            modules |= {str(alias.asname): alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not _is_pure_import(node):
             return False
+    return all(_is_pure(node, modules) for node in ast.walk(tree))
+
+
+def _is_pure_import(node: ast.ImportFrom) -> bool:
+    module = node.module or ""
+    if node.level or module not in IMPORTS:
+        return False
+    allowed = IMPORTS[module]
+    return allowed is None or all(alias.name in allowed for alias in node.names)
+
+
+def _is_pure(node: ast.AST, modules: Mapping[str, str]) -> bool:
+    name = node.id if isinstance(node, ast.Name) else getattr(node, "attr", None)
+    if isinstance(name, str) and (name in IMPURE_NAMES or name.startswith("__")):
+        return False
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+        module = modules.get(node.value.id)
+        return module is None or node.attr in ATTRIBUTES[module]
+    # A module by itself could be handed on, and anything taken from it there.
     return True
 
 
@@ -160,7 +232,7 @@ def _read(kept: Path, digest: str) -> list[LakeTable] | None:
         if found["digest"] != digest:
             return None
         return [_from_json(table) for table in found["tables"]]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None  # rebuilt from the table files
 
 
@@ -181,7 +253,7 @@ def _from_json(table: dict[str, Any]) -> LakeTable:
     return LakeTable(
         **table
         | {
-            "columns": tuple((name, kind) for name, kind in table["columns"]),
+            "columns": tuple((str(name), str(kind)) for name, kind in table["columns"]),
             "key": tuple(table["key"]),
             "as_text": frozenset(table["as_text"]),
             "opaque": frozenset(table["opaque"]),

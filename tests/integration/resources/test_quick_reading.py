@@ -84,6 +84,17 @@ def test_a_file_that_changes_comes_or_goes_is_seen(settings: Settings) -> None:
         "AT = datetime.now()",
         "X = eval('1')",
         "import importlib",
+        "from polars import read_csv as columns_of",
+        "from lakebed import connect",
+        "from lakebed import read_settings as rs",
+        "from lakebed.resources import settings",
+        "import dataclasses",
+        "X = pa.io.from_yaml('a.yml')",
+        "X = pl.DataFrame.deserialize('a')",
+        "X = pl.Config.load_from_file('a')",
+        "X = datetime.fromtimestamp(1)",
+        "X = __name__",
+        "X = pl.__builtins__",
     ],
 )
 def test_a_file_that_may_say_something_else_tomorrow_is_imported_each_time(line: str) -> None:
