@@ -84,9 +84,12 @@ class Lakebed:
         TableError: A table file cannot be used.
     """
 
-    def __init__(self, settings: Settings | None = None, *, folder: Path | None = None) -> None:
+    def __init__(
+        self, settings: Settings | None = None, *, folder: Path | str | None = None
+    ) -> None:
         """Read the settings and the table files."""
-        settings = read_settings(folder=folder) if settings is None else settings
+        if settings is None:
+            settings = read_settings(folder=None if folder is None else Path(folder))
         self._open: Platform | None = open_platform(settings)
 
     def __enter__(self) -> Self:

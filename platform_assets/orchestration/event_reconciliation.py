@@ -37,7 +37,6 @@ from lakebed.orchestration.recorded_state import (
     recorded_loads,
     recorded_model_windows,
     recorded_moves,
-    recorded_windows,
 )
 from lakebed.orchestration.table_checks import evaluation_of, watched_results
 from lakebed.resources.postgres import Connection
@@ -107,9 +106,6 @@ class Reconciliation:
                 keys = partitions_of(table).get_partition_keys()
                 key = dg.AssetKey(cold_key(table.name))
                 found[key] = recorded_moves(connection, self.platform, table, keys, now)
-            if table.source is not None and table.load_by == "window":
-                key = dg.AssetKey(hot_key(table.name))
-                found[key] = recorded_windows(connection, table, now)
         for model in filter(_has_windows, self.models.built()):
             key = dg.AssetKey(list(model.key))
             found[key] = list(recorded_model_windows(connection, model))

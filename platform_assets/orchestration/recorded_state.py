@@ -215,27 +215,6 @@ def _load_event(
     return RecordedEvent(key, None, load_id, committed, metadata, load_id)
 
 
-def recorded_windows(
-    connection: Connection, table: SourceTable, now: datetime
-) -> list[RecordedEvent]:
-    """Return the partitions of a table loaded by window that have rows, in either tier.
-
-    The ledger does not say which window a load replaced; the rows do.
-    """
-    last = last_load_of(connection, table)
-    if last is None or not relation_exists(connection, table):
-        return []
-    by, key = table.require_partitioning, dg.AssetKey(hot_key(table.name))
-    return [
-        RecordedEvent(
-            key, partition, "", None, {"query": query_of(table.name, by.column, window)}, last
-        )
-        for partition, state in read_states(connection, table, now).items()
-        if _STATES.get(state) != NO_ROWS
-        for window in [window_for_key(by.grain, partition)]
-    ]
-
-
 def recorded_builds(connection: Connection, models: Mapping[str, Model]) -> Iterator[RecordedEvent]:
     """Yield the live version of each model that has no partitions."""
     for name, generation, rows, size, built_at in connection.execute(
