@@ -66,10 +66,12 @@ def _duckdb_column(
     connection: duckdb.DuckDBPyConnection, table: str, name: str, kind: str, nullable: bool
 ) -> SourceColumn:
     """Describe a column; a type that Arrow or polars has not is read as text."""
-    if kind == "INTERVAL":
-        return SourceColumn(name, pl.String(), nullable, postgres="interval")
+    named = {"INTERVAL": "interval", "TIME WITH TIME ZONE": "timetz"}.get(kind)
+    if named is not None:
+        return SourceColumn(name, pl.String(), nullable, postgres=named)
     as_text = SourceColumn(name, pl.String(), nullable, f"{kind} in the source: look at the type")
-    if "INTERVAL" in kind:  # part of a nested type: polars would panic
+    # An interval in a nested type makes polars panic; Arrow has bits and long numbers as bytes.
+    if "INTERVAL" in kind or kind in ("BIT", "BIGNUM"):
         return as_text
     query = sql.SQL("select {} from main.{} limit 0").format(
         sql.Identifier(name), sql.Identifier(table)

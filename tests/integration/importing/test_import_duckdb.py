@@ -73,8 +73,10 @@ def test_intervals_are_imported_and_a_table_without_a_table_file_is_named(
     own = replace(settings, tables=tmp_path / "tables")
     with duckdb.connect(str(own.data / "shop.duckdb")) as connection:
         connection.execute(
-            "create table ride (id integer primary key, took interval, stops interval[]);"
-            "insert into ride values (1, '1 year 2 days 03:04:05.5', ['1 day']), (2, null, null);"
+            "create table ride (id integer primary key, took interval, stops interval[],"
+            " leaves timetz, flags bit, far bignum);"
+            "insert into ride values (1, '1 year 2 days 03:04:05.5', ['1 day'],"
+            " '12:00:00+02', '101', '123456789012345678901234567890123456789012345');"
             "create table odd (id integer, ctid integer)"
         )
     report = bring(own)
@@ -83,5 +85,8 @@ def test_intervals_are_imported_and_a_table_without_a_table_file_is_named(
     assert list(bring(own).failures) == ["odd"]  # also where no other table file is missing
     assert "'postgres': 'interval'" in (own.tables / "ride.py").read_text()
     platform = open_platform(own)
-    query = "select took = '1 year 2 days 03:04:05.5', stops from ride where id = 1"
-    assert ask(platform, query) == [(True, '["1 day"]')]
+    query = (
+        "select took = '1 year 2 days 03:04:05.5', stops, leaves = '12:00+02', flags, far from ride"
+    )
+    far = "123456789012345678901234567890123456789012345"
+    assert ask(platform, query) == [(True, '["1 day"]', True, "101", far)]
