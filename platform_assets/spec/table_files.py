@@ -55,6 +55,7 @@ def read_table_files(folder: Path) -> TableFiles:
 
     Files whose names begin with _ or a dot (an editor's own) are skipped.
     """
+    _let_import_project(folder)
     found = _Folder()
     for file in sorted(folder.glob("[!_.]*.py")):
         values, problem = _import(file)
@@ -173,6 +174,18 @@ def _names_in(node: ast.AST) -> Iterator[object]:
     for keyword in node.keywords if isinstance(node, ast.Call) else ():
         if keyword.arg == "name" and isinstance(keyword.value, ast.Constant):
             yield keyword.value.value
+
+
+def _let_import_project(folder: Path) -> None:
+    """Let table files import modules of their project, from whatever folder a command runs.
+
+    The project is the nearest folder above that has a pyproject.toml, else the folder above. It
+    comes last on the path, so that nothing installed is hidden by it.
+    """
+    above = folder.resolve().parents
+    root = next((path for path in above if (path / "pyproject.toml").is_file()), above[0])
+    if str(root) not in sys.path:
+        sys.path.append(str(root))
 
 
 def _import(file: Path) -> tuple[list[object], TableError | None]:

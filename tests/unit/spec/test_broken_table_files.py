@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -94,3 +95,19 @@ def test_an_entry_that_cannot_be_read_is_a_broken_file(tmp_path: Path) -> None:
     files = read_table_files(tmp_path)
     assert [table.name for table in files.tables] == ["good"]
     assert {item.name for item in files.broken} == {"gone", "folder"}
+
+
+def test_a_table_file_imports_a_module_of_its_project_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.path", list(sys.path))
+    project = tmp_path / "project"
+    (project / "tables").mkdir(parents=True)
+    (project / "pyproject.toml").write_text("[tool.lakebed]\n")
+    (project / "names_of_this_project.py").write_text("NAME = 'good'\n")
+    (project / "tables" / "good.py").write_text(
+        f"{HEAD}from names_of_this_project import NAME\ngood = table(NAME)"
+    )
+    monkeypatch.chdir(tmp_path)
+    found = read_table_files(project / "tables")
+    assert [table.name for table in found.tables] == ["good"], found.broken
