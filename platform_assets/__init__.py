@@ -109,6 +109,7 @@ if TYPE_CHECKING:
     from lakebed.tiering.partition import PartitionBusyError as PartitionBusyError
     from lakebed.tiering.report import Moved as Moved
     from lakebed.tiering.restorable import RestoreRequestError as RestoreRequestError
+    from lakebed.importing.expressions import UntranslatableError as UntranslatableError
 
 _MODULES = {
     # Table files
@@ -201,6 +202,7 @@ _MODULES = {
     "TimeTextError": "lakebed.spec.times",
     "TooManyViolationsError": "lakebed.ingest.constraints",
     "UnreleasedSchemaError": "lakebed.resources.postgres",
+    "UntranslatableError": "lakebed.importing.expressions",
     "VerificationError": "lakebed.errors",
 }
 

@@ -12,6 +12,8 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
+from lakebed.errors import LakebedError
+
 _FUNCTIONS = (
     exp.Abs,
     exp.Cast,
@@ -37,7 +39,7 @@ _FUNCTIONS = (
 _REFUSED = (exp.Query, exp.Command, exp.DDL, exp.DML, exp.Window, exp.AggFunc, exp.Placeholder)
 
 
-class UntranslatableError(ValueError):
+class UntranslatableError(LakebedError, ValueError):
     """An expression that has no safe translation; the text says what is in the way."""
 
 

@@ -42,7 +42,7 @@ def test_somebody_is_wrong_where_a_safeguard_is_taken_away(
     ("sabotage", "why"),
     [
         (gauntlet.lossy_copy, "the file differs from the rows in PostgreSQL"),
-        (gauntlet.no_lock, "were changed or held during"),
+        (gauntlet.no_lock, "were changed or locked during"),
     ],
 )
 @pytest.mark.thorough_but("lossy_copy")

@@ -49,4 +49,4 @@ def test_the_benchmark_refuses_a_case_that_it_does_not_have() -> None:
         check=False,
     )
     assert done.returncode == 2
-    assert "'floor' is no case; there are full, csv" in done.stderr
+    assert "'floor' is not a case. The cases are full, csv" in done.stderr

@@ -133,7 +133,7 @@ def test_without_a_time_in_the_source_versions_begin_with_their_load(of_modes: P
         ("d", 1.0, 3, None),
     ]
     full(("a", 9.0))
-    with pytest.raises(LoadConflictError, match="lacks 3 of the 4"):
+    with pytest.raises(LoadConflictError, match="3 of the 4 rows are missing"):
         load(of_modes, "tariffs", day(4))
     assert len(tariffs(of_modes)) == 6
 

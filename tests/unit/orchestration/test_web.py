@@ -14,7 +14,7 @@ def test_the_ui_listens_on_this_machine_unless_told_otherwise() -> None:
 def test_an_address_that_others_reach_is_warned_of() -> None:
     web = Web(host="0.0.0.0", port=80)  # noqa: S104  (nothing listens here)
     assert web.warning is not None
-    assert "http://0.0.0.0:80 can run anything here" in web.warning
+    assert "http://0.0.0.0:80 can run anything" in web.warning
     assert "proxy" in web.warning
     read_only = Web(host="10.0.0.5", read_only=True)
     assert read_only.command[-1] == "--read-only"
