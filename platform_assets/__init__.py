@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from lakebed.errors import TieringError as TieringError
     from lakebed.errors import VerificationError as VerificationError
     from lakebed.exports.target import ExportFailedError as ExportFailedError
+    from lakebed.importing.expressions import UntranslatableError as UntranslatableError
     from lakebed.importing.structure import ImportSourceError as ImportSourceError
     from lakebed.ingest.constraints import TooManyViolationsError as TooManyViolationsError
     from lakebed.ingest.report import LoadReport as LoadReport
@@ -109,7 +110,6 @@ if TYPE_CHECKING:
     from lakebed.tiering.partition import PartitionBusyError as PartitionBusyError
     from lakebed.tiering.report import Moved as Moved
     from lakebed.tiering.restorable import RestoreRequestError as RestoreRequestError
-    from lakebed.importing.expressions import UntranslatableError as UntranslatableError
 
 _MODULES = {
     # Table files

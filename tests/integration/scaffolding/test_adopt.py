@@ -426,7 +426,7 @@ def test_an_application_notices_nothing_while_its_rows_settle(
                 try:
                     moved += move_key(platform, "work", key).moved
                 except TieringError as error:
-                    assert "changed or held" in str(error)
+                    assert "changed or locked" in str(error)
                     given_up += 1
             batches += 1
         wrote = stop()
