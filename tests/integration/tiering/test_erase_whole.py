@@ -104,7 +104,7 @@ def test_rows_that_others_hold_are_not_waited_for_with_rows_in_hand(platform: Pl
             with platform.postgres.connect() as another:
                 another.execute("set lock_timeout = '5s'")  # else it would wait for ever
                 another.execute("update readings set value = 1 where number = %s", other)
-    assert ["changed or locked during each of" in why for why in erasure.result().failed] == [True]
+    assert ["changed or held during each of" in why for why in erasure.result().failed] == [True]
     assert (len(ask(platform, f"select from readings where {WHO}")), ask(platform, OPEN)) == (
         len([n for n in range(3 * EACH) if n % 7 == 3]),
         [(1,)],
