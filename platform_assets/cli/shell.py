@@ -96,10 +96,13 @@ class Shell:
 
     def names(self) -> list[str]:
         """Return the names of tables, models and their columns, for completion."""
+        from psycopg import sql
+
         with self._sessions.open() as session:
             found = {*session.tables, *session.models}
             for name in found - session.unreadable.keys():
-                described = session.bare.execute(f'describe "{name}"').fetchall()
+                query = sql.SQL("describe {}").format(sql.Identifier(name))
+                described = session.bare.execute(query.as_string()).fetchall()
                 found |= {column for column, *_ in described}
         return sorted(found)
 
